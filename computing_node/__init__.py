@@ -1,0 +1,18 @@
+"""The computing node: jobs come in, solutions go back."""
+
+from .errors import ChildDied, ConfigError, NodeError, NoJob, Refused, TaskCancelled
+from .node import AsyncComputingNode, ComputingNode
+from .replier import JobReplier, Task
+
+__all__ = [
+    "AsyncComputingNode",
+    "ChildDied",
+    "ComputingNode",
+    "ConfigError",
+    "JobReplier",
+    "NoJob",
+    "NodeError",
+    "Refused",
+    "Task",
+    "TaskCancelled",
+]

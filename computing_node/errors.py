@@ -1,0 +1,35 @@
+"""What can go wrong at a computing node.
+
+    NodeError              root
+      ConfigError          an option or argument that can't be
+      Refused              a main node does not work with this node
+      TaskCancelled        raised inside a job that is not wanted any more
+      ChildDied            the process that a job ran in is gone
+      NoJob                no job in time
+"""
+
+from __future__ import annotations
+
+
+class NodeError(Exception):
+    """Root of everything that this package raises on purpose."""
+
+
+class ConfigError(NodeError):
+    """An option or argument that can't be; the message says which and what to do."""
+
+
+class Refused(NodeError):
+    """A main node does not work with this node, and says why."""
+
+
+class TaskCancelled(NodeError):
+    """The job is not wanted any more: another node solved it, or it was given up."""
+
+
+class ChildDied(NodeError):
+    """The process that a job ran in is gone: killed, out of memory, or crashed."""
+
+
+class NoJob(NodeError):
+    """There was no job in time."""

@@ -1,0 +1,410 @@
+"""The computing node: AML-IP's interface, and the DEALER shell around its sessions."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import zmq
+
+from protocol import ProtocolError
+from protocol.codec import batches, decode, encode
+from protocol.messages import AnyArray, Hello, Message
+from protocol.session import (
+    Abort,
+    Ended,
+    NodeEffect,
+    Reconnect,
+    Run,
+    Serving,
+    Session,
+    SessionState,
+    Tell,
+)
+from protocol.shell import Shell
+from protocol.sockets import CAUSES, DEFAULT_ADDRESS, connect, happened, receive, send, watch
+
+from .errors import ConfigError, NoJob, NodeError, Refused
+from .replier import Callback, CallbackReplier, JobReplier, Outcome, Task, Workers
+
+log = logging.getLogger("mnist.compute")
+
+DRAIN = 500
+#: A task that runs longer than this makes its place count as taken, for other main nodes.
+BUSY_SECONDS = 0.02
+TICK_SECONDS = 0.01
+
+
+class _Link:
+    """The connection to one main node, and the session over it."""
+
+    def __init__(self, context: Any, poller: Any, address: str, session: Session) -> None:
+        self.address = address
+        self.session = session
+        self.connected = False
+        self.outgoing: deque[Message] = deque()
+        self._context = context
+        self._poller = poller
+        self._open()
+
+    def _open(self) -> None:
+        self.socket = connect(self._context, self.address)
+        self.monitor = watch(self.socket)
+        self._poller.register(self.socket, zmq.POLLIN)
+        self._poller.register(self.monitor, zmq.POLLIN)
+
+    def reopen(self) -> None:
+        """Make a new connection in place of one that is worth nothing."""
+        self.close(0)
+        self.connected = False
+        self.outgoing.clear()
+        self._open()
+
+    def close(self, linger: int | None = None) -> None:
+        self._poller.unregister(self.socket)
+        self._poller.unregister(self.monitor)
+        self.socket.disable_monitor()
+        self.monitor.close(0)
+        self.socket.close(linger)
+
+    def flush(self) -> bool:
+        """Send what can be sent; return whether something had to wait."""
+        if not self.connected:  # a session sends again whatever matters
+            self.outgoing.clear()
+        for batch in batches(list(self.outgoing)):
+            if not send(self.socket, encode(batch)):
+                return True
+            for _ in batch:
+                self.outgoing.popleft()
+        return False
+
+
+class _Dealer(Shell):
+    """The thread that owns the connections, the sessions and the workers."""
+
+    def __init__(
+        self,
+        hello: Hello,
+        addresses: Sequence[str],
+        replier: JobReplier,
+        *,
+        max_jobs: int | None,
+        dead_seconds: float,
+        allocate: Callable[[int], AnyArray] | None,
+    ) -> None:
+        super().__init__(f"{hello.name} connections")
+        self.ended = threading.Event()
+        self.refusal = ""
+        self._replier = replier
+        self._max_jobs = max_jobs
+        self._tasks: dict[tuple[int, int], Task] = {}  # (link, task id) -> task
+        self._running: dict[tuple[int, int], float] = {}  # those that run -> since when
+        self._tick_at = 0.0
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._links: list[_Link] = []
+        try:
+            for address in addresses:
+                session = Session(hello, dead_seconds=dead_seconds, allocate=allocate)
+                self._links.append(_Link(self._context, self.poller, address, session))
+        except ProtocolError:
+            self.finish()
+            raise
+        self._workers = Workers(replier, hello.tasks, self._report)
+
+    def _report(self, report: Task | Outcome) -> None:
+        """Take a report from a worker's thread; a beginning is not worth waking up for."""
+        self.call_soon(partial(self._take, report), urgent=type(report) is Outcome)
+
+    def turn(self, ready: dict[Any, int], now: float) -> float:
+        for place, link in enumerate(self._links):
+            while link.monitor in ready and (event := happened(link.monitor)) is not None:
+                self._happened(place, event, now)
+            if link.socket in ready:
+                self._drain(place, now)
+        if now >= self._tick_at:
+            self._tick_at = now + TICK_SECONDS
+            self._tick(now)
+        if self._max_jobs == 0 and self.all_accepted:
+            self.ended.set()
+        stuck = [link.flush() for link in self._links]
+        wake = min(link.session.wake_at(now) for link in self._links)
+        return min(max(self._tick_at, wake), now + 0.005 if any(stuck) else now + 1.0)
+
+    def _tick(self, now: float) -> None:
+        for key, task in self._tasks.items():
+            self._links[key[0]].session.progressed(key[1], task.fraction)
+        long = [key for key, since in self._running.items() if now - since > BUSY_SECONDS]
+        for place, link in enumerate(self._links):
+            effects = link.session.tick(now)
+            if len(self._links) > 1:
+                effects += link.session.occupied(sum(key[0] != place for key in long))
+            self._perform(place, effects, now)
+
+    def _drain(self, place: int, now: float) -> None:
+        link = self._links[place]
+        for _ in range(DRAIN):
+            frames = receive(link.socket, small=2)
+            if frames is None:
+                return
+            try:
+                for message in decode(frames):
+                    self._perform(place, link.session.receive(message, now), now)
+            except ProtocolError as error:
+                log.warning("main.misbehaves address=%s reason=%r", link.address, str(error))
+
+    def _happened(self, place: int, event: int, now: float) -> None:
+        link = self._links[place]
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            link.connected = True
+            if link.session.state is SessionState.GREETING:
+                self._perform(place, link.session.greet(now), now)
+        elif event == zmq.EVENT_DISCONNECTED:
+            if link.connected:
+                log.info("main.disconnected address=%s", link.address)
+            link.connected = False
+            link.session.cut()
+        elif event in CAUSES:
+            log.warning("connection.failed address=%s cause=%r", link.address, CAUSES[event])
+
+    def _perform(self, place: int, effects: list[NodeEffect], now: float) -> None:
+        link = self._links[place]
+        for effect in effects:
+            if type(effect) is Tell:
+                link.outgoing.append(effect.message)
+            elif type(effect) is Run:
+                key = (place, effect.task)
+                task = self._tasks[key] = Task(key, effect.job, effect.job_id, effect.client)
+                self._workers.put(task)
+            elif type(effect) is Abort:
+                self._abort((place, effect.task))
+            elif type(effect) is Serving:
+                log.info("main.joined address=%s id=%s", link.address, effect.welcome.main)
+                self._replier.prepare(effect.welcome.learners)
+            elif type(effect) is Reconnect:
+                log.warning("main.reconnecting address=%s reason=%r", link.address, effect.reason)
+                link.reopen()
+            elif type(effect) is Ended:
+                self._ended(link, effect)
+
+    def _ended(self, link: _Link, effect: Ended) -> None:
+        if not effect.refused:
+            log.info("main.ended address=%s reason=%r", link.address, effect.reason)
+            return
+        log.error("main.refused address=%s reason=%r", link.address, effect.reason)
+        if all(other.session.state is SessionState.REFUSED for other in self._links):
+            self.refusal = f"{link.address}: {effect.reason}"
+            self.ended.set()
+
+    def _abort(self, key: tuple[int, int]) -> None:
+        task = self._tasks.pop(key, None)
+        self._running.pop(key, None)
+        if task is not None:
+            self._workers.cancel(task)
+
+    def _take(self, report: Task | Outcome) -> None:
+        now = time.monotonic()
+        if type(report) is Outcome:
+            self._finished(report, now)
+        elif type(report) is Task and report.key in self._tasks:
+            if self._links[report.key[0]].session.started(report.key[1], now):
+                self._running[report.key] = now
+
+    def _finished(self, outcome: Outcome, now: float) -> None:
+        place, task_id = outcome.task.key
+        if self._tasks.pop(outcome.task.key, None) is None:
+            return
+        self._running.pop(outcome.task.key, None)
+        session = self._links[place].session
+        if outcome.solution is not None:
+            effects = session.solved(task_id, outcome.solution, outcome.seconds, now)
+        else:
+            log.warning("task.failed kind=%s message=%r", outcome.kind, outcome.message)
+            effects = session.failed(
+                task_id, outcome.kind, outcome.message, outcome.traceback, now
+            )
+        self._perform(place, effects, now)
+        if self._max_jobs is not None:
+            self._count_down(now)
+
+    def _count_down(self, now: float) -> None:
+        assert self._max_jobs is not None
+        self._max_jobs -= 1
+        for place, link in enumerate(self._links):
+            self._perform(place, link.session.limit(max(0, self._max_jobs)), now)
+
+    @property
+    def all_accepted(self) -> bool:
+        """Whether nothing is in hand any more, solved or not."""
+        return not any(link.session.holds for link in self._links)
+
+    def leave(self, reason: str) -> None:
+        """Hand everything back and say goodbye."""
+        for place, link in enumerate(self._links):
+            self._perform(place, link.session.leave(reason), time.monotonic())
+            link.flush()
+
+    def finish(self) -> None:
+        for link in self._links:
+            link.close()
+        self._context.term()
+        if hasattr(self, "_workers"):
+            self._workers.close()
+            self._replier.close()
+
+
+class AsyncComputingNode:
+    """Solves the jobs of one or more main nodes, from `run()` until `stop()`.
+
+    Args:
+        name: for people; `get_id()` is unique.
+        domain: it works with main nodes of this domain only.
+        listener: solves the jobs.
+        callback: solves them instead of a listener: (job, task id, client id) -> solution.
+        address: of the main node, or of several; they may start later.
+        tasks: how many jobs to solve at once.
+        max_jobs: leave after so many; None: never.
+        learners: the kinds of job that it solves; ``""`` is any program's own.
+        dead_seconds: a main node silent for this long is connected to anew.
+        allocate: returns a flat uint8 array of so many bytes for an array to arrive in.
+
+    Raises:
+        ConfigError: neither a listener nor a callback, or both; less than one task.
+        AddressError: an address is malformed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        domain: int = 0,
+        listener: JobReplier | None = None,
+        callback: Callback | None = None,
+        *,
+        address: str | Sequence[str] = DEFAULT_ADDRESS,
+        tasks: int = 1,
+        max_jobs: int | None = None,
+        learners: tuple[str, ...] = ("",),
+        accelerator: str = "",
+        dead_seconds: float = 10.0,
+        allocate: Callable[[int], AnyArray] | None = None,
+    ) -> None:
+        if (listener is None) == (callback is None):
+            raise ConfigError("give a listener or a callback to solve jobs with, and not both")
+        if tasks < 1:
+            raise ConfigError(f"tasks is {tasks}; a node runs at least one at once")
+        replier = listener if listener is not None else CallbackReplier(callback)  # type: ignore[arg-type]
+        credit = tasks + 1 if max_jobs is None else min(tasks + 1, max_jobs)
+        hello = Hello(
+            uuid.uuid4().hex[:8], name, domain, learners, {"python": platform.python_version()},
+            os.cpu_count() or 1, _memory_bytes(), accelerator, tasks, credit,
+        )  # fmt: skip
+        addresses = [address] if isinstance(address, str) else list(address)
+        self._id = f"{name}.{hello.node}"
+        self._dealer = _Dealer(
+            hello, addresses, replier, max_jobs=max_jobs, dead_seconds=dead_seconds,
+            allocate=allocate,
+        )  # fmt: skip
+
+    def get_id(self) -> str:
+        """Return this node's unique id, `name.` and eight hexadecimal digits."""
+        return self._id
+
+    def run(self) -> None:
+        """Begin to connect and to solve jobs, in the background."""
+        self._dealer.start()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until there is nothing more to do; return False after `timeout` seconds.
+
+        There is nothing more to do once every main node has refused this node, or `max_jobs`
+        are solved and accepted.
+
+        Raises:
+            Refused: every main node has refused this node.
+        """
+        ended = self._dealer.ended.wait(timeout)
+        if self._dealer.refusal:
+            raise Refused(self._dealer.refusal)
+        return ended
+
+    def stop(self) -> None:
+        """Hand back what is not solved, say goodbye, and let go; twice is once."""
+        dealer = self._dealer
+        if dealer.alive:
+            dealer.call(lambda: dealer.leave("the node was stopped"))
+        dealer.end()
+
+    def __enter__(self) -> AsyncComputingNode:
+        self.run()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):  # not every system tells
+        return 0
+
+
+class ComputingNode:
+    """Solves one job at a time, when asked to.
+
+    Args:
+        name, domain, listener, callback: those of `AsyncComputingNode`.
+        options: its other arguments.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        domain: int = 0,
+        listener: JobReplier | None = None,
+        callback: Callback | None = None,
+        **options: Any,
+    ) -> None:
+        self._name, self._domain, self._options = name, domain, options
+        self._listener, self._callback = listener, callback
+        self._id = ""
+
+    def get_id(self) -> str:
+        """Return the id under which the last job was solved; empty before the first."""
+        return self._id
+
+    def process_job(
+        self,
+        listener: JobReplier | None = None,
+        callback: Callback | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Wait for one job, solve it, and return once its main node has the solution.
+
+        Args:
+            listener, callback: solve it; those of the constructor where not given.
+            timeout: seconds to wait for it all; None: for ever.
+
+        Raises:
+            NoJob: there was none within `timeout` seconds.
+            Refused: every main node has refused this node.
+        """
+        if listener is None and callback is None:
+            listener, callback = self._listener, self._callback
+        node = AsyncComputingNode(
+            self._name, self._domain, listener, callback, max_jobs=1, **self._options
+        )
+        self._id = node.get_id()
+        with node:
+            if not node.wait(timeout):
+                raise NoJob(f"no job within {timeout:g} s; is there a main node at its address?")
+
+
+__all__ = ["AsyncComputingNode", "ComputingNode", "NodeError"]

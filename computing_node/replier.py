@@ -1,0 +1,196 @@
+"""What a computing node's user writes: how to solve a job."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from protocol import JobDataType, JobSolutionDataType
+
+from .errors import ChildDied, TaskCancelled
+
+log = logging.getLogger("mnist.compute")
+
+Callback = Callable[[JobDataType, int, str], JobSolutionDataType]
+
+
+class Task:
+    """A job in a replier's hands.
+
+    Attributes:
+        job: what to solve.
+        task_id: the job's id at its main node.
+        client_id: the main node's id.
+    """
+
+    __slots__ = ("_began", "_cancelled", "_on_cancel", "client_id", "fraction", "job", "key",
+                 "task_id")  # fmt: skip
+
+    def __init__(self, key: Any, job: JobDataType, task_id: int, client_id: str) -> None:
+        self.key = key
+        self.job = job
+        self.task_id = task_id
+        self.client_id = client_id
+        self.fraction = 0.0
+        self._began = False
+        self._cancelled = False
+        self._on_cancel: Callable[[], None] | None = None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody wants the solution any more: stop if you can."""
+        return self._cancelled
+
+    def progress(self, fraction: float) -> None:
+        """Say how much is done, 0 to 1; it goes out with the next heartbeat."""
+        self.fraction = fraction
+
+    def on_cancel(self, stop: Callable[[], None]) -> None:
+        """Call `stop`, from another thread, if the task is cancelled while it runs."""
+        self._on_cancel = stop
+        if self._cancelled:
+            stop()
+
+    def begin(self) -> bool:
+        """Take the task; return False if it was cancelled meanwhile."""
+        self._began = True
+        return not self._cancelled
+
+    def cancel(self) -> bool:
+        """Cancel the task; return whether it may block its thread from now on."""
+        self._cancelled = True
+        if self._on_cancel is not None:
+            self._on_cancel()
+            return False
+        return self._began
+
+
+class JobReplier:
+    """Solves jobs; subclass it and override `process_job`."""
+
+    def process_job(self, job: JobDataType, task_id: int, client_id: str) -> JobSolutionDataType:
+        """Solve one job; called from a thread of its own for each place that the node has.
+
+        Args:
+            job: what to solve.
+            task_id: the job's id at its main node.
+            client_id: the main node's `get_id()`.
+
+        Returns:
+            The solution; text, bytes or arrays by name will do as well.
+        """
+        raise NotImplementedError("override process_job")
+
+    def solve(self, task: Task) -> JobSolutionDataType:
+        """Solve a task; override this one instead to report progress or stop when cancelled."""
+        return self.process_job(task.job, task.task_id, task.client_id)
+
+    def prepare(self, learners: tuple[str, ...]) -> None:
+        """Warm up for these kinds of job; called when a main node takes this node in."""
+
+    def close(self) -> None:
+        """Let go of whatever it holds; called once, at the end."""
+
+
+class CallbackReplier(JobReplier):
+    """A replier made of a function of (job, task id, client id)."""
+
+    def __init__(self, callback: Callback) -> None:
+        self._callback = callback
+
+    def process_job(self, job: JobDataType, task_id: int, client_id: str) -> JobSolutionDataType:
+        """Solve one job by calling the function."""
+        return self._callback(job, task_id, client_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a task: a solution, or a failure in a word, a sentence and a traceback."""
+
+    task: Task
+    solution: JobSolutionDataType | None
+    seconds: float
+    kind: str = ""
+    message: str = ""
+    traceback: str = ""
+
+
+class Workers:
+    """Threads that solve tasks, one for each place of a node.
+
+    Args:
+        replier: solves the tasks.
+        places: how many at once.
+        report: called from these threads with each task that begins and each `Outcome`.
+    """
+
+    def __init__(
+        self, replier: JobReplier, places: int, report: Callable[[Task | Outcome], None]
+    ) -> None:
+        self._replier = replier
+        self._report = report
+        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        for _ in range(places):
+            self._hire()
+
+    def _hire(self) -> None:
+        thread = threading.Thread(
+            target=self._work, name=f"worker {len(self._threads) + 1}", daemon=True
+        )
+        self._threads.append(thread)
+        thread.start()
+
+    def put(self, task: Task) -> None:
+        """Solve the task when there is a place."""
+        self._tasks.put(task)
+
+    def cancel(self, task: Task) -> None:
+        """Drop a task that waits; stop one that runs, or leave it behind and go on without."""
+        if task.cancel():
+            self._hire()
+
+    def close(self) -> None:
+        """Let the threads end after what they are doing."""
+        for _ in self._threads:
+            self._tasks.put(None)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            if not task.begin():
+                continue
+            self._report(task)
+            outcome = self._solve(task)
+            if not task.cancelled:
+                self._report(outcome)
+            elif task._on_cancel is None:
+                return  # another thread took this place
+
+    def _solve(self, task: Task) -> Outcome:
+        begun = time.perf_counter()
+        try:
+            solution = _as_solution(self._replier.solve(task))
+            solution.announce()  # raises here what can't be sent, not in the node's own thread
+            return Outcome(task, solution, time.perf_counter() - begun)
+        except TaskCancelled:
+            return Outcome(task, None, 0.0, "cancelled", "cancelled")
+        except ChildDied as error:
+            return Outcome(task, None, 0.0, "crashed", str(error))
+        except BaseException as error:
+            message = f"{type(error).__name__}: {error}"
+            told = getattr(error, "remote_traceback", "") or traceback.format_exc()
+            return Outcome(task, None, 0.0, "raised", message, told)
+
+
+def _as_solution(value: Any) -> JobSolutionDataType:
+    if isinstance(value, JobSolutionDataType):
+        return value
+    if isinstance(value, (str, bytes, Mapping)):
+        return JobSolutionDataType(value)
+    raise TypeError(f"process_job returned {type(value).__name__}, not a JobSolutionDataType")

@@ -1,0 +1,18 @@
+"""The main node: jobs go out, solutions come back."""
+
+from .errors import ConfigError, JobFailed, NodeClosed, NodeError, NoNode
+from .node import AsyncMainNode, JobFuture, MainNode, SolutionListener
+from .waiting import IntWaitHandler
+
+__all__ = [
+    "AsyncMainNode",
+    "ConfigError",
+    "IntWaitHandler",
+    "JobFailed",
+    "JobFuture",
+    "MainNode",
+    "NoNode",
+    "NodeClosed",
+    "NodeError",
+    "SolutionListener",
+]

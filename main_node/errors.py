@@ -1,0 +1,55 @@
+"""What can go wrong at a main node.
+
+    NodeError              root
+      ConfigError          an option or argument that can't be
+      JobFailed            a job failed for good; carries its story
+      NoNode               no computing node in time
+      NodeClosed           the main node was closed before the job was solved
+"""
+
+from __future__ import annotations
+
+from protocol.ledger import Attempt
+
+
+class NodeError(Exception):
+    """Root of everything that this package raises on purpose."""
+
+
+class ConfigError(NodeError):
+    """An option or argument that can't be; the message says which and what to do."""
+
+
+class JobFailed(NodeError):
+    """A job failed for good.
+
+    Args:
+        job_id: which one.
+        story: its failed attempts, in order.
+    """
+
+    def __init__(self, job_id: int, story: tuple[Attempt, ...]) -> None:
+        last = story[-1]
+        tries = "1 attempt" if len(story) == 1 else f"{len(story)} attempts"
+        super().__init__(
+            f"job {job_id} failed for good after {tries};"
+            f" the last at {last.node}: {last.kind}: {last.message}"
+        )
+        self.job_id = job_id
+        self.story = story
+
+    def tell(self) -> str:
+        """Return the whole story: every attempt, with its traceback."""
+        lines = [f"job {self.job_id}:"]
+        for number, attempt in enumerate(self.story, 1):
+            lines.append(f"  attempt {number} at {attempt.node}: {attempt.kind}: {attempt.message}")
+            lines += [f"    {line}" for line in attempt.traceback.splitlines()]
+        return "\n".join(lines)
+
+
+class NoNode(NodeError):
+    """There was no computing node in time."""
+
+
+class NodeClosed(NodeError):
+    """The main node was closed before the job was solved."""

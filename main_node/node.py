@@ -1,0 +1,483 @@
+"""The main node: AML-IP's interface, futures, and the ROUTER shell around the dispatcher."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeout  # its own class before 3.11
+from functools import partial
+from itertools import count
+from typing import Any
+
+import zmq
+
+from protocol import JobDataType, JobSolutionDataType, ProtocolError, VersionMismatch
+from protocol.codec import Frame, batches, decode, encode
+from protocol.dispatch import Dispatcher
+from protocol.effects import Accept, Effect, Fail, Joined, Left, Refused, Retry, Send, View
+from protocol.ledger import Job
+from protocol.messages import REFUSE_MALFORMED, REFUSE_VERSION, Heartbeat, Message, Refuse
+from protocol.shell import Shell
+from protocol.sockets import CAUSES, DEFAULT_ADDRESS, bind, happened, receive, send, watch
+
+from .errors import ConfigError, JobFailed, NodeClosed, NoNode
+
+log = logging.getLogger("mnist.main")
+
+#: After a disconnection every node is probed this many seconds later: ZeroMQ reports it before
+#: its own tables know.
+PROBES = (0.005, 0.05, 0.3)
+#: Messages taken from the socket before the effects are sent off.
+DRAIN = 500
+TICK_SECONDS = 0.25
+
+Callback = Callable[[JobSolutionDataType, int, str], object]
+
+
+class SolutionListener:
+    """Receives solutions; subclass it and override `solution_received`.
+
+    Both methods are called from one thread of the main node, one at a time.
+    """
+
+    def solution_received(
+        self, solution: JobSolutionDataType, task_id: int, server_id: str
+    ) -> None:
+        """A job is solved.
+
+        Args:
+            solution: what the computing node returned.
+            task_id: what `request_job_solution` returned for the job.
+            server_id: the computing node's `get_id()`.
+        """
+        raise NotImplementedError("override solution_received")
+
+    def job_failed(self, error: JobFailed, task_id: int) -> None:
+        """A job has failed for good; logs it unless overridden."""
+        log.error("job.failed job=%d\n%s", task_id, error.tell())
+
+
+class JobFuture(Future[JobSolutionDataType]):
+    """A job's solution, now or later.
+
+    `result(timeout)` raises `JobFailed` with the story where the job failed for good.
+    """
+
+    def __init__(self, job_id: int, cancel: Callable[[int], None]) -> None:
+        super().__init__()
+        self.job_id = job_id
+        #: The computing node's id, once solved.
+        self.server_id = ""
+        self._cancel_job = cancel
+        #: Whether somebody's code runs when it is done; if not, any thread may finish it.
+        self.called_back = False
+
+    def add_done_callback(self, fn: Callable[[Future[JobSolutionDataType]], object]) -> None:
+        """Call `fn(future)` when done, from the thread that calls listeners."""
+        self.called_back = True
+        super().add_done_callback(fn)
+
+    def cancel(self) -> bool:
+        """Give the job up, wherever it is; return False if it was solved already."""
+        cancelled = super().cancel()
+        if cancelled:
+            self._cancel_job(self.job_id)
+        return cancelled
+
+
+class _Crowd:
+    """How many nodes are here, for other threads to wait on."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._changed = threading.Condition()
+
+    def change(self, by: int) -> None:
+        with self._changed:
+            self.size += by
+            self._changed.notify_all()
+
+    def wait_for(self, nodes: int, timeout: float | None) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self.size >= nodes, timeout)
+
+
+class _Router(Shell):
+    """The thread that owns the ROUTER and the dispatcher."""
+
+    def __init__(self, name: str, address: str, dispatcher: Dispatcher, deliver: Any) -> None:
+        super().__init__(name)
+        self.dispatcher = dispatcher
+        self.crowd = _Crowd()
+        self._deliver = deliver
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket, self.address = bind(self._context, address)
+        self._monitor = watch(self._socket)
+        self.poller.register(self._socket, zmq.POLLIN)
+        self.poller.register(self._monitor, zmq.POLLIN)
+        self._outgoing: dict[bytes, deque[Message]] = {}
+        self._stuck = False
+        self._probes: list[float] = []
+        self._tick_at = 0.0
+
+    def turn(self, ready: dict[Any, int], now: float) -> float:
+        if self._socket in ready:
+            self._drain(now)
+        while self._monitor in ready and (event := happened(self._monitor)) is not None:
+            self._happened(event, now)
+        if self._probes and now >= self._probes[0]:
+            self._probe(now)
+        if now >= self._tick_at:
+            self._tick_at = now + TICK_SECONDS
+            self.perform(self.dispatcher.tick(now))
+        self._flush(now)
+        return min([self._tick_at, *self._probes[:1], *([now + 0.005] if self._stuck else [])])
+
+    def submit(self, job: Job) -> None:
+        self.perform(self.dispatcher.submit(job, time.monotonic()))
+
+    def cancel(self, job_id: int) -> None:
+        self.perform(self.dispatcher.cancel(job_id, time.monotonic()))
+
+    def perform(self, effects: list[Effect]) -> None:
+        """Do what the dispatcher says, in order."""
+        for effect in effects:
+            if type(effect) is Send:
+                pending = self._outgoing.get(effect.peer)
+                if pending is None:
+                    pending = self._outgoing[effect.peer] = deque()
+                pending.append(effect.message)
+            elif type(effect) is Accept or type(effect) is Fail:
+                self._deliver(effect)
+            else:
+                self.crowd.change({Joined: 1, Left: -1}.get(type(effect), 0))
+                _report(effect)
+
+    def _drain(self, now: float) -> None:
+        for _ in range(DRAIN):
+            frames = receive(self._socket, small=3)
+            if frames is None:
+                return
+            self._receive(bytes(frames[0]), frames[1:], now)
+
+    def _receive(self, peer: bytes, frames: list[Frame], now: float) -> None:
+        try:
+            for message in decode(frames):
+                self.perform(self.dispatcher.receive(peer, message, now))
+        except ProtocolError as error:
+            log.warning("peer.refused peer=%s reason=%r", peer.hex(), str(error))
+            code = REFUSE_VERSION if isinstance(error, VersionMismatch) else REFUSE_MALFORMED
+            self.perform(self.dispatcher.drop(peer, str(error), now))
+            self.perform([Send(peer, Refuse(code, str(error)))])
+
+    def _happened(self, event: int, now: float) -> None:
+        if event in CAUSES:
+            log.warning("connection.failed cause=%r", CAUSES[event])
+        elif event == zmq.EVENT_DISCONNECTED:
+            self._probes = [now + after for after in PROBES]
+
+    def _probe(self, now: float) -> None:
+        """Send something to every node, to learn which have no connection any more."""
+        self._probes.pop(0)
+        self.perform([Send(peer, Heartbeat()) for peer in self.dispatcher.peers])
+
+    def _flush(self, now: float) -> None:
+        self._stuck = False
+        while self._outgoing:  # an unreachable node's jobs make messages to others
+            outgoing, self._outgoing = self._outgoing, {}
+            stuck: dict[bytes, deque[Message]] = {}
+            for peer, messages in outgoing.items():
+                if not self._send_all(peer, messages, now):
+                    stuck[peer] = messages
+            if stuck:
+                for peer, messages in stuck.items():
+                    messages.extend(self._outgoing.pop(peer, ()))
+                    self._outgoing[peer] = messages
+                self._stuck = True
+                return
+
+    def _send_all(self, peer: bytes, messages: deque[Message], now: float) -> bool:
+        """Send a node's messages; return False with the rest left where there is no room."""
+        for batch in batches(list(messages)):
+            try:
+                if not send(self._socket, [peer, *encode(batch)]):
+                    return False
+            except ConnectionError:
+                self.perform(self.dispatcher.unreachable(peer, now))
+                return True
+            for _ in batch:
+                messages.popleft()
+        return True
+
+    def finish(self) -> None:
+        self.perform(self.dispatcher.close("the main node has ended"))
+        self._flush(time.monotonic())
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close()
+        self._context.term()
+
+
+def _report(effect: Effect) -> None:
+    match effect:
+        case Joined(node, hello):
+            log.info(
+                "node.joined node=%s tasks=%d cores=%d accelerator=%s",
+                node, hello.tasks, hello.cores, hello.accelerator or "none",
+            )  # fmt: skip
+        case Left(node, reason):
+            log.info("node.left node=%s reason=%r", node, reason)
+        case Refused(name, reason):
+            log.warning("node.refused name=%r reason=%r", name, reason)
+        case Retry(job, attempt):
+            log.warning(
+                "job.retried job=%d node=%s kind=%s message=%r",
+                job, attempt.node, attempt.kind, attempt.message,
+            )  # fmt: skip
+
+
+class AsyncMainNode:
+    """Sends jobs to computing nodes and receives their solutions without waiting.
+
+    It listens from the moment it is made; jobs may be requested before any computing node
+    exists. Close it when done, or use it as a context manager.
+
+    Args:
+        name: for people; `get_id()` is unique.
+        domain: computing nodes of another domain are refused.
+        listener: receives the solutions of `request_job_solution`.
+        callback: called instead of a listener, with (solution, task id, server id).
+        address: where to listen; port 0 takes a free one, see `address`.
+        learners: kinds of job that are to come, so that nodes can warm up.
+        heartbeat_seconds: how often each side signals life.
+        dead_seconds: a node silent for this long is given up and its jobs go to others.
+        max_attempts: failed attempts after which a job has failed for good.
+
+    Raises:
+        AddressError: it can't listen there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        domain: int = 0,
+        listener: SolutionListener | None = None,
+        callback: Callback | None = None,
+        *,
+        address: str = DEFAULT_ADDRESS,
+        learners: tuple[str, ...] = (),
+        heartbeat_seconds: float = 1.0,
+        dead_seconds: float = 10.0,
+        max_attempts: int = 3,
+    ) -> None:
+        if listener is not None and callback is not None:
+            raise ConfigError("give a listener or a callback, not both")
+        self._id = f"{name}.{uuid.uuid4().hex[:8]}"
+        self._listener = listener
+        self._callback = callback
+        self._ids = count(1)
+        self._futures: dict[int, JobFuture | None] = {}
+        self._deliveries: queue.SimpleQueue[Accept | Fail | None] = queue.SimpleQueue()
+        dispatcher = Dispatcher(
+            self._id, domain=domain, learners=learners, heartbeat_seconds=heartbeat_seconds,
+            dead_seconds=dead_seconds, max_attempts=max_attempts,
+        )  # fmt: skip
+        self._router = _Router(name, address, dispatcher, self._finished)
+        self._delivering = threading.Thread(
+            target=self._deliver, name=f"{name} deliveries", daemon=True
+        )
+        self._router.start()
+        self._delivering.start()
+        log.info("main.listening address=%s domain=%d id=%s", self.address, domain, self._id)
+
+    @property
+    def address(self) -> str:
+        """Where computing nodes reach this main node."""
+        return self._router.address
+
+    def get_id(self) -> str:
+        """Return this node's unique id, `name.` and eight hexadecimal digits."""
+        return self._id
+
+    def request_job_solution(self, job: JobDataType) -> int:
+        """Queue a job; its solution comes to the listener or callback. Return its task id.
+
+        Raises:
+            ConfigError: there is neither listener nor callback; use `submit` for a future.
+            NodeClosed: this node was closed.
+            LocalProtocolError: the job holds what can't be sent.
+        """
+        if self._listener is None and self._callback is None:
+            raise ConfigError("make the node with a listener or a callback, or use submit(job)")
+        return self._submit(next(self._ids), job, None)
+
+    def submit(self, job: JobDataType) -> JobFuture:
+        """Queue a job and return its future.
+
+        Raises:
+            NodeClosed: this node was closed.
+            LocalProtocolError: the job holds what can't be sent.
+        """
+        future = JobFuture(next(self._ids), self._cancel)
+        self._submit(future.job_id, job, future)
+        return future
+
+    def _submit(self, job_id: int, data: JobDataType, future: JobFuture | None) -> int:
+        if not self._router.alive:
+            raise NodeClosed("this main node was closed; make a new one")
+        job = Job.of(job_id, data)
+        self._futures[job_id] = future
+        self._router.call_soon(partial(self._router.submit, job))
+        return job_id
+
+    def _cancel(self, job_id: int) -> None:
+        self._futures.pop(job_id, None)
+        self._router.call_soon(partial(self._router.cancel, job_id))
+
+    def view(self) -> View:
+        """Return what every node is doing, at this moment.
+
+        Raises:
+            NodeClosed: this node was closed.
+        """
+        if not self._router.alive:
+            raise NodeClosed("this main node was closed")
+        return self._router.call(lambda: self._router.dispatcher.view(time.monotonic()))
+
+    def wait_for_nodes(self, nodes: int = 1, timeout: float | None = None) -> None:
+        """Wait until at least so many computing nodes are here.
+
+        Raises:
+            NoNode: they were not after `timeout` seconds.
+        """
+        if not self._router.crowd.wait_for(nodes, timeout):
+            raise NoNode(
+                f"{self._router.crowd.size} of {nodes} computing nodes after {timeout:g} s;"
+                f" start some: mnist-compute --connect {self.address}"
+            )
+
+    def _finished(self, effect: Accept | Fail) -> None:
+        """Take a result from the router's thread, where no code of the user's may run."""
+        future = self._futures.get(effect.job)
+        if future is None or future.called_back:
+            self._deliveries.put(effect)
+        else:
+            del self._futures[effect.job]
+            _resolve(future, effect)
+
+    def _deliver(self) -> None:
+        """Hand results over, one at a time, in a thread that may take as long as it likes."""
+        while (effect := self._deliveries.get()) is not None:
+            future = self._futures.pop(effect.job, None)
+            try:
+                if future is None:
+                    self._tell_listener(effect)
+                else:
+                    _resolve(future, effect)
+            except Exception:
+                log.exception("listener.raised job=%d", effect.job)
+
+    def _tell_listener(self, effect: Accept | Fail) -> None:
+        if isinstance(effect, Fail):
+            (self._listener or SolutionListener()).job_failed(
+                JobFailed(effect.job, effect.story), effect.job
+            )
+        elif self._listener is not None:
+            self._listener.solution_received(effect.solution, effect.job, effect.node)
+        elif self._callback is not None:
+            self._callback(effect.solution, effect.job, effect.node)
+
+    def close(self) -> None:
+        """Tell the computing nodes that this node ends, and let go; twice is once.
+
+        Futures that are not done raise `NodeClosed`.
+        """
+        self._router.end()
+        self._deliveries.put(None)
+        if threading.current_thread() is not self._delivering:
+            self._delivering.join(5.0)
+        while self._futures:
+            job_id, future = self._futures.popitem()
+            if future is not None and not future.done():
+                future.set_exception(
+                    NodeClosed(f"the main node was closed before job {job_id} was solved")
+                )
+
+    stop = close
+
+    def __enter__(self) -> AsyncMainNode:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _resolve(future: JobFuture, effect: Accept | Fail) -> None:
+    try:
+        if isinstance(effect, Fail):
+            future.set_exception(JobFailed(effect.job, effect.story))
+        else:
+            future.server_id = effect.node
+            future.set_result(effect.solution)
+    except InvalidStateError:  # cancelled at this very moment
+        log.debug("job.late job=%d", effect.job)
+
+
+class MainNode:
+    """Sends one job at a time to a computing node and waits for its solution.
+
+    Args: those of `AsyncMainNode`, but for the listener and the callback.
+    """
+
+    def __init__(self, name: str, domain: int = 0, **options: Any) -> None:
+        self._node = AsyncMainNode(name, domain, **options)
+
+    @property
+    def address(self) -> str:
+        """Where computing nodes reach this main node."""
+        return self._node.address
+
+    def get_id(self) -> str:
+        """Return this node's unique id."""
+        return self._node.get_id()
+
+    def request_job_solution(
+        self, job: JobDataType, timeout: float | None = None
+    ) -> tuple[JobSolutionDataType, str]:
+        """Have a job solved; return its solution and the id of the node that solved it.
+
+        Args:
+            job: what to solve.
+            timeout: seconds to wait, whether there is a computing node or not; None: for ever.
+
+        Raises:
+            JobFailed: it failed for good; the error tells its story.
+            NoNode: it was not solved within `timeout` seconds; it is given up.
+        """
+        future = self._node.submit(job)
+        try:
+            return future.result(timeout), future.server_id
+        except FutureTimeout:
+            future.cancel()
+            raise NoNode(
+                f"no solution after {timeout:g} s, from {len(self._node.view().nodes)} nodes;"
+                f" start some: mnist-compute --connect {self.address}"
+            ) from None
+
+    def close(self) -> None:
+        """Let go; twice is once."""
+        self._node.close()
+
+    stop = close
+
+    def __enter__(self) -> MainNode:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

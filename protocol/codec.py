@@ -1,0 +1,398 @@
+"""Messages to frames and back.
+
+One ZeroMQ message carries one or more messages of `messages.py`:
+
+    frame 0    magic: b"MNM" and one byte, the major version
+    frame 1    header: msgpack, a list of [kind, field, field, ...]
+    frame 2..  raw buffers, in the order in which the header names them
+
+Nothing that arrives is executed, every number is bounded before anything is allocated for it,
+and the only exception that `decode` raises is a `RemoteProtocolError`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any, get_type_hints
+
+import msgpack
+import numpy as np
+import xxhash
+
+from .errors import DecodeError, LocalProtocolError, VersionMismatch
+from .messages import (
+    Accepted,
+    AnyArray,
+    Arrays,
+    ArraySpec,
+    Busy,
+    Bye,
+    Cancel,
+    Chunk,
+    Fields,
+    Heartbeat,
+    Hello,
+    Ids,
+    JobOffer,
+    Message,
+    Need,
+    Ready,
+    Recall,
+    Refuse,
+    Returned,
+    SolutionReady,
+    Stop,
+    TaskFailed,
+    Texts,
+    Unknown,
+    Waiting,
+    Welcome,
+)
+
+VERSION = 1
+MAGIC = b"MNM" + bytes([VERSION])
+
+#: Arrays up to this size travel inside the message that names them; larger ones in chunks.
+INLINE_BYTES = 1 << 20
+#: A header larger than this is refused before it is parsed.
+MAX_HEADER_BYTES = 8 << 20
+#: A single array may not be larger than this.
+MAX_ARRAY_BYTES = 1 << 40
+MAX_COUNT = 1 << 53
+#: Messages that travel together, at most.
+MAX_BATCH = 256
+MAX_DIMENSIONS = 32
+MAX_DEPTH = 16
+
+#: Plain numbers only: nothing that holds a pointer, a time zone or a byte order.
+DTYPES = frozenset(
+    ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+     "float16", "float32", "float64", "complex64", "complex128"]
+)  # fmt: skip
+
+#: The wire number of each kind. Never reused; new kinds are appended.
+KINDS: dict[int, type[Any]] = {
+    1: Hello, 2: Welcome, 3: Refuse, 4: Ready, 5: JobOffer, 6: SolutionReady, 7: TaskFailed,
+    8: Accepted, 9: Cancel, 10: Recall, 11: Returned, 12: Waiting, 13: Busy, 14: Heartbeat,
+    15: Need, 16: Chunk, 17: Bye, 18: Stop,
+}  # fmt: skip
+_NUMBERS = {kind: number for number, kind in KINDS.items()}
+
+Frame = bytes | memoryview
+Check = Callable[[Any], Any]
+
+
+def digest(array: AnyArray) -> bytes:
+    """Return xxh3-128 of a C-contiguous array's bytes, 16 bytes. Cost: some 30 GB/s."""
+    return xxhash.xxh3_128_digest(raw(array))
+
+
+def raw(array: AnyArray) -> memoryview:
+    """Return the bytes of a C-contiguous array without a copy."""
+    return memoryview(array.reshape(-1).view(np.uint8))
+
+
+def specify(array: AnyArray) -> ArraySpec:
+    """Return what `array` is, with its digest.
+
+    Raises:
+        LocalProtocolError: an element type that does not travel.
+    """
+    if array.dtype.name not in DTYPES:
+        raise LocalProtocolError(f"arrays of {array.dtype} can't be sent; use one of {sorted(DTYPES)}")
+    return ArraySpec(array.dtype.name, array.shape, digest(array))
+
+
+def portable(array: AnyArray) -> AnyArray:
+    """Return `array` as it can travel: little-endian, C order; itself where it is so already."""
+    wanted = array.dtype.newbyteorder("<")
+    return np.ascontiguousarray(array, dtype=wanted).reshape(array.shape)
+
+
+# Checks: each takes one decoded value and returns it as the message wants it, or raises.
+
+
+def _fail(what: str, value: object) -> DecodeError:
+    return DecodeError(f"{what}, not {type(value).__name__} {str(value)[:40]!r}")
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise _fail("a text is wanted", value)
+    return value
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_COUNT:
+        raise _fail(f"a count from 0 to {MAX_COUNT} is wanted", value)
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if type(value) not in (float, int) or not 0 <= value <= 1e9:
+        raise _fail("a finite number of seconds is wanted", value)
+    return float(value)
+
+
+def _bytes(value: Any) -> bytes:
+    if type(value) is not bytes:
+        raise _fail("bytes are wanted", value)
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if type(value) is not list:
+        raise _fail("a list is wanted", value)
+    return value
+
+
+def _ids(value: Any) -> Ids:
+    return tuple(map(_count, _list(value)))
+
+
+def _texts(value: Any) -> Texts:
+    return tuple(map(_text, _list(value)))
+
+
+def _fields(value: Any) -> Fields:
+    if type(value) is not dict:
+        raise _fail("a map is wanted", value)
+    for key in value:
+        _text(key)
+    return value
+
+
+def _progress(value: Any) -> Mapping[int, float]:
+    if type(value) is not dict:
+        raise _fail("a map of progress is wanted", value)
+    return {_count(task): _fraction(done) for task, done in value.items()}
+
+
+def _fraction(value: Any) -> float:
+    if type(value) not in (float, int) or not 0 <= value <= 1:
+        raise _fail("a fraction from 0 to 1 is wanted", value)
+    return float(value)
+
+
+def _spec(dtype: Any, shape: Any, digest_: Any) -> ArraySpec:
+    if type(dtype) is not str or dtype not in DTYPES:
+        raise _fail("a known element type is wanted", dtype)
+    lengths = _ids(shape)
+    if len(lengths) > MAX_DIMENSIONS:
+        raise DecodeError(f"an array of {len(lengths)} dimensions, more than {MAX_DIMENSIONS}")
+    if math.prod(lengths) * np.dtype(dtype).itemsize > MAX_ARRAY_BYTES:
+        raise DecodeError(f"an array of shape {lengths} is larger than {MAX_ARRAY_BYTES} bytes")
+    if len(_bytes(digest_)) != 16:
+        raise DecodeError(f"a digest of {len(digest_)} bytes, not 16")
+    return ArraySpec(dtype, lengths, digest_)
+
+
+_CHECKS: dict[Any, Check] = {
+    str: _text, int: _count, float: _seconds, bytes: _bytes, Ids: _ids, Texts: _texts,
+    Fields: _fields, Mapping[int, float]: _progress,
+}  # fmt: skip
+
+
+def _plan(kind: type[Any]) -> tuple[Callable[[Any], tuple[Any, ...]], list[Check | None]]:
+    """Return how to read a message's fields, and the check of each (None: needs a buffer)."""
+    hints = get_type_hints(kind)
+    names = [f.name for f in fields(kind)]
+    get = attrgetter(*names)
+    values = get if len(names) > 1 else lambda message: (get(message),)
+    return values, [_CHECKS.get(hints[name]) for name in names]
+
+
+_PLANS = {number: _plan(kind) for number, kind in KINDS.items()}
+_PACK = msgpack.Packer(use_bin_type=True).pack
+
+
+def check_plain(values: Fields) -> None:
+    """Raise unless a message can carry these values and the receiver will take them.
+
+    Raises:
+        LocalProtocolError: a name that is no text, or a value that is not plain.
+    """
+    try:
+        _fields(dict(values))
+        packed = msgpack.packb(values, use_bin_type=True)
+    except (TypeError, ValueError, OverflowError, DecodeError) as error:
+        raise LocalProtocolError(f"only plain values can be sent: {error}") from error
+    if len(packed) > INLINE_BYTES:
+        raise LocalProtocolError(f"{len(packed)} bytes of plain values; send arrays instead")
+
+
+def batches(messages: Iterable[Message]) -> Iterator[list[Message]]:
+    """Cut messages into runs that may travel together; a chunk of an array travels alone."""
+    batch: list[Message] = []
+    nbytes = 0
+    for message in messages:
+        size = 0
+        if isinstance(message, (JobOffer, SolutionReady)):
+            size = len(message.payload) + sum(
+                array.nbytes for array in message.arrays.values() if isinstance(array, np.ndarray)
+            )
+        if batch and (
+            type(message) is Chunk or nbytes + size > INLINE_BYTES or len(batch) == MAX_BATCH
+        ):
+            yield batch
+            batch, nbytes = [], 0
+        batch.append(message)
+        nbytes += size if type(message) is not Chunk else INLINE_BYTES
+    if batch:
+        yield batch
+
+
+def _attach(value: Any, buffers: list[Frame]) -> Any:
+    """Return a field that carries buffers as the header shows it, and append those buffers."""
+    if isinstance(value, Mapping):  # arrays by name
+        return [_attach_array(name, array, buffers) for name, array in value.items()]
+    buffers.append(value)
+    return len(value)
+
+
+def _attach_array(name: str, array: AnyArray | ArraySpec, buffers: list[Frame]) -> list[Any]:
+    if isinstance(array, ArraySpec):
+        return [name, array.dtype, array.shape, array.digest, False]
+    array = portable(array)
+    spec = specify(array)
+    buffers.append(raw(array))
+    return [name, spec.dtype, spec.shape, spec.digest, True]
+
+
+def encode(messages: Iterable[Message]) -> list[Frame]:
+    """Return the frames of one ZeroMQ message that carries all of `messages`, in order.
+
+    The buffers of arrays are views: whoever sends them must not change the arrays meanwhile.
+
+    Raises:
+        LocalProtocolError: a field can't be packed, or the header would be too large.
+    """
+    header, buffers = [], list[Frame]()
+    for message in messages:
+        number = _NUMBERS[type(message)]
+        values, checks = _PLANS[number]
+        entry: list[Any] = [number, *values(message)]
+        if None in checks:
+            for place, check in enumerate(checks, 1):
+                if check is None:
+                    entry[place] = _attach(entry[place], buffers)
+        header.append(entry)
+    try:
+        packed = _PACK(header)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise LocalProtocolError(f"not a plain value that can be sent: {error}") from error
+    if len(packed) > MAX_HEADER_BYTES:
+        raise LocalProtocolError(f"a header of {len(packed)} bytes is more than {MAX_HEADER_BYTES}")
+    return [MAGIC, packed, *buffers]
+
+
+class _Buffers:
+    """The raw frames of a message, taken in order as the header names them."""
+
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        self._frames = iter(frames)
+
+    def take(self, nbytes: int) -> memoryview:
+        frame = next(self._frames, None)
+        if frame is None:
+            raise DecodeError("the header names more buffers than there are frames")
+        view = memoryview(frame)
+        if view.nbytes != nbytes:
+            raise DecodeError(f"a buffer of {view.nbytes} bytes where the header says {nbytes}")
+        return view
+
+    def detach(self, value: Any) -> memoryview | Arrays:
+        """Undo `_attach`."""
+        if type(value) is int:
+            return self.take(value)
+        return dict(map(self._array, _list(value)))
+
+    def _array(self, entry: Any) -> tuple[str, AnyArray | ArraySpec]:
+        if len(_list(entry)) != 5:
+            raise DecodeError(f"an array of {len(entry)} fields, not 5")
+        name, dtype, shape, digest_, here = entry
+        spec = _spec(dtype, shape, digest_)
+        if here is not True:
+            if not spec.nbytes:
+                raise DecodeError(f"array {_text(name)!r} is empty and yet not here")
+            return _text(name), spec
+        view = self.take(spec.nbytes)
+        if xxhash.xxh3_128_digest(view) != spec.digest:
+            raise DecodeError(f"array {_text(name)!r} does not match its digest")
+        return _text(name), as_array(spec, np.frombuffer(view, np.uint8))
+
+    def finish(self) -> None:
+        if next(self._frames, None) is not None:
+            raise DecodeError("more frames than the header names")
+
+
+def as_array(spec: ArraySpec, content: AnyArray) -> AnyArray:
+    """Return `content` (uint8, flat) seen as `spec` says; copied only where it is unaligned."""
+    array = content.view(spec.dtype).reshape(spec.shape)
+    return array if array.flags.aligned else array.copy()
+
+
+def check_magic(magic: Frame) -> None:
+    """Raise unless a message that begins with this frame is of this major version.
+
+    Raises:
+        DecodeError: not this protocol at all.
+        VersionMismatch: another major version of it.
+    """
+    if magic == MAGIC:
+        return
+    start = bytes(magic[:4])
+    if len(start) == 4 and start[:3] == MAGIC[:3]:
+        raise VersionMismatch(VERSION, start[3])
+    raise DecodeError(f"not a message of this protocol: it begins with {start!r}")
+
+
+def decode(frames: Sequence[Frame]) -> list[Message]:
+    """Return the messages that the frames of one ZeroMQ message carry.
+
+    Arrays are views of the frames, read-only; nothing is copied.
+
+    Raises:
+        DecodeError: not a message of this protocol.
+        VersionMismatch: a message of another major version.
+    """
+    if len(frames) < 2:
+        raise DecodeError(f"a message of {len(frames)} frames, not two or more")
+    check_magic(frames[0])
+    if len(frames[1]) > MAX_HEADER_BYTES:
+        raise DecodeError(f"a header of {len(frames[1])} bytes, more than {MAX_HEADER_BYTES}")
+    try:
+        header = msgpack.unpackb(frames[1], raw=False, strict_map_key=False, ext_hook=_no_extension)
+    except DecodeError:
+        raise
+    except Exception as error:  # msgpack raises a dozen kinds, all of them the peer's fault
+        raise DecodeError(f"the header is not msgpack: {error}") from error
+    buffers = _Buffers(frames[2:])
+    messages = [_message(entry, buffers) for entry in _list(header)]
+    if not any(type(message) is Unknown for message in messages):
+        buffers.finish()  # an unknown message's buffers can't be told from surplus ones
+    return messages
+
+
+def _no_extension(code: int, data: bytes) -> None:
+    raise DecodeError(f"msgpack extension {code} is not allowed")
+
+
+def _message(entry: Any, buffers: _Buffers) -> Message:
+    if not _list(entry) or type(entry[0]) is not int:
+        raise DecodeError("a message without a kind")
+    number = entry[0]
+    if number not in KINDS:
+        return Unknown(number)
+    _, checks = _PLANS[number]
+    if len(entry) != len(checks) + 1:
+        raise DecodeError(f"{KINDS[number].__name__} has {len(checks)} fields, not {len(entry) - 1}")
+    values = [
+        buffers.detach(value) if check is None else check(value)
+        for check, value in zip(checks, entry[1:], strict=True)
+    ]
+    message: Message = KINDS[number](*values)
+    return message

@@ -1,0 +1,577 @@
+"""The main node's end of the conversation, as a state machine.
+
+It knows no socket, thread or clock: messages and the time go in, effects come out, and the
+shell performs them in order. All state changes happen in here, through the public methods.
+
+What it sees to: each job is accepted once, whatever is lost, repeated or late; the tasks of a
+node that dies go to another; a job that fails too often fails for good, with its story.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import count, islice
+from typing import Any
+
+from .effects import (
+    Accept,
+    Effect,
+    Fail,
+    Joined,
+    Left,
+    NodeView,
+    Refused,
+    Retry,
+    Send,
+    View,
+)
+from .errors import RemoteProtocolError
+from .jobs import JobSolutionDataType
+from .ledger import Attempt, Job, JobState, Node, Task, recallable
+from .messages import (
+    REFUSE_DOMAIN,
+    REFUSE_UNKNOWN,
+    Accepted,
+    AnyArray,
+    Arrays,
+    ArraySpec,
+    Busy,
+    Bye,
+    Cancel,
+    Chunk,
+    Heartbeat,
+    Hello,
+    JobOffer,
+    Message,
+    Need,
+    Ready,
+    Recall,
+    Refuse,
+    Returned,
+    SolutionReady,
+    Stop,
+    TaskFailed,
+    Waiting,
+    Welcome,
+)
+from .transfer import Inbox, answer
+
+#: A task that a node does not confirm in its heartbeats for this long is offered again.
+UNCONFIRMED_SECONDS = 3.0
+#: How far into the queue to look for a job whose arrays a node holds already.
+AFFINITY_DEPTH = 32
+#: Among how many idle nodes to draw, so that several main nodes don't all pick the same one.
+DRAW = 8
+
+
+class Dispatcher:
+    """Gives jobs to nodes and sees each one through.
+
+    Args:
+        main: this main node's id, told to every node.
+        domain: nodes of another domain are refused.
+        heartbeat_seconds: how often each side signals life.
+        dead_seconds: a node silent for this long is given up, until it returns.
+        max_attempts: failed attempts after which a job has failed for good.
+        learners: kinds of job that are to come, for nodes to warm up.
+    """
+
+    def __init__(
+        self,
+        main: str,
+        *,
+        domain: int = 0,
+        heartbeat_seconds: float = 1.0,
+        dead_seconds: float = 10.0,
+        max_attempts: int = 3,
+        learners: tuple[str, ...] = (),
+    ) -> None:
+        self.main = main
+        self.domain = domain
+        self.heartbeat_seconds = heartbeat_seconds
+        self.dead_seconds = dead_seconds
+        self.max_attempts = max_attempts
+        self.learners = learners
+        self.retries = 0
+        self.ignored = 0
+        self._ids = count(1)
+        self._random = random.Random(main)  # among idle nodes; never shows in a result
+        self._jobs: dict[int, Job] = {}  # the open ones
+        self._finished: dict[JobState, int] = dict.fromkeys(JobState, 0)
+        self._tasks: dict[int, tuple[Job, str]] = {}  # every task ever of an open job, its node
+        self._blobs: dict[bytes, tuple[AnyArray, int]] = {}  # digest -> array, jobs that use it
+        self._queues: dict[str, deque[Job]] = {}  # by learner
+        self._nodes: dict[bytes, Node] = {}  # by routing id
+        self._hungry: dict[bytes, Node] = {}  # with credit left, the longest hungry first
+        self._crowded: dict[bytes, Node] = {}  # with tasks that wait
+        self._beat = -1e9
+        self._on: dict[type[Any], Callable[[Node, Any, float], list[Effect]]] = {
+            Ready: self._ready, Busy: self._busy, Waiting: self._waiting,
+            Heartbeat: self._heartbeat, SolutionReady: self._solution, TaskFailed: self._failed,
+            Returned: self._returned, Need: self._need, Chunk: self._chunk, Bye: self._bye,
+        }  # fmt: skip
+
+    # What goes in.
+
+    def submit(self, job: Job, now: float) -> list[Effect]:
+        """Queue a job, whether any node is there or not."""
+        for digest, array in job.blobs.items():
+            self._blobs[digest] = (array, self._blobs.get(digest, (array, 0))[1] + 1)
+        self._jobs[job.id] = job
+        self._queue(job.data.learner).append(job)
+        return self._assign(now)
+
+    def cancel(self, job_id: int, now: float) -> list[Effect]:
+        """Give a job up; unknown and finished ones are ignored."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            return []
+        return [*self._finish(job, "cancel"), *self._assign(now)]
+
+    def receive(self, peer: bytes, message: Message, now: float) -> list[Effect]:
+        """Take a message from the node at this routing id; return what to do, in order.
+
+        Raises:
+            RemoteProtocolError: the message makes no sense; `drop` the peer.
+        """
+        if type(message) is Hello:
+            return self._hello(peer, message, now)
+        node = self._nodes.get(peer)
+        if node is None:
+            if type(message) is Bye:
+                return []
+            return [Send(peer, Refuse(REFUSE_UNKNOWN, "this main node does not know you (any more)"))]
+        node.heard = now
+        handle = self._on.get(type(message))
+        if handle is None:
+            self.ignored += 1
+            return []
+        return handle(node, message, now)
+
+    def tick(self, now: float) -> list[Effect]:
+        """Let time pass; call it several times a heartbeat."""
+        effects: list[Effect] = []
+        for node in list(self._nodes.values()):
+            if now - node.heard > self.dead_seconds:
+                effects += self._lose(node, f"silent for {now - node.heard:.0f} s", now)
+                continue
+            effects += [Send(node.peer, need) for need in node.inbox.tick(now)]
+            effects += self._overdue(node, now)
+        if now - self._beat >= self.heartbeat_seconds:
+            self._beat = now
+            effects += [Send(peer, Heartbeat()) for peer in self._nodes]
+        return effects + self._assign(now)
+
+    def unreachable(self, peer: bytes, now: float) -> list[Effect]:
+        """The transport has no connection to this peer any more."""
+        node = self._nodes.get(peer)
+        return self._lose(node, "connection lost", now) if node else []
+
+    def drop(self, peer: bytes, reason: str, now: float) -> list[Effect]:
+        """Be done with a peer that broke the rules."""
+        node = self._nodes.get(peer)
+        return self._lose(node, reason, now) if node else []
+
+    def close(self, reason: str) -> list[Effect]:
+        """Tell every node that this main node ends."""
+        return [Send(peer, Stop(reason)) for peer in self._nodes]
+
+    # What can be seen.
+
+    @property
+    def peers(self) -> list[bytes]:
+        """Routing ids of all nodes."""
+        return list(self._nodes)
+
+    @property
+    def open(self) -> int:
+        """How many jobs are not finished."""
+        return len(self._jobs)
+
+    def view(self, now: float) -> View:
+        """Return what everybody is doing."""
+        running = sum(job.state is JobState.RUNNING for job in self._jobs.values())
+        return View(
+            tuple(_see(node, now) for node in self._nodes.values()),
+            len(self._jobs) - running, running,
+            self._finished[JobState.DONE], self._finished[JobState.FAILED], self.retries,
+        )  # fmt: skip
+
+    # Nodes come and go.
+
+    def _hello(self, peer: bytes, hello: Hello, now: float) -> list[Effect]:
+        if hello.domain != self.domain:
+            reason = f"this main node serves domain {self.domain}, not {hello.domain}"
+            return [Send(peer, Refuse(REFUSE_DOMAIN, reason)), Refused(hello.name, reason)]
+        effects: list[Effect] = [
+            Send(peer, Welcome(self.main, self.heartbeat_seconds, self.learners))
+        ]
+        holds = hello.holds if hello.main == self.main else ()
+        if peer in self._nodes:  # its Hello repeated, or our Welcome lost
+            self._nodes[peer].heard = now
+            return effects
+        for old in [node for node in self._nodes.values() if node.hello.node == hello.node]:
+            # The same process over a new connection: what it still holds it goes on with.
+            effects += self._lose(old, "connected anew", now, keep=holds)
+        node = Node(peer, hello, now, hello.credit, Inbox())
+        self._nodes[peer] = node
+        self._feed(node)
+        effects.append(Joined(node.name, hello))
+        effects += self._reconcile(node, holds, now)
+        return effects + self._assign(now)
+
+    def _lose(self, node: Node, reason: str, now: float, keep: Iterable[int] = ()) -> list[Effect]:
+        """Forget a node; what it had in hand counts as an attempt and is queued again."""
+        effects = self._forget(node, reason)
+        kept = set(keep)
+        tasks = list(node.tasks.values())
+        for place, task in enumerate(tasks):
+            self._take_from(task)
+            if task.id in kept:
+                continue
+            begun = task.begun is not None or place < node.hello.tasks
+            attempt = Attempt(node.name, "lost", reason) if begun else None
+            effects += self._again(task.job, node, attempt)
+        return effects + self._assign(now)
+
+    def _forget(self, node: Node, reason: str) -> list[Effect]:
+        for nodes in (self._nodes, self._hungry, self._crowded):
+            nodes.pop(node.peer, None)
+        return [Left(node.name, reason)]
+
+    def _bye(self, node: Node, message: Bye, now: float) -> list[Effect]:
+        effects = self._forget(node, message.reason)
+        for task in list(node.tasks.values()):
+            self._take_from(task)
+            effects += self._again(task.job, node, None)
+        return effects + self._assign(now)
+
+    def _reconcile(self, node: Node, holds: Iterable[int], now: float) -> list[Effect]:
+        """Agree with a node on what it has in hand."""
+        effects: list[Effect] = []
+        held = set(holds)
+        for task_id in held - node.tasks.keys():
+            job = self._job_of(task_id, node)
+            if job is None:
+                effects.append(Send(node.peer, Cancel(task_id)))
+            else:  # given up, and here it is again
+                self._adopt(Task(task_id, job, node, now))
+        for task in list(node.tasks.values()):
+            if task.id not in held and now - task.offered > UNCONFIRMED_SECONDS:
+                task.offered = now
+                effects.append(Send(node.peer, self._offer(task)))
+        return effects
+
+    def _heartbeat(self, node: Node, message: Heartbeat, now: float) -> list[Effect]:
+        for task_id, fraction in message.progress.items():
+            task = node.tasks.get(task_id)
+            if task is not None:
+                node.waiting.discard(task_id)
+                task.begun = now if task.begun is None else task.begun
+                task.progress = fraction
+        return self._reconcile(node, message.tasks, now)
+
+    def _ready(self, node: Node, message: Ready, now: float) -> list[Effect]:
+        node.credit = message.credit
+        self._feed(node)
+        return self._assign(now)
+
+    def _busy(self, node: Node, message: Busy, now: float) -> list[Effect]:
+        node.busy_others = message.others
+        return self._assign(now)
+
+    def _waiting(self, node: Node, message: Waiting, now: float) -> list[Effect]:
+        node.waiting = set(message.tasks) & node.tasks.keys()
+        self._crowded[node.peer] = node
+        return self._assign(now)
+
+    # Jobs go out.
+
+    def _queue(self, learner: str) -> deque[Job]:
+        return self._queues.setdefault(learner, deque())
+
+    def _feed(self, node: Node) -> None:
+        """Keep `_hungry` true after a node's tasks or credit changed."""
+        if node.spare > 0 and node.peer in self._nodes:
+            self._hungry.setdefault(node.peer, node)
+        else:
+            self._hungry.pop(node.peer, None)
+
+    def _assign(self, now: float) -> list[Effect]:
+        """Give queued jobs to nodes with credit, idle ones first; else even out the load."""
+        effects: list[Effect] = []
+        for learner, queue in self._queues.items():
+            while queue and self._hungry:
+                given = self._assign_one(learner, queue, now)
+                if given is None:
+                    break
+                effects.append(given)
+            if not queue:
+                effects += self._rebalance(learner)
+        return effects
+
+    def _assign_one(self, learner: str, queue: deque[Job], now: float) -> Effect | None:
+        for node in self._takers(learner):
+            job = self._pick(node, queue)
+            if job is not None:
+                task = Task(next(self._ids), job, node, now)
+                self._give(task)
+                return Send(node.peer, self._offer(task))
+        return None
+
+    def _takers(self, learner: str) -> list[Node]:
+        """Return hungry nodes that solve such jobs: some idle ones in random order, or by load."""
+        if len(self._hungry) == 1:
+            (node,) = self._hungry.values()
+            return [node] if learner in node.hello.learners else []
+        idle: list[Node] = []
+        loaded: list[Node] = []
+        for node in self._hungry.values():
+            if learner in node.hello.learners:
+                (idle if node.idle else loaded).append(node)
+                if len(idle) == DRAW:
+                    break
+        self._random.shuffle(idle)
+        if len(loaded) > 1:
+            loaded.sort(key=lambda node: node.busy_others + len(node.tasks))
+        return idle + loaded
+
+    def _pick(self, node: Node, queue: deque[Job]) -> Job | None:
+        """Take the job for this node off the queue: one whose arrays it holds, or the first."""
+        if not (queue[0].blobs or queue[0].failed_at):
+            return queue.popleft()
+        fallback = None
+        for place, job in enumerate(islice(queue, AFFINITY_DEPTH)):
+            if self._shunned(job, node):
+                continue
+            if not job.blobs or any(digest in node.holds for digest in job.blobs):
+                del queue[place]
+                return job
+            fallback = place if fallback is None else fallback
+        if fallback is None:
+            return None
+        job = queue[fallback]
+        del queue[fallback]
+        return job
+
+    def _shunned(self, job: Job, node: Node) -> bool:
+        """Whether the job failed at this node while another could still try it."""
+        if node.hello.node not in job.failed_at:
+            return False
+        return any(
+            other.hello.node not in job.failed_at and job.data.learner in other.hello.learners
+            for other in self._nodes.values()
+        )
+
+    def _give(self, task: Task) -> None:
+        """Put a task into its node's hands; its job is not in the queue any more."""
+        job, node = task.job, task.node
+        job.move("offer")
+        job.tasks += (task.id,)
+        job.ever += (task.id,)
+        self._tasks[task.id] = (job, node.hello.node)
+        node.tasks[task.id] = task
+        self._feed(node)
+
+    def _adopt(self, task: Task) -> None:
+        """Put a task that had been given up back into its node's hands."""
+        if task.job.state is JobState.QUEUED:
+            self._queue(task.job.data.learner).remove(task.job)
+        self._give(task)
+
+    def _job_of(self, task_id: int, node: Node) -> Job | None:
+        """Return the open job of a task that was ever this node's."""
+        job, owner = self._tasks.get(task_id, (None, ""))
+        return job if owner == node.hello.node else None
+
+    def _offer(self, task: Task) -> JobOffer:
+        job = task.job
+        return JobOffer(
+            task.id, job.id, job.data.learner, job.data.parameters, job.payload, job.arrays
+        )
+
+    def _rebalance(self, learner: str) -> list[Effect]:
+        """Ask for waiting tasks back, as many as there are nodes with nothing to do."""
+        if not self._crowded:
+            return []
+        nodes = [node for node in self._nodes.values() if learner in node.hello.learners]
+        under_way = sum(
+            task.recalled and task.begun is None for node in nodes for task in node.tasks.values()
+        )
+        idle = sum(not node.tasks and not node.busy_others for node in nodes) - under_way
+        effects: list[Effect] = []
+        for node in list(self._crowded.values()):
+            for task in islice(recallable(node), max(0, idle - len(effects))):
+                task.recalled = True
+                effects.append(Send(node.peer, Recall(task.id)))
+        return effects
+
+    # Jobs come back.
+
+    def _take_from(self, task: Task) -> None:
+        """Take a task out of its node's hands."""
+        node = task.node
+        node.tasks.pop(task.id, None)
+        if node.waiting:
+            node.waiting.discard(task.id)
+            if not node.waiting:
+                self._crowded.pop(node.peer, None)
+        for digest in task.lacking:
+            node.inbox.forget(digest)
+        task.job.tasks = tuple(other for other in task.job.tasks if other != task.id)
+        self._feed(node)
+
+    def _again(self, job: Job, node: Node, attempt: Attempt | None) -> list[Effect]:
+        """Queue a job again after a task of it ended unsolved; `attempt` says if that counts."""
+        if not job.open:
+            return []
+        if attempt is not None:
+            job.attempts += (attempt,)
+            job.failed_at += (node.hello.node,)
+            if len(job.attempts) >= self.max_attempts:
+                return self._finish(job, "exhaust")
+            self.retries += 1
+        if not job.tasks and job.state is JobState.RUNNING:
+            job.move("free")
+            self._queue(job.data.learner).appendleft(job)
+        return [Retry(job.id, attempt)] if attempt is not None else []
+
+    def _returned(self, node: Node, message: Returned, now: float) -> list[Effect]:
+        task = node.tasks.get(message.task)
+        if task is None:
+            return []
+        self._take_from(task)
+        return [*self._again(task.job, node, None), *self._assign(now)]
+
+    def _failed(self, node: Node, message: TaskFailed, now: float) -> list[Effect]:
+        effects: list[Effect] = [Send(node.peer, Accepted(message.task))]
+        task = node.tasks.get(message.task)
+        if task is None:
+            return effects
+        self._take_from(task)
+        attempt = Attempt(node.name, message.kind, message.message, message.traceback)
+        return [*effects, *self._again(task.job, node, attempt), *self._assign(now)]
+
+    def _overdue(self, node: Node, now: float) -> list[Effect]:
+        """Cancel what runs longer than its job allows."""
+        effects: list[Effect] = []
+        for task in list(node.tasks.values()):
+            limit = task.job.data.timeout_seconds
+            if limit is None or task.begun is None or now - task.begun <= limit:
+                continue
+            self._take_from(task)
+            attempt = Attempt(node.name, "deadline", f"not done within {limit:g} s")
+            effects += [Send(node.peer, Cancel(task.id)), *self._again(task.job, node, attempt)]
+        return effects
+
+    def _solution(self, node: Node, message: SolutionReady, now: float) -> list[Effect]:
+        job = self._job_of(message.task, node)
+        if job is None:  # solved meanwhile, by this node or by another
+            return [Send(node.peer, Accepted(message.task))]
+        task = node.tasks.get(message.task)
+        if task is None:
+            task = Task(message.task, job, node, now)
+            self._adopt(task)
+        if task.solution is not None:  # a repeat; its arrays are on their way
+            return []
+        task.solution = message
+        specs = [spec for spec in message.arrays.values() if isinstance(spec, ArraySpec)]
+        if not specs:
+            return self._accept(task, message.arrays, now)
+        task.lacking = frozenset(spec.digest for spec in specs)
+        return [Send(node.peer, need) for spec in specs for need in node.inbox.want(spec, now)]
+
+    def _chunk(self, node: Node, message: Chunk, now: float) -> list[Effect]:
+        try:
+            needs, content = node.inbox.receive(message, now)
+        except RemoteProtocolError as error:
+            return self._broken(node, message.digest, str(error), now)
+        effects: list[Effect] = [Send(node.peer, need) for need in needs]
+        if content is None:
+            return effects
+        for task in [task for task in node.tasks.values() if message.digest in task.lacking]:
+            effects += self._arrived(task, message.digest, content, now)
+        return effects
+
+    def _arrived(self, task: Task, digest: bytes, content: AnyArray, now: float) -> list[Effect]:
+        assert task.solution is not None
+        task.lacking -= {digest}
+        task.solution = replace(
+            task.solution, arrays=_fill(task.solution.arrays, digest, content)
+        )
+        return [] if task.lacking else self._accept(task, task.solution.arrays, now)
+
+    def _broken(self, node: Node, digest: bytes, reason: str, now: float) -> list[Effect]:
+        """A solution can't be had: its task has failed."""
+        effects: list[Effect] = []
+        for task in [task for task in node.tasks.values() if digest in task.lacking]:
+            effects += self._failed(node, TaskFailed(task.id, "transfer", reason), now)
+        return effects
+
+    def _accept(self, task: Task, arrays: Arrays, now: float) -> list[Effect]:
+        assert task.solution is not None
+        node, message = task.node, task.solution
+        solution = JobSolutionDataType.received(message.metrics, message.payload, arrays)
+        node.solved += 1
+        self._take_from(task)
+        accept = Accept(task.job.id, solution, node.name)
+        rest = self._finish(task.job, "accept")
+        return [accept, Send(node.peer, Accepted(task.id)), *rest, *self._assign(now)]
+
+    def _finish(self, job: Job, event: str) -> list[Effect]:
+        """End a job: cancel its other tasks, forget it, say so if it failed."""
+        effects: list[Effect] = []
+        if job.state is JobState.QUEUED:
+            self._queue(job.data.learner).remove(job)
+        job.move(event)
+        if job.tasks:
+            effects += self._cancel_tasks(job)
+        for task_id in job.ever:
+            self._tasks.pop(task_id, None)
+        for digest in job.blobs:
+            array, users = self._blobs.pop(digest)
+            if users > 1:
+                self._blobs[digest] = (array, users - 1)
+        del self._jobs[job.id]
+        self._finished[job.state] += 1
+        if job.state is JobState.FAILED:
+            effects.append(Fail(job.id, job.attempts))
+        return effects
+
+    def _cancel_tasks(self, job: Job) -> list[Effect]:
+        effects: list[Effect] = []
+        for node in self._nodes.values():
+            for task in [node.tasks[i] for i in job.tasks if i in node.tasks]:
+                self._take_from(task)
+                effects.append(Send(node.peer, Cancel(task.id)))
+        return effects
+
+    def _need(self, node: Node, message: Need, now: float) -> list[Effect]:
+        held = self._blobs.get(message.digest)
+        if held is not None:
+            node.holds.add(message.digest)
+        chunks = answer(message, held[0] if held else None)
+        return [Send(node.peer, chunk) for chunk in chunks]
+
+
+def _fill(arrays: Arrays, digest: bytes, content: AnyArray) -> Arrays:
+    """Return `arrays` with the named ones of this digest put in place."""
+    return {
+        name: content.view(array.dtype).reshape(array.shape)
+        if isinstance(array, ArraySpec) and array.digest == digest
+        else array
+        for name, array in arrays.items()
+    }
+
+
+def _see(node: Node, now: float) -> NodeView:
+    running = tuple(
+        (task.job.id, task.progress) for task in node.tasks.values() if task.begun is not None
+    )
+    return NodeView(
+        node.name, running, len(node.tasks) - len(running), node.solved, now - node.heard
+    )
+

@@ -1,0 +1,181 @@
+"""What a job and a solution carry: text, bytes, or named arrays.
+
+The names are AML-IP's, so that a program written against its Python API finds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .codec import INLINE_BYTES, check_plain, portable, raw, specify
+from .errors import LocalProtocolError
+from .messages import AnyArray, Arrays, ArraySpec, Fields
+
+#: Bytes too many for a header travel as this array.
+_PAYLOAD = ""
+
+
+#: Shared by all that carry no arrays or values: thousands of small jobs cost no dictionaries.
+_NOTHING: dict[str, Any] = {}
+
+
+class _Content:
+    """Bytes or named arrays, and plain values beside them."""
+
+    __slots__ = ("_payload", "arrays", "fields")
+
+    def __init__(
+        self,
+        data: str | bytes | bytearray | memoryview | Mapping[str, AnyArray] = b"",
+        fields: Fields | None = None,
+    ) -> None:
+        self._payload: bytes | memoryview = b""
+        self.arrays: Mapping[str, AnyArray] = _NOTHING
+        self.fields: Mapping[str, Any] = dict(fields) if fields else _NOTHING
+        if isinstance(data, str):
+            self._payload = data.encode()
+        elif isinstance(data, Mapping):
+            self.arrays = {name: portable(np.asarray(array)) for name, array in data.items()}
+            if _PAYLOAD in self.arrays:
+                raise LocalProtocolError("an array needs a name that is not empty")
+        else:
+            self._payload = bytes(data)
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes that it was made from (a text's are UTF-8); empty for arrays."""
+        return bytes(self._payload)
+
+    def to_string(self) -> str:
+        """Return the text that it was made from.
+
+        Raises:
+            UnicodeDecodeError: it was made from bytes that are not UTF-8.
+        """
+        return str(self._payload, "utf-8")
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            type(other) is type(self)
+            and isinstance(other, _Content)
+            and self.to_bytes() == other.to_bytes()
+            and self.fields == other.fields
+            and self.arrays.keys() == other.arrays.keys()
+            and all(np.array_equal(self.arrays[name], other.arrays[name]) for name in self.arrays)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # mutable arrays inside
+
+    def __repr__(self) -> str:
+        size = len(self._payload) + sum(array.nbytes for array in self.arrays.values())
+        names = f", arrays {sorted(self.arrays)}" if self.arrays else ""
+        return f"<{type(self).__name__} of {size} bytes{names}>"
+
+    def announce(self) -> tuple[bytes, Arrays, Mapping[Any, AnyArray]]:
+        """Return the payload and the arrays as a message carries them, and the large arrays.
+
+        Large arrays are named in the message; the receiver asks for them by digest.
+
+        Raises:
+            LocalProtocolError: a field is no plain value, or an array's type does not travel.
+        """
+        if self.fields:
+            check_plain(self.fields)
+        if not self.arrays and len(self._payload) <= INLINE_BYTES:
+            return bytes(self._payload), _NOTHING, _NOTHING
+        payload, arrays = b"", self.arrays
+        if not arrays:
+            arrays = {_PAYLOAD: np.frombuffer(self._payload, np.uint8)}
+        announced: dict[str, AnyArray | ArraySpec] = {}
+        blobs: dict[bytes, AnyArray] = {}
+        room = INLINE_BYTES
+        for name, array in sorted(arrays.items(), key=lambda item: item[1].nbytes):
+            spec = specify(array)
+            room -= array.nbytes
+            announced[name] = array if room >= 0 else spec
+            if room < 0:
+                blobs[spec.digest] = array
+        return payload, {name: announced[name] for name in arrays}, blobs
+
+    def _adopt(self, payload: bytes, arrays: Arrays) -> None:
+        """Undo `parts`; every array must be here."""
+        self._payload = payload
+        if arrays:
+            here = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+            assert len(here) == len(arrays)
+            large = here.pop(_PAYLOAD, None)
+            self._payload = payload if large is None else raw(large)
+            self.arrays = here
+
+
+class JobDataType(_Content):
+    """A job: what to solve.
+
+    Leave the arrays and values unchanged until the job is solved: they are not copied.
+
+    Args:
+        data: text, bytes, or arrays by name (numbers or bools).
+        parameters: plain values (numbers, texts, lists, maps) for whoever solves it.
+        learner: the kind of node that it needs; ``""`` is any program's own replier.
+        timeout_seconds: how long one attempt may run; None: as long as it likes.
+    """
+
+    __slots__ = ("learner", "timeout_seconds")
+
+    def __init__(
+        self,
+        data: str | bytes | bytearray | memoryview | Mapping[str, AnyArray] = b"",
+        parameters: Fields | None = None,
+        *,
+        learner: str = "",
+        timeout_seconds: float | None = None,
+    ) -> None:
+        super().__init__(data, parameters)
+        self.learner = learner
+        self.timeout_seconds = timeout_seconds
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Plain values for whoever solves the job."""
+        return self.fields
+
+    @classmethod
+    def received(
+        cls, learner: str, parameters: Fields, payload: bytes, arrays: Arrays
+    ) -> JobDataType:
+        """Return the job that a message carried; every array must be here."""
+        job = cls(b"", parameters, learner=learner)
+        job._adopt(payload, arrays)
+        return job
+
+
+class JobSolutionDataType(_Content):
+    """A solution: what a job returns.
+
+    Args:
+        data: text, bytes, or arrays by name.
+        metrics: plain values about it.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        data: str | bytes | bytearray | memoryview | Mapping[str, AnyArray] = b"",
+        metrics: Fields | None = None,
+    ) -> None:
+        super().__init__(data, metrics)
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """Plain values about the solution."""
+        return self.fields
+
+    @classmethod
+    def received(cls, metrics: Fields, payload: bytes, arrays: Arrays) -> JobSolutionDataType:
+        """Return the solution that a message carried; every array must be here."""
+        solution = cls(b"", metrics)
+        solution._adopt(payload, arrays)
+        return solution

@@ -1,0 +1,262 @@
+"""Every message that a main node and a computing node exchange.
+
+    node -> main   Hello Ready Heartbeat SolutionReady TaskFailed Waiting Busy Returned Need Chunk Bye
+    main -> node   Welcome Refuse JobOffer Accepted Cancel Recall Heartbeat Need Chunk Stop
+
+A message is a value: frozen, comparable, and free of sockets. Ids are small integers, counted
+by the main node; a *job* is what to solve, a *task* is one attempt of it at one node.
+
+An array in a message is either here (a `numpy.ndarray`, sent in the same ZeroMQ message) or
+named (an `ArraySpec`, which the receiver asks for with `Need` if it does not hold it already).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Union
+
+import numpy as np
+import numpy.typing as npt
+
+AnyArray = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """What an array is, for a receiver that may not hold its bytes yet.
+
+    Args:
+        dtype: numpy's name of the element type, little-endian, e.g. ``float32``.
+        shape: non-negative lengths.
+        digest: xxh3-128 of the array's bytes in C order, 16 bytes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    digest: bytes
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array's elements."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+Arrays = Mapping[str, Union[AnyArray, ArraySpec]]
+Fields = Mapping[str, Any]
+Ids = tuple[int, ...]
+Texts = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """A node introduces itself; repeated until it is answered.
+
+    Args:
+        node: the node's id, unique to one start of one process.
+        name: what people call it.
+        domain: nodes and main nodes of different domains don't work together.
+        learners: the kinds of job that it can solve; ``""`` is an opaque one.
+        versions: of its software, to be reported only.
+        cores, memory_bytes, accelerator: what it runs on, to be reported only.
+        tasks: how many tasks it runs at once.
+        credit: how many tasks it wants to hold, those that run included.
+        main: id of the main node that it was last welcomed by here, or ``""``.
+        holds: tasks of that main node that it still works on or has solved.
+    """
+
+    node: str
+    name: str
+    domain: int
+    learners: Texts
+    versions: Fields
+    cores: int
+    memory_bytes: int
+    accelerator: str
+    tasks: int
+    credit: int
+    main: str = ""
+    holds: Ids = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The main node takes a node in.
+
+    Args:
+        main: the main node's id.
+        heartbeat_seconds: how often each side lets the other know that it is alive.
+        learners: kinds of job that are to come, so that the node can warm up.
+    """
+
+    main: str
+    heartbeat_seconds: float
+    learners: Texts = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The main node does not work with this node; `code` is one of the `REFUSE_` names."""
+
+    code: str
+    reason: str
+
+
+REFUSE_UNKNOWN = "unknown"  # say Hello first: the only refusal after which a node tries again
+REFUSE_DOMAIN = "domain"
+REFUSE_VERSION = "version"
+REFUSE_MALFORMED = "malformed"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """How many tasks the node wants to hold from now on, those that run included."""
+
+    credit: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobOffer:
+    """One attempt of a job, for the node to run.
+
+    Args:
+        task: id of this attempt.
+        job: id of the job; what callers know as the task id of AML-IP.
+        learner: the kind of job; ``""`` is an opaque one.
+        parameters: plain values for whoever solves the job.
+        payload: opaque bytes, when they are few.
+        arrays: by name, here or named by digest.
+    """
+
+    task: int
+    job: int
+    learner: str
+    parameters: Fields
+    payload: bytes
+    arrays: Arrays
+
+
+@dataclass(frozen=True, slots=True)
+class SolutionReady:
+    """A task is solved; the node keeps the solution until it is `Accepted`."""
+
+    task: int
+    metrics: Fields
+    payload: bytes
+    arrays: Arrays
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """A task raised, crashed or ran out of time; `kind` says which in one word."""
+
+    task: int
+    kind: str
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The main node has the solution (or needs it no more); the node may forget the task."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Stop the task, running or not, and forget it."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Give the task back if it has not begun; another node is idle."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The node gives back a task that it has not begun, and forgets it."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """These tasks have been waiting at the node behind others, maybe another main node's."""
+
+    tasks: Ids
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """How many of the node's places are taken by other main nodes' tasks."""
+
+    others: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Still alive; from a node also what it holds.
+
+    Args:
+        tasks: every task that the node holds: arriving, waiting, running or solved.
+        progress: of the running ones, task -> fraction done, 0 to 1.
+    """
+
+    tasks: Ids = ()
+    progress: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Ask for chunks `first` to `first + count - 1` of the array with this digest."""
+
+    digest: bytes
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Chunk number `index` of the array with this digest.
+
+    Args:
+        data: its bytes; empty with index 0 where the sender does not hold the array (an
+            empty array is never sent in chunks).
+    """
+
+    digest: bytes
+    index: int
+    data: memoryview | bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    """The node leaves and hands back whatever it holds unsolved."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The main node has ended; the node may leave or wait for the next one."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A message of a kind that this release does not know; counted and ignored."""
+
+    kind: int
+
+
+Message = Union[
+    Hello, Welcome, Refuse, Ready, JobOffer, SolutionReady, TaskFailed, Accepted, Cancel, Recall,
+    Returned, Waiting, Busy, Heartbeat, Need, Chunk, Bye, Stop, Unknown,
+]  # fmt: skip

@@ -1,0 +1,469 @@
+"""A computing node's end of the conversation with one main node, as a state machine.
+
+Like the dispatcher it knows no socket, thread or clock. It keeps each task from its offer until
+the main node has accepted what came of it, across lost messages and new connections.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Union
+
+from .errors import LocalProtocolError, RemoteProtocolError
+from .jobs import JobDataType, JobSolutionDataType
+from .messages import (
+    REFUSE_UNKNOWN,
+    Accepted,
+    AnyArray,
+    ArraySpec,
+    Busy,
+    Bye,
+    Cancel,
+    Chunk,
+    Heartbeat,
+    Hello,
+    JobOffer,
+    Message,
+    Need,
+    Ready,
+    Recall,
+    Refuse,
+    Returned,
+    SolutionReady,
+    Stop,
+    TaskFailed,
+    Waiting,
+    Welcome,
+)
+from .transfer import Cache, Inbox, answer
+
+#: A Hello without an answer is repeated after this long.
+GREET_SECONDS = 1.0
+#: What came of a task is sent again after this long without an `Accepted`.
+RESEND_SECONDS = 3.0
+#: A task that waits longer than this behind others is reported, so that it can go elsewhere.
+WAITING_SECONDS = 0.02
+#: For jobs shorter than this, so many are asked for that about this much work is in hand.
+IN_HAND_SECONDS = 0.02
+MAX_CREDIT = 1024
+
+
+class SessionState(Enum):
+    """Where the conversation stands."""
+
+    GREETING = "greeting"
+    SERVING = "serving"
+    REFUSED = "refused"
+    LEFT = "left"
+
+
+#: (state, event) -> state; the diagram in `docs/architecture.md` is made from it.
+SESSION_TRANSITIONS: dict[tuple[SessionState, str], SessionState] = {
+    (SessionState.GREETING, "welcome"): SessionState.SERVING,
+    (SessionState.GREETING, "refuse"): SessionState.REFUSED,
+    (SessionState.GREETING, "leave"): SessionState.LEFT,
+    (SessionState.SERVING, "welcome"): SessionState.SERVING,
+    (SessionState.SERVING, "unknown"): SessionState.GREETING,
+    (SessionState.SERVING, "silence"): SessionState.GREETING,
+    (SessionState.SERVING, "cut"): SessionState.GREETING,
+    (SessionState.SERVING, "stop"): SessionState.GREETING,
+    (SessionState.SERVING, "refuse"): SessionState.REFUSED,
+    (SessionState.SERVING, "leave"): SessionState.LEFT,
+    (SessionState.REFUSED, "leave"): SessionState.LEFT,
+}
+
+
+class TaskState(Enum):
+    """Where a task stands at its node."""
+
+    ARRIVING = "arriving"  # its arrays are on their way
+    WAITING = "waiting"  # for a place to run in
+    RUNNING = "running"
+    ENDED = "ended"  # solved or failed, and not yet accepted
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send `message` to the main node."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything that the task needs is here: run it when there is a place."""
+
+    task: int
+    job_id: int
+    job: JobDataType
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Stop the task if it runs, drop it if it waits; nothing of it is wanted."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The main node has taken this node in."""
+
+    welcome: Welcome
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """The connection is not worth anything: make a new one, then call `greet`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The main node does not want this node (`refused`) or has ended itself."""
+
+    reason: str
+    refused: bool
+
+
+NodeEffect = Union[Tell, Run, Abort, Serving, Reconnect, Ended]
+
+
+@dataclass(slots=True, eq=False)
+class _Task:
+    offer: JobOffer
+    state: TaskState
+    since: float
+    #: Digests of arrays that are not here yet.
+    lacking: frozenset[bytes] = frozenset()
+    progress: float = 0.0
+    reported: bool = False
+    outcome: SolutionReady | TaskFailed | None = None
+    #: The solution's large arrays, for the main node to ask for.
+    blobs: Mapping[bytes, AnyArray] | None = None
+
+
+class Session:
+    """One node's conversation with one main node.
+
+    Args:
+        hello: how this node introduces itself.
+        dead_seconds: a main node silent for this long is greeted anew, over a new connection.
+        cache_bytes: how much of the main node's arrays to keep for later jobs.
+        allocate: returns a flat uint8 array of so many bytes for an array to arrive in.
+    """
+
+    def __init__(
+        self,
+        hello: Hello,
+        *,
+        dead_seconds: float = 10.0,
+        cache_bytes: int = 1 << 30,
+        allocate: Callable[[int], AnyArray] | None = None,
+    ) -> None:
+        self.hello = hello
+        self.state = SessionState.GREETING
+        self.main = ""
+        self.accepted = 0
+        self.ignored = 0
+        self._dead_seconds = dead_seconds
+        self._heartbeat_seconds = GREET_SECONDS
+        self._tasks: dict[int, _Task] = {}
+        self._inbox = Inbox(allocate)
+        self._cache = Cache(cache_bytes)
+        self._heard = self._beat = self._greeted = -math.inf
+        self._credit = hello.credit
+        self._limit = MAX_CREDIT
+        self._mean_seconds = 1.0
+        self._others = 0
+        self._on: dict[type[Any], Callable[[Any, float], list[NodeEffect]]] = {
+            Welcome: self._welcome, Refuse: self._refuse, JobOffer: self._offer,
+            Accepted: self._accepted, Cancel: self._cancel, Recall: self._recall,
+            Heartbeat: self._heartbeat, Need: self._need, Chunk: self._chunk, Stop: self._stop,
+        }  # fmt: skip
+
+    @property
+    def holds(self) -> tuple[int, ...]:
+        """Every task in hand."""
+        return tuple(self._tasks)
+
+    def _move(self, event: str) -> None:
+        target = SESSION_TRANSITIONS.get((self.state, event))
+        if target is None:
+            raise LocalProtocolError(f"a session that is {self.state.value} can't {event}")
+        self.state = target
+
+    # What the main node says.
+
+    def greet(self, now: float) -> list[NodeEffect]:
+        """Introduce this node; call it once connected, and again after `Reconnect`."""
+        self._greeted = now
+        return [Tell(replace(self.hello, credit=self._credit, main=self.main, holds=self.holds))]
+
+    def receive(self, message: Message, now: float) -> list[NodeEffect]:
+        """Take a message from the main node; return what to do, in order."""
+        self._heard = now
+        handle = self._on.get(type(message))
+        if handle is None:
+            self.ignored += 1
+            return []
+        if self.state is not SessionState.SERVING and type(message) not in (Welcome, Refuse):
+            return []  # from before a reconnection; what matters is sent again
+        return handle(message, now)
+
+    def _welcome(self, message: Welcome, now: float) -> list[NodeEffect]:
+        if self.state is SessionState.LEFT:
+            return []
+        again = self.state is SessionState.SERVING
+        self._move("welcome")
+        effects: list[NodeEffect] = []
+        if message.main != self.main:  # another one: the old one's tasks are nobody's
+            effects += [Abort(task_id) for task_id in self._tasks]
+            self._tasks.clear()
+            self.main = message.main
+        self._heartbeat_seconds = message.heartbeat_seconds
+        effects += self._beat_now(now)
+        return effects if again else [*effects, Serving(message), *self._resend(now, 0.0)]
+
+    def _refuse(self, message: Refuse, now: float) -> list[NodeEffect]:
+        if message.code == REFUSE_UNKNOWN:
+            if self.state is SessionState.SERVING:
+                self._move("unknown")
+                return self.greet(now)
+            return []  # said of something sent before the Hello that is on its way
+        if self.state not in (SessionState.GREETING, SessionState.SERVING):
+            return []
+        self._move("refuse")
+        return [*self._drop_all(), Ended(message.reason, refused=True)]
+
+    def _stop(self, message: Stop, now: float) -> list[NodeEffect]:
+        self._move("stop")
+        self._greeted = now  # the next Hello after a pause
+        return [*self._drop_all(), Ended(message.reason, refused=False)]
+
+    def _drop_all(self) -> list[NodeEffect]:
+        effects: list[NodeEffect] = [Abort(task_id) for task_id in self._tasks]
+        self._tasks.clear()
+        return effects
+
+    def _heartbeat(self, message: Heartbeat, now: float) -> list[NodeEffect]:
+        return []
+
+    def _offer(self, message: JobOffer, now: float) -> list[NodeEffect]:
+        if message.task in self._tasks:
+            return []
+        task = self._tasks[message.task] = _Task(message, TaskState.ARRIVING, now)
+        effects: list[NodeEffect] = []
+        for spec in message.arrays.values():
+            if isinstance(spec, ArraySpec) and self._cache.get(spec) is None:
+                task.lacking |= {spec.digest}
+                effects += [Tell(need) for need in self._inbox.want(spec, now)]
+        return effects or self._complete(task, now)
+
+    def _complete(self, task: _Task, now: float) -> list[NodeEffect]:
+        """Make a task runnable if all its arrays are here."""
+        if task.lacking:
+            return []
+        offer = task.offer
+        arrays: dict[str, AnyArray] = {}
+        for name, array in offer.arrays.items():
+            here = self._cache.get(array) if isinstance(array, ArraySpec) else array
+            if here is None:  # fell out of the cache while the others arrived
+                assert isinstance(array, ArraySpec)
+                task.lacking |= {array.digest}
+                return [Tell(need) for need in self._inbox.want(array, now)]
+            arrays[name] = here
+        task.state, task.since = TaskState.WAITING, now
+        job = JobDataType.received(offer.learner, offer.parameters, offer.payload, arrays)
+        if arrays:
+            task.offer = replace(offer, arrays={})  # the runner has them now
+        return [Run(offer.task, offer.job, job, self.main)]
+
+    def _chunk(self, message: Chunk, now: float) -> list[NodeEffect]:
+        waiting = [task for task in self._tasks.values() if message.digest in task.lacking]
+        try:
+            needs, content = self._inbox.receive(message, now)
+        except RemoteProtocolError as error:
+            effects: list[NodeEffect] = []
+            for task in waiting:
+                effects += self.failed(task.offer.task, "transfer", str(error), "", now)
+            return effects
+        effects = [Tell(need) for need in needs]
+        if content is None:
+            return effects
+        self._cache.put(message.digest, content)
+        for task in waiting:
+            task.lacking -= {message.digest}
+            effects += self._complete(task, now)
+        return effects
+
+    def _need(self, message: Need, now: float) -> list[NodeEffect]:
+        held = (t.blobs.get(message.digest) for t in self._tasks.values() if t.blobs)
+        array = next((array for array in held if array is not None), None)
+        return [Tell(chunk) for chunk in answer(message, array)]
+
+    def _accepted(self, message: Accepted, now: float) -> list[NodeEffect]:
+        task = self._tasks.pop(message.task, None)
+        if task is None:
+            return []
+        if isinstance(task.outcome, SolutionReady):
+            self.accepted += 1
+        return [] if task.state is TaskState.ENDED else [Abort(message.task)]
+
+    def _cancel(self, message: Cancel, now: float) -> list[NodeEffect]:
+        task = self._tasks.pop(message.task, None)
+        return [] if task is None or task.state is TaskState.ENDED else [Abort(message.task)]
+
+    def _recall(self, message: Recall, now: float) -> list[NodeEffect]:
+        task = self._tasks.get(message.task)
+        if task is None or task.state not in (TaskState.ARRIVING, TaskState.WAITING):
+            return []
+        del self._tasks[message.task]
+        return [Abort(message.task), Tell(Returned(message.task))]
+
+    # What this node says.
+
+    def started(self, task_id: int, now: float) -> bool:
+        """A place is free for this task; return whether it is still wanted."""
+        task = self._tasks.get(task_id)
+        if task is None or task.state is not TaskState.WAITING:
+            return False
+        task.state, task.since = TaskState.RUNNING, now
+        return True
+
+    def progressed(self, task_id: int, fraction: float) -> None:
+        """A running task is done to this fraction, 0 to 1; told with the next heartbeat."""
+        task = self._tasks.get(task_id)
+        if task is not None:
+            task.progress = min(1.0, max(0.0, fraction))
+
+    def solved(
+        self, task_id: int, solution: JobSolutionDataType, seconds: float, now: float
+    ) -> list[NodeEffect]:
+        """A task has its solution, after so many seconds of work.
+
+        Raises:
+            LocalProtocolError: the solution holds what can't be sent.
+        """
+        if task_id not in self._tasks:
+            return []
+        payload, arrays, blobs = solution.announce()
+        message = SolutionReady(task_id, solution.metrics, payload, arrays)
+        self._mean_seconds += (seconds - self._mean_seconds) / 8
+        return [*self._end(task_id, message, blobs, now), *self._adapt()]
+
+    def failed(
+        self, task_id: int, kind: str, message: str, traceback: str, now: float
+    ) -> list[NodeEffect]:
+        """A task raised, crashed or could not be fetched."""
+        return self._end(task_id, TaskFailed(task_id, kind, message, traceback), None, now)
+
+    def _end(
+        self,
+        task_id: int,
+        outcome: SolutionReady | TaskFailed,
+        blobs: Mapping[bytes, AnyArray] | None,
+        now: float,
+    ) -> list[NodeEffect]:
+        task = self._tasks.get(task_id)
+        if task is None:
+            return []
+        for digest in task.lacking:
+            self._inbox.forget(digest)
+        task.lacking = frozenset()
+        task.state, task.since = TaskState.ENDED, now
+        task.outcome, task.blobs = outcome, blobs
+        return [Tell(outcome)] if self.state is SessionState.SERVING else []
+
+    def _adapt(self) -> list[NodeEffect]:
+        """Ask for as many tasks as keep this node busy for `IN_HAND_SECONDS`."""
+        places = self.hello.tasks
+        wanted = math.ceil(IN_HAND_SECONDS * places / max(self._mean_seconds, 1e-6))
+        wanted = min(max(places + 1, wanted), 2 * self._credit, MAX_CREDIT, self._limit)
+        if self._credit * 0.7 <= wanted < self._credit * 1.5:
+            return []
+        self._credit = wanted
+        return [Tell(Ready(wanted))]
+
+    def limit(self, tasks: int) -> list[NodeEffect]:
+        """Hold at most so many tasks from now on; 0 takes no more."""
+        self._limit = tasks
+        if self._credit <= tasks:
+            return []
+        self._credit = tasks
+        return [Tell(Ready(tasks))] if self.state is SessionState.SERVING else []
+
+    def occupied(self, others: int) -> list[NodeEffect]:
+        """So many of this node's places are taken by other main nodes' tasks."""
+        if others == self._others or self.state is not SessionState.SERVING:
+            return []
+        self._others = others
+        return [Tell(Busy(others))]
+
+    def cut(self) -> None:
+        """The connection is lost; call `greet` when there is one again."""
+        if self.state is SessionState.SERVING:
+            self._move("cut")
+
+    def leave(self, reason: str) -> list[NodeEffect]:
+        """Hand back whatever is unsolved and end the conversation."""
+        if self.state is SessionState.LEFT:
+            return []
+        greeted = self.state is not SessionState.REFUSED
+        self._move("leave")
+        return [*self._drop_all(), *([Tell(Bye(reason))] if greeted else [])]
+
+    # Time.
+
+    def tick(self, now: float) -> list[NodeEffect]:
+        """Let time pass; call it at `wake_at` or earlier."""
+        if self.state is SessionState.GREETING and now - self._greeted >= GREET_SECONDS:
+            return self.greet(now)
+        if self.state is not SessionState.SERVING:
+            return []
+        if now - self._heard > self._dead_seconds:
+            self._move("silence")
+            return [Reconnect(f"the main node was silent for {now - self._heard:.0f} s")]
+        effects = [*self._report_waiting(now), *self._resend(now, RESEND_SECONDS)]
+        effects += [Tell(need) for need in self._inbox.tick(now)]
+        if now - self._beat >= self._heartbeat_seconds:
+            effects += self._beat_now(now)
+        return effects
+
+    def wake_at(self, now: float) -> float:
+        """Return the moment by which `tick` should be called next."""
+        if self.state is not SessionState.SERVING:
+            return max(now, self._greeted) + GREET_SECONDS
+        soon = [
+            task.since + WAITING_SECONDS
+            for task in self._tasks.values()
+            if task.state is TaskState.WAITING and not task.reported
+        ]
+        return min([self._beat + self._heartbeat_seconds, *soon])
+
+    def _report_waiting(self, now: float) -> list[NodeEffect]:
+        waiting = {i: t for i, t in self._tasks.items() if t.state is TaskState.WAITING}
+        late = [t for t in waiting.values() if now - t.since >= WAITING_SECONDS and not t.reported]
+        for task in late:
+            task.reported = True
+        return [Tell(Waiting(tuple(i for i, t in waiting.items() if t.reported)))] if late else []
+
+    def _resend(self, now: float, after: float) -> list[NodeEffect]:
+        effects: list[NodeEffect] = []
+        for task in self._tasks.values():
+            if task.outcome is not None and now - task.since >= after:
+                task.since = now
+                effects.append(Tell(task.outcome))
+        return effects
+
+    def _beat_now(self, now: float) -> list[NodeEffect]:
+        self._beat = now
+        running = {
+            i: task.progress for i, task in self._tasks.items() if task.state is TaskState.RUNNING
+        }
+        return [Tell(Heartbeat(self.holds, running))]

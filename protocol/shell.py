@@ -1,0 +1,121 @@
+"""The thread around a state machine: it polls, takes calls from other threads, and keeps time."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from .errors import LocalProtocolError
+from .sockets import READABLE, Poller, Waker
+
+T = TypeVar("T")
+log = logging.getLogger("mnist.protocol")
+
+
+class Shell:
+    """One thread that owns sockets and a state machine; other threads `call` into it.
+
+    Subclasses override `turn` (work to do after each poll) and `finish` (the last thing done).
+
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.poller = Poller()
+        self._waker = Waker()
+        self.poller.register(self._waker.fileno(), READABLE)
+        self._calls: deque[Callable[[], object]] = deque()
+        self._sleeping = False
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def turn(self, ready: dict[Any, int], now: float) -> float:
+        """Do what there is to do; return the moment (monotonic) by which to be called again."""
+        raise LocalProtocolError("a shell without a turn")
+
+    def finish(self) -> None:
+        """Close what this shell opened; runs in its thread."""
+
+    def start(self) -> None:
+        """Begin to poll."""
+        self._thread.start()
+
+    def call_soon(self, call: Callable[[], object], urgent: bool = True) -> None:
+        """Run `call` in the shell's thread; it must neither block nor raise.
+
+        Args:
+            call: what to run.
+            urgent: whether to end the poll for it.
+        """
+        self._calls.append(call)
+        if urgent and self._sleeping:
+            self._sleeping = False
+            self._waker.wake()
+
+    def call(self, function: Callable[[], T], timeout: float = 10.0) -> T:
+        """Run `function` in the shell's thread and return what it returns.
+
+        Raises:
+            TimeoutError: it did not run within `timeout` seconds.
+        """
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+        if threading.current_thread() is self._thread:
+            return function()
+        self.call_soon(run)
+        return future.result(timeout)
+
+    def end(self, timeout: float = 5.0) -> None:
+        """Finish and wait for the thread, unless this is it."""
+        if self._thread.ident is None and not self._ending:  # never started
+            self._ending = True
+            self.finish()
+            self._waker.close()
+        self._ending = True
+        self._waker.wake()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still polls."""
+        return self._thread.is_alive() and not self._ending
+
+    def _run(self) -> None:
+        try:
+            due = 0.0
+            while not self._ending:
+                due = self._turn(due)
+            self._perform_calls()
+        except Exception:
+            log.exception("shell.broken thread=%s", self._thread.name)
+        finally:
+            self.finish()
+            self._waker.close()
+
+    def _turn(self, due: float) -> float:
+        self._sleeping = True  # from here on a call wakes the poll
+        wait = 0.0 if self._calls else max(0.0, due - time.monotonic())
+        ready = dict(self.poller.poll(math.ceil(wait * 1000)))
+        self._sleeping = False
+        if self._waker.fileno() in ready:
+            self._waker.drain()
+        self._perform_calls()
+        return self.turn(ready, time.monotonic())
+
+    def _perform_calls(self) -> None:
+        for _ in range(len(self._calls)):
+            self._calls.popleft()()

@@ -1,0 +1,181 @@
+"""The one place where ZeroMQ sockets are made, secured, read and written.
+
+A node that connects sets no identity: the ROUTER then gives every connection a fresh one, so
+that a node that comes back is never mistaken for the connection that it lost.
+"""
+
+from __future__ import annotations
+
+import socket as system_socket
+from collections.abc import Sequence
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from .codec import Frame
+from .errors import AddressError
+
+Poller = zmq.Poller
+READABLE: int = zmq.POLLIN
+
+DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
+
+#: No single frame may be larger: chunks are 1 MiB, headers at most 8 MiB.
+MAX_FRAME_BYTES = 16 << 20
+#: Messages queued to one peer; credit and the byte window keep it from being reached.
+HIGH_WATER_MARK = 20_000
+#: Frames larger than this are sent from where they lie instead of being copied.
+COPY_BYTES = 1 << 16
+
+#: Monitor events worth a log line, and the cause in words.
+CAUSES = {
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the handshake failed: something else speaks there",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "the peer does not speak ZeroMQ's protocol as expected",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the peer's key was refused",
+}
+_WATCHED = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
+    | zmq.EVENT_CONNECT_RETRIED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)  # fmt: skip
+
+
+def _set_up(socket: zmq.Socket[bytes], address: str) -> None:
+    socket.linger = 1000  # milliseconds: long enough for a Bye, short enough for a Ctrl-C
+    socket.sndhwm = socket.rcvhwm = HIGH_WATER_MARK
+    socket.maxmsgsize = MAX_FRAME_BYTES
+    socket.ipv6 = "[" in address  # else a plain address would be reported in IPv6's notation
+    socket.tcp_keepalive = 1
+    socket.tcp_keepalive_idle = 30
+    socket.copy_threshold = COPY_BYTES
+
+
+def bind(context: zmq.Context[zmq.Socket[bytes]], address: str) -> tuple[zmq.Socket[bytes], str]:
+    """Return a main node's ROUTER bound to `address`, and the address that it got.
+
+    Args:
+        address: `tcp://host:port`; port 0 takes a free one.
+
+    Raises:
+        AddressError: malformed, taken, or not an address of this machine.
+    """
+    socket = context.socket(zmq.ROUTER)
+    _set_up(socket, address)
+    socket.router_mandatory = True  # a vanished node is an error, not a silent loss
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        socket.close(0)
+        raise AddressError(_bind_failure(address, error)) from error
+    return socket, str(socket.getsockopt(zmq.LAST_ENDPOINT), "ascii").rstrip("\0")
+
+
+def _bind_failure(address: str, error: zmq.ZMQError) -> str:
+    if error.errno == zmq.EADDRINUSE:
+        return f"{address} is taken by another program; choose another port, or 0 for a free one"
+    if error.errno in (zmq.EADDRNOTAVAIL, zmq.ENODEV):
+        return f"{address} is not an address of this machine; use one of its own, or 0.0.0.0"
+    return f"{address} can't be bound ({error}); an address looks like tcp://127.0.0.1:5555"
+
+
+def connect(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
+    """Return a computing node's DEALER on its way to `address`; it retries for ever.
+
+    Raises:
+        AddressError: malformed.
+    """
+    socket = context.socket(zmq.DEALER)
+    _set_up(socket, address)
+    socket.immediate = True  # queue nothing for a connection that does not exist
+    socket.reconnect_ivl = 20  # milliseconds, doubling up to
+    socket.reconnect_ivl_max = 2000
+    try:
+        socket.connect(address)
+    except zmq.ZMQError as error:
+        socket.close(0)
+        raise AddressError(
+            f"{address} is not an address ({error}); one looks like tcp://host:5555"
+        ) from error
+    return socket
+
+
+def watch(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """Return a socket that reports what happens to the connections of `socket`."""
+    return socket.get_monitor_socket(_WATCHED)
+
+
+def happened(monitor: zmq.Socket[bytes]) -> int | None:
+    """Return the next event of a socket that `watch` returned (a `zmq.EVENT_`), or None."""
+    try:
+        frames = monitor.recv_multipart(zmq.NOBLOCK)
+    except zmq.Again:
+        return None
+    return int(parse_monitor_message(frames)["event"])
+
+
+def receive(socket: zmq.Socket[bytes], small: int) -> list[Frame] | None:
+    """Return the frames of the next message, or None if there is none yet.
+
+    Args:
+        small: how many leading frames are small; those behind stay where ZeroMQ put them.
+    """
+    try:
+        frames: list[Frame] = [socket.recv(zmq.NOBLOCK)]
+    except zmq.Again:
+        return None
+    while socket.getsockopt(zmq.RCVMORE):
+        if len(frames) < small:
+            frames.append(socket.recv())
+        else:
+            frames.append(socket.recv(copy=False).buffer)
+    return frames
+
+
+def send(socket: zmq.Socket[bytes], frames: Sequence[Frame]) -> bool:
+    """Send a message without ever blocking; return False where there is no room for it now.
+
+    Raises:
+        ConnectionError: the peer that the first frame names has no connection.
+    """
+    try:
+        socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
+    except zmq.Again:
+        return False
+    except zmq.ZMQError as error:
+        if error.errno == zmq.EHOSTUNREACH:
+            raise ConnectionError("no connection to this peer") from error
+        raise
+    return True
+
+
+class Waker:
+    """Ends another thread's poll from any thread."""
+
+    def __init__(self) -> None:
+        self._here, self._there = system_socket.socketpair()
+        self._here.setblocking(False)
+        self._there.setblocking(False)
+
+    def fileno(self) -> int:
+        """Return what to poll for reading."""
+        return self._here.fileno()
+
+    def wake(self) -> None:
+        """End the poll, or the next one."""
+        try:
+            self._there.send(b"\0")
+        except OSError:  # full: it is awake already; closed: nobody polls any more
+            return
+
+    def drain(self) -> None:
+        """Forget the wakes so far."""
+        try:
+            self._here.recv(4096)
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        self._here.close()
+        self._there.close()
