@@ -29,8 +29,8 @@ class Task:
         client_id: the main node's id.
     """
 
-    __slots__ = ("_began", "_cancelled", "_on_cancel", "client_id", "fraction", "job", "key",
-                 "task_id")  # fmt: skip
+    __slots__ = ("_cancelled", "_lock", "_on_cancel", "_running", "client_id", "fraction", "job",
+                 "key", "task_id")  # fmt: skip
 
     def __init__(self, key: Any, job: JobDataType, task_id: int, client_id: str) -> None:
         self.key = key
@@ -38,7 +38,8 @@ class Task:
         self.task_id = task_id
         self.client_id = client_id
         self.fraction = 0.0
-        self._began = False
+        self._lock = threading.Lock()  # a task may end and be cancelled at the same moment
+        self._running = False
         self._cancelled = False
         self._on_cancel: Callable[[], None] | None = None
 
@@ -52,23 +53,32 @@ class Task:
         self.fraction = fraction
 
     def on_cancel(self, stop: Callable[[], None]) -> None:
-        """Call `stop`, from another thread, if the task is cancelled while it runs."""
-        self._on_cancel = stop
-        if self._cancelled:
-            stop()
+        """Call `stop`, maybe from another thread, if the task is cancelled while it runs."""
+        with self._lock:
+            self._on_cancel = stop
+            if self._cancelled:
+                stop()
 
     def begin(self) -> bool:
         """Take the task; return False if it was cancelled meanwhile."""
-        self._began = True
-        return not self._cancelled
+        with self._lock:
+            self._running = not self._cancelled
+            return self._running
+
+    def end(self) -> bool:
+        """Let go of the task; return False if `cancel` gave its thread up meanwhile."""
+        with self._lock:
+            given_up = self._cancelled and self._on_cancel is None
+            self._running = False
+            return not given_up
 
     def cancel(self) -> bool:
-        """Cancel the task; return whether it may block its thread from now on."""
-        self._cancelled = True
-        if self._on_cancel is not None:
-            self._on_cancel()
-            return False
-        return self._began
+        """Cancel the task; return whether its thread is given up: nothing can stop it."""
+        with self._lock:
+            self._cancelled = True
+            if self._running and self._on_cancel is not None:
+                self._on_cancel()
+            return self._running and self._on_cancel is None
 
 
 class JobReplier:
@@ -167,10 +177,10 @@ class Workers:
                 continue
             self._report(task)
             outcome = self._solve(task)
+            if not task.end():
+                return  # another thread took this place
             if not task.cancelled:
                 self._report(outcome)
-            elif task._on_cancel is None:
-                return  # another thread took this place
 
     def _solve(self, task: Task) -> Outcome:
         begun = time.perf_counter()
@@ -183,8 +193,9 @@ class Workers:
         except ChildDied as error:
             return Outcome(task, None, 0.0, "crashed", str(error))
         except BaseException as error:
-            message = f"{type(error).__name__}: {error}"
-            told = getattr(error, "remote_traceback", "") or traceback.format_exc()
+            told = getattr(error, "remote_traceback", "")  # of a job that raised in a child
+            message = str(error) if told else f"{type(error).__name__}: {error}"
+            told = told or traceback.format_exc()
             return Outcome(task, None, 0.0, "raised", message, told)
 
 

@@ -1,0 +1,110 @@
+"""`mnist-compute`: solve a main node's jobs on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Any, NoReturn
+
+import click
+
+from protocol import AddressError
+from protocol.command import LOG_LEVELS, Exit, set_up_logs
+
+from .config import ComputeConfig
+from .errors import ConfigError, Refused
+from .node import AsyncComputingNode
+from .sharing import allocate
+from .training import ChildReplier
+
+_DEFAULT = ComputeConfig()
+
+
+class _Leave(Exception):
+    """Somebody asked the node to leave."""
+
+
+@click.command(context_settings={"auto_envvar_prefix": "MNIST", "show_default": True})
+@click.option(
+    "--connect", multiple=True, default=_DEFAULT.connect, metavar="ADDRESS",
+    help="Where a main node listens; repeat it to serve several. They may start later.",
+)  # fmt: skip
+@click.option(
+    "--domain", default=_DEFAULT.domain, type=click.IntRange(min=0),
+    help="Work with main nodes of this domain only.",
+)  # fmt: skip
+@click.option("--name", default="", help="What people see.  [default: this host's name]")
+@click.option(
+    "--tasks", default=_DEFAULT.tasks, type=click.IntRange(min=1),
+    help="How many jobs to run at once; each uses the threads that the main node says (1).",
+)  # fmt: skip
+@click.option(
+    "--max-jobs", type=click.IntRange(min=1), help="Leave after so many jobs.  [default: never]"
+)
+@click.option(
+    "--log-level", default=_DEFAULT.log_level, type=click.Choice(LOG_LEVELS),
+    help="Say things of this importance and above, on standard error.",
+)  # fmt: skip
+@click.option("--lifeline", type=int, hidden=True, help="Leave when this descriptor closes.")
+@click.version_option(package_name="mnist-merge", prog_name="mnist-compute")
+def main(lifeline: int | None, **options: Any) -> None:
+    """Solve jobs for one or more main nodes, until told to leave.
+
+    Ctrl-C (or SIGTERM) hands back what is unfinished and leaves; a second one leaves at once.
+
+    Every option can be given in the environment too: MNIST_CONNECT for --connect, and so on.
+    """
+    config = ComputeConfig(**{**options, "name": options["name"] or socket.gethostname()})
+    set_up_logs(config.log_level)
+    try:
+        _serve(config, lifeline)
+    except (AddressError, ConfigError) as error:
+        _end(Exit.USAGE, str(error))
+    except Refused as error:
+        _end(Exit.REFUSED, f"refused by {error}")
+
+
+def _end(code: Exit, message: str) -> NoReturn:
+    click.echo(f"mnist-compute: {message}", err=True)
+    sys.exit(code)
+
+
+def _serve(config: ComputeConfig, lifeline: int | None) -> None:
+    from learning import names
+
+    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGTERM, _leave)
+    if lifeline is not None:
+        threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
+    node = AsyncComputingNode(
+        config.name, config.domain, ChildReplier(config.tasks), address=config.connect,
+        tasks=config.tasks, max_jobs=config.max_jobs, learners=names(), allocate=allocate,
+    )  # fmt: skip
+    try:
+        node.run()
+        click.echo(f"{node.get_id()}: looking for {', '.join(config.connect)}", err=True)
+        node.wait()
+    except _Leave:
+        click.echo("leaving; again to leave at once", err=True)
+    finally:
+        node.stop()
+
+
+def _leave(number: int, frame: object) -> None:
+    signal.signal(signal.SIGINT, _leave_at_once)
+    signal.signal(signal.SIGTERM, _leave_at_once)
+    raise _Leave
+
+
+def _leave_at_once(number: int, frame: object) -> None:
+    os._exit(Exit.INTERRUPTED)
+
+
+def _watch(descriptor: int) -> None:
+    """Leave when the process at the other end of a pipe is gone, however it went."""
+    while os.read(descriptor, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)

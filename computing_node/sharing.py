@@ -1,0 +1,148 @@
+"""Arrays in memory that two processes share, and a channel that passes them.
+
+The memory is an unlinked file in the system's memory, handed over as a descriptor: nothing is
+copied, and nothing is left behind whoever dies.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import struct
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+
+#: Arrays up to this size go through the channel itself.
+SMALL_BYTES = 1 << 16
+_PREFIX = struct.Struct("<IQ")  # header bytes, bytes of small arrays
+_MAX_SHARED = 200  # descriptors in one message; the system takes at most 253
+_MEMORY = Path("/dev/shm")
+
+
+class _Shared(mmap.mmap):
+    """Memory that knows its file."""
+
+    file: Any
+
+
+def _map(file: Any, nbytes: int) -> _Shared:
+    memory = _Shared(file.fileno(), nbytes)
+    memory.file = file
+    return memory
+
+
+def allocate(nbytes: int) -> npt.NDArray[np.uint8]:
+    """Return a flat uint8 array in memory that can be shared.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    if nbytes == 0:
+        return np.empty(0, np.uint8)
+    folder = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # lives as long as the array
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, nbytes)  # no room is an error here, not a crash later
+    else:
+        file.truncate(nbytes)
+    return np.frombuffer(_map(file, nbytes), np.uint8)
+
+
+def _memory_of(array: npt.NDArray[Any]) -> _Shared | None:
+    """Return the shared memory that `array` is all of, or None."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    memory = base.obj if isinstance(base, memoryview) else base
+    return memory if isinstance(memory, _Shared) and len(memory) == array.nbytes else None
+
+
+def _share(array: npt.NDArray[Any]) -> _Shared:
+    memory = _memory_of(array)
+    if memory is None:
+        copy = allocate(array.nbytes)
+        copy[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        memory = _memory_of(copy)
+        assert memory is not None
+    return memory
+
+
+class Channel:
+    """Plain values and arrays between two processes; each `send` is one `receive`.
+
+    Args:
+        end: one end of a socket pair (AF_UNIX, stream).
+    """
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+
+    def send(self, values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Send values and arrays; large arrays are shared, not copied where they are already.
+
+        Raises:
+            OSError: the other process is gone.
+        """
+        listed: list[list[Any]] = []
+        small: list[bytes] = []
+        shared: list[_Shared] = []
+        for name, array in arrays.items():
+            large = array.nbytes > SMALL_BYTES and len(shared) < _MAX_SHARED
+            listed.append([name, array.dtype.name, array.shape, large])
+            if large:
+                shared.append(_share(array))
+            else:
+                small.append(np.ascontiguousarray(array).tobytes())
+        header = msgpack.packb([dict(values), listed])
+        content = b"".join(small)
+        prefix = _PREFIX.pack(len(header), len(content))
+        descriptors = [memory.file.fileno() for memory in shared]
+        socket.send_fds(self._end, [prefix], descriptors)
+        self._end.sendall(header)
+        self._end.sendall(content)
+
+    def receive(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """Return the next values and arrays (read-only).
+
+        Raises:
+            EOFError: the other process is gone.
+        """
+        prefix, descriptors, _, _ = socket.recv_fds(self._end, _PREFIX.size, _MAX_SHARED)
+        files = [os.fdopen(descriptor, "r+b") for descriptor in descriptors]
+        prefix += self._exactly(_PREFIX.size - len(prefix))
+        header_bytes, content_bytes = _PREFIX.unpack(prefix)
+        values, listed = msgpack.unpackb(self._exactly(header_bytes))
+        content = self._exactly(content_bytes)
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        at = 0
+        for name, dtype, shape, large in listed:
+            nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+            if large:
+                flat = np.frombuffer(_map(files.pop(0), nbytes), np.uint8)
+            else:
+                flat = np.frombuffer(content, np.uint8, nbytes, at)
+                at += nbytes
+            array = flat.view(dtype).reshape(shape)
+            arrays[name] = array if array.flags.aligned else array.copy()
+        return values, arrays
+
+    def _exactly(self, nbytes: int) -> bytes:
+        parts: list[bytes] = []
+        while nbytes:
+            part = self._end.recv(min(nbytes, 1 << 20))
+            if not part:
+                raise EOFError("the other process is gone")
+            parts.append(part)
+            nbytes -= len(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Let go; the other side's `receive` ends."""
+        self._end.close()

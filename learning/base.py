@@ -1,0 +1,149 @@
+"""The contract of a learner, and how one is found by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import UnknownLearner
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+#: Told a fraction done, 0 to 1.
+Progress = Callable[[float], object]
+#: Says whether to stop.
+Cancelled = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The rows of one job.
+
+    Args:
+        images: uint8, shape (n, height, width).
+        labels: int64, shape (n,).
+        classes: how many classes the whole data set has.
+    """
+
+    images: Images
+    labels: Labels
+    classes: int
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a learner made of one shard.
+
+    Args:
+        arrays: the model, by name.
+        examples: rows that it was made from: its weight when merged.
+        metrics: plain values about the making, e.g. `loss`.
+    """
+
+    arrays: Arrays
+    examples: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Learner(Protocol):
+    """Learns from shards, apart from each other, in a way whose results can be merged."""
+
+    name: str
+
+    def fit(
+        self, shard: Shard, start: Arrays | None, *, seed: int, progress: Progress,
+        cancelled: Cancelled,
+    ) -> Solution:  # fmt: skip
+        """Learn from one shard, on a computing node.
+
+        Args:
+            shard: the rows.
+            start: the model to go on from; None: a fresh one, the same for every shard.
+            seed: of the order of rows and everything else that is random.
+            progress: called now and then with the fraction done.
+            cancelled: asked now and then; return early where it says so.
+        """
+
+    def merge(self, solutions: Iterable[Solution]) -> Arrays:
+        """Merge solutions, read one at a time and in order, into one model.
+
+        Raises:
+            MergeError: there is none, or they don't fit together.
+        """
+
+    def predict(self, model: Arrays, images: Images) -> Labels:
+        """Return a label for each image.
+
+        Raises:
+            ModelError: the model is not for images of this size.
+        """
+
+
+class Merger(Protocol):
+    """The part of a learner that a main node needs; it must not need the learner's library."""
+
+    def merge(self, solutions: Iterable[Solution]) -> Arrays:
+        """Merge solutions, read one at a time and in order, into one model."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    learner: str
+    merger: str
+
+
+#: Name -> where its classes are; imported only when used.
+_BUILT_IN = {"neural": _Entry("learning.neural:NeuralLearner", "learning.merging:WeightedMean")}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the learners that come with this package."""
+    return tuple(_BUILT_IN)
+
+
+def create(name: str, parameters: Mapping[str, Any]) -> Learner:
+    """Return a learner.
+
+    Args:
+        name: one of `names()`.
+        parameters: what it is made with.
+
+    Raises:
+        UnknownLearner: no such learner, or it takes no such parameters.
+    """
+    made = _import(_entry(name).learner)
+    try:
+        learner: Learner = made(**parameters)
+    except TypeError as error:
+        raise UnknownLearner(
+            f"learner {name!r} can't be made with {dict(parameters)}: {error}"
+        ) from error
+    return learner
+
+
+def merger(name: str) -> Merger:
+    """Return what merges the solutions of the learner of this name.
+
+    Raises:
+        UnknownLearner: no such learner.
+    """
+    merger_: Merger = _import(_entry(name).merger)()
+    return merger_
+
+
+def _entry(name: str) -> _Entry:
+    if name not in _BUILT_IN:
+        raise UnknownLearner(f"no learner {name!r}; there is {', '.join(_BUILT_IN)}")
+    return _BUILT_IN[name]
+
+
+def _import(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,163 @@
+"""`mnist-main`: train a model on a data set with any number of computing nodes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from protocol import AddressError
+from protocol.command import LOG_LEVELS, Exit, set_up_logs
+
+from .config import MainConfig, read_config
+from .errors import ConfigError, JobFailed, NodeError, NoNode
+
+_DEFAULT = MainConfig()
+_AT_LEAST_1 = click.IntRange(min=1)
+
+
+def _read_config(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
+    """Make a file's values the defaults of every other option."""
+    if path is None:
+        return
+    try:
+        values = read_config(Path(path))
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from error
+    context.default_map = {**(context.default_map or {}), **values}
+
+
+@click.command(context_settings={"auto_envvar_prefix": "MNIST", "show_default": True})
+@click.option("--jobs", default=_DEFAULT.jobs, type=_AT_LEAST_1, help="Shards of the data.")
+@click.option(
+    "--data", default=_DEFAULT.data, metavar="SOURCE", help="'mnist', or a folder of IDX files."
+)
+@click.option(
+    "--limit", type=_AT_LEAST_1, metavar="ROWS",
+    help="Train on the first so many rows only.  [default: all]",
+)  # fmt: skip
+@click.option(
+    "--sharding", default=_DEFAULT.sharding, type=click.Choice(["disjoint", "sample", "labels"]),
+    help="disjoint: each row in one job; sample: each job its own random rows/jobs; labels:"
+    " disjoint and skewed, a few classes a job.",
+)
+@click.option("--learner", default=_DEFAULT.learner, help="What learns: neural.")
+@click.option(
+    "--rounds", default=_DEFAULT.rounds, type=_AT_LEAST_1,
+    help="How often to merge; the merged model starts the next round.",
+)  # fmt: skip
+@click.option(
+    "--epochs", default=_DEFAULT.epochs, type=_AT_LEAST_1,
+    help="Passes over its shard that each job makes, each round.",
+)  # fmt: skip
+@click.option("--batch-size", default=_DEFAULT.batch_size, type=_AT_LEAST_1, help="Rows a step.")
+@click.option(
+    "--lr", default=_DEFAULT.lr, type=click.FloatRange(min=0, min_open=True),
+    help="Learning rate at the start; it falls to zero over all rounds.",
+)  # fmt: skip
+@click.option(
+    "--seed", default=_DEFAULT.seed, type=click.IntRange(min=0),
+    help="Of everything random: same seed, data and jobs, same model.",
+)  # fmt: skip
+@click.option(
+    "--threads", default=_DEFAULT.threads, type=_AT_LEAST_1,
+    help="Of each job. Part of the job: another number gives another (equally good) model.",
+)
+@click.option(
+    "--local-nodes", default=_DEFAULT.local_nodes, type=click.IntRange(min=0),
+    help="Start so many computing nodes on this machine.",
+)  # fmt: skip
+@click.option(
+    "--min-nodes", default=_DEFAULT.min_nodes, type=_AT_LEAST_1,
+    help="Begin when so many computing nodes are here.",
+)  # fmt: skip
+@click.option(
+    "--bind", default=_DEFAULT.bind, metavar="ADDRESS",
+    help="Where to listen; port 0 takes a free one and says which.",
+)  # fmt: skip
+@click.option(
+    "--domain", default=_DEFAULT.domain, type=click.IntRange(min=0),
+    help="Work with computing nodes of this domain only.",
+)  # fmt: skip
+@click.option("--run-dir", default=_DEFAULT.run_dir, metavar="DIR", help="Where runs are kept.")
+@click.option(
+    "--timeout", "timeout_seconds", type=click.FloatRange(min=0), metavar="SECONDS",
+    help="Give up after so long without enough computing nodes.  [default: never]",
+)  # fmt: skip
+@click.option("--json", is_flag=True, help="Print the result as one JSON object, and only that.")
+@click.option("--quiet", is_flag=True, help="Show nothing while it runs.")
+@click.option(
+    "--log-level", default=_DEFAULT.log_level, type=click.Choice(LOG_LEVELS),
+    help="Log things of this importance and above, on standard error.",
+)  # fmt: skip
+@click.option(
+    "--config", type=click.Path(), callback=_read_config, is_eager=True, expose_value=False,
+    metavar="FILE", help="Take options from this YAML file, e.g. a run's config.yaml.",
+)  # fmt: skip
+@click.version_option(package_name="mnist-merge", prog_name="mnist-main")
+def main(**options: Any) -> None:
+    """Cut a data set into jobs, have computing nodes train on them, and merge what they learn.
+
+    It ends when every job of every round has reported. Options come from the command line, else
+    from the environment (MNIST_JOBS for --jobs, and so on), else from --config, else from the
+    defaults below.
+    """
+    config = MainConfig(**options)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _run(config)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _end(Exit.INTERRUPTED, "interrupted; what is done so far is in the run directory")
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _end(code: Exit, message: str) -> NoReturn:
+    click.echo(f"mnist-main: {message}", err=True)
+    sys.exit(code)
+
+
+def _run(config: MainConfig) -> None:
+    # Imported here: --help must not wait for numpy.
+    from rich.console import Console
+
+    from learning import LearningError
+    from loaders import LoaderError
+
+    from .display import Lines, Quiet, Screen
+    from .report import draw, print_summary
+    from .training import Training
+
+    stderr = Console(stderr=True)
+    set_up_logs(config.log_level, stderr.file)
+    screen = stderr.is_terminal and not config.quiet
+    watcher = Screen(config, stderr) if screen else (Quiet if config.quiet else Lines)(
+        config, sys.stderr
+    )
+    try:
+        with watcher:
+            training = Training(config, watcher)
+            watcher.say(f"run directory {training.directory.path}")
+            result = training.run()
+    except LoaderError as error:
+        _end(Exit.DATA, str(error))
+    except (ConfigError, AddressError, LearningError) as error:
+        _end(Exit.USAGE, str(error))
+    except JobFailed as error:
+        _end(Exit.JOB_FAILED, f"{error}\n{error.tell()}")
+    except NoNode as error:
+        _end(Exit.NO_NODE, str(error))
+    except NodeError as error:
+        _end(Exit.JOB_FAILED, str(error))
+    draw(result)
+    if config.json:
+        print(json.dumps(result.metrics))
+    else:
+        print_summary(result, Console())

@@ -1,0 +1,164 @@
+"""What a person sees while a run goes on: one live display on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from learning.metrics import Scores
+
+from .config import MainConfig
+from .training import Standing
+
+
+class Lines:
+    """A line for everything worth keeping.
+
+    Args:
+        config: of the run.
+        stream: where to.
+    """
+
+    def __init__(self, config: MainConfig, stream: TextIO) -> None:
+        self._config = config
+        self._stream = stream
+        self._clock = _Clock(config)
+        self._nodes: set[str] = set()
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stream.flush()
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        print(text, file=self._stream, flush=True)
+
+    def look(self, standing: Standing) -> None:
+        """Say which nodes came and went."""
+        self._clock.look(standing)
+        nodes = {node.name for node in standing.view.nodes}
+        for name in sorted(nodes - self._nodes):
+            self.say(f"node {name} is here")
+        for name in sorted(self._nodes - nodes):
+            self.say(f"node {name} is gone")
+        self._nodes = nodes
+
+    def merged(self, round_: int, loss: float) -> None:
+        """Say that a round is merged, and how long the rest may take."""
+        self.say(
+            f"round {round_ + 1} of {self._config.rounds} merged: loss {loss:.4f},"
+            f" {self._clock.left()}"
+        )
+
+    def evaluated(self, round_: int, scores: Scores) -> None:
+        """Say how good a round's model is."""
+        self.say(f"round {round_ + 1}: accuracy {scores.accuracy:.2%}")
+
+
+class Quiet(Lines):
+    """Nothing at all."""
+
+    def say(self, text: str) -> None:
+        """Say nothing."""
+
+
+class _Clock:
+    """How much of a run is done, and how long the rest takes at this pace."""
+
+    def __init__(self, config: MainConfig) -> None:
+        self._rounds, self._jobs = config.rounds, config.jobs
+        self._begun: float | None = None
+        self.fraction = 0.0
+
+    def look(self, standing: Standing) -> None:
+        if standing.round < 0:
+            return
+        if self._begun is None:
+            self._begun = time.monotonic()
+        done = standing.done + sum(
+            fraction
+            for node in standing.view.nodes
+            for job, fraction in node.running
+            if standing.titles.get(job, "").startswith(f"round {standing.round + 1} job")
+        )
+        self.fraction = min(1.0, (standing.round + done / self._jobs) / self._rounds)
+
+    def left(self) -> str:
+        if self._begun is None or self.fraction < 0.02:
+            return "time left unknown yet"
+        spent = time.monotonic() - self._begun
+        seconds = round(spent * (1 - self.fraction) / self.fraction)
+        return f"{seconds // 60}:{seconds % 60:02d} left" if seconds >= 60 else f"{seconds} s left"
+
+
+class Screen(Lines):
+    """A live display of rounds, jobs and nodes; lines worth keeping scroll above it."""
+
+    def __init__(self, config: MainConfig, console: Console) -> None:
+        super().__init__(config, console.file)
+        self._console = console
+        self._standing: Standing | None = None
+        self._news = ""
+        self._live = Live(console=console, refresh_per_second=8, get_renderable=self._render)
+
+    def __enter__(self) -> Screen:
+        self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._standing = None
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Write a line above the display."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
+    def look(self, standing: Standing) -> None:
+        """Draw how things stand."""
+        self._clock.look(standing)
+        self._standing = standing
+
+    def _render(self) -> RenderableType:
+        standing = self._standing
+        if standing is None:
+            return Text("")
+        return Group(self._bar(standing), self._table(standing))
+
+    def _bar(self, standing: Standing) -> RenderableType:
+        config = self._config
+        bar = Table.grid(padding=(0, 1))
+        if standing.round < 0:
+            here = len(standing.view.nodes)
+            bar.add_row(Text(f"waiting for computing nodes: {here} of {config.min_nodes} here"))
+            return bar
+        bar.add_row(
+            Text(f"round {standing.round + 1}/{config.rounds}", "bold"),
+            Text(f"jobs {standing.done}/{config.jobs}"),
+            ProgressBar(1.0, self._clock.fraction, width=30),
+            Text(f"{self._clock.fraction:4.0%}"),
+            Text(self._clock.left(), "cyan"),
+        )
+        return bar
+
+    def _table(self, standing: Standing) -> RenderableType:
+        table = Table(box=None, padding=(0, 2), header_style="dim")
+        for title in ("node", "doing", "", "waiting", "solved"):
+            table.add_column(title)
+        for node in standing.view.nodes:
+            doing = [standing.titles.get(job, f"job {job}") for job, _ in node.running]
+            done = node.running[0][1] if node.running else 0.0
+            silent = f"silent for {node.silent_seconds:.0f} s" if node.silent_seconds > 3 else ""
+            table.add_row(
+                node.name, silent or ", ".join(doing) or "idle",
+                ProgressBar(1.0, done, width=14) if node.running else "",
+                str(node.waiting), str(node.solved),
+            )  # fmt: skip
+        return table

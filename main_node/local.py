@@ -1,0 +1,78 @@
+"""Computing nodes on this machine: real `mnist-compute` processes that end with this one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+
+from .errors import NodeError
+
+log = logging.getLogger("mnist.main")
+
+#: A node that ends by itself is started again, at most so often in all.
+MAX_RESTARTS = 3
+STOP_SECONDS = 5.0
+
+
+class LocalNodes:
+    """Starts computing nodes for a main node on this machine, and ends them.
+
+    Args:
+        count: how many.
+        address: of the main node.
+        domain: of the main node.
+        log_level: of the nodes.
+    """
+
+    def __init__(self, count: int, address: str, domain: int, log_level: str) -> None:
+        self._arguments = [
+            "--connect", address, "--domain", str(domain), "--log-level", log_level,
+        ]  # fmt: skip
+        self._restarts = 0
+        # The nodes leave when the last descriptor of the other end is closed: at the latest
+        # when this process is gone, however it went.
+        self._theirs, self._ours = os.pipe()
+        names = [f"local-{number}" for number in range(1, count + 1)]
+        self._processes = {name: self._start(name) for name in names}
+
+    def _start(self, name: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "computing_node", "--name", name, *self._arguments,
+             "--lifeline", str(self._theirs)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[self._theirs],
+            start_new_session=True,  # Ctrl-C is this process's to handle
+        )  # fmt: skip
+
+    def check(self) -> None:
+        """Start nodes again that ended by themselves.
+
+        Raises:
+            NodeError: they end time and again.
+        """
+        for name, process in self._processes.items():
+            code = process.poll()
+            if code is None:
+                continue
+            if self._restarts == MAX_RESTARTS:
+                raise NodeError(
+                    f"{name} ended by itself (exit code {code}), after {MAX_RESTARTS} restarts of"
+                    f" local nodes; try `mnist-compute` by hand to see what is wrong"
+                )
+            self._restarts += 1
+            log.warning("local.restarted name=%s code=%d", name, code)
+            self._processes[name] = self._start(name)
+
+    def stop(self) -> None:
+        """End the nodes: politely, then by force."""
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        os.close(self._ours)
+        os.close(self._theirs)

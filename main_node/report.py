@@ -1,0 +1,89 @@
+"""What a run leaves to be seen: a summary, a confusion table, two pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .training import Result
+
+
+def print_summary(result: Result, console: Console) -> None:
+    """Print how good the model is, where it is and how to use it."""
+    metrics = result.metrics
+    seconds = metrics["seconds"]
+    console.print(confusion_table(metrics["confusion"]))
+    nodes = len(metrics["nodes"])
+    retries = f", {metrics['retries']} retries" if metrics["retries"] else ""
+    lines = (
+        ("accuracy", f"{metrics['accuracy']:.2%} (macro F1 {metrics['macro_f1']:.4f})"),
+        ("learned from", f"{metrics['examples']} examples in {metrics['jobs']} jobs,"
+                         f" {metrics['rounds']} rounds, by {nodes} nodes{retries}"),
+        ("took", f"{seconds['total']:.1f} s (training {seconds['training']:.1f} s)"),
+        ("run directory", str(result.directory)),
+        ("model sha256", metrics["model_sha256"]),
+        ("use it", f"mnist-predict {metrics['model']} IMAGE.png"),
+        ("load it", f"safetensors.numpy.load_file({metrics['model']!r})"),
+    )  # fmt: skip
+    for name, value in lines:
+        console.print(Text(f"{name:>14}  ", "dim") + Text(value), soft_wrap=True)
+
+
+def confusion_table(confusion: list[list[int]]) -> Table:
+    """Return the confusion matrix: a row for each true class, a column for each predicted."""
+    table = Table(title="true class by predicted class", box=None, padding=(0, 1))
+    table.add_column("", style="dim")
+    for column in range(len(confusion)):
+        table.add_column(str(column), justify="right")
+    for true, row in enumerate(confusion):
+        cells = [
+            Text("." if not count else str(count), "green" if true == predicted else "red")
+            for predicted, count in enumerate(row)
+        ]
+        table.add_row(str(true), *cells)
+    return table
+
+
+def draw(result: Result) -> None:
+    """Write `confusion.png` and `learning.png` into the run directory."""
+    from matplotlib.figure import Figure  # half a second
+
+    _draw_confusion(Figure, result)
+    _draw_curve(Figure, result)
+
+
+def _draw_confusion(figure_class: Any, result: Result) -> None:
+    confusion = result.metrics["confusion"]
+    figure = figure_class(figsize=(6, 5.4), layout="constrained")
+    axes = figure.add_subplot()
+    shares = [[count / max(1, sum(row)) for count in row] for row in confusion]
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for true, row in enumerate(confusion):
+        for predicted, count in enumerate(row):
+            colour = "white" if shares[true][predicted] > 0.5 else "black"
+            if count:
+                axes.text(predicted, true, count, ha="center", va="center", color=colour, size=7)
+    classes = range(len(confusion))
+    axes.set(xticks=classes, yticks=classes, xlabel="predicted class", ylabel="true class")
+    axes.set_title(f"accuracy {result.metrics['accuracy']:.2%} on the test set")
+    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    figure.savefig(result.directory / "confusion.png", dpi=120)
+
+
+def _draw_curve(figure_class: Any, result: Result) -> None:
+    figure = figure_class(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    rounds = range(1, len(result.curve) + 1)
+    axes.plot(rounds, [100 * accuracy for accuracy in result.curve], marker="o")
+    for round_, accuracy in zip(rounds, result.curve, strict=True):
+        axes.annotate(
+            f"{accuracy:.2%}", (round_, 100 * accuracy), xytext=(0, 6),
+            textcoords="offset points", ha="center", size=8,
+        )  # fmt: skip
+    axes.set(xlabel="round", ylabel="accuracy on the test set, %", xticks=rounds)
+    axes.margins(y=0.15)
+    axes.grid(alpha=0.3)
+    figure.savefig(result.directory / "learning.png", dpi=120)

@@ -1,0 +1,37 @@
+"""What the commands of both sides share: exit codes and log lines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from enum import IntEnum
+from typing import TextIO
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class Exit(IntEnum):
+    """How a command ends; the table in the README is held to this one by a test."""
+
+    DONE = 0
+    USAGE = 2
+    DATA = 3
+    JOB_FAILED = 4
+    NO_NODE = 5
+    REFUSED = 6
+    INTERRUPTED = 130
+
+
+def set_up_logs(level: str, stream: TextIO | None = None) -> None:
+    """Send the log lines of all packages to `stream` (standard error).
+
+    Args:
+        level: one of `LOG_LEVELS`.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("mnist")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level.upper())
+    logger.propagate = False
+
