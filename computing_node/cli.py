@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from .node import AsyncComputingNode
 from .sharing import allocate
 from .training import ChildReplier
 
+log = logging.getLogger("mnist.compute")
 _DEFAULT = ComputeConfig()
 
 
@@ -85,10 +87,10 @@ def _serve(config: ComputeConfig, lifeline: int | None) -> None:
     )  # fmt: skip
     try:
         node.run()
-        click.echo(f"{node.get_id()}: looking for {', '.join(config.connect)}", err=True)
+        log.info("node.looking id=%s for=%s", node.get_id(), ",".join(config.connect))
         node.wait()
     except _Leave:
-        click.echo("leaving; again to leave at once", err=True)
+        log.info("node.leaving; a second Ctrl-C leaves at once")
     finally:
         node.stop()
 

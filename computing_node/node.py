@@ -30,7 +30,7 @@ from protocol.session import (
     Tell,
 )
 from protocol.shell import Shell
-from protocol.sockets import CAUSES, DEFAULT_ADDRESS, connect, happened, receive, send, watch
+from protocol.sockets import CAUSES, DEFAULT_ADDRESS, close, connect, happened, receive, send
 
 from .errors import ConfigError, NoJob, NodeError, Refused
 from .replier import Callback, CallbackReplier, JobReplier, Outcome, Task, Workers
@@ -56,8 +56,7 @@ class _Link:
         self._open()
 
     def _open(self) -> None:
-        self.socket = connect(self._context, self.address)
-        self.monitor = watch(self.socket)
+        self.socket, self.monitor = connect(self._context, self.address)
         self._poller.register(self.socket, zmq.POLLIN)
         self._poller.register(self.monitor, zmq.POLLIN)
 
@@ -71,9 +70,7 @@ class _Link:
     def close(self, linger: int | None = None) -> None:
         self._poller.unregister(self.socket)
         self._poller.unregister(self.monitor)
-        self.socket.disable_monitor()
-        self.monitor.close(0)
-        self.socket.close(linger)
+        close(self.socket, self.monitor, linger)
 
     def flush(self) -> bool:
         """Send what can be sent; return whether something had to wait."""

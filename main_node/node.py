@@ -24,7 +24,7 @@ from protocol.effects import Accept, Effect, Fail, Joined, Left, Refused, Retry,
 from protocol.ledger import Job
 from protocol.messages import REFUSE_MALFORMED, REFUSE_VERSION, Heartbeat, Message, Refuse
 from protocol.shell import Shell
-from protocol.sockets import CAUSES, DEFAULT_ADDRESS, bind, happened, receive, send, watch
+from protocol.sockets import CAUSES, DEFAULT_ADDRESS, bind, close, happened, receive, send
 
 from .errors import ConfigError, JobFailed, NodeClosed, NoNode
 
@@ -117,8 +117,7 @@ class _Router(Shell):
         self.crowd = _Crowd()
         self._deliver = deliver
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket, self.address = bind(self._context, address)
-        self._monitor = watch(self._socket)
+        self._socket, self._monitor, self.address = bind(self._context, address)
         self.poller.register(self._socket, zmq.POLLIN)
         self.poller.register(self._monitor, zmq.POLLIN)
         self._outgoing: dict[bytes, deque[Message]] = {}
@@ -218,9 +217,7 @@ class _Router(Shell):
     def finish(self) -> None:
         self.perform(self.dispatcher.close("the main node has ended"))
         self._flush(time.monotonic())
-        self._socket.disable_monitor()
-        self._monitor.close(0)
-        self._socket.close()
+        close(self._socket, self._monitor)
         self._context.term()
 
 

@@ -16,6 +16,7 @@ from .codec import Frame
 from .errors import AddressError
 
 Poller = zmq.Poller
+Socket = zmq.Socket[bytes]
 READABLE: int = zmq.POLLIN
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
@@ -41,7 +42,7 @@ _WATCHED = (
 )  # fmt: skip
 
 
-def _set_up(socket: zmq.Socket[bytes], address: str) -> None:
+def _set_up(socket: Socket, address: str) -> None:
     socket.linger = 1000  # milliseconds: long enough for a Bye, short enough for a Ctrl-C
     socket.sndhwm = socket.rcvhwm = HIGH_WATER_MARK
     socket.maxmsgsize = MAX_FRAME_BYTES
@@ -51,8 +52,8 @@ def _set_up(socket: zmq.Socket[bytes], address: str) -> None:
     socket.copy_threshold = COPY_BYTES
 
 
-def bind(context: zmq.Context[zmq.Socket[bytes]], address: str) -> tuple[zmq.Socket[bytes], str]:
-    """Return a main node's ROUTER bound to `address`, and the address that it got.
+def bind(context: zmq.Context[Socket], address: str) -> tuple[Socket, Socket, str]:
+    """Return a main node's ROUTER bound to `address`, its monitor, and the address that it got.
 
     Args:
         address: `tcp://host:port`; port 0 takes a free one.
@@ -63,12 +64,13 @@ def bind(context: zmq.Context[zmq.Socket[bytes]], address: str) -> tuple[zmq.Soc
     socket = context.socket(zmq.ROUTER)
     _set_up(socket, address)
     socket.router_mandatory = True  # a vanished node is an error, not a silent loss
+    monitor = _watch(socket)
     try:
         socket.bind(address)
     except zmq.ZMQError as error:
-        socket.close(0)
+        close(socket, monitor, 0)
         raise AddressError(_bind_failure(address, error)) from error
-    return socket, str(socket.getsockopt(zmq.LAST_ENDPOINT), "ascii").rstrip("\0")
+    return socket, monitor, str(socket.getsockopt(zmq.LAST_ENDPOINT), "ascii").rstrip("\0")
 
 
 def _bind_failure(address: str, error: zmq.ZMQError) -> str:
@@ -79,8 +81,10 @@ def _bind_failure(address: str, error: zmq.ZMQError) -> str:
     return f"{address} can't be bound ({error}); an address looks like tcp://127.0.0.1:5555"
 
 
-def connect(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
-    """Return a computing node's DEALER on its way to `address`; it retries for ever.
+def connect(context: zmq.Context[Socket], address: str) -> tuple[Socket, Socket]:
+    """Return a computing node's DEALER on its way to `address`, and its monitor.
+
+    It retries for ever.
 
     Raises:
         AddressError: malformed.
@@ -90,23 +94,35 @@ def connect(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket
     socket.immediate = True  # queue nothing for a connection that does not exist
     socket.reconnect_ivl = 20  # milliseconds, doubling up to
     socket.reconnect_ivl_max = 2000
+    monitor = _watch(socket)
     try:
         socket.connect(address)
     except zmq.ZMQError as error:
-        socket.close(0)
+        close(socket, monitor, 0)
         raise AddressError(
             f"{address} is not an address ({error}); one looks like tcp://host:5555"
         ) from error
-    return socket
+    return socket, monitor
 
 
-def watch(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
-    """Return a socket that reports what happens to the connections of `socket`."""
+def _watch(socket: Socket) -> Socket:
+    """Return a socket that reports what happens to the connections of `socket`.
+
+    It must be there before the first connection: a handshake that nobody saw is never told
+    again, and a node that waits for it waits for ever.
+    """
     return socket.get_monitor_socket(_WATCHED)
 
 
-def happened(monitor: zmq.Socket[bytes]) -> int | None:
-    """Return the next event of a socket that `watch` returned (a `zmq.EVENT_`), or None."""
+def close(socket: Socket, monitor: Socket, linger: int | None = None) -> None:
+    """Close a socket and its monitor; wait `linger` milliseconds for what is not sent yet."""
+    socket.disable_monitor()
+    monitor.close(0)
+    socket.close(linger)
+
+
+def happened(monitor: Socket) -> int | None:
+    """Return a monitor's next event (a `zmq.EVENT_`), or None."""
     try:
         frames = monitor.recv_multipart(zmq.NOBLOCK)
     except zmq.Again:
@@ -114,7 +130,7 @@ def happened(monitor: zmq.Socket[bytes]) -> int | None:
     return int(parse_monitor_message(frames)["event"])
 
 
-def receive(socket: zmq.Socket[bytes], small: int) -> list[Frame] | None:
+def receive(socket: Socket, small: int) -> list[Frame] | None:
     """Return the frames of the next message, or None if there is none yet.
 
     Args:
@@ -132,7 +148,7 @@ def receive(socket: zmq.Socket[bytes], small: int) -> list[Frame] | None:
     return frames
 
 
-def send(socket: zmq.Socket[bytes], frames: Sequence[Frame]) -> bool:
+def send(socket: Socket, frames: Sequence[Frame]) -> bool:
     """Send a message without ever blocking; return False where there is no room for it now.
 
     Raises:
