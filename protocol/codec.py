@@ -2,7 +2,7 @@
 
 One ZeroMQ message carries one or more messages of `messages.py`:
 
-    frame 0    magic: b"MNM" and one byte, the major version
+    frame 0    magic: b"MNM", one byte with the major version, xxh3-64 of frame 1
     frame 1    header: msgpack, a list of [kind, field, field, ...]
     frame 2..  raw buffers, in the order in which the header names them
 
@@ -240,7 +240,7 @@ def batches(messages: Iterable[Message]) -> Iterator[list[Message]]:
             yield batch
             batch, nbytes = [], 0
         batch.append(message)
-        nbytes += size if type(message) is not Chunk else INLINE_BYTES
+        nbytes += size if type(message) is not Chunk else INLINE_BYTES + 1
     if batch:
         yield batch
 
@@ -250,7 +250,7 @@ def _attach(value: Any, buffers: list[Frame]) -> Any:
     if isinstance(value, Mapping):  # arrays by name
         return [_attach_array(name, array, buffers) for name, array in value.items()]
     buffers.append(value)
-    return len(value)
+    return [len(value), xxhash.xxh3_64_digest(value)]
 
 
 def _attach_array(name: str, array: AnyArray | ArraySpec, buffers: list[Frame]) -> list[Any]:
@@ -286,7 +286,7 @@ def encode(messages: Iterable[Message]) -> list[Frame]:
         raise LocalProtocolError(f"not a plain value that can be sent: {error}") from error
     if len(packed) > MAX_HEADER_BYTES:
         raise LocalProtocolError(f"a header of {len(packed)} bytes is more than {MAX_HEADER_BYTES}")
-    return [MAGIC, packed, *buffers]
+    return [MAGIC + xxhash.xxh3_64_digest(packed), packed, *buffers]
 
 
 class _Buffers:
@@ -306,9 +306,15 @@ class _Buffers:
 
     def detach(self, value: Any) -> memoryview | Arrays:
         """Undo `_attach`."""
-        if type(value) is int:
-            return self.take(value)
-        return dict(map(self._array, _list(value)))
+        if len(_list(value)) == 2 and type(value[0]) is int:
+            return self._chunk(*value)
+        return dict(map(self._array, value))
+
+    def _chunk(self, nbytes: int, checksum: Any) -> memoryview:
+        view = self.take(_count(nbytes))
+        if xxhash.xxh3_64_digest(view) != checksum:
+            raise DecodeError("a chunk does not match its checksum")
+        return view
 
     def _array(self, entry: Any) -> tuple[str, AnyArray | ArraySpec]:
         if len(_list(entry)) != 5:
@@ -335,19 +341,17 @@ def as_array(spec: ArraySpec, content: AnyArray) -> AnyArray:
     return array if array.flags.aligned else array.copy()
 
 
-def check_magic(magic: Frame) -> None:
-    """Raise unless a message that begins with this frame is of this major version.
-
-    Raises:
-        DecodeError: not this protocol at all.
-        VersionMismatch: another major version of it.
-    """
-    if magic == MAGIC:
-        return
+def _check_magic(magic: Frame, header: Frame) -> None:
+    """Raise unless the first frame is of this protocol and major version, and fits the header."""
     start = bytes(magic[:4])
-    if len(start) == 4 and start[:3] == MAGIC[:3]:
-        raise VersionMismatch(VERSION, start[3])
-    raise DecodeError(f"not a message of this protocol: it begins with {start!r}")
+    if start != MAGIC:
+        if len(start) == 4 and start[:3] == MAGIC[:3]:
+            raise VersionMismatch(VERSION, start[3])
+        raise DecodeError(f"not a message of this protocol: it begins with {start!r}")
+    if len(header) > MAX_HEADER_BYTES:
+        raise DecodeError(f"a header of {len(header)} bytes, more than {MAX_HEADER_BYTES}")
+    if magic[4:] != xxhash.xxh3_64_digest(header):
+        raise DecodeError("the header does not match its checksum")
 
 
 def decode(frames: Sequence[Frame]) -> list[Message]:
@@ -361,9 +365,7 @@ def decode(frames: Sequence[Frame]) -> list[Message]:
     """
     if len(frames) < 2:
         raise DecodeError(f"a message of {len(frames)} frames, not two or more")
-    check_magic(frames[0])
-    if len(frames[1]) > MAX_HEADER_BYTES:
-        raise DecodeError(f"a header of {len(frames[1])} bytes, more than {MAX_HEADER_BYTES}")
+    _check_magic(frames[0], frames[1])
     try:
         header = msgpack.unpackb(frames[1], raw=False, strict_map_key=False, ext_hook=_no_extension)
     except DecodeError:

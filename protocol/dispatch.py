@@ -232,8 +232,11 @@ class Dispatcher:
             self._take_from(task)
             if task.id in kept:
                 continue
-            begun = task.begun is not None or place < node.hello.tasks
-            attempt = Attempt(node.name, "lost", reason) if begun else None
+            attempt = None
+            if task.begun is not None:
+                attempt = Attempt(node.name, "lost", reason)
+            elif place < node.hello.tasks:  # it may have been about to begin, or beginning
+                attempt = Attempt(node.name, "undelivered", reason)
             effects += self._again(task.job, node, attempt)
         return effects + self._assign(now)
 
@@ -378,8 +381,15 @@ class Dispatcher:
 
     def _adopt(self, task: Task) -> None:
         """Put a task that had been given up back into its node's hands."""
-        if task.job.state is JobState.QUEUED:
-            self._queue(task.job.data.learner).remove(task.job)
+        job, node = task.job, task.node
+        if job.state is JobState.QUEUED:
+            self._queue(job.data.learner).remove(job)
+        # A node that comes back was cut off, not killed by the job: that was no attempt.
+        job.attempts = tuple(
+            attempt for attempt in job.attempts
+            if attempt.node != node.name or attempt.kind not in ("lost", "undelivered")
+        )  # fmt: skip
+        job.failed_at = tuple(at for at in job.failed_at if at != node.hello.node)
         self._give(task)
 
     def _job_of(self, task_id: int, node: Node) -> Job | None:
@@ -431,7 +441,7 @@ class Dispatcher:
         if attempt is not None:
             job.attempts += (attempt,)
             job.failed_at += (node.hello.node,)
-            if len(job.attempts) >= self.max_attempts:
+            if job.exhausted(self.max_attempts):
                 return self._finish(job, "exhaust")
             self.retries += 1
         if not job.tasks and job.state is JobState.RUNNING:

@@ -46,7 +46,8 @@ class Attempt:
 
     Args:
         node: the node's public name.
-        kind: one word: `raised`, `crashed`, `deadline`, `lost`, ...
+        kind: one word: `raised`, `crashed`, `deadline`, `transfer`, `lost` (its node was, while
+            it ran), or `undelivered` (its node was lost before it was known to run).
         message: one sentence.
         traceback: of the node's program, where there is one.
     """
@@ -92,6 +93,15 @@ class Job:
     def open(self) -> bool:
         """Whether a solution is still wanted."""
         return self.state in (JobState.QUEUED, JobState.RUNNING)
+
+    def exhausted(self, max_attempts: int) -> bool:
+        """Whether it has failed often enough.
+
+        A node that was lost before it was known to have begun may have been killed by the job in
+        its first moments, or by anything else: such an attempt counts for a third.
+        """
+        unsure = sum(attempt.kind == "undelivered" for attempt in self.attempts)
+        return len(self.attempts) - unsure + unsure / 3 >= max_attempts
 
     def move(self, event: str) -> None:
         """Change state by the table.

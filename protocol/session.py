@@ -46,6 +46,8 @@ GREET_SECONDS = 1.0
 RESEND_SECONDS = 3.0
 #: A task that waits longer than this behind others is reported, so that it can go elsewhere.
 WAITING_SECONDS = 0.02
+#: That a task runs is told after this long, and not before: most tasks are over by then.
+RUNNING_SECONDS = 0.02
 #: For jobs shorter than this, so many are asked for that about this much work is in hand.
 IN_HAND_SECONDS = 0.02
 MAX_CREDIT = 1024
@@ -431,9 +433,18 @@ class Session:
             return [Reconnect(f"the main node was silent for {now - self._heard:.0f} s")]
         effects = [*self._report_waiting(now), *self._resend(now, RESEND_SECONDS)]
         effects += [Tell(need) for need in self._inbox.tick(now)]
-        if now - self._beat >= self._heartbeat_seconds:
+        if now - self._beat >= self._heartbeat_seconds or self._untold(now):
             effects += self._beat_now(now)
         return effects
+
+    def _untold(self, now: float) -> bool:
+        """Whether a task has been running that the main node was not told about."""
+        return any(
+            task.state is TaskState.RUNNING
+            and task.since > self._beat
+            and now - task.since >= RUNNING_SECONDS
+            for task in self._tasks.values()
+        )
 
     def wake_at(self, now: float) -> float:
         """Return the moment by which `tick` should be called next."""
@@ -442,7 +453,8 @@ class Session:
         soon = [
             task.since + WAITING_SECONDS
             for task in self._tasks.values()
-            if task.state is TaskState.WAITING and not task.reported
+            if (task.state is TaskState.WAITING and not task.reported)
+            or (task.state is TaskState.RUNNING and task.since > self._beat)
         ]
         return min([self._beat + self._heartbeat_seconds, *soon])
 

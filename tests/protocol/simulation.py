@@ -1,0 +1,280 @@
+"""One dispatcher and several sessions over a simulated network that loses, repeats and delays.
+
+Time is simulated, so a run of several minutes takes some milliseconds; every choice comes from
+one seed, so a failure can be run again.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+
+import numpy as np
+
+from protocol import JobDataType, JobSolutionDataType, RemoteProtocolError
+from protocol.codec import decode, encode
+from protocol.dispatch import Dispatcher
+from protocol.effects import Accept, Effect, Fail, Send
+from protocol.ledger import Job
+from protocol.messages import Hello, Message
+from protocol.session import Abort, Ended, NodeEffect, Reconnect, Run, Session, SessionState, Tell
+
+TICK = 0.25
+
+
+@dataclass(frozen=True)
+class Weather:
+    """How bad things are: chances a message, and mean times between accidents in seconds."""
+
+    lose: float = 0.0
+    repeat: float = 0.0
+    delay: float = 0.01
+    corrupt: float = 0.0
+    crash_every: float = 0.0
+    cut_every: float = 0.0
+    freeze_every: float = 0.0
+
+
+@dataclass
+class SimulatedNode:
+    """A computing node: its session, the connection it has now, and what it runs."""
+
+    session: Session
+    peer: bytes
+    places: int
+    alive: bool = True
+    frozen_until: float = 0.0
+    queue: list[Run] = field(default_factory=list)
+    running: dict[int, Run] = field(default_factory=dict)
+
+
+class Simulation:
+    """A main node, its computing nodes and the network between them.
+
+    Args:
+        seed: of every choice.
+        weather: how bad things are.
+        nodes: how many computing nodes there are at any time.
+        poison: jobs with these numbers raise wherever they run.
+    """
+
+    def __init__(
+        self, seed: int, weather: Weather, nodes: int, poison: frozenset[int] = frozenset(),
+        max_attempts: int = 3,
+    ) -> None:  # fmt: skip
+        self.random = random.Random(seed)
+        self.weather = weather
+        self.poison = poison
+        self.now = 0.0
+        self.dispatcher = Dispatcher("main", max_attempts=max_attempts)
+        self.accepted: Counter[int] = Counter()
+        self.solutions: dict[int, JobSolutionDataType] = {}
+        self.failed: dict[int, Fail] = {}
+        self.messages = 0
+        self._order = count()
+        self._peers = count(1)
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._nodes: dict[bytes, SimulatedNode] = {}
+        for _ in range(nodes):
+            self.add_node()
+        self._later(TICK, self._tick)
+
+    # What a test does.
+
+    def submit(self, job_id: int, data: JobDataType) -> None:
+        self._main(self.dispatcher.submit(Job.of(job_id, data), self.now))
+
+    def add_node(self, places: int = 1) -> SimulatedNode:
+        name = f"n{next(self._order)}"
+        hello = Hello(name, name, 0, ("",), {}, 1, 1, "", places, places + 1)
+        node = SimulatedNode(Session(hello), b"", places)
+        self._connect(node)
+        self._accidents(node)
+        self._node_tick(node)
+        return node
+
+    def run(self, until: Callable[[], bool], limit: float = 3600.0) -> bool:
+        """Let time pass until something holds; return False if it does not within `limit`."""
+        while not until():
+            if not self._events or self.now > limit:
+                return False
+            self.now, _, event = heapq.heappop(self._events)
+            event()
+        return True
+
+    # Time and accidents.
+
+    def _later(self, after: float, event: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (self.now + after, next(self._order), event))
+
+    def _tick(self) -> None:
+        self._main(self.dispatcher.tick(self.now))
+        self._later(TICK, self._tick)
+
+    def _node_tick(self, node: SimulatedNode) -> None:
+        if not node.alive:
+            return
+        if self.now >= node.frozen_until:
+            self._node(node, node.session.tick(self.now))
+        self._later(max(0.005, node.session.wake_at(self.now) - self.now), lambda: self._node_tick(node))
+
+    def _accidents(self, node: SimulatedNode) -> None:
+        weather = self.weather
+        for every, accident in (
+            (weather.crash_every, self.crash), (weather.cut_every, self.cut),
+            (weather.freeze_every, self.freeze),
+        ):  # fmt: skip
+            if every:
+                self._later(
+                    self.random.expovariate(1 / every), lambda a=accident: self._befall(node, a)
+                )
+
+    def _befall(self, node: SimulatedNode, accident: Callable[[SimulatedNode], None]) -> None:
+        if node.alive:
+            accident(node)
+            self._accidents(node)
+
+    def crash(self, node: SimulatedNode) -> None:
+        """Kill a node; another one takes its place some time later."""
+        node.alive = False
+        self._disconnect(node)
+        self._later(self.random.uniform(0.1, 5), self.add_node)
+
+    def cut(self, node: SimulatedNode) -> None:
+        """Cut a node's connection; it connects again."""
+        self._disconnect(node)
+        node.session.cut()
+        self._later(self.random.uniform(0.02, 3), lambda: self._connect(node))
+
+    def freeze(self, node: SimulatedNode) -> None:
+        """Stop a node without a word; it goes on later as if nothing had been."""
+        node.frozen_until = self.now + self.random.uniform(1, 30)
+
+    def _connect(self, node: SimulatedNode) -> None:
+        if not node.alive or node.peer in self._nodes:
+            return
+        node.peer = b"peer%d" % next(self._peers)
+        self._nodes[node.peer] = node
+        self._node(node, node.session.greet(self.now))
+
+    def _disconnect(self, node: SimulatedNode) -> None:
+        if self._nodes.pop(node.peer, None) is not None and self.random.random() < 0.7:
+            peer = node.peer  # else the main node has to find out by silence
+            self._later(0.01, lambda: self._main(self.dispatcher.unreachable(peer, self.now)))
+
+    # Messages.
+
+    def _carry(self, message: Message, deliver: Callable[[list[Message]], None]) -> None:
+        self.messages += 1
+        weather = self.weather
+        if self.random.random() < weather.lose:
+            return
+        frames = [bytes(frame) for frame in encode([message])]
+        if self.random.random() < weather.corrupt:
+            frame = bytearray(frames[-1])
+            if frame:
+                frame[self.random.randrange(len(frame))] ^= 1 << self.random.randrange(8)
+            frames[-1] = bytes(frame)
+        for _ in range(2 if self.random.random() < weather.repeat else 1):
+            delay = self.random.expovariate(1 / weather.delay) if weather.delay else 0.0
+            self._later(delay, lambda: self._arrive(frames, deliver))
+
+    def _arrive(self, frames: list[bytes], deliver: Callable[[list[Message]], None]) -> None:
+        try:
+            messages = decode(frames)
+        except RemoteProtocolError:
+            return  # the shells drop a peer for that; here it is a lost message
+        deliver(messages)
+
+    def _main(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                node = self._nodes.get(effect.peer)
+                if node is None:
+                    peer = effect.peer
+                    self._later(0.0, lambda peer=peer: self._main(
+                        self.dispatcher.unreachable(peer, self.now)))  # fmt: skip
+                else:
+                    self._to_node(node, effect.peer, effect.message)
+            elif isinstance(effect, Accept):
+                self.accepted[effect.job] += 1
+                self.solutions[effect.job] = effect.solution
+            elif isinstance(effect, Fail):
+                assert effect.job not in self.failed
+                self.failed[effect.job] = effect
+
+    def _to_node(self, node: SimulatedNode, peer: bytes, message: Message) -> None:
+        def deliver(messages: list[Message]) -> None:
+            if not node.alive or node.peer != peer or peer not in self._nodes:
+                return
+            if self.now < node.frozen_until:
+                self._later(node.frozen_until - self.now, lambda: deliver(messages))
+                return
+            for each in messages:
+                self._node(node, node.session.receive(each, self.now))
+
+        self._carry(message, deliver)
+
+    def _node(self, node: SimulatedNode, effects: list[NodeEffect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Tell):
+                if node.peer in self._nodes:
+                    self._to_main(node.peer, effect.message)
+            elif isinstance(effect, Run):
+                node.queue.append(effect)
+            elif isinstance(effect, Abort):
+                node.queue = [run for run in node.queue if run.task != effect.task]
+                node.running.pop(effect.task, None)
+            elif isinstance(effect, Reconnect):
+                self._disconnect(node)
+                self._connect(node)
+            elif isinstance(effect, Ended):
+                assert node.session.state is not SessionState.REFUSED
+        self._begin(node)
+
+    def _to_main(self, peer: bytes, message: Message) -> None:
+        def deliver(messages: list[Message]) -> None:
+            for each in messages:
+                self._main(self.dispatcher.receive(peer, each, self.now))
+
+        self._carry(message, deliver)
+
+    # Work.
+
+    def _begin(self, node: SimulatedNode) -> None:
+        while node.queue and len(node.running) < node.places and node.alive:
+            run = node.queue.pop(0)
+            if node.session.started(run.task, self.now):
+                node.running[run.task] = run
+                self._later(self.random.uniform(0.001, 4), lambda run=run: self._end(node, run))
+
+    def _end(self, node: SimulatedNode, run: Run) -> None:
+        if not node.alive or node.running.get(run.task) is not run:
+            return
+        if self.now < node.frozen_until:
+            self._later(node.frozen_until - self.now, lambda: self._end(node, run))
+            return
+        del node.running[run.task]
+        if run.job_id in self.poison:
+            effects = node.session.failed(run.task, "raised", "poison", "", self.now)
+        else:
+            effects = node.session.solved(run.task, solve(run.job), 1.0, self.now)
+        self._node(node, effects)
+
+
+def make(number: int, rows: int = 0) -> JobDataType:
+    """Return a job: a number, and maybe an array of so many rows."""
+    if not rows:
+        return JobDataType(str(number))
+    return JobDataType({"x": np.arange(rows, dtype=np.float64) + number})
+
+
+def solve(job: JobDataType) -> JobSolutionDataType:
+    """Return the solution of a job that `make` made: everything times two."""
+    if job.arrays:
+        return JobSolutionDataType({"x": job.arrays["x"] * 2})
+    return JobSolutionDataType(str(2 * int(job.to_string())))

@@ -1,0 +1,270 @@
+"""Messages survive the wire, and nothing that arrives does harm."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, get_type_hints
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from protocol import DecodeError, LocalProtocolError, RemoteProtocolError, VersionMismatch
+from protocol.codec import (
+    DTYPES,
+    INLINE_BYTES,
+    KINDS,
+    MAGIC,
+    MAX_BATCH,
+    batches,
+    check_plain,
+    decode,
+    digest,
+    encode,
+    specify,
+)
+from protocol.messages import (
+    Accepted,
+    Arrays,
+    ArraySpec,
+    Chunk,
+    Fields,
+    Heartbeat,
+    Ids,
+    JobOffer,
+    Message,
+    Need,
+    SolutionReady,
+    Texts,
+    Unknown,
+)
+
+counts = st.integers(0, 1 << 53)
+texts = st.text(max_size=20)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False)
+    | texts | st.binary(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+specs = st.builds(
+    ArraySpec, st.sampled_from(sorted(DTYPES)),
+    st.lists(st.integers(1, 1000), max_size=3).map(tuple), st.binary(min_size=16, max_size=16),
+)  # fmt: skip
+arrays = hnp.arrays(
+    st.sampled_from(sorted(DTYPES)).map(np.dtype), hnp.array_shapes(min_dims=0, max_side=5)
+)
+BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
+    str: texts, int: counts, float: st.floats(0, 1e9), bytes: st.binary(max_size=50),
+    Ids: st.lists(counts, max_size=5).map(tuple), Texts: st.lists(texts, max_size=5).map(tuple),
+    Fields: st.dictionaries(texts, plain, max_size=4),
+    Arrays: st.dictionaries(texts, arrays | specs, max_size=4),
+    memoryview | bytes: st.binary(max_size=50).map(memoryview),
+}  # fmt: skip
+
+
+def _any_of(kind: type[Any]) -> st.SearchStrategy[Any]:
+    hints = get_type_hints(kind)
+    if kind is Heartbeat:
+        fractions = st.dictionaries(counts, st.floats(0, 1), max_size=4)
+        return st.builds(Heartbeat, BY_TYPE[Ids], fractions)
+    return st.builds(kind, **{name: BY_TYPE[hint] for name, hint in hints.items()})
+
+
+messages = st.one_of([_any_of(kind) for kind in KINDS.values()])
+
+
+def same(one: Message, other: Message) -> bool:
+    """Whether two messages are equal, arrays to the bit and the type."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (JobOffer, SolutionReady)) and isinstance(other, type(one)):
+        rest = [f for f in get_type_hints(type(one)) if f != "arrays"]
+        return all(getattr(one, f) == getattr(other, f) for f in rest) and same_arrays(
+            one.arrays, other.arrays
+        )
+    return one == other
+
+
+def same_arrays(one: Arrays, other: Arrays) -> bool:
+    if one.keys() != other.keys():
+        return False
+    for name, array in one.items():
+        twin = other[name]
+        if isinstance(array, ArraySpec) or isinstance(twin, ArraySpec):
+            if array != twin:
+                return False
+        elif (array.dtype, array.shape, array.tobytes()) != (twin.dtype, twin.shape, twin.tobytes()):
+            return False
+    return True
+
+
+def wire(batch: list[Message]) -> list[bytes]:
+    return [bytes(frame) for frame in encode(batch)]
+
+
+@given(st.lists(messages, max_size=6))
+def test_messages_come_back_as_they_went(batch: list[Message]) -> None:
+    back = decode(wire(batch))
+    assert len(back) == len(batch)
+    assert all(map(same, batch, back))
+
+
+@given(st.lists(st.binary(max_size=200), max_size=5))
+@example([MAGIC, b"\x90"])
+@example([b"", b""])
+def test_arbitrary_frames_are_refused_in_words(frames: list[bytes]) -> None:
+    with pytest.raises(RemoteProtocolError, match=r"\w+ \w+"):
+        decode(frames)
+
+
+@given(st.lists(messages, min_size=1, max_size=3), st.data())
+def test_a_flipped_bit_anywhere_is_noticed(batch: list[Message], data: st.DataObject) -> None:
+    frames = wire(batch)
+    place = data.draw(st.sampled_from([n for n, frame in enumerate(frames) if frame]))
+    bit = data.draw(st.integers(0, 8 * len(frames[place]) - 1))
+    damaged = bytearray(frames[place])
+    damaged[bit // 8] ^= 1 << bit % 8
+    frames[place] = bytes(damaged)
+    with pytest.raises(RemoteProtocolError):
+        decode(frames)
+
+
+@given(st.lists(messages, min_size=1, max_size=3), st.data())
+def test_a_truncated_message_is_noticed(batch: list[Message], data: st.DataObject) -> None:
+    frames = wire(batch)
+    cut = data.draw(st.integers(0, len(frames) - 1))
+    with pytest.raises(RemoteProtocolError):
+        decode(frames[:cut])
+
+
+def _lie(entry: Any) -> list[bytes]:
+    """Return a well-formed message whose header says `entry`."""
+    import xxhash
+
+    header = msgpack.packb(entry)
+    return [MAGIC + xxhash.xxh3_64_digest(header), header]
+
+
+@given(plain)
+@settings(max_examples=300)
+def test_any_header_at_all_is_a_message_or_refused(header: Any) -> None:
+    try:
+        decode(_lie(header))
+    except RemoteProtocolError:
+        return
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ([8, -1], "count"),
+        ([8, 1 << 60], "count"),
+        ([8, True], "count"),
+        ([8, 1.0], "count"),
+        ([8, 1, 2], "fields"),
+        ([8], "fields"),
+        (["8", 1], "kind"),
+        ([], "kind"),
+        ([2, "main", math.inf, []], "seconds"),
+        ([2, "main", math.nan, []], "seconds"),
+        ([14, [], {1: 2.0}], "fraction"),
+        ([14, [], {"one": 0.5}], "count"),
+        ([14, [-1], {}], "count"),
+        ([6, 1, {}, b"", [["x", "object", [1], b"0" * 16, False]]], "element type"),
+        ([6, 1, {}, b"", [["x", "float64", [1 << 50], b"0" * 16, False]]], "larger"),
+        ([6, 1, {}, b"", [["x", "float64", [-4], b"0" * 16, False]]], "count"),
+        ([6, 1, {}, b"", [["x", "float64", [1] * 40, b"0" * 16, False]]], "dimensions"),
+        ([6, 1, {}, b"", [["x", "float64", [1], b"0", False]]], "digest"),
+        ([6, 1, {}, b"", [["x", "float64", [0], b"0" * 16, False]]], "empty"),
+        ([6, 1, {}, b"", [["x", "float64", [2], b"0" * 16, True]]], "more buffers"),
+        ([6, 1, {1: 2}, b"", []], "text"),
+        ([16, b"0" * 16, 0, [1 << 40, b"0" * 8]], "more buffers"),
+        ([4, msgpack.ExtType(4, b"run me")], "extension"),
+    ],
+)  # fmt: skip
+def test_a_header_that_lies_is_refused_in_words(entry: list[Any], words: str) -> None:
+    with pytest.raises(DecodeError, match=words):
+        decode(_lie([entry]))
+
+
+def test_deep_nesting_is_refused() -> None:
+    nested = b"\x91" * 5000 + b"\x01"
+    import xxhash
+
+    with pytest.raises(DecodeError, match="msgpack"):
+        decode([MAGIC + xxhash.xxh3_64_digest(nested), nested])
+
+
+def test_another_major_version_is_named() -> None:
+    frames = wire([Accepted(1)])
+    frames[0] = b"MNM\x07" + frames[0][4:]
+    with pytest.raises(VersionMismatch, match="protocol version 7 is not 1"):
+        decode(frames)
+
+
+def test_an_unknown_kind_of_the_same_version_is_passed_on_as_such() -> None:
+    assert decode(_lie([[200, "whatever"], [8, 3]])) == [Unknown(200), Accepted(3)]
+
+
+def test_every_message_kind_has_a_number() -> None:
+    from typing import get_args
+
+    assert {*KINDS.values(), Unknown} == set(get_args(Message))
+
+
+def test_arrays_are_views_of_what_arrived() -> None:
+    array = np.arange(1000.0)
+    frames = encode([JobOffer(1, 1, "", {}, b"", {"x": array})])
+    (offer,) = decode(frames)
+    assert isinstance(offer, JobOffer)
+    assert np.shares_memory(offer.arrays["x"], array)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("array", [np.arange(10)[::2], np.arange(6, dtype=">i4"), np.eye(3).T])
+def test_arrays_of_any_layout_arrive_equal(array: np.ndarray[Any, Any]) -> None:
+    (offer,) = decode(wire([JobOffer(1, 1, "", {}, b"", {"x": array})]))
+    assert isinstance(offer, JobOffer)
+    np.testing.assert_array_equal(offer.arrays["x"], array)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("array", [np.array([object()]), np.array(["text"]), np.array([1], "M8[s]")])
+def test_arrays_of_other_things_than_numbers_are_refused_before_they_leave(
+    array: np.ndarray[Any, Any],
+) -> None:
+    with pytest.raises(LocalProtocolError, match="can't be sent"):
+        specify(array)
+
+
+@pytest.mark.parametrize("values", [{"a": object()}, {1: 2}, {"a": 1 << 70}, {"a": "x" * 2_000_000}])
+def test_values_that_are_not_plain_are_refused_before_they_leave(values: Any) -> None:
+    with pytest.raises(LocalProtocolError):
+        check_plain(values)
+
+
+def test_equal_bytes_have_equal_digests_whatever_their_shape() -> None:
+    array = np.arange(12, dtype=np.int32)
+    assert digest(array) == digest(array.reshape(3, 4))
+    assert digest(array) != digest(array + 1)
+
+
+@given(st.lists(st.integers(0, INLINE_BYTES), max_size=20))
+@settings(max_examples=30)
+def test_batches_keep_order_and_stay_small(sizes: list[int]) -> None:
+    offers: list[Message] = [JobOffer(n, n, "", {}, bytes(size), {}) for n, size in enumerate(sizes)]
+    cut = list(batches(offers))
+    assert [message for batch in cut for message in batch] == offers
+    for batch in cut:
+        held = [len(m.payload) for m in batch if isinstance(m, JobOffer)]
+        assert len(batch) == 1 or sum(held) <= INLINE_BYTES
+
+
+def test_a_chunk_travels_alone_and_many_small_messages_together() -> None:
+    small: list[Message] = [Accepted(n) for n in range(MAX_BATCH + 1)]
+    chunk = Chunk(b"d" * 16, 0, b"data")
+    need = Need(b"d" * 16, 1, 4)
+    sizes = [len(batch) for batch in batches([*small, chunk, need, chunk])]
+    assert sizes == [MAX_BATCH, 1, 1, 1, 1]

@@ -1,0 +1,93 @@
+"""Each job is accepted once and every run ends, whatever the network does."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from protocol.session import SessionState
+
+from .simulation import Simulation, Weather, make, solve
+
+CALM = Weather()
+RAIN = Weather(lose=0.1, repeat=0.1, delay=0.3, corrupt=0.02)
+STORM = Weather(
+    lose=0.2, repeat=0.2, delay=0.5, corrupt=0.02, crash_every=60, cut_every=20, freeze_every=60
+)
+RUNS = 300  # of each kind, spread over so many tests that a failure names its seeds
+BLOCKS = 10
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make arrays of a few hundred bytes travel in chunks, so that thousands of runs do."""
+    monkeypatch.setattr("protocol.jobs.INLINE_BYTES", 64)
+    monkeypatch.setattr("protocol.transfer.CHUNK_BYTES", 32)
+
+
+def play(seed: int, weather: Weather, **options: object) -> Simulation:
+    """Run some jobs on some nodes; return the simulation once everything has ended."""
+    chance = random.Random(seed)
+    simulation = Simulation(seed, weather, nodes=chance.randint(1, 5), **options)  # type: ignore[arg-type]
+    jobs = {n: make(n, chance.choice([0, 0, 3, 40])) for n in range(1, chance.randint(2, 25))}
+    for number, job in jobs.items():
+        simulation._later(
+            chance.uniform(0, 3), lambda number=number, job=job: simulation.submit(number, job)
+        )
+    ended = simulation.run(lambda: len(simulation.accepted) + len(simulation.failed) == len(jobs))
+    assert ended, f"seed {seed}: {simulation.accepted} accepted, {simulation.failed} failed"
+    simulation.run(lambda: False, limit=simulation.now + 30)  # late answers must not hurt
+    assert set(simulation.accepted.values()) <= {1}, f"seed {seed}: accepted twice"
+    assert not simulation.accepted.keys() & simulation.failed.keys()
+    for number, solution in simulation.solutions.items():
+        assert solution == solve(jobs[number]), f"seed {seed}: job {number} has another's solution"
+    assert simulation.dispatcher.open == 0
+    return simulation
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+@pytest.mark.parametrize("weather", [CALM, RAIN], ids=["calm", "rain"])
+def test_every_job_is_accepted_once_over_a_bad_network(weather: Weather, block: int) -> None:
+    for seed in range(block * RUNS // BLOCKS, (block + 1) * RUNS // BLOCKS):
+        assert not play(seed, weather).failed
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_every_run_ends_while_nodes_crash_freeze_and_are_cut_off(block: int) -> None:
+    for seed in range(block * RUNS // BLOCKS, (block + 1) * RUNS // BLOCKS):
+        simulation = play(seed, STORM)
+        for failure in simulation.failed.values():  # only what was lost again and again
+            assert len(failure.story) >= 3
+            assert {attempt.kind for attempt in failure.story} <= {"lost", "undelivered"}
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_a_poisonous_job_fails_with_its_story_and_the_others_are_solved(block: int) -> None:
+    for seed in range(block * 20, (block + 1) * 20):
+        simulation = play(seed, RAIN, poison=frozenset([1]))
+        assert set(simulation.failed) == {1}
+        assert [attempt.kind for attempt in simulation.failed[1].story] == ["raised"] * 3
+
+
+def test_a_run_can_be_played_again_from_its_seed() -> None:
+    first, second = play(7, STORM), play(7, STORM)
+    assert (first.now, first.messages) == (second.now, second.messages)
+
+
+def test_nothing_is_left_at_a_node_once_its_jobs_are_accepted() -> None:
+    simulation = play(3, RAIN)
+    for node in simulation._nodes.values():
+        assert node.session.state is SessionState.SERVING
+        assert node.session.holds == ()
+
+
+def test_in_calm_weather_no_message_is_wasted() -> None:
+    """An offer, an answer and a receipt for each job; the rest are heartbeats and greetings."""
+    simulation = Simulation(1, CALM, nodes=1)
+    simulation.run(lambda: simulation.now > 0.1)
+    before = simulation.messages
+    simulation.submit(1, make(1))
+    assert simulation.run(lambda: simulation.accepted[1] == 1)
+    beats = 2 * (int(simulation.now) + 1)
+    assert simulation.messages - before <= 3 + beats
