@@ -129,7 +129,7 @@ class _Dealer(Shell):
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self._tick(now)
-        if self._max_jobs == 0 and self.all_accepted:
+        if self._max_jobs == 0 and not any(link.session.unaccepted for link in self._links):
             self.ended.set()
         stuck = [link.flush() for link in self._links]
         wake = min(link.session.wake_at(now) for link in self._links)
@@ -219,6 +219,8 @@ class _Dealer(Shell):
         if self._tasks.pop(outcome.task.key, None) is None:
             return
         self._running.pop(outcome.task.key, None)
+        if self._max_jobs:  # told before the solution, which would bring another job
+            self._count_down(now)
         session = self._links[place].session
         if outcome.solution is not None:
             effects = session.solved(task_id, outcome.solution, outcome.seconds, now)
@@ -228,19 +230,12 @@ class _Dealer(Shell):
                 task_id, outcome.kind, outcome.message, outcome.traceback, now
             )
         self._perform(place, effects, now)
-        if self._max_jobs is not None:
-            self._count_down(now)
 
     def _count_down(self, now: float) -> None:
         assert self._max_jobs is not None
         self._max_jobs -= 1
         for place, link in enumerate(self._links):
-            self._perform(place, link.session.limit(max(0, self._max_jobs)), now)
-
-    @property
-    def all_accepted(self) -> bool:
-        """Whether nothing is in hand any more, solved or not."""
-        return not any(link.session.holds for link in self._links)
+            self._perform(place, link.session.limit(self._max_jobs), now)
 
     def leave(self, reason: str) -> None:
         """Hand everything back and say goodbye."""

@@ -17,7 +17,13 @@ from typing import Any
 
 import zmq
 
-from protocol import JobDataType, JobSolutionDataType, ProtocolError, VersionMismatch
+from protocol import (
+    AddressError,
+    JobDataType,
+    JobSolutionDataType,
+    ProtocolError,
+    VersionMismatch,
+)
 from protocol.codec import Frame, batches, decode, encode
 from protocol.dispatch import Dispatcher
 from protocol.effects import Accept, Effect, Fail, Joined, Left, Refused, Retry, Send, View
@@ -117,7 +123,12 @@ class _Router(Shell):
         self.crowd = _Crowd()
         self._deliver = deliver
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket, self._monitor, self.address = bind(self._context, address)
+        try:
+            self._socket, self._monitor, self.address = bind(self._context, address)
+        except AddressError:
+            self._context.term()
+            self.discard()
+            raise
         self.poller.register(self._socket, zmq.POLLIN)
         self.poller.register(self._monitor, zmq.POLLIN)
         self._outgoing: dict[bytes, deque[Message]] = {}

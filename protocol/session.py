@@ -180,7 +180,7 @@ class Session:
         self._cache = Cache(cache_bytes)
         self._heard = self._beat = self._greeted = -math.inf
         self._credit = hello.credit
-        self._limit = MAX_CREDIT
+        self._limit = MAX_CREDIT  # of tasks in hand
         self._mean_seconds = 1.0
         self._others = 0
         self._on: dict[type[Any], Callable[[Any, float], list[NodeEffect]]] = {
@@ -193,6 +193,11 @@ class Session:
     def holds(self) -> tuple[int, ...]:
         """Every task in hand."""
         return tuple(self._tasks)
+
+    @property
+    def unaccepted(self) -> bool:
+        """Whether something has ended that the main node has not accepted yet."""
+        return any(task.state is TaskState.ENDED for task in self._tasks.values())
 
     def _move(self, event: str) -> None:
         target = SESSION_TRANSITIONS.get((self.state, event))

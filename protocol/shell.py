@@ -81,13 +81,17 @@ class Shell:
     def end(self, timeout: float = 5.0) -> None:
         """Finish and wait for the thread, unless this is it."""
         if self._thread.ident is None and not self._ending:  # never started
-            self._ending = True
             self.finish()
-            self._waker.close()
+            self.discard()
         self._ending = True
         self._waker.wake()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
+
+    def discard(self) -> None:
+        """Give back what a shell that never started holds."""
+        self._ending = True
+        self._waker.close()
 
     @property
     def alive(self) -> bool:

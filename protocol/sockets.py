@@ -6,6 +6,7 @@ that a node that comes back is never mistaken for the connection that it lost.
 
 from __future__ import annotations
 
+import errno
 import socket as system_socket
 from collections.abc import Sequence
 
@@ -76,7 +77,7 @@ def bind(context: zmq.Context[Socket], address: str) -> tuple[Socket, Socket, st
 def _bind_failure(address: str, error: zmq.ZMQError) -> str:
     if error.errno == zmq.EADDRINUSE:
         return f"{address} is taken by another program; choose another port, or 0 for a free one"
-    if error.errno in (zmq.EADDRNOTAVAIL, zmq.ENODEV):
+    if error.errno in (zmq.EADDRNOTAVAIL, errno.ENODEV):
         return f"{address} is not an address of this machine; use one of its own, or 0.0.0.0"
     return f"{address} can't be bound ({error}); an address looks like tcp://127.0.0.1:5555"
 

@@ -1,0 +1,129 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import loaders
+from computing_node import AsyncComputingNode
+from loaders import DatasetNotFound
+from main_node import AsyncMainNode
+from protocol import JobDataType, JobSolutionDataType
+
+ANY_PORT = "tcp://127.0.0.1:0"
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+def upper(job: JobDataType, task_id: int, client_id: str) -> JobSolutionDataType:
+    return JobSolutionDataType(job.to_string().upper())
+
+
+@pytest.fixture
+def main_node() -> Iterator[Callable[..., AsyncMainNode]]:
+    """Make main nodes on free ports; they are closed at the end."""
+    made: list[AsyncMainNode] = []
+
+    def make(name: str = "main", **options: object) -> AsyncMainNode:
+        made.append(AsyncMainNode(name, address=ANY_PORT, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for node in made:
+        node.close()
+
+
+@pytest.fixture
+def computing_node() -> Iterator[Callable[..., AsyncComputingNode]]:
+    """Make running computing nodes; they are stopped at the end."""
+    made: list[AsyncComputingNode] = []
+
+    def make(
+        *mains: AsyncMainNode, name: str = "node", callback: object = upper, **options: object
+    ) -> AsyncComputingNode:
+        node = AsyncComputingNode(
+            name, callback=callback, address=[main.address for main in mains], **options  # type: ignore[arg-type]
+        )  # fmt: skip
+        made.append(node)
+        node.run()
+        return node
+
+    yield make
+    for node in made:
+        node.stop()
+
+
+@pytest.fixture
+def program() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a program of `tests/programs`; it is killed at the end if it still runs."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(name: str, *arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, str(PROGRAMS / name), *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a node's thread behind, after every other fixture has ended."""
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.endswith(("connections", "deliveries")):
+            thread.join(5)
+            assert not thread.is_alive(), f"{thread.name} is left"
+
+
+def write_idx(path: Path, array: np.ndarray, magic: int | None = None) -> None:
+    """Write an IDX file of unsigned bytes, compressed if its name ends so."""
+    head = struct.pack(f">{array.ndim + 1}I", magic or 0x0800 | array.ndim, *array.shape)
+    content = head + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def make_idx_folder(folder: Path, train: int = 200, test: int = 50, side: int = 28) -> Path:
+    """Write a small data set that can be learned: class n is a bright row at height 2n+2."""
+    random = np.random.default_rng(0)
+    folder.mkdir(exist_ok=True)
+    for split, rows in (("train", train), ("t10k", test)):
+        labels = random.integers(0, 10, rows)
+        images = random.integers(0, 60, (rows, side, side))
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label + 2 : 2 * label + 5] = 250
+        write_idx(folder / f"{split}-images-idx3-ubyte", images)
+        write_idx(folder / f"{split}-labels-idx1-ubyte", labels)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_idx_folder(tmp_path_factory.mktemp("idx") / "small")
+
+
+@pytest.fixture(scope="session")
+def mnist() -> loaders.Dataset:
+    """Return MNIST's training set; skip where it can't be had, but never in CI."""
+    try:
+        return loaders.load("mnist")
+    except DatasetNotFound as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
