@@ -1,11 +1,11 @@
 """What can go wrong at a computing node.
 
-    NodeError              root
-      ConfigError          an option or argument that can't be
-      Refused              a main node does not work with this node
-      TaskCancelled        raised inside a job that is not wanted any more
-      ChildDied            the process that a job ran in is gone
-      NoJob                no job in time
+NodeError              root
+  ConfigError          an option or argument that can't be
+  Refused              a main node does not work with this node
+  TaskCancelled        raised inside a job that is not wanted any more
+  ChildDied            the process that a job ran in is gone
+  NoJob                no job in time
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from protocol.session import (
 from protocol.shell import Shell
 from protocol.sockets import CAUSES, DEFAULT_ADDRESS, close, connect, happened, receive, send
 
-from .errors import ConfigError, NoJob, NodeError, Refused
+from .errors import ConfigError, NodeError, NoJob, Refused
 from .replier import Callback, CallbackReplier, JobReplier, Outcome, Task, Workers
 
 log = logging.getLogger("mnist.compute")
@@ -208,11 +208,13 @@ class _Dealer(Shell):
 
     def _take(self, report: Task | Outcome) -> None:
         now = time.monotonic()
-        if type(report) is Outcome:
+        if isinstance(report, Outcome):
             self._finished(report, now)
-        elif type(report) is Task and report.key in self._tasks:
-            if self._links[report.key[0]].session.started(report.key[1], now):
-                self._running[report.key] = now
+        elif report.key in self._tasks and self._session(report.key).started(report.key[1], now):
+            self._running[report.key] = now
+
+    def _session(self, key: tuple[int, int]) -> Session:
+        return self._links[key[0]].session
 
     def _finished(self, outcome: Outcome, now: float) -> None:
         place, task_id = outcome.task.key
@@ -226,9 +228,7 @@ class _Dealer(Shell):
             effects = session.solved(task_id, outcome.solution, outcome.seconds, now)
         else:
             log.warning("task.failed kind=%s message=%r", outcome.kind, outcome.message)
-            effects = session.failed(
-                task_id, outcome.kind, outcome.message, outcome.traceback, now
-            )
+            effects = session.failed(task_id, outcome.kind, outcome.message, outcome.traceback, now)
         self._perform(place, effects, now)
 
     def _count_down(self, now: float) -> None:

@@ -1,9 +1,9 @@
 """What can go wrong in learning.
 
-    LearningError            root
-      UnknownLearner         no learner of that name
-      MergeError             solutions that can't be merged
-      ModelError             a model file that is damaged or does not fit the images
+LearningError            root
+  UnknownLearner         no learner of that name
+  MergeError             solutions that can't be merged
+  ModelError             a model file that is damaged or does not fit the images
 """
 
 from __future__ import annotations

@@ -61,7 +61,9 @@ def _check_fit(number: int, solution: Solution, sums: Arrays) -> None:
                 f" the first solution's {sums[name].shape}"
             )
         if not np.isfinite(array).all():
-            raise MergeError(f"array {name!r} of solution {number} holds numbers that are not finite")
+            raise MergeError(
+                f"array {name!r} of solution {number} holds numbers that are not finite"
+            )
 
 
 def _cast(array: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -119,7 +119,8 @@ class NeuralLearner:
 
     def _net(self, shard: Shard, start: Arrays | None) -> nn.Module:
         torch.manual_seed(self.initial_seed)
-        net = SmallNet(*shard.images.shape[1:], shard.classes)
+        _, height, width = shard.images.shape
+        net = SmallNet(height, width, shard.classes)
         if start is not None:
             _load(net, start)
         return net.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
@@ -151,7 +152,8 @@ class NeuralLearner:
     def predict(self, model: Arrays, images: Images) -> Labels:
         """Return the most likely class of each image."""
         classes = len(model.get("dense2.bias", ()))
-        net = SmallNet(*images.shape[1:], max(1, classes))
+        _, height, width = images.shape
+        net = SmallNet(height, width, max(1, classes))
         _load(net, model)
         net.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.inference_mode():

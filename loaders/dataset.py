@@ -53,8 +53,8 @@ class Dataset:
     def digest(self) -> str:
         """xxh3-128 over shape, images and labels, in hexadecimal: equal data, equal digest."""
         hash_ = xxhash.xxh3_128(f"{self.images.shape} {self.classes}".encode())
-        hash_.update(np.ascontiguousarray(self.images))
-        hash_.update(np.ascontiguousarray(self.labels))
+        hash_.update(np.ascontiguousarray(self.images).data)
+        hash_.update(np.ascontiguousarray(self.labels).data)
         return hash_.hexdigest()
 
     def limited(self, rows: int | None) -> Dataset:

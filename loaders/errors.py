@@ -1,8 +1,8 @@
 """What can go wrong with data.
 
-    LoaderError              root
-      DatasetNotFound        nothing of that name, here or anywhere it could be fetched from
-      CorruptDataset         a file is not what it should be; the message names it
+LoaderError              root
+  DatasetNotFound        nothing of that name, here or anywhere it could be fetched from
+  CorruptDataset         a file is not what it should be; the message names it
 """
 
 from __future__ import annotations

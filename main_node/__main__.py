@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 
 def run() -> None:
-    """Run the command."""
+    """Run `mnist-main`."""
+    _run("cli")
+
+
+def run_predict() -> None:
+    """Run `mnist-predict`."""
+    _run("predict")
+
+
+def _run(module: str) -> None:
     try:
-        from .cli import main
+        command = importlib.import_module(f".{module}", __package__).main
     except ImportError:
         _explain()
         raise
-    main()
+    command()
 
 
 def _explain() -> None:

@@ -41,7 +41,9 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
     help="Train on the first so many rows only.  [default: all]",
 )  # fmt: skip
 @click.option(
-    "--sharding", default=_DEFAULT.sharding, type=click.Choice(["disjoint", "sample", "labels"]),
+    "--sharding",
+    default=_DEFAULT.sharding,
+    type=click.Choice(["disjoint", "sample", "labels"]),
     help="disjoint: each row in one job; sample: each job its own random rows/jobs; labels:"
     " disjoint and skewed, a few classes a job.",
 )
@@ -64,7 +66,9 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
     help="Of everything random: same seed, data and jobs, same model.",
 )  # fmt: skip
 @click.option(
-    "--threads", default=_DEFAULT.threads, type=_AT_LEAST_1,
+    "--threads",
+    default=_DEFAULT.threads,
+    type=_AT_LEAST_1,
     help="Of each job. Part of the job: another number gives another (equally good) model.",
 )
 @click.option(
@@ -138,8 +142,8 @@ def _run(config: MainConfig) -> None:
     stderr = Console(stderr=True)
     set_up_logs(config.log_level, stderr.file)
     screen = stderr.is_terminal and not config.quiet
-    watcher = Screen(config, stderr) if screen else (Quiet if config.quiet else Lines)(
-        config, sys.stderr
+    watcher = (
+        Screen(config, stderr) if screen else (Quiet if config.quiet else Lines)(config, sys.stderr)
     )
     try:
         with watcher:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TextIO
+from typing import IO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -25,7 +25,7 @@ class Lines:
         stream: where to.
     """
 
-    def __init__(self, config: MainConfig, stream: TextIO) -> None:
+    def __init__(self, config: MainConfig, stream: IO[str]) -> None:
         self._config = config
         self._stream = stream
         self._clock = _Clock(config)

@@ -1,10 +1,10 @@
 """What can go wrong at a main node.
 
-    NodeError              root
-      ConfigError          an option or argument that can't be
-      JobFailed            a job failed for good; carries its story
-      NoNode               no computing node in time
-      NodeClosed           the main node was closed before the job was solved
+NodeError              root
+  ConfigError          an option or argument that can't be
+  JobFailed            a job failed for good; carries its story
+  NoNode               no computing node in time
+  NodeClosed           the main node was closed before the job was solved
 """
 
 from __future__ import annotations

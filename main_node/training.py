@@ -238,7 +238,9 @@ class Training:
         """Yield futures as they complete, looking on meanwhile."""
         pending = set(futures)
         while pending:
-            done, pending = wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
+            wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
+            done = {future for future in pending if future.done()}
+            pending -= done
             yield from done
             self._look(round_, len(futures) - len(pending))
             self._score_what_is_there()

@@ -92,7 +92,7 @@ def digest(array: AnyArray) -> bytes:
 
 def raw(array: AnyArray) -> memoryview:
     """Return the bytes of a C-contiguous array without a copy."""
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def specify(array: AnyArray) -> ArraySpec:
@@ -102,7 +102,9 @@ def specify(array: AnyArray) -> ArraySpec:
         LocalProtocolError: an element type that does not travel.
     """
     if array.dtype.name not in DTYPES:
-        raise LocalProtocolError(f"arrays of {array.dtype} can't be sent; use one of {sorted(DTYPES)}")
+        raise LocalProtocolError(
+            f"arrays of {array.dtype} can't be sent; use one of {sorted(DTYPES)}"
+        )
     return ArraySpec(array.dtype.name, array.shape, digest(array))
 
 
@@ -391,7 +393,9 @@ def _message(entry: Any, buffers: _Buffers) -> Message:
         return Unknown(number)
     _, checks = _PLANS[number]
     if len(entry) != len(checks) + 1:
-        raise DecodeError(f"{KINDS[number].__name__} has {len(checks)} fields, not {len(entry) - 1}")
+        raise DecodeError(
+            f"{KINDS[number].__name__} has {len(checks)} fields, not {len(entry) - 1}"
+        )
     values = [
         buffers.detach(value) if check is None else check(value)
         for check, value in zip(checks, entry[1:], strict=True)

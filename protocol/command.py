@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from enum import IntEnum
-from typing import TextIO
+from typing import IO
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -22,7 +22,7 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-def set_up_logs(level: str, stream: TextIO | None = None) -> None:
+def set_up_logs(level: str, stream: IO[str] | None = None) -> None:
     """Send the log lines of all packages to `stream` (standard error).
 
     Args:
@@ -34,4 +34,3 @@ def set_up_logs(level: str, stream: TextIO | None = None) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False
-

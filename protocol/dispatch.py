@@ -143,7 +143,9 @@ class Dispatcher:
         if node is None:
             if type(message) is Bye:
                 return []
-            return [Send(peer, Refuse(REFUSE_UNKNOWN, "this main node does not know you (any more)"))]
+            return [
+                Send(peer, Refuse(REFUSE_UNKNOWN, "this main node does not know you (any more)"))
+            ]
         node.heard = now
         handle = self._on.get(type(message))
         if handle is None:
@@ -509,9 +511,7 @@ class Dispatcher:
     def _arrived(self, task: Task, digest: bytes, content: AnyArray, now: float) -> list[Effect]:
         assert task.solution is not None
         task.lacking -= {digest}
-        task.solution = replace(
-            task.solution, arrays=_fill(task.solution.arrays, digest, content)
-        )
+        task.solution = replace(task.solution, arrays=_fill(task.solution.arrays, digest, content))
         return [] if task.lacking else self._accept(task, task.solution.arrays, now)
 
     def _broken(self, node: Node, digest: bytes, reason: str, now: float) -> list[Effect]:
@@ -584,4 +584,3 @@ def _see(node: Node, now: float) -> NodeView:
     return NodeView(
         node.name, running, len(node.tasks) - len(running), node.solved, now - node.heard
     )
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
 
 from .jobs import JobSolutionDataType
 from .ledger import Attempt
@@ -67,7 +66,7 @@ class Refused:
     reason: str
 
 
-Effect = Union[Send, Accept, Fail, Retry, Joined, Left, Refused]
+Effect = Send | Accept | Fail | Retry | Joined | Left | Refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """What can go wrong in a conversation, and whose fault it was.
 
-    ProtocolError                 never raised itself
-      LocalProtocolError          we broke the rules: a bug in this project or its caller
-      RemoteProtocolError         the peer did; drop what it sent, keep serving the others
-        DecodeError               its bytes are not a message
-        VersionMismatch           it speaks another major version
-      AddressError                an address that can't be bound or understood
+ProtocolError                 never raised itself
+  LocalProtocolError          we broke the rules: a bug in this project or its caller
+  RemoteProtocolError         the peer did; drop what it sent, keep serving the others
+    DecodeError               its bytes are not a message
+    VersionMismatch           it speaks another major version
+  AddressError                an address that can't be bound or understood
 """
 
 from __future__ import annotations

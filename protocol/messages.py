@@ -1,6 +1,7 @@
 """Every message that a main node and a computing node exchange.
 
-    node -> main   Hello Ready Heartbeat SolutionReady TaskFailed Waiting Busy Returned Need Chunk Bye
+    node -> main   Hello Ready Heartbeat SolutionReady TaskFailed Returned Waiting Busy
+                   Need Chunk Bye
     main -> node   Welcome Refuse JobOffer Accepted Cancel Recall Heartbeat Need Chunk Stop
 
 A message is a value: frozen, comparable, and free of sockets. Ids are small integers, counted
@@ -15,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +44,7 @@ class ArraySpec:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-Arrays = Mapping[str, Union[AnyArray, ArraySpec]]
+Arrays = Mapping[str, AnyArray | ArraySpec]
 Fields = Mapping[str, Any]
 Ids = tuple[int, ...]
 Texts = tuple[str, ...]
@@ -256,7 +257,7 @@ class Unknown:
     kind: int
 
 
-Message = Union[
-    Hello, Welcome, Refuse, Ready, JobOffer, SolutionReady, TaskFailed, Accepted, Cancel, Recall,
-    Returned, Waiting, Busy, Heartbeat, Need, Chunk, Bye, Stop, Unknown,
-]  # fmt: skip
+Message = (
+    Hello | Welcome | Refuse | Ready | JobOffer | SolutionReady | TaskFailed | Accepted | Cancel
+    | Recall | Returned | Waiting | Busy | Heartbeat | Need | Chunk | Bye | Stop | Unknown
+)  # fmt: skip

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Union
+from typing import Any
 
 from .errors import LocalProtocolError, RemoteProtocolError
 from .jobs import JobDataType, JobSolutionDataType
@@ -133,7 +133,7 @@ class Ended:
     refused: bool
 
 
-NodeEffect = Union[Tell, Run, Abort, Serving, Reconnect, Ended]
+NodeEffect = Tell | Run | Abort | Serving | Reconnect | Ended
 
 
 @dataclass(slots=True, eq=False)

@@ -30,7 +30,7 @@ HIGH_WATER_MARK = 20_000
 COPY_BYTES = 1 << 16
 
 #: Monitor events worth a log line, and the cause in words.
-CAUSES = {
+CAUSES: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the handshake failed: something else speaks there",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "the peer does not speak ZeroMQ's protocol as expected",
     zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the peer's key was refused",
@@ -71,7 +71,7 @@ def bind(context: zmq.Context[Socket], address: str) -> tuple[Socket, Socket, st
     except zmq.ZMQError as error:
         close(socket, monitor, 0)
         raise AddressError(_bind_failure(address, error)) from error
-    return socket, monitor, str(socket.getsockopt(zmq.LAST_ENDPOINT), "ascii").rstrip("\0")
+    return socket, monitor, socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
 
 def _bind_failure(address: str, error: zmq.ZMQError) -> str:

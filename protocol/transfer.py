@@ -100,7 +100,7 @@ class Arrival:
             self.content[start : start + wanted] = np.frombuffer(data, np.uint8)
             while self.hashed in self.have:  # in order, while the bytes are still in the cache
                 at = self.hashed * CHUNK_BYTES
-                self.hash.update(self.content[at : at + CHUNK_BYTES])
+                self.hash.update(self.content[at : at + CHUNK_BYTES].data)
                 self.hashed += 1
         return self.hashed == self.total
 
@@ -153,7 +153,9 @@ class Inbox:
             self.forget(chunk.digest)
             raise
 
-    def _put(self, arrival: Arrival, chunk: Chunk, now: float) -> tuple[list[Need], AnyArray | None]:
+    def _put(
+        self, arrival: Arrival, chunk: Chunk, now: float
+    ) -> tuple[list[Need], AnyArray | None]:
         if not chunk.data:
             raise RemoteProtocolError("the other side does not hold an array that it named")
         if arrival.content is None:

@@ -165,7 +165,10 @@ def test_arrays_and_bytes_of_any_size_travel_both_ways(
 
     computing_node(main, callback=echo)
     array = np.random.default_rng(0).integers(0, 255, nbytes, dtype=np.uint8)
-    both = [main.submit(JobDataType({"a": array, "b": array[:10]})), main.submit(JobDataType(array.tobytes()))]
+    both = [
+        main.submit(JobDataType({"a": array, "b": array[:10]})),
+        main.submit(JobDataType(array.tobytes())),
+    ]
     np.testing.assert_array_equal(both[0].result(SECONDS).arrays["a"], array)
     np.testing.assert_array_equal(both[0].result(SECONDS).arrays["b"], array[:10])
     assert both[1].result(SECONDS).to_bytes() == array.tobytes()
@@ -193,7 +196,9 @@ def test_parameters_and_metrics_travel_with_the_data(
     main = main_node()
 
     def double(job: JobDataType, task_id: int, client_id: str) -> JobSolutionDataType:
-        return JobSolutionDataType(b"", {"twice": job.parameters["n"] * 2, "of": {"deep": [1, None]}})
+        return JobSolutionDataType(
+            b"", {"twice": job.parameters["n"] * 2, "of": {"deep": [1, None]}}
+        )
 
     computing_node(main, callback=double)
     solution = main.submit(JobDataType(b"", {"n": 21})).result(SECONDS)
@@ -209,7 +214,9 @@ def test_a_job_that_raises_fails_for_good_with_its_story(
         raise ValueError("this job is bad")
 
     node = computing_node(main, callback=fail)
-    with pytest.raises(JobFailed, match="failed for good after 3 attempts.*this job is bad") as caught:
+    with pytest.raises(
+        JobFailed, match="failed for good after 3 attempts.*this job is bad"
+    ) as caught:
         main.submit(JobDataType("x")).result(SECONDS)
     assert [attempt.node for attempt in caught.value.story] == [node.get_id()] * 3
     assert 'raise ValueError("this job is bad")' in caught.value.tell()
@@ -382,12 +389,17 @@ def test_callbacks_of_futures_run_and_may_use_the_node(
 
 
 def test_what_is_asked_of_nobody_ends_in_words() -> None:
-    with MainNode("main", address=ANY_PORT) as main, pytest.raises(
-        NoNode, match=r"no solution after 0.1 s.*mnist-compute --connect tcp://127.0.0.1"
+    with (
+        MainNode("main", address=ANY_PORT) as main,
+        pytest.raises(
+            NoNode, match=r"no solution after 0.1 s.*mnist-compute --connect tcp://127.0.0.1"
+        ),
     ):
         main.request_job_solution(JobDataType("x"), timeout=0.1)
     with pytest.raises(NoJob, match="no job within 0.1 s"):
-        ComputingNode("single", callback=upper, address="tcp://127.0.0.1:1").process_job(timeout=0.1)
+        ComputingNode("single", callback=upper, address="tcp://127.0.0.1:1").process_job(
+            timeout=0.1
+        )
     with AsyncMainNode("main", address=ANY_PORT) as alone, pytest.raises(NoNode, match="0 of 2"):
         alone.wait_for_nodes(2, 0.1)
 

@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -77,7 +78,7 @@ class Simulation:
         self.messages = 0
         self._order = count()
         self._peers = count(1)
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._nodes: dict[bytes, SimulatedNode] = {}
         for _ in range(nodes):
             self.add_node()
@@ -108,7 +109,7 @@ class Simulation:
 
     # Time and accidents.
 
-    def _later(self, after: float, event: Callable[[], None]) -> None:
+    def _later(self, after: float, event: Callable[[], object]) -> None:
         heapq.heappush(self._events, (self.now + after, next(self._order), event))
 
     def _tick(self) -> None:
@@ -120,7 +121,9 @@ class Simulation:
             return
         if self.now >= node.frozen_until:
             self._node(node, node.session.tick(self.now))
-        self._later(max(0.005, node.session.wake_at(self.now) - self.now), lambda: self._node_tick(node))
+        self._later(
+            max(0.005, node.session.wake_at(self.now) - self.now), lambda: self._node_tick(node)
+        )
 
     def _accidents(self, node: SimulatedNode) -> None:
         weather = self.weather
@@ -130,7 +133,7 @@ class Simulation:
         ):  # fmt: skip
             if every:
                 self._later(
-                    self.random.expovariate(1 / every), lambda a=accident: self._befall(node, a)
+                    self.random.expovariate(1 / every), partial(self._befall, node, accident)
                 )
 
     def _befall(self, node: SimulatedNode, accident: Callable[[SimulatedNode], None]) -> None:
@@ -164,7 +167,10 @@ class Simulation:
     def _disconnect(self, node: SimulatedNode) -> None:
         if self._nodes.pop(node.peer, None) is not None and self.random.random() < 0.7:
             peer = node.peer  # else the main node has to find out by silence
-            self._later(0.01, lambda: self._main(self.dispatcher.unreachable(peer, self.now)))
+            self._later(0.01, partial(self._unreachable, peer))
+
+    def _unreachable(self, peer: bytes) -> None:
+        self._main(self.dispatcher.unreachable(peer, self.now))
 
     # Messages.
 
@@ -196,8 +202,7 @@ class Simulation:
                 node = self._nodes.get(effect.peer)
                 if node is None:
                     peer = effect.peer
-                    self._later(0.0, lambda peer=peer: self._main(
-                        self.dispatcher.unreachable(peer, self.now)))  # fmt: skip
+                    self._later(0.0, partial(self._unreachable, peer))
                 else:
                     self._to_node(node, effect.peer, effect.message)
             elif isinstance(effect, Accept):
@@ -250,7 +255,7 @@ class Simulation:
             run = node.queue.pop(0)
             if node.session.started(run.task, self.now):
                 node.running[run.task] = run
-                self._later(self.random.uniform(0.001, 4), lambda run=run: self._end(node, run))
+                self._later(self.random.uniform(0.001, 4), partial(self._end, node, run))
 
     def _end(self, node: SimulatedNode, run: Run) -> None:
         if not node.alive or node.running.get(run.task) is not run:

@@ -97,7 +97,11 @@ def same_arrays(one: Arrays, other: Arrays) -> bool:
         if isinstance(array, ArraySpec) or isinstance(twin, ArraySpec):
             if array != twin:
                 return False
-        elif (array.dtype, array.shape, array.tobytes()) != (twin.dtype, twin.shape, twin.tobytes()):
+        elif (array.dtype, array.shape, array.tobytes()) != (
+            twin.dtype,
+            twin.shape,
+            twin.tobytes(),
+        ):
             return False
     return True
 
@@ -221,17 +225,19 @@ def test_arrays_are_views_of_what_arrived() -> None:
     frames = encode([JobOffer(1, 1, "", {}, b"", {"x": array})])
     (offer,) = decode(frames)
     assert isinstance(offer, JobOffer)
-    assert np.shares_memory(offer.arrays["x"], array)  # type: ignore[arg-type]
+    assert np.shares_memory(offer.arrays["x"], array)
 
 
 @pytest.mark.parametrize("array", [np.arange(10)[::2], np.arange(6, dtype=">i4"), np.eye(3).T])
 def test_arrays_of_any_layout_arrive_equal(array: np.ndarray[Any, Any]) -> None:
     (offer,) = decode(wire([JobOffer(1, 1, "", {}, b"", {"x": array})]))
     assert isinstance(offer, JobOffer)
-    np.testing.assert_array_equal(offer.arrays["x"], array)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(offer.arrays["x"], array)
 
 
-@pytest.mark.parametrize("array", [np.array([object()]), np.array(["text"]), np.array([1], "M8[s]")])
+@pytest.mark.parametrize(
+    "array", [np.array([object()]), np.array(["text"]), np.array([1], "M8[s]")]
+)
 def test_arrays_of_other_things_than_numbers_are_refused_before_they_leave(
     array: np.ndarray[Any, Any],
 ) -> None:
@@ -239,7 +245,9 @@ def test_arrays_of_other_things_than_numbers_are_refused_before_they_leave(
         specify(array)
 
 
-@pytest.mark.parametrize("values", [{"a": object()}, {1: 2}, {"a": 1 << 70}, {"a": "x" * 2_000_000}])
+@pytest.mark.parametrize(
+    "values", [{"a": object()}, {1: 2}, {"a": 1 << 70}, {"a": "x" * 2_000_000}]
+)
 def test_values_that_are_not_plain_are_refused_before_they_leave(values: Any) -> None:
     with pytest.raises(LocalProtocolError):
         check_plain(values)
@@ -254,7 +262,9 @@ def test_equal_bytes_have_equal_digests_whatever_their_shape() -> None:
 @given(st.lists(st.integers(0, INLINE_BYTES), max_size=20))
 @settings(max_examples=30)
 def test_batches_keep_order_and_stay_small(sizes: list[int]) -> None:
-    offers: list[Message] = [JobOffer(n, n, "", {}, bytes(size), {}) for n, size in enumerate(sizes)]
+    offers: list[Message] = [
+        JobOffer(n, n, "", {}, bytes(size), {}) for n, size in enumerate(sizes)
+    ]
     cut = list(batches(offers))
     assert [message for batch in cut for message in batch] == offers
     for batch in cut:

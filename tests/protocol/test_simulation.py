@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import pytest
 
@@ -32,9 +33,7 @@ def play(seed: int, weather: Weather, **options: object) -> Simulation:
     simulation = Simulation(seed, weather, nodes=chance.randint(1, 5), **options)  # type: ignore[arg-type]
     jobs = {n: make(n, chance.choice([0, 0, 3, 40])) for n in range(1, chance.randint(2, 25))}
     for number, job in jobs.items():
-        simulation._later(
-            chance.uniform(0, 3), lambda number=number, job=job: simulation.submit(number, job)
-        )
+        simulation._later(chance.uniform(0, 3), partial(simulation.submit, number, job))
     ended = simulation.run(lambda: len(simulation.accepted) + len(simulation.failed) == len(jobs))
     assert ended, f"seed {seed}: {simulation.accepted} accepted, {simulation.failed} failed"
     simulation.run(lambda: False, limit=simulation.now + 30)  # late answers must not hurt

@@ -1,0 +1,1 @@
+"""Measurements; each runs the thing and its limit in one go. See docs/benchmarks.md."""

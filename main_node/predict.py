@@ -1,0 +1,122 @@
+"""`mnist-predict`: use a merged model."""
+
+from __future__ import annotations
+
+import json as json_
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from protocol.command import Exit
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGE]...")
+@click.option("--data", metavar="SOURCE", help="Predict a whole test set: 'mnist' or a folder.")
+@click.option(
+    "--split", default="test", type=click.Choice(["test", "train"]), help="Which part of --data."
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="ROWS", help="Of --data, the first.")
+@click.option("--json", is_flag=True, help="Print one JSON object, and only that.")
+@click.version_option(package_name="mnist-merge", prog_name="mnist-predict")
+def main(
+    model: Path, images: tuple[Path, ...], data: str | None, split: str, limit: int | None,
+    json: bool,
+) -> None:  # fmt: skip
+    """Say what a MODEL sees in each IMAGE, or how good it is on a test set (--data).
+
+    MODEL is the model.safetensors of a run. An image may be of any size and format: it is made
+    grey, scaled to the model's size, and inverted if its background is light.
+    """
+    from learning import LearningError
+    from loaders import LoaderError
+
+    if bool(images) == bool(data):
+        raise click.UsageError("name images, or a data set with --data, and not both")
+    try:
+        result = _try_data(model, data, split, limit) if data else _try_images(model, images)
+    except LearningError as error:
+        _end(Exit.USAGE, str(error))
+    except LoaderError as error:
+        _end(Exit.DATA, str(error))
+    if json:
+        click.echo(json_.dumps(result))
+    else:
+        _print(result)
+
+
+def _end(code: Exit, message: str) -> NoReturn:
+    click.echo(f"mnist-predict: {message}", err=True)
+    sys.exit(code)
+
+
+def _print(result: dict[str, Any]) -> None:
+    if "accuracy" in result:
+        from rich.console import Console
+
+        from .report import confusion_table
+
+        Console().print(confusion_table(result["confusion"]))
+        click.echo(
+            f"accuracy {result['accuracy']:.2%} (macro F1 {result['macro_f1']:.4f})"
+            f" on {result['examples']} images"
+        )
+        return
+    for path, label in result.items():
+        click.echo(f"{label}  {path}")
+
+
+def _try_data(path: Path, source: str, split: str, limit: int | None) -> dict[str, Any]:
+    from learning import create
+    from learning import model as models
+    from learning.metrics import score
+    from loaders import load
+
+    model = models.load(path)
+    dataset = load(source, split, limit, lambda text: click.echo(text, err=True))
+    predicted = create(model.learner, {}).predict(model.arrays, dataset.images)
+    scores = score(dataset.labels, predicted, max(model.classes, dataset.classes))
+    return {
+        "accuracy": scores.accuracy, "macro_f1": scores.macro_f1,
+        "confusion": scores.confusion, "examples": len(dataset),
+    }  # fmt: skip
+
+
+def _try_images(path: Path, images: tuple[Path, ...]) -> dict[str, Any]:
+    import numpy as np
+
+    from learning import create
+    from learning import model as models
+
+    model = models.load(path)
+    pixels = np.stack([read_image(image, model.shape) for image in images])
+    labels = create(model.learner, {}).predict(model.arrays, pixels)
+    return {str(image): int(label) for image, label in zip(images, labels, strict=True)}
+
+
+def read_image(path: Path, shape: tuple[int, int]) -> Any:
+    """Return a picture as MNIST would show it: uint8, of this height and width, light on dark.
+
+    Raises:
+        DatasetNotFound: no such file.
+        CorruptDataset: it is no picture.
+    """
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    from loaders import CorruptDataset, DatasetNotFound
+
+    try:
+        with Image.open(path) as image:
+            grey = image.convert("L")
+            scaled = grey.resize((shape[1], shape[0]), Image.Resampling.LANCZOS)
+    except FileNotFoundError as error:
+        raise DatasetNotFound(f"{path}: no such file") from error
+    except (UnidentifiedImageError, OSError) as error:
+        raise CorruptDataset(f"{path}: not a picture that can be read: {error}") from error
+    pixels = np.asarray(scaled, np.uint8)
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return 255 - pixels if np.median(edge) > 127 else pixels
