@@ -78,7 +78,7 @@ class NeuralLearner:
     name = "neural"
 
     def __init__(
-        self, epochs: int = 3, batch_size: int = 32, lr: float = 0.03, threads: int = 1,
+        self, epochs: int = 3, batch_size: int = 16, lr: float = 0.02, threads: int = 1,
         round: int = 0, rounds: int = 1, initial_seed: int = 0,
     ) -> None:  # fmt: skip
         self.epochs = epochs

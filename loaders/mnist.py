@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +66,19 @@ class MNIST(mnist.MNIST):  # type: ignore[misc]  # python-mnist has no annotatio
         if self.emnistRotate:  # EMNIST's images lie on their side
             images = images.transpose(0, 2, 1)
         self.image_shape = images.shape[1:]
-        flat = images.reshape(len(images), -1)
+        flat = images.reshape(len(images), math.prod(self.image_shape))
         rows = slice(None) if batch is None else slice(batch[0], sum(batch))
         return flat[rows], labels[rows].astype(np.int64)
+
+    def load_training_in_batches(
+        self, batch_size: int
+    ) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]]:
+        """Yield the training set's images and labels, `batch_size` rows at a time."""
+        images, labels = self.load_training()
+        for first in range(0, len(labels), batch_size):
+            rows = slice(first, first + batch_size)
+            self.train_images, self.train_labels = images[rows], labels[rows]
+            yield self.train_images, self.train_labels
 
     def _file(self, path: str) -> Path:
         plain, packed = Path(path), Path(path + ".gz")

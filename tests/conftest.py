@@ -100,14 +100,18 @@ def write_idx(path: Path, array: np.ndarray, magic: int | None = None) -> None:
 
 
 def make_idx_folder(folder: Path, train: int = 200, test: int = 50, side: int = 28) -> Path:
-    """Write a small data set that can be learned: class n is a bright row at height 2n+2."""
+    """Write a small data set that can be learned: class n is a bright bar in one of ten places.
+
+    The places are further apart than training images are shifted.
+    """
     random = np.random.default_rng(0)
     folder.mkdir(exist_ok=True)
     for split, rows in (("train", train), ("t10k", test)):
         labels = random.integers(0, 10, rows)
         images = random.integers(0, 60, (rows, side, side))
         for image, label in zip(images, labels, strict=True):
-            image[2 * label + 2 : 2 * label + 5] = 250
+            row, column = 5 * (label % 5) + 2, 14 * (label // 5)
+            image[row : row + 3, column + 2 : column + 12] = 250
         write_idx(folder / f"{split}-images-idx3-ubyte", images)
         write_idx(folder / f"{split}-labels-idx1-ubyte", labels)
     return folder

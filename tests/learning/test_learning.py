@@ -1,0 +1,215 @@
+"""Mathematics on arrays: merging against an oracle, learning that is repeatable, models on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import loaders
+from learning import (
+    LearningError,
+    MergeError,
+    ModelError,
+    Shard,
+    Solution,
+    UnknownLearner,
+    create,
+    merger,
+    names,
+)
+from learning import model as models
+from learning.merging import WeightedMean, sha256
+from learning.metrics import score
+from learning.model import Model
+from learning.work import fit_work, fitted, perform, predict_work, predicted
+
+
+def solution(seed: int, examples: int) -> Solution:
+    random = np.random.default_rng(seed)
+    return Solution({"w": random.random((3, 2), np.float32), "n": np.array([seed])}, examples)
+
+
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(1, 1000)), min_size=1, max_size=8))
+def test_the_weighted_mean_is_numpys(parts: list[tuple[int, int]]) -> None:
+    solutions = [solution(*part) for part in parts]
+    merged = WeightedMean().merge(iter(solutions))
+    weights = [s.examples for s in solutions]
+    wanted = np.average([s.arrays["w"].astype(float) for s in solutions], axis=0, weights=weights)
+    np.testing.assert_allclose(merged["w"], wanted, rtol=1e-6)
+    assert merged["w"].dtype == np.float32
+    assert merged["n"].dtype == np.int64
+
+
+def test_one_solution_merges_to_itself_to_the_bit() -> None:
+    one = solution(1, 7)
+    assert sha256(WeightedMean().merge([one])) == sha256(one.arrays)
+
+
+def test_merging_holds_one_solution_at_a_time() -> None:
+    alive: list[Any] = []
+
+    class Counted(np.ndarray):  # type: ignore[type-arg]
+        pass
+
+    import weakref
+
+    def one_by_one() -> Iterator[Solution]:
+        for n in range(20):
+            array = np.full(1000, n, np.float64).view(Counted)
+            alive.append(weakref.ref(array))
+            yield Solution({"w": array}, 1)
+            del array
+            assert sum(ref() is not None for ref in alive) <= 2
+
+    WeightedMean().merge(one_by_one())
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (Solution({"w": np.zeros((3, 2))}, 1), r"solution 2 and the first differ.*\['n'\]"),
+        (Solution({"w": np.zeros(2), "n": np.zeros(1)}, 1), r"'w' of solution 2 has shape \(2,\)"),
+        (Solution({"w": np.full((3, 2), np.nan), "n": np.zeros(1)}, 1), "not finite"),
+        (Solution({"w": np.zeros((3, 2)), "n": np.zeros(1)}, -1), "-1 examples"),
+    ],
+)
+def test_solutions_that_do_not_fit_are_refused(second: Solution, words: str) -> None:
+    with pytest.raises(MergeError, match=words):
+        WeightedMean().merge([solution(1, 1), second])
+
+
+def test_nothing_can_not_be_merged() -> None:
+    with pytest.raises(MergeError, match="nothing to merge"):
+        WeightedMean().merge([])
+    with pytest.raises(MergeError, match="nothing to merge"):
+        WeightedMean().merge([solution(1, 0)])
+
+
+def test_the_digest_of_a_model_is_over_its_bytes_in_name_order() -> None:
+    model = {"b": np.arange(3.0), "a": np.ones(2, np.float32)}
+    wanted = hashlib.sha256(model["a"].tobytes() + model["b"].tobytes()).hexdigest()
+    assert sha256(model) == wanted == sha256(dict(sorted(model.items())))
+
+
+def test_scores_are_of_every_class_even_one_that_never_occurs() -> None:
+    scores = score(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]), 4)
+    assert scores.accuracy == 0.75
+    assert scores.confusion == [[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert scores.macro_f1 == pytest.approx((1 + 2 / 3 + 2 / 3 + 0) / 4)
+
+
+@pytest.fixture(scope="module")
+def shard(idx_folder: Path) -> Shard:
+    data = loaders.load(idx_folder)
+    return Shard(data.images, data.labels, data.classes)
+
+
+def fit(shard: Shard, seed: int = 1, start: Any = None, **make: Any) -> Solution:
+    learner = create("neural", {"epochs": 2, "lr": 0.05, **make})
+    return learner.fit(
+        shard, start, seed=seed, progress=lambda fraction: None, cancelled=lambda: False
+    )
+
+
+def test_equal_seeds_give_equal_bits_and_others_do_not(shard: Shard) -> None:
+    first, second, other = fit(shard), fit(shard), fit(shard, seed=2)
+    assert sha256(first.arrays) == sha256(second.arrays) != sha256(other.arrays)
+    assert first.examples == 200
+
+
+def test_a_net_learns_what_can_be_learned(shard: Shard, idx_folder: Path) -> None:
+    learned = fit(shard, epochs=12)
+    test = loaders.load(idx_folder, "test")
+    labels = create("neural", {}).predict(learned.arrays, test.images)
+    assert (labels == test.labels).mean() > 0.9
+
+
+def test_a_later_round_goes_on_from_the_merged_model(shard: Shard) -> None:
+    first = fit(shard, round=0, rounds=2)
+    second = fit(shard, start=first.arrays, round=1, rounds=2)
+    assert second.metrics["loss"] < first.metrics["loss"]
+
+
+def test_a_fit_reports_progress_and_stops_when_cancelled(shard: Shard) -> None:
+    told: list[float] = []
+    create("neural", {"epochs": 4}).fit(
+        shard, None, seed=0, progress=told.append, cancelled=lambda: len(told) > 1
+    )
+    assert told == sorted(told)
+    assert len(told) == 2
+
+
+def test_a_model_for_other_images_is_refused_in_words(shard: Shard) -> None:
+    learned = fit(shard, epochs=1)
+    with pytest.raises(ModelError, match="does not fit images of this size"):
+        create("neural", {}).predict(learned.arrays, np.zeros((1, 32, 32), np.uint8))
+    with pytest.raises(ModelError, match="too small"):
+        create("neural", {}).predict(learned.arrays, np.zeros((1, 8, 8), np.uint8))
+    assert len(create("neural", {}).predict(learned.arrays, shard.images[:0])) == 0
+
+
+def test_learners_are_found_by_name() -> None:
+    assert "neural" in names()
+    assert isinstance(merger("neural"), WeightedMean)
+    with pytest.raises(UnknownLearner, match="no learner 'psychic'; there is neural"):
+        create("psychic", {})
+    with pytest.raises(UnknownLearner, match="can't be made with"):
+        create("neural", {"depth": 3})
+
+
+def test_work_survives_being_plain_values_and_arrays(shard: Shard) -> None:
+    values, arrays = fit_work({"epochs": 1}, shard, None, seed=1)
+    metrics, made = perform("neural", values, arrays, lambda f: None, lambda: False)
+    again = fitted(metrics, made)
+    assert sha256(again.arrays) == sha256(fit(shard, epochs=1, lr=0.02).arrays)
+    values, arrays = predict_work({}, again.arrays, shard.images[:10])
+    _, first = perform("neural", values, arrays, lambda f: None, lambda: False)
+    assert len(predicted([first, first], 20)) == 20
+    with pytest.raises(LearningError, match="10 labels predicted for 11"):
+        predicted([first], 11)
+    with pytest.raises(LearningError, match="without a number of examples"):
+        fitted({}, made)
+    with pytest.raises(LearningError, match="no action 'dream'"):
+        perform("neural", {"action": "dream", "make": {}}, {}, lambda f: None, lambda: False)
+    with pytest.raises(LearningError, match="lacks 'make'"):
+        perform("neural", {}, {}, lambda f: None, lambda: False)
+
+
+def test_a_model_comes_back_from_disk(tmp_path: Path) -> None:
+    model = Model({"w": np.arange(4, dtype=np.float32)}, "neural", (28, 28), 10)
+    models.save(model, tmp_path / "m.safetensors")
+    back = models.load(tmp_path / "m.safetensors")
+    assert (back.learner, back.shape, back.classes) == ("neural", (28, 28), 10)
+    assert sha256(back.arrays) == sha256(model.arrays)
+    assert [file.name for file in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_a_file_that_is_no_model_is_refused_in_words(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    with pytest.raises(ModelError, match="no such file"):
+        models.load(tmp_path / "nothing")
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(ModelError, match="not a model that can be read"):
+        models.load(tmp_path / "text")
+    save_file({"w": np.zeros(1)}, tmp_path / "other")
+    with pytest.raises(ModelError, match="not a model that mnist-main wrote"):
+        models.load(tmp_path / "other")
+
+
+def test_torch_is_imported_only_when_it_is_used() -> None:
+    program = (
+        "import sys, main_node.cli, main_node.training, main_node.display, main_node.report\n"
+        "import computing_node.cli, learning.work\n"
+        "assert not {'torch', 'sklearn', 'matplotlib'} & set(sys.modules), 'imported'\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
