@@ -15,7 +15,7 @@ from typing import Any
 
 import zmq
 
-from protocol import ProtocolError
+from protocol import LocalProtocolError, ProtocolError
 from protocol.codec import batches, decode, encode
 from protocol.messages import AnyArray, Hello, Message
 from protocol.session import (
@@ -50,6 +50,7 @@ class _Link:
         self.address = address
         self.session = session
         self.connected = False
+        self.connected_at = 0.0
         self.outgoing: deque[Message] = deque()
         self._context = context
         self._poller = poller
@@ -77,8 +78,11 @@ class _Link:
         if not self.connected:  # a session sends again whatever matters
             self.outgoing.clear()
         for batch in batches(list(self.outgoing)):
-            if not send(self.socket, encode(batch)):
-                return True
+            try:
+                if not send(self.socket, encode(batch)):
+                    return True
+            except LocalProtocolError:  # a bug: what can't be sent is refused on the way in
+                log.exception("message.unsendable address=%s", self.address)
             for _ in batch:
                 self.outgoing.popleft()
         return False
@@ -99,14 +103,16 @@ class _Dealer(Shell):
     ) -> None:
         super().__init__(f"{hello.name} connections")
         self.ended = threading.Event()
-        self.refusal = ""
+        self.failure: NodeError | None = None
         self._replier = replier
         self._max_jobs = max_jobs
+        self._dead_seconds = dead_seconds
         self._tasks: dict[tuple[int, int], Task] = {}  # (link, task id) -> task
         self._running: dict[tuple[int, int], float] = {}  # those that run -> since when
         self._tick_at = 0.0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._links: list[_Link] = []
+        self._workers: Workers | None = None
         try:
             for address in addresses:
                 session = Session(hello, dead_seconds=dead_seconds, allocate=allocate)
@@ -141,9 +147,17 @@ class _Dealer(Shell):
         long = [key for key, since in self._running.items() if now - since > BUSY_SECONDS]
         for place, link in enumerate(self._links):
             effects = link.session.tick(now)
+            effects += self._unanswered(link, now)
             if len(self._links) > 1:
                 effects += link.session.occupied(sum(key[0] != place for key in long))
             self._perform(place, effects, now)
+
+    def _unanswered(self, link: _Link, now: float) -> list[NodeEffect]:
+        """Give a connection up over which no Hello is answered: nothing may be behind it."""
+        greeting = link.session.state is SessionState.GREETING
+        if link.connected and greeting and now - link.connected_at > self._dead_seconds:
+            return [Reconnect(f"no answer for {self._dead_seconds:g} s")]
+        return []
 
     def _drain(self, place: int, now: float) -> None:
         link = self._links[place]
@@ -156,11 +170,14 @@ class _Dealer(Shell):
                     self._perform(place, link.session.receive(message, now), now)
             except ProtocolError as error:
                 log.warning("main.misbehaves address=%s reason=%r", link.address, str(error))
+            except Exception:  # a bug here; the other main nodes must not suffer
+                log.exception("main.broke_us address=%s", link.address)
 
     def _happened(self, place: int, event: int, now: float) -> None:
         link = self._links[place]
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             link.connected = True
+            link.connected_at = now
             if link.session.state is SessionState.GREETING:
                 self._perform(place, link.session.greet(now), now)
         elif event == zmq.EVENT_DISCONNECTED:
@@ -179,17 +196,28 @@ class _Dealer(Shell):
             elif type(effect) is Run:
                 key = (place, effect.task)
                 task = self._tasks[key] = Task(key, effect.job, effect.job_id, effect.client)
+                assert self._workers is not None
                 self._workers.put(task)
             elif type(effect) is Abort:
                 self._abort((place, effect.task))
             elif type(effect) is Serving:
                 log.info("main.joined address=%s id=%s", link.address, effect.welcome.main)
-                self._replier.prepare(effect.welcome.learners)
+                self._prepare(effect.welcome.learners)
             elif type(effect) is Reconnect:
                 log.warning("main.reconnecting address=%s reason=%r", link.address, effect.reason)
                 link.reopen()
             elif type(effect) is Ended:
                 self._ended(link, effect)
+
+    def _prepare(self, learners: tuple[str, ...]) -> None:
+        try:
+            self._replier.prepare(learners)
+        except Exception:  # a job will meet the same trouble, and tell
+            log.exception("replier.unprepared")
+
+    def broke(self, error: Exception) -> None:
+        self.failure = NodeError(f"the node broke down: {type(error).__name__}: {error}")
+        self.ended.set()
 
     def _ended(self, link: _Link, effect: Ended) -> None:
         if not effect.refused:
@@ -197,13 +225,13 @@ class _Dealer(Shell):
             return
         log.error("main.refused address=%s reason=%r", link.address, effect.reason)
         if all(other.session.state is SessionState.REFUSED for other in self._links):
-            self.refusal = f"{link.address}: {effect.reason}"
+            self.failure = Refused(f"{link.address}: {effect.reason}")
             self.ended.set()
 
     def _abort(self, key: tuple[int, int]) -> None:
         task = self._tasks.pop(key, None)
         self._running.pop(key, None)
-        if task is not None:
+        if task is not None and self._workers is not None:
             self._workers.cancel(task)
 
     def _take(self, report: Task | Outcome) -> None:
@@ -247,7 +275,7 @@ class _Dealer(Shell):
         for link in self._links:
             link.close()
         self._context.term()
-        if hasattr(self, "_workers"):
+        if self._workers is not None:
             self._workers.close()
             self._replier.close()
 
@@ -320,10 +348,11 @@ class AsyncComputingNode:
 
         Raises:
             Refused: every main node has refused this node.
+            NodeError: the node broke down, by a mistake of this project.
         """
         ended = self._dealer.ended.wait(timeout)
-        if self._dealer.refusal:
-            raise Refused(self._dealer.refusal)
+        if self._dealer.failure is not None:
+            raise self._dealer.failure
         return ended
 
     def stop(self) -> None:

@@ -29,8 +29,8 @@ class Task:
         client_id: the main node's id.
     """
 
-    __slots__ = ("_cancelled", "_lock", "_on_cancel", "_running", "client_id", "fraction", "job",
-                 "key", "task_id")  # fmt: skip
+    __slots__ = ("_cancelled", "_given_up", "_lock", "_on_cancel", "_running", "client_id",
+                 "fraction", "job", "key", "task_id")  # fmt: skip
 
     def __init__(self, key: Any, job: JobDataType, task_id: int, client_id: str) -> None:
         self.key = key
@@ -41,6 +41,7 @@ class Task:
         self._lock = threading.Lock()  # a task may end and be cancelled at the same moment
         self._running = False
         self._cancelled = False
+        self._given_up = False
         self._on_cancel: Callable[[], None] | None = None
 
     @property
@@ -50,14 +51,14 @@ class Task:
 
     def progress(self, fraction: float) -> None:
         """Say how much is done, 0 to 1; it goes out with the next heartbeat."""
-        self.fraction = fraction
+        self.fraction = float(fraction)
 
     def on_cancel(self, stop: Callable[[], None]) -> None:
         """Call `stop`, maybe from another thread, if the task is cancelled while it runs."""
         with self._lock:
             self._on_cancel = stop
             if self._cancelled:
-                stop()
+                self._stop_quietly(stop)
 
     def begin(self) -> bool:
         """Take the task; return False if it was cancelled meanwhile."""
@@ -68,17 +69,24 @@ class Task:
     def end(self) -> bool:
         """Let go of the task; return False if `cancel` gave its thread up meanwhile."""
         with self._lock:
-            given_up = self._cancelled and self._on_cancel is None
             self._running = False
-            return not given_up
+            return not self._given_up
 
     def cancel(self) -> bool:
         """Cancel the task; return whether its thread is given up: nothing can stop it."""
         with self._lock:
             self._cancelled = True
+            self._given_up = self._running and self._on_cancel is None
             if self._running and self._on_cancel is not None:
-                self._on_cancel()
-            return self._running and self._on_cancel is None
+                self._stop_quietly(self._on_cancel)
+            return self._given_up
+
+    @staticmethod
+    def _stop_quietly(stop: Callable[[], None]) -> None:
+        try:
+            stop()
+        except Exception:
+            log.exception("task.on_cancel raised")
 
 
 class JobReplier:
@@ -145,17 +153,13 @@ class Workers:
     ) -> None:
         self._replier = replier
         self._report = report
+        self._places = places
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
         for _ in range(places):
             self._hire()
 
     def _hire(self) -> None:
-        thread = threading.Thread(
-            target=self._work, name=f"worker {len(self._threads) + 1}", daemon=True
-        )
-        self._threads.append(thread)
-        thread.start()
+        threading.Thread(target=self._work, name="worker", daemon=True).start()
 
     def put(self, task: Task) -> None:
         """Solve the task when there is a place."""
@@ -168,7 +172,7 @@ class Workers:
 
     def close(self) -> None:
         """Let the threads end after what they are doing."""
-        for _ in self._threads:
+        for _ in range(self._places):
             self._tasks.put(None)
 
     def _work(self) -> None:

@@ -88,7 +88,8 @@ class Channel:
         """Send values and arrays; large arrays are shared, not copied where they are already.
 
         Raises:
-            OSError: the other process is gone.
+            EOFError: the other process is gone.
+            OSError: there is no memory to share.
         """
         listed: list[list[Any]] = []
         small: list[bytes] = []
@@ -104,9 +105,12 @@ class Channel:
         content = b"".join(small)
         prefix = _PREFIX.pack(len(header), len(content))
         descriptors = [memory.file.fileno() for memory in shared]
-        socket.send_fds(self._end, [prefix], descriptors)
-        self._end.sendall(header)
-        self._end.sendall(content)
+        try:
+            socket.send_fds(self._end, [prefix], descriptors)
+            self._end.sendall(header)
+            self._end.sendall(content)
+        except (BrokenPipeError, ConnectionError) as error:
+            raise EOFError("the other process is gone") from error
 
     def receive(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Return the next values and arrays (read-only).
@@ -136,7 +140,10 @@ class Channel:
     def _exactly(self, nbytes: int) -> bytes:
         parts: list[bytes] = []
         while nbytes:
-            part = self._end.recv(min(nbytes, 1 << 20))
+            try:
+                part = self._end.recv(min(nbytes, 1 << 20))
+            except ConnectionError:
+                part = b""
             if not part:
                 raise EOFError("the other process is gone")
             parts.append(part)

@@ -99,10 +99,14 @@ class ChildReplier(JobReplier):
                 {"solve": task.job.learner, "values": dict(task.job.parameters)}, task.job.arrays
             )
             solution = _follow(child, task)
-        except (EOFError, OSError) as error:
-            raise self._lost(child, task) from error
         except TaskRaised:
             self._put_back(child, task)
+            raise
+        except EOFError as error:
+            raise self._lost(child, task) from error
+        except BaseException:  # no memory to share arrays in, say: the child may be confused
+            child.kill()
+            self._lost(child, task)
             raise
         self._put_back(child, task)
         return solution
@@ -121,6 +125,8 @@ class ChildReplier(JobReplier):
         self._started -= 1
         if not self._closed:
             self._idle.put(self._start())  # warm for the next job
+        if self._closed:
+            self.close()  # this very moment
         return TaskCancelled("cancelled") if task.cancelled else ChildDied(epitaph)
 
     def close(self) -> None:
@@ -140,10 +146,10 @@ def _follow(child: Child, task: Task) -> JobSolutionDataType:
 
     Raises:
         TaskRaised: the job raised in the child.
-        EOFError, OSError: the child is gone.
+        EOFError: the child is gone.
     """
+    values: dict[str, Any]
     while True:
-        values: dict[str, Any]
         values, arrays = child.channel.receive()
         if "progress" in values:
             task.progress(values["progress"])

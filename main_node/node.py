@@ -21,6 +21,7 @@ from protocol import (
     AddressError,
     JobDataType,
     JobSolutionDataType,
+    LocalProtocolError,
     ProtocolError,
     VersionMismatch,
 )
@@ -44,6 +45,7 @@ DRAIN = 500
 TICK_SECONDS = 0.25
 
 Callback = Callable[[JobSolutionDataType, int, str], object]
+_CANCELLED = object()
 
 
 class SolutionListener:
@@ -102,6 +104,7 @@ class _Crowd:
 
     def __init__(self) -> None:
         self.size = 0
+        self.closed = False
         self._changed = threading.Condition()
 
     def change(self, by: int) -> None:
@@ -109,16 +112,30 @@ class _Crowd:
             self.size += by
             self._changed.notify_all()
 
+    def close(self) -> None:
+        """Let everybody who waits go on."""
+        with self._changed:
+            self.closed = True
+            self._changed.notify_all()
+
     def wait_for(self, nodes: int, timeout: float | None) -> bool:
         with self._changed:
-            return self._changed.wait_for(lambda: self.size >= nodes, timeout)
+            return self._changed.wait_for(lambda: self.size >= nodes or self.closed, timeout)
 
 
 class _Router(Shell):
     """The thread that owns the ROUTER and the dispatcher."""
 
-    def __init__(self, name: str, address: str, dispatcher: Dispatcher, deliver: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        dispatcher: Dispatcher,
+        deliver: Callable[[Accept | Fail], None],
+        broken: Callable[[Exception], None],
+    ) -> None:
         super().__init__(name)
+        self._broken = broken
         self.dispatcher = dispatcher
         self.crowd = _Crowd()
         self._deliver = deliver
@@ -183,8 +200,14 @@ class _Router(Shell):
         except ProtocolError as error:
             log.warning("peer.refused peer=%s reason=%r", peer.hex(), str(error))
             code = REFUSE_VERSION if isinstance(error, VersionMismatch) else REFUSE_MALFORMED
-            self.perform(self.dispatcher.drop(peer, str(error), now))
-            self.perform([Send(peer, Refuse(code, str(error)))])
+            self._drop(peer, code, str(error), now)
+        except Exception as error:  # a bug here; one peer's message must not end the run
+            log.exception("peer.broke_us peer=%s", peer.hex())
+            self._drop(peer, REFUSE_MALFORMED, f"the main node stumbled: {error}", now)
+
+    def _drop(self, peer: bytes, code: str, reason: str, now: float) -> None:
+        self.perform(self.dispatcher.drop(peer, reason, now))
+        self.perform([Send(peer, Refuse(code, reason))])
 
     def _happened(self, event: int, now: float) -> None:
         if event in CAUSES:
@@ -221,15 +244,23 @@ class _Router(Shell):
             except ConnectionError:
                 self.perform(self.dispatcher.unreachable(peer, now))
                 return True
+            except LocalProtocolError:  # a bug: what can't be sent is refused on the way in
+                log.exception("message.unsendable peer=%s", peer.hex())
             for _ in batch:
                 messages.popleft()
         return True
 
     def finish(self) -> None:
-        self.perform(self.dispatcher.close("the main node has ended"))
-        self._flush(time.monotonic())
-        close(self._socket, self._monitor)
-        self._context.term()
+        try:
+            self.perform(self.dispatcher.close("the main node has ended"))
+            self._flush(time.monotonic())
+        finally:
+            close(self._socket, self._monitor)
+            self._context.term()
+            self.crowd.close()
+
+    def broke(self, error: Exception) -> None:
+        self._broken(error)
 
 
 def _report(effect: Effect) -> None:
@@ -296,7 +327,7 @@ class AsyncMainNode:
             self._id, domain=domain, learners=learners, heartbeat_seconds=heartbeat_seconds,
             dead_seconds=dead_seconds, max_attempts=max_attempts,
         )  # fmt: skip
-        self._router = _Router(name, address, dispatcher, self._finished)
+        self._router = _Router(name, address, dispatcher, self._finished, self._give_up)
         self._delivering = threading.Thread(
             target=self._deliver, name=f"{name} deliveries", daemon=True
         )
@@ -342,6 +373,8 @@ class AsyncMainNode:
         job = Job.of(job_id, data)
         self._futures[job_id] = future
         self._router.call_soon(partial(self._router.submit, job))
+        if self._router.over:  # closed at this very moment
+            self._give_up(None)
         return job_id
 
     def _cancel(self, job_id: int) -> None:
@@ -372,21 +405,21 @@ class AsyncMainNode:
 
     def _finished(self, effect: Accept | Fail) -> None:
         """Take a result from the router's thread, where no code of the user's may run."""
-        future = self._futures.get(effect.job)
-        if future is None or future.called_back:
+        future = self._futures.get(effect.job, _CANCELLED)
+        if future is None or (isinstance(future, JobFuture) and future.called_back):
             self._deliveries.put(effect)
-        else:
-            del self._futures[effect.job]
+        elif isinstance(future, JobFuture):
+            self._futures.pop(effect.job, None)
             _resolve(future, effect)
 
     def _deliver(self) -> None:
         """Hand results over, one at a time, in a thread that may take as long as it likes."""
         while (effect := self._deliveries.get()) is not None:
-            future = self._futures.pop(effect.job, None)
+            future = self._futures.pop(effect.job, _CANCELLED)
             try:
                 if future is None:
                     self._tell_listener(effect)
-                else:
+                elif isinstance(future, JobFuture):
                     _resolve(future, effect)
             except Exception:
                 log.exception("listener.raised job=%d", effect.job)
@@ -410,11 +443,19 @@ class AsyncMainNode:
         self._deliveries.put(None)
         if threading.current_thread() is not self._delivering:
             self._delivering.join(5.0)
+        self._give_up(None)
+
+    def _give_up(self, error: Exception | None) -> None:
+        """Let nobody wait for what will not come."""
+        why = "was closed" if error is None else f"broke down ({type(error).__name__}: {error})"
         while self._futures:
-            job_id, future = self._futures.popitem()
+            try:
+                job_id, future = self._futures.popitem()
+            except KeyError:  # another thread took the last one
+                return
             if future is not None and not future.done():
                 future.set_exception(
-                    NodeClosed(f"the main node was closed before job {job_id} was solved")
+                    NodeClosed(f"the main node {why} before job {job_id} was solved")
                 )
 
     stop = close

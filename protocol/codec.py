@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Any, get_type_hints
 
@@ -65,7 +65,10 @@ MAX_COUNT = 1 << 53
 #: Messages that travel together, at most.
 MAX_BATCH = 256
 MAX_DIMENSIONS = 32
-MAX_DEPTH = 16
+#: Plain values of one message, packed.
+MAX_PLAIN_BYTES = 512 << 10
+#: What a message with texts or plain values counts for when messages are cut into batches.
+_WORDY_BYTES = INLINE_BYTES // 8
 
 #: Plain numbers only: nothing that holds a pointer, a time zone or a byte order.
 DTYPES = frozenset(
@@ -185,7 +188,7 @@ def _spec(dtype: Any, shape: Any, digest_: Any) -> ArraySpec:
     lengths = _ids(shape)
     if len(lengths) > MAX_DIMENSIONS:
         raise DecodeError(f"an array of {len(lengths)} dimensions, more than {MAX_DIMENSIONS}")
-    if math.prod(lengths) * np.dtype(dtype).itemsize > MAX_ARRAY_BYTES:
+    if math.prod(max(1, n) for n in lengths) * np.dtype(dtype).itemsize > MAX_ARRAY_BYTES:
         raise DecodeError(f"an array of shape {lengths} is larger than {MAX_ARRAY_BYTES} bytes")
     if len(_bytes(digest_)) != 16:
         raise DecodeError(f"a digest of {len(digest_)} bytes, not 16")
@@ -198,17 +201,45 @@ _CHECKS: dict[Any, Check] = {
 }  # fmt: skip
 
 
-def _plan(kind: type[Any]) -> tuple[Callable[[Any], tuple[Any, ...]], list[Check | None]]:
-    """Return how to read a message's fields, and the check of each (None: needs a buffer)."""
+_BUFFERED = {Arrays: "arrays", memoryview | bytes: "chunk"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How one kind of message is read and written."""
+
+    #: Returns a message's fields.
+    values: Callable[[Any], tuple[Any, ...]]
+    #: The check of each field, or which method of `_Buffers` reads it.
+    checks: tuple[Check | str, ...]
+    buffered: bool
+
+
+def _plan(kind: type[Any]) -> _Plan:
     hints = get_type_hints(kind)
     names = [f.name for f in fields(kind)]
     get = attrgetter(*names)
-    values = get if len(names) > 1 else lambda message: (get(message),)
-    return values, [_CHECKS.get(hints[name]) for name in names]
+    checks = tuple(_CHECKS.get(hints[name]) or _BUFFERED[hints[name]] for name in names)
+    return _Plan(
+        get if len(names) > 1 else lambda message: (get(message),),
+        checks,
+        any(type(check) is str for check in checks),
+    )
 
 
 _PLANS = {number: _plan(kind) for number, kind in KINDS.items()}
-_PACK = msgpack.Packer(use_bin_type=True).pack
+_STRICT = {"raw": False, "strict_map_key": False}
+
+
+def _unpack(packed: Frame) -> Any:
+    return msgpack.unpackb(packed, ext_hook=_no_extension, **_STRICT)
+
+
+def safe_text(text: str, limit: int = 64_000) -> str:
+    """Return `text` as it can be sent: cut in the middle where long, no lone surrogates."""
+    if len(text) > limit:
+        text = f"{text[: limit // 2]}\n[...]\n{text[-limit // 2 :]}"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def check_plain(values: Fields) -> None:
@@ -219,10 +250,11 @@ def check_plain(values: Fields) -> None:
     """
     try:
         _fields(dict(values))
-        packed = msgpack.packb(values, use_bin_type=True)
+        packed = msgpack.packb(values)
+        _unpack(packed)  # not everything that can be packed can be unpacked
     except (TypeError, ValueError, OverflowError, DecodeError) as error:
         raise LocalProtocolError(f"only plain values can be sent: {error}") from error
-    if len(packed) > INLINE_BYTES:
+    if len(packed) > MAX_PLAIN_BYTES:
         raise LocalProtocolError(f"{len(packed)} bytes of plain values; send arrays instead")
 
 
@@ -232,10 +264,12 @@ def batches(messages: Iterable[Message]) -> Iterator[list[Message]]:
     nbytes = 0
     for message in messages:
         size = 0
-        if isinstance(message, (JobOffer, SolutionReady)):
-            size = len(message.payload) + sum(
-                array.nbytes for array in message.arrays.values() if isinstance(array, np.ndarray)
-            )
+        if isinstance(message, JobOffer):
+            size = _size(message.payload, message.arrays, message.parameters)
+        elif isinstance(message, SolutionReady):
+            size = _size(message.payload, message.arrays, message.metrics)
+        elif type(message) is TaskFailed:
+            size = _WORDY_BYTES
         if batch and (
             type(message) is Chunk or nbytes + size > INLINE_BYTES or len(batch) == MAX_BATCH
         ):
@@ -245,6 +279,13 @@ def batches(messages: Iterable[Message]) -> Iterator[list[Message]]:
         nbytes += size if type(message) is not Chunk else INLINE_BYTES + 1
     if batch:
         yield batch
+
+
+def _size(payload: bytes, arrays: Arrays, plain: Fields) -> int:
+    size = len(payload) + (_WORDY_BYTES if plain else 0)
+    if arrays:
+        size += sum(array.nbytes for array in arrays.values() if isinstance(array, np.ndarray))
+    return size
 
 
 def _attach(value: Any, buffers: list[Frame]) -> Any:
@@ -275,15 +316,15 @@ def encode(messages: Iterable[Message]) -> list[Frame]:
     header, buffers = [], list[Frame]()
     for message in messages:
         number = _NUMBERS[type(message)]
-        values, checks = _PLANS[number]
-        entry: list[Any] = [number, *values(message)]
-        if None in checks:
-            for place, check in enumerate(checks, 1):
-                if check is None:
+        plan = _PLANS[number]
+        entry: list[Any] = [number, *plan.values(message)]
+        if plan.buffered:
+            for place, check in enumerate(plan.checks, 1):
+                if type(check) is str:
                     entry[place] = _attach(entry[place], buffers)
         header.append(entry)
     try:
-        packed = _PACK(header)
+        packed = msgpack.packb(header)
     except (TypeError, ValueError, OverflowError) as error:
         raise LocalProtocolError(f"not a plain value that can be sent: {error}") from error
     if len(packed) > MAX_HEADER_BYTES:
@@ -306,13 +347,15 @@ class _Buffers:
             raise DecodeError(f"a buffer of {view.nbytes} bytes where the header says {nbytes}")
         return view
 
-    def detach(self, value: Any) -> memoryview | Arrays:
-        """Undo `_attach`."""
-        if len(_list(value)) == 2 and type(value[0]) is int:
-            return self._chunk(*value)
-        return dict(map(self._array, value))
+    def arrays(self, value: Any) -> Arrays:
+        """Return a message's arrays by name."""
+        return dict(map(self._array, _list(value)))
 
-    def _chunk(self, nbytes: int, checksum: Any) -> memoryview:
+    def chunk(self, value: Any) -> memoryview:
+        """Return a chunk's data."""
+        if len(_list(value)) != 2:
+            raise DecodeError("a chunk without length and checksum")
+        nbytes, checksum = value
         view = self.take(_count(nbytes))
         if xxhash.xxh3_64_digest(view) != checksum:
             raise DecodeError("a chunk does not match its checksum")
@@ -369,7 +412,7 @@ def decode(frames: Sequence[Frame]) -> list[Message]:
         raise DecodeError(f"a message of {len(frames)} frames, not two or more")
     _check_magic(frames[0], frames[1])
     try:
-        header = msgpack.unpackb(frames[1], raw=False, strict_map_key=False, ext_hook=_no_extension)
+        header = _unpack(frames[1])
     except DecodeError:
         raise
     except Exception as error:  # msgpack raises a dozen kinds, all of them the peer's fault
@@ -391,13 +434,13 @@ def _message(entry: Any, buffers: _Buffers) -> Message:
     number = entry[0]
     if number not in KINDS:
         return Unknown(number)
-    _, checks = _PLANS[number]
+    checks = _PLANS[number].checks
     if len(entry) != len(checks) + 1:
         raise DecodeError(
             f"{KINDS[number].__name__} has {len(checks)} fields, not {len(entry) - 1}"
         )
     values = [
-        buffers.detach(value) if check is None else check(value)
+        getattr(buffers, check)(value) if isinstance(check, str) else check(value)
         for check, value in zip(checks, entry[1:], strict=True)
     ]
     message: Message = KINDS[number](*values)

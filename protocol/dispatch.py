@@ -9,6 +9,7 @@ node that dies go to another; a job that fails too often fails for good, with it
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -107,7 +108,7 @@ class Dispatcher:
         self._nodes: dict[bytes, Node] = {}  # by routing id
         self._hungry: dict[bytes, Node] = {}  # with credit left, the longest hungry first
         self._crowded: dict[bytes, Node] = {}  # with tasks that wait
-        self._beat = -1e9
+        self._beat = self._ticked = -math.inf
         self._on: dict[type[Any], Callable[[Node, Any, float], list[Effect]]] = {
             Ready: self._ready, Busy: self._busy, Waiting: self._waiting,
             Heartbeat: self._heartbeat, SolutionReady: self._solution, TaskFailed: self._failed,
@@ -156,6 +157,10 @@ class Dispatcher:
     def tick(self, now: float) -> list[Effect]:
         """Let time pass; call it several times a heartbeat."""
         effects: list[Effect] = []
+        gap, self._ticked = now - self._ticked, now
+        if math.inf > gap > 2 * self.heartbeat_seconds:  # it was this process that was silent
+            for node in self._nodes.values():
+                node.heard += gap
         for node in list(self._nodes.values()):
             if now - node.heard > self.dead_seconds:
                 effects += self._lose(node, f"silent for {now - node.heard:.0f} s", now)
@@ -260,7 +265,7 @@ class Dispatcher:
         held = set(holds)
         for task_id in held - node.tasks.keys():
             job = self._job_of(task_id, node)
-            if job is None:
+            if job is None or any(other in node.tasks for other in job.tasks):
                 effects.append(Send(node.peer, Cancel(task_id)))
             else:  # given up, and here it is again
                 self._adopt(Task(task_id, job, node, now))
@@ -413,12 +418,15 @@ class Dispatcher:
         under_way = sum(
             task.recalled and task.begun is None for node in nodes for task in node.tasks.values()
         )
-        idle = sum(not node.tasks and not node.busy_others for node in nodes) - under_way
+        idle = [n for n in nodes if not n.tasks and not n.busy_others and n.spare > 0]
+        del idle[:under_way]
         effects: list[Effect] = []
-        for node in list(self._crowded.values()):
-            for task in islice(recallable(node), max(0, idle - len(effects))):
+        for task in [task for node in self._crowded.values() for task in recallable(node)]:
+            taker = next((node for node in idle if not self._shunned(task.job, node)), None)
+            if taker is not None and task.job.data.learner == learner:
+                idle.remove(taker)
                 task.recalled = True
-                effects.append(Send(node.peer, Recall(task.id)))
+                effects.append(Send(task.node.peer, Recall(task.id)))
         return effects
 
     # Jobs come back.
@@ -431,8 +439,10 @@ class Dispatcher:
             node.waiting.discard(task.id)
             if not node.waiting:
                 self._crowded.pop(node.peer, None)
-        for digest in task.lacking:
-            node.inbox.forget(digest)
+        lacking, task.lacking = task.lacking, frozenset()
+        for digest in lacking:
+            if not any(digest in other.lacking for other in node.tasks.values()):
+                node.inbox.forget(digest)
         task.job.tasks = tuple(other for other in task.job.tasks if other != task.id)
         self._feed(node)
 
@@ -464,6 +474,7 @@ class Dispatcher:
         if task is None:
             return effects
         self._take_from(task)
+        self._tasks.pop(task.id, None)  # a heartbeat from before must not bring it back
         attempt = Attempt(node.name, message.kind, message.message, message.traceback)
         return [*effects, *self._again(task.job, node, attempt), *self._assign(now)]
 
@@ -475,6 +486,7 @@ class Dispatcher:
             if limit is None or task.begun is None or now - task.begun <= limit:
                 continue
             self._take_from(task)
+            self._tasks.pop(task.id, None)
             attempt = Attempt(node.name, "deadline", f"not done within {limit:g} s")
             effects += [Send(node.peer, Cancel(task.id)), *self._again(task.job, node, attempt)]
         return effects
@@ -505,7 +517,8 @@ class Dispatcher:
         if content is None:
             return effects
         for task in [task for task in node.tasks.values() if message.digest in task.lacking]:
-            effects += self._arrived(task, message.digest, content, now)
+            if task.id in node.tasks:  # accepting one may have cancelled the next
+                effects += self._arrived(task, message.digest, content, now)
         return effects
 
     def _arrived(self, task: Task, digest: bytes, content: AnyArray, now: float) -> list[Effect]:

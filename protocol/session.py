@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from .codec import as_array, safe_text
 from .errors import LocalProtocolError, RemoteProtocolError
 from .jobs import JobDataType, JobSolutionDataType
 from .messages import (
@@ -148,6 +149,8 @@ class _Task:
     outcome: SolutionReady | TaskFailed | None = None
     #: The solution's large arrays, for the main node to ask for.
     blobs: Mapping[bytes, AnyArray] | None = None
+    #: Arrays that came for this task, whether the cache has room for them or not.
+    arrived: dict[bytes, AnyArray] | None = None
 
 
 class Session:
@@ -230,10 +233,13 @@ class Session:
         self._move("welcome")
         effects: list[NodeEffect] = []
         if message.main != self.main:  # another one: the old one's tasks are nobody's
-            effects += [Abort(task_id) for task_id in self._tasks]
-            self._tasks.clear()
+            effects += self._drop_all()
             self.main = message.main
         self._heartbeat_seconds = message.heartbeat_seconds
+        if not again:  # the main node knows nothing of what it was told before
+            self._others = 0
+            for task in self._tasks.values():
+                task.reported = False
         effects += self._beat_now(now)
         return effects if again else [*effects, Serving(message), *self._resend(now, 0.0)]
 
@@ -255,7 +261,10 @@ class Session:
 
     def _drop_all(self) -> list[NodeEffect]:
         effects: list[NodeEffect] = [Abort(task_id) for task_id in self._tasks]
+        tasks = list(self._tasks.values())
         self._tasks.clear()
+        for task in tasks:
+            self._fetch_no_more(task)
         return effects
 
     def _heartbeat(self, message: Heartbeat, now: float) -> list[NodeEffect]:
@@ -267,10 +276,22 @@ class Session:
         task = self._tasks[message.task] = _Task(message, TaskState.ARRIVING, now)
         effects: list[NodeEffect] = []
         for spec in message.arrays.values():
-            if isinstance(spec, ArraySpec) and self._cache.get(spec) is None:
+            if isinstance(spec, ArraySpec):
+                held = self._cache.get(spec.digest)
+                if held is not None:
+                    self._arrive(task, spec.digest, held)
+                    continue
                 task.lacking |= {spec.digest}
-                effects += [Tell(need) for need in self._inbox.want(spec, now)]
+                try:
+                    effects += [Tell(need) for need in self._inbox.want(spec, now)]
+                except RemoteProtocolError as error:
+                    return self.failed(message.task, "transfer", str(error), "", now)
         return effects or self._complete(task, now)
+
+    @staticmethod
+    def _arrive(task: _Task, digest: bytes, content: AnyArray) -> None:
+        task.arrived = {**(task.arrived or {}), digest: content}
+        task.lacking -= {digest}
 
     def _complete(self, task: _Task, now: float) -> list[NodeEffect]:
         """Make a task runnable if all its arrays are here."""
@@ -279,13 +300,16 @@ class Session:
         offer = task.offer
         arrays: dict[str, AnyArray] = {}
         for name, array in offer.arrays.items():
-            here = self._cache.get(array) if isinstance(array, ArraySpec) else array
-            if here is None:  # fell out of the cache while the others arrived
-                assert isinstance(array, ArraySpec)
-                task.lacking |= {array.digest}
-                return [Tell(need) for need in self._inbox.want(array, now)]
-            arrays[name] = here
-        task.state, task.since = TaskState.WAITING, now
+            if isinstance(array, ArraySpec):
+                assert task.arrived is not None
+                content = task.arrived[array.digest]
+                if content.nbytes != array.nbytes:
+                    reason = "one digest for arrays of two sizes"
+                    return self.failed(offer.task, "transfer", reason, "", now)
+                arrays[name] = as_array(array, content)
+            else:
+                arrays[name] = array
+        task.state, task.since, task.arrived = TaskState.WAITING, now, None
         job = JobDataType.received(offer.learner, offer.parameters, offer.payload, arrays)
         if arrays:
             task.offer = replace(offer, arrays={})  # the runner has them now
@@ -305,7 +329,7 @@ class Session:
             return effects
         self._cache.put(message.digest, content)
         for task in waiting:
-            task.lacking -= {message.digest}
+            self._arrive(task, message.digest, content)
             effects += self._complete(task, now)
         return effects
 
@@ -324,13 +348,17 @@ class Session:
 
     def _cancel(self, message: Cancel, now: float) -> list[NodeEffect]:
         task = self._tasks.pop(message.task, None)
-        return [] if task is None or task.state is TaskState.ENDED else [Abort(message.task)]
+        if task is None or task.state is TaskState.ENDED:
+            return []
+        self._fetch_no_more(task)
+        return [Abort(message.task)]
 
     def _recall(self, message: Recall, now: float) -> list[NodeEffect]:
         task = self._tasks.get(message.task)
         if task is None or task.state not in (TaskState.ARRIVING, TaskState.WAITING):
             return []
         del self._tasks[message.task]
+        self._fetch_no_more(task)
         return [Abort(message.task), Tell(Returned(message.task))]
 
     # What this node says.
@@ -368,7 +396,8 @@ class Session:
         self, task_id: int, kind: str, message: str, traceback: str, now: float
     ) -> list[NodeEffect]:
         """A task raised, crashed or could not be fetched."""
-        return self._end(task_id, TaskFailed(task_id, kind, message, traceback), None, now)
+        outcome = TaskFailed(task_id, kind, safe_text(message), safe_text(traceback))
+        return self._end(task_id, outcome, None, now)
 
     def _end(
         self,
@@ -380,12 +409,17 @@ class Session:
         task = self._tasks.get(task_id)
         if task is None:
             return []
-        for digest in task.lacking:
-            self._inbox.forget(digest)
-        task.lacking = frozenset()
+        self._fetch_no_more(task)
         task.state, task.since = TaskState.ENDED, now
         task.outcome, task.blobs = outcome, blobs
         return [Tell(outcome)] if self.state is SessionState.SERVING else []
+
+    def _fetch_no_more(self, task: _Task) -> None:
+        """Stop fetching what a task lacks, unless another task lacks it too."""
+        lacking, task.lacking = task.lacking, frozenset()
+        for digest in lacking:
+            if not any(digest in other.lacking for other in self._tasks.values()):
+                self._inbox.forget(digest)
 
     def _adapt(self) -> list[NodeEffect]:
         """Ask for as many tasks as keep this node busy for `IN_HAND_SECONDS`."""

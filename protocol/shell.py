@@ -34,6 +34,7 @@ class Shell:
         self._calls: deque[Callable[[], object]] = deque()
         self._sleeping = False
         self._ending = False
+        self._over = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def turn(self, ready: dict[Any, int], now: float) -> float:
@@ -42,6 +43,9 @@ class Shell:
 
     def finish(self) -> None:
         """Close what this shell opened; runs in its thread."""
+
+    def broke(self, error: Exception) -> None:
+        """Tell whoever waits that this shell has come to a bad end; runs in its thread."""
 
     def start(self) -> None:
         """Begin to poll."""
@@ -55,7 +59,9 @@ class Shell:
             urgent: whether to end the poll for it.
         """
         self._calls.append(call)
-        if urgent and self._sleeping:
+        if self._over:
+            self._perform_calls()  # nobody else will
+        elif urgent and self._sleeping:
             self._sleeping = False
             self._waker.wake()
 
@@ -98,17 +104,29 @@ class Shell:
         """Whether the thread still polls."""
         return self._thread.is_alive() and not self._ending
 
+    @property
+    def over(self) -> bool:
+        """Whether the thread has ended, and what is called runs in the caller's."""
+        return self._over
+
     def _run(self) -> None:
         try:
             due = 0.0
             while not self._ending:
                 due = self._turn(due)
             self._perform_calls()
-        except Exception:
+        except Exception as error:
             log.exception("shell.broken thread=%s", self._thread.name)
+            self._ending = True
+            self.broke(error)
         finally:
-            self.finish()
+            try:
+                self.finish()
+            except Exception:
+                log.exception("shell.unfinished thread=%s", self._thread.name)
             self._waker.close()
+            self._over = True
+            self._perform_calls()
 
     def _turn(self, due: float) -> float:
         self._sleeping = True  # from here on a call wakes the poll
@@ -122,4 +140,8 @@ class Shell:
 
     def _perform_calls(self) -> None:
         for _ in range(len(self._calls)):
-            self._calls.popleft()()
+            try:
+                call = self._calls.popleft()
+            except IndexError:  # another thread took it, at the very end
+                return
+            call()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import xxhash
 
-from .codec import as_array, raw
+from .codec import raw
 from .errors import RemoteProtocolError
 from .messages import AnyArray, ArraySpec, Chunk, Need
 
@@ -127,8 +127,15 @@ class Inbox:
         return len(self._arrivals)
 
     def want(self, spec: ArraySpec, now: float) -> list[Need]:
-        """Begin to fetch an array; return what to ask the other side."""
-        if spec.digest in self._arrivals:
+        """Begin to fetch an array; return what to ask the other side.
+
+        Raises:
+            RemoteProtocolError: it is under way already, with another size.
+        """
+        under_way = self._arrivals.get(spec.digest)
+        if under_way is not None:
+            if under_way.spec.nbytes != spec.nbytes:
+                raise RemoteProtocolError("one digest for arrays of two sizes")
             return []
         arrival = self._arrivals[spec.digest] = Arrival(spec, now)
         return arrival.next_need()
@@ -198,13 +205,12 @@ class Cache:
         self.nbytes = 0
         self._held: OrderedDict[bytes, AnyArray] = OrderedDict()
 
-    def get(self, spec: ArraySpec) -> AnyArray | None:
-        """Return the array if its bytes are held, seen as `spec` says."""
-        content = self._held.get(spec.digest)
-        if content is None or content.nbytes != spec.nbytes:
-            return None
-        self._held.move_to_end(spec.digest)
-        return as_array(spec, content)
+    def get(self, digest: bytes) -> AnyArray | None:
+        """Return an array's bytes (uint8, flat, read-only) if they are held."""
+        content = self._held.get(digest)
+        if content is not None:
+            self._held.move_to_end(digest)
+        return content
 
     def put(self, digest: bytes, content: AnyArray) -> None:
         """Keep an array's bytes (uint8, flat), read-only from now on."""

