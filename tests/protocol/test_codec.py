@@ -187,6 +187,10 @@ def test_any_header_at_all_is_a_message_or_refused(header: Any) -> None:
         ([6, 1, {}, b"", [["x", "float64", [2], b"0" * 16, True]]], "more buffers"),
         ([6, 1, {1: 2}, b"", []], "text"),
         ([16, b"0" * 16, 0, [1 << 40, b"0" * 8]], "more buffers"),
+        ([16, b"0" * 16, 0, [["x", "uint8", [1], b"0" * 16, False]]], "length and checksum"),
+        ([16, b"0" * 16, 0, 5], "list"),
+        ([6, 1, {}, b"", [5, b"0" * 8]], "list"),
+        ([6, 1, {}, b"", [["x", "uint8", [1 << 53, 1 << 53, 0], b"0" * 16, True]]], "larger"),
         ([4, msgpack.ExtType(4, b"run me")], "extension"),
     ],
 )  # fmt: skip
@@ -246,7 +250,15 @@ def test_arrays_of_other_things_than_numbers_are_refused_before_they_leave(
 
 
 @pytest.mark.parametrize(
-    "values", [{"a": object()}, {1: 2}, {"a": 1 << 70}, {"a": "x" * 2_000_000}]
+    "values",
+    [
+        {"a": object()},
+        {1: 2},
+        {"a": 1 << 70},
+        {"a": "x" * 999_999},
+        {"a": {(1, 2): 3}},
+        {"a": "\udcff"},
+    ],
 )
 def test_values_that_are_not_plain_are_refused_before_they_leave(values: Any) -> None:
     with pytest.raises(LocalProtocolError):
@@ -278,3 +290,11 @@ def test_a_chunk_travels_alone_and_many_small_messages_together() -> None:
     need = Need(b"d" * 16, 1, 4)
     sizes = [len(batch) for batch in batches([*small, chunk, need, chunk])]
     assert sizes == [MAX_BATCH, 1, 1, 1, 1]
+
+
+def test_batches_of_wordy_messages_stay_below_what_a_receiver_takes() -> None:
+    """Found in review: seventeen jobs with many parameters ended the main node's thread."""
+    values = {"text": "x" * 500_000}
+    check_plain(values)
+    offers: list[Message] = [JobOffer(n, n, "", values, b"", {}) for n in range(40)]
+    assert sum(len(decode(wire(batch))) for batch in batches(offers)) == 40

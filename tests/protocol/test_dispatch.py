@@ -1,0 +1,373 @@
+"""The dispatcher, an event at a time: effects are values, and each test tells a tale."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from protocol import JobDataType, LocalProtocolError, RemoteProtocolError
+from protocol.codec import INLINE_BYTES, specify
+from protocol.dispatch import UNCONFIRMED_SECONDS, Dispatcher
+from protocol.effects import Accept, Effect, Fail, Joined, Left, Refused, Retry, Send
+from protocol.ledger import JOB_TRANSITIONS, Job, JobState
+from protocol.messages import (
+    Accepted,
+    Busy,
+    Bye,
+    Cancel,
+    Chunk,
+    Heartbeat,
+    Hello,
+    JobOffer,
+    Message,
+    Need,
+    Ready,
+    Recall,
+    Refuse,
+    Returned,
+    SolutionReady,
+    Stop,
+    TaskFailed,
+    Unknown,
+    Waiting,
+    Welcome,
+)
+
+HELLO = Hello("id-a", "a", 0, ("",), {}, 2, 1 << 30, "", tasks=1, credit=2)
+
+
+class Table:
+    """A dispatcher with a clock, and what it said."""
+
+    def __init__(self, **options: Any) -> None:
+        self.dispatcher = Dispatcher("main", **options)
+        self.now = 100.0
+        self.effects: list[Effect] = []
+
+    def hello(self, peer: bytes, **changes: Any) -> list[Effect]:
+        name = peer.decode()
+        return self.hear(peer, replace(HELLO, **{"node": f"id-{name}", "name": name, **changes}))
+
+    def hear(self, peer: bytes, message: Message) -> list[Effect]:
+        self.effects = self.dispatcher.receive(peer, message, self.now)
+        return self.effects
+
+    def submit(self, number: int, data: JobDataType | None = None) -> list[Effect]:
+        job = Job.of(number, data or JobDataType(str(number)))
+        self.effects = self.dispatcher.submit(job, self.now)
+        return self.effects
+
+    def tick(self, seconds: float, step: float = 0.5) -> list[Effect]:
+        """Let time pass in steps; return what was said, heartbeats left out."""
+        self.effects = []
+        for _ in range(round(seconds / step)):
+            self.now += step
+            said = self.dispatcher.tick(self.now)
+            self.effects += [
+                e for e in said if not (isinstance(e, Send) and e.message == Heartbeat())
+            ]
+        return self.effects
+
+    def offers(self) -> dict[int, tuple[bytes, int]]:
+        """Return what was offered last: job -> (peer, task)."""
+        return {
+            e.message.job: (e.peer, e.message.task)
+            for e in self.effects
+            if isinstance(e, Send) and isinstance(e.message, JobOffer)
+        }
+
+    def in_hand(self, peer: bytes) -> int:
+        """Return the one task that a node has in hand."""
+        (task,) = self.dispatcher._nodes[peer].tasks
+        return task
+
+    def said(self, kind: type[Any]) -> list[Any]:
+        return [e.message for e in self.effects if isinstance(e, Send) and type(e.message) is kind]
+
+
+def solved(task: int) -> SolutionReady:
+    return SolutionReady(task, {}, b"done", {})
+
+
+def test_a_job_goes_out_and_its_solution_is_accepted_before_it_is_receipted() -> None:
+    table = Table()
+    assert [type(e) for e in table.hello(b"a")] == [Send, Joined]
+    assert table.said(Welcome) == [Welcome("main", 1.0)]
+    table.submit(1)
+    _, task = table.offers()[1]
+    accept, receipt = table.hear(b"a", solved(task))
+    assert isinstance(accept, Accept)
+    assert (accept.job, accept.node, accept.solution.to_bytes()) == (1, "a.id-a", b"done")
+    assert receipt == Send(b"a", Accepted(task))
+    assert table.dispatcher.open == 0
+
+
+def test_a_repeated_solution_is_receipted_and_not_accepted_again() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.submit(1)
+    _, task = table.offers()[1]
+    table.hear(b"a", solved(task))
+    assert table.hear(b"a", solved(task)) == [Send(b"a", Accepted(task))]
+
+
+def test_idle_nodes_come_before_waiting_places() -> None:
+    table = Table()
+    for peer in (b"a", b"b", b"c"):
+        table.hello(peer)
+    peers = []
+    for number in range(1, 7):
+        table.submit(number)
+        peers.append(table.offers()[number][0])
+    assert sorted(peers[:3]) == sorted(peers[3:]) == [b"a", b"b", b"c"]
+    assert table.submit(7) == []  # nobody has credit left
+
+
+def test_a_job_waits_for_a_node_that_can_solve_it() -> None:
+    table = Table()
+    table.hello(b"a", learners=("neural",))
+    assert table.submit(1) == []
+    table.submit(2, JobDataType("x", learner="neural"))
+    assert table.offers()[2][0] == b"a"
+    table.hello(b"b")
+    assert table.offers()[1][0] == b"b"
+
+
+def test_a_silent_nodes_jobs_go_to_another_and_its_late_solution_is_welcome() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.submit(1)
+    _, first = table.offers()[1]
+    table.hear(b"a", Heartbeat((first,), {first: 0.2}))
+    table.tick(10.5)
+    assert any(isinstance(e, Left) and "silent" in e.reason for e in table.effects)
+    assert [e.attempt.kind for e in table.effects if isinstance(e, Retry)] == ["lost"]
+    table.hello(b"b")
+    _, second = table.offers()[1]
+    # The first one was frozen, not dead: it is told to say hello, and then it is first.
+    assert table.hear(b"a", Heartbeat((first,))) == [
+        Send(b"a", Refuse("unknown", table.said(Refuse)[0].reason))
+    ]
+    table.hello(b"a2", node="id-a", main="main", holds=(first,))
+    table.hear(b"a2", solved(first))
+    assert [e.job for e in table.effects if isinstance(e, Accept)] == [1]
+    assert Send(b"b", Cancel(second)) in table.effects
+
+
+def test_a_lost_offer_is_repeated_once_the_node_does_not_confirm_it() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.submit(1)
+    _, task = table.offers()[1]
+    assert table.hear(b"a", Heartbeat(())) == []  # maybe they crossed
+    table.now += UNCONFIRMED_SECONDS + 0.1
+    table.hear(b"a", Heartbeat(()))
+    assert table.offers() == {1: (b"a", task)}
+    assert table.hear(b"a", Heartbeat((task,))) == []
+
+
+def test_a_heartbeat_from_before_does_not_bring_a_failed_task_back() -> None:
+    """Found in review: the failed task was adopted, then offered again to where it failed."""
+    table = Table()
+    table.hello(b"a")
+    table.submit(1)
+    _, first = table.offers()[1]
+    table.hear(b"a", TaskFailed(first, "raised", "no"))
+    _, second = table.offers()[1]
+    assert table.hear(b"a", Heartbeat((first, second))) == [Send(b"a", Cancel(first))]
+
+
+def test_a_job_fails_with_its_story_after_so_many_attempts() -> None:
+    table = Table(max_attempts=2)
+    table.hello(b"a")
+    table.submit(1)
+    _, task = table.offers()[1]
+    table.hear(b"a", TaskFailed(task, "raised", "first", "trace"))
+    _, task = table.offers()[1]
+    table.hear(b"a", TaskFailed(task, "crashed", "second"))
+    (failure,) = [e for e in table.effects if isinstance(e, Fail)]
+    assert [(a.node, a.kind, a.message) for a in failure.story] == [
+        ("a.id-a", "raised", "first"), ("a.id-a", "crashed", "second")
+    ]  # fmt: skip
+    assert table.dispatcher.open == 0
+
+
+def test_a_node_that_says_goodbye_costs_no_attempt() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.submit(1)
+    table.hear(b"a", Bye("going home"))
+    assert not [e for e in table.effects if isinstance(e, Retry)]
+    table.hello(b"b")
+    assert table.offers()[1][0] == b"b"
+
+
+def test_a_node_of_another_domain_is_refused_and_not_counted() -> None:
+    table = Table(domain=1)
+    refuse, note = table.hello(b"a", domain=2)
+    assert isinstance(refuse, Send)
+    assert isinstance(refuse.message, Refuse)
+    assert isinstance(note, Refused)
+    assert "domain 1, not 2" in note.reason
+    assert table.dispatcher.peers == []
+
+
+def test_a_waiting_task_is_recalled_for_an_idle_node_and_given_to_it() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.submit(1)
+    table.submit(2)
+    _, waiting = table.offers()[2]
+    table.hear(b"a", Waiting((waiting,)))
+    table.hello(b"b")
+    assert table.said(Recall) == [Recall(waiting)]
+    assert table.tick(1) == []  # asked once
+    table.hear(b"a", Returned(waiting))
+    assert table.offers()[2][0] == b"b"
+    assert table.dispatcher.retries == 0
+
+
+def test_a_task_is_not_recalled_for_a_node_that_would_not_get_it() -> None:
+    """Found in review: such a task went to and fro for as long as its node was busy."""
+    table = Table()
+    table.hello(b"b")
+    table.submit(1)
+    table.hear(b"b", TaskFailed(table.in_hand(b"b"), "raised", "not here"))
+    table.hello(b"a")
+    table.hear(b"b", Returned(table.in_hand(b"b")))
+    assert table.offers()[1][0] == b"a"
+    table.hear(b"a", Waiting((table.in_hand(b"a"),)))
+    assert table.said(Recall) == []
+
+
+def test_a_node_that_is_busy_for_others_comes_last() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.hello(b"b")
+    table.hear(b"a", Busy(1))
+    table.submit(1)
+    assert table.offers()[1][0] == b"b"
+
+
+def test_credit_bounds_what_a_node_holds() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.hear(b"a", Ready(5))
+    given = sum(bool(table.submit(number)) for number in range(1, 9))
+    assert given == 5
+    table.hear(b"a", Ready(6))
+    assert len(table.offers()) == 1
+
+
+def test_jobs_go_where_their_arrays_are() -> None:
+    table = Table()
+    arrays = [np.full(INLINE_BYTES, n, np.uint8) for n in range(4)]
+    arrays = [np.concatenate([a, a]) for a in arrays]
+    peers = {}
+    for peer in (b"a", b"b"):
+        table.hello(peer, credit=1)
+    for number, array in enumerate(arrays[:2], 1):
+        table.submit(number, JobDataType({"x": array}))
+        peer, _ = table.offers()[number]
+        peers[number] = peer
+        table.hear(peer, Need(specify(array).digest, 0, 4))
+        assert [len(chunk.data) for chunk in table.said(Chunk)] == [INLINE_BYTES] * 2
+    first, second = peers[1], peers[2]
+    table.submit(3, JobDataType({"x": arrays[1]}))
+    table.submit(4, JobDataType({"x": arrays[0]}))
+    table.hear(first, solved(table.in_hand(first)))
+    assert table.offers()[4][0] == first
+    table.hear(second, solved(table.in_hand(second)))
+    assert table.offers()[3][0] == second
+
+
+def test_an_array_that_nobody_needs_any_more_is_said_not_to_be_held() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.hear(b"a", Need(b"x" * 16, 0, 4))
+    assert table.said(Chunk) == [Chunk(b"x" * 16, 0, b"")]
+
+
+def test_two_solutions_with_one_array_are_both_had_though_one_is_cancelled() -> None:
+    """Found in review: cancelling the first forgot the array that the second waited for."""
+    table = Table()
+    table.hello(b"a")
+    table.submit(1)
+    (_, first) = table.offers()[1]
+    table.submit(2)
+    (_, second) = table.offers()[2]
+    array = np.arange(INLINE_BYTES + 1, dtype=np.uint8)
+    for task in (first, second):
+        table.hear(b"a", SolutionReady(task, {}, b"", {"x": specify(array)}))
+    table.dispatcher.cancel(1, table.now)
+    digest = specify(array).digest
+    table.hear(b"a", Chunk(digest, 0, array[:INLINE_BYTES].data))
+    table.hear(b"a", Chunk(digest, 1, array[INLINE_BYTES:].data))
+    (accept,) = [e for e in table.effects if isinstance(e, Accept)]
+    np.testing.assert_array_equal(accept.solution.arrays["x"], array)
+
+
+def test_one_digest_for_two_sizes_is_the_peers_mistake() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.submit(1)
+    spec = specify(np.zeros(4, np.uint8))
+    lie = SolutionReady(table.offers()[1][1], {}, b"", {"x": spec, "y": replace(spec, shape=(5,))})
+    with pytest.raises(RemoteProtocolError, match="two sizes"):
+        table.hear(b"a", lie)
+
+
+def test_a_main_node_that_was_paused_does_not_blame_its_nodes() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.tick(1)
+    table.now += 3600
+    assert table.dispatcher.tick(table.now) == [Send(b"a", Heartbeat())]
+
+
+def test_a_strangers_message_is_answered_with_a_request_to_say_hello() -> None:
+    table = Table()
+    table.hear(b"ghost", Heartbeat((1,)))
+    assert table.said(Refuse)[0].code == "unknown"
+    assert table.hear(b"ghost", Bye("never mind")) == []
+
+
+def test_someone_elses_task_is_not_accepted() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.submit(1)
+    _, task = table.offers()[1]
+    table.hello(b"b")
+    assert not [e for e in table.hear(b"b", solved(task)) if isinstance(e, Accept)]
+    assert table.dispatcher.open == 1
+
+
+def test_messages_of_kinds_that_are_not_for_it_are_counted_and_ignored() -> None:
+    table = Table()
+    table.hello(b"a")
+    assert table.hear(b"a", Unknown(99)) == table.hear(b"a", Welcome("x", 1.0)) == []
+    assert table.dispatcher.ignored == 2
+
+
+def test_closing_tells_every_node() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.hello(b"b")
+    assert table.dispatcher.close("done") == [Send(b"a", Stop("done")), Send(b"b", Stop("done"))]
+
+
+def test_a_job_moves_by_the_table_and_no_other_way() -> None:
+    events = {event for _, event in JOB_TRANSITIONS}
+    for state in JobState:
+        for event in events:
+            job = Job.of(1, JobDataType("x"))
+            job.state = state
+            if (state, event) in JOB_TRANSITIONS:
+                job.move(event)
+                assert job.state is JOB_TRANSITIONS[state, event]
+            else:
+                with pytest.raises(LocalProtocolError, match=f"is {state.value}: can't {event}"):
+                    job.move(event)
