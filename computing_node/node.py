@@ -99,6 +99,7 @@ class _Dealer(Shell):
         *,
         max_jobs: int | None,
         dead_seconds: float,
+        cache_bytes: int,
         allocate: Callable[[int], AnyArray] | None,
     ) -> None:
         super().__init__(f"{hello.name} connections")
@@ -109,13 +110,16 @@ class _Dealer(Shell):
         self._dead_seconds = dead_seconds
         self._tasks: dict[tuple[int, int], Task] = {}  # (link, task id) -> task
         self._running: dict[tuple[int, int], float] = {}  # those that run -> since when
+        self._begin: list[Task] = []
         self._tick_at = 0.0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._links: list[_Link] = []
         self._workers: Workers | None = None
         try:
             for address in addresses:
-                session = Session(hello, dead_seconds=dead_seconds, allocate=allocate)
+                session = Session(
+                    hello, dead_seconds=dead_seconds, cache_bytes=cache_bytes, allocate=allocate
+                )
                 self._links.append(_Link(self._context, self.poller, address, session))
         except ProtocolError:
             self.finish()
@@ -138,6 +142,10 @@ class _Dealer(Shell):
         if self._max_jobs == 0 and not any(link.session.unaccepted for link in self._links):
             self.ended.set()
         stuck = [link.flush() for link in self._links]
+        if self._begin and self._workers is not None:
+            begin, self._begin = self._begin, []
+            for task in begin:  # last, because no worker can go on before the poll
+                self._workers.put(task)
         wake = min(link.session.wake_at(now) for link in self._links)
         return min(max(self._tick_at, wake), now + 0.005 if any(stuck) else now + 1.0)
 
@@ -196,8 +204,7 @@ class _Dealer(Shell):
             elif type(effect) is Run:
                 key = (place, effect.task)
                 task = self._tasks[key] = Task(key, effect.job, effect.job_id, effect.client)
-                assert self._workers is not None
-                self._workers.put(task)
+                self._begin.append(task)
             elif type(effect) is Abort:
                 self._abort((place, effect.task))
             elif type(effect) is Serving:
@@ -293,6 +300,7 @@ class AsyncComputingNode:
         max_jobs: leave after so many; None: never.
         learners: the kinds of job that it solves; ``""`` is any program's own.
         dead_seconds: a main node silent for this long is connected to anew.
+        cache_bytes: how much of each main node's arrays to keep for later jobs.
         allocate: returns a flat uint8 array of so many bytes for an array to arrive in.
 
     Raises:
@@ -313,6 +321,7 @@ class AsyncComputingNode:
         learners: tuple[str, ...] = ("",),
         accelerator: str = "",
         dead_seconds: float = 10.0,
+        cache_bytes: int = 1 << 30,
         allocate: Callable[[int], AnyArray] | None = None,
     ) -> None:
         if (listener is None) == (callback is None):
@@ -329,7 +338,7 @@ class AsyncComputingNode:
         self._id = f"{name}.{hello.node}"
         self._dealer = _Dealer(
             hello, addresses, replier, max_jobs=max_jobs, dead_seconds=dead_seconds,
-            allocate=allocate,
+            cache_bytes=cache_bytes, allocate=allocate,
         )  # fmt: skip
 
     def get_id(self) -> str:

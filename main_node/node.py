@@ -29,7 +29,7 @@ from protocol.codec import Frame, batches, decode, encode
 from protocol.dispatch import Dispatcher
 from protocol.effects import Accept, Effect, Fail, Joined, Left, Refused, Retry, Send, View
 from protocol.ledger import Job
-from protocol.messages import REFUSE_MALFORMED, REFUSE_VERSION, Heartbeat, Message, Refuse
+from protocol.messages import REFUSE_MALFORMED, REFUSE_VERSION, Accepted, Heartbeat, Message, Refuse
 from protocol.shell import Shell
 from protocol.sockets import CAUSES, DEFAULT_ADDRESS, bind, close, happened, receive, send
 
@@ -43,6 +43,10 @@ PROBES = (0.005, 0.05, 0.3)
 #: Messages taken from the socket before the effects are sent off.
 DRAIN = 500
 TICK_SECONDS = 0.25
+#: Where there was no room to send, it is tried again after this long.
+STUCK_SECONDS = 0.005
+#: A receipt waits so long for another message to travel with.
+LAZY_SECONDS = 0.005
 
 Callback = Callable[[JobSolutionDataType, int, str], object]
 _CANCELLED = object()
@@ -149,7 +153,10 @@ class _Router(Shell):
         self.poller.register(self._socket, zmq.POLLIN)
         self.poller.register(self._monitor, zmq.POLLIN)
         self._outgoing: dict[bytes, deque[Message]] = {}
+        self._finished: list[Accept | Fail] = []
         self._stuck = False
+        self._lazy_until = 0.0
+        self._urgent = False
         self._probes: list[float] = []
         self._tick_at = 0.0
 
@@ -164,7 +171,10 @@ class _Router(Shell):
             self._tick_at = now + TICK_SECONDS
             self.perform(self.dispatcher.tick(now))
         self._flush(now)
-        return min([self._tick_at, *self._probes[:1], *([now + 0.005] if self._stuck else [])])
+        self._hand_over()
+        soon = [now + STUCK_SECONDS] if self._stuck else []
+        lazy = [self._lazy_until] if self._lazy_until else []
+        return min([self._tick_at, *self._probes[:1], *soon, *lazy])
 
     def submit(self, job: Job) -> None:
         self.perform(self.dispatcher.submit(job, time.monotonic()))
@@ -180,8 +190,9 @@ class _Router(Shell):
                 if pending is None:
                     pending = self._outgoing[effect.peer] = deque()
                 pending.append(effect.message)
+                self._urgent = self._urgent or type(effect.message) is not Accepted
             elif type(effect) is Accept or type(effect) is Fail:
-                self._deliver(effect)
+                self._finished.append(effect)
             else:
                 self.crowd.change({Joined: 1, Left: -1}.get(type(effect), 0))
                 _report(effect)
@@ -209,6 +220,12 @@ class _Router(Shell):
         self.perform(self.dispatcher.drop(peer, reason, now))
         self.perform([Send(peer, Refuse(code, reason))])
 
+    def _hand_over(self) -> None:
+        """Deliver results; last, because whoever waits for one can't go on before the poll."""
+        finished, self._finished = self._finished, []
+        for effect in finished:
+            self._deliver(effect)
+
     def _happened(self, event: int, now: float) -> None:
         if event in CAUSES:
             log.warning("connection.failed cause=%r", CAUSES[event])
@@ -221,7 +238,16 @@ class _Router(Shell):
         self.perform([Send(peer, Heartbeat()) for peer in self.dispatcher.peers])
 
     def _flush(self, now: float) -> None:
+        """Send what there is to send; receipts alone may wait a little for company.
+
+        A program that asks for one job after another would pay for a message of their own.
+        """
         self._stuck = False
+        if self._outgoing and not self._urgent:
+            self._lazy_until = self._lazy_until or now + LAZY_SECONDS
+            if now < self._lazy_until:
+                return
+        self._lazy_until, self._urgent = 0.0, False
         while self._outgoing:  # an unreachable node's jobs make messages to others
             outgoing, self._outgoing = self._outgoing, {}
             stuck: dict[bytes, deque[Message]] = {}
@@ -232,7 +258,7 @@ class _Router(Shell):
                 for peer, messages in stuck.items():
                     messages.extend(self._outgoing.pop(peer, ()))
                     self._outgoing[peer] = messages
-                self._stuck = True
+                self._stuck = self._urgent = True
                 return
 
     def _send_all(self, peer: bytes, messages: deque[Message], now: float) -> bool:
@@ -252,6 +278,7 @@ class _Router(Shell):
 
     def finish(self) -> None:
         try:
+            self._hand_over()
             self.perform(self.dispatcher.close("the main node has ended"))
             self._flush(time.monotonic())
         finally:

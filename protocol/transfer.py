@@ -22,8 +22,6 @@ from .messages import AnyArray, ArraySpec, Chunk, Need
 CHUNK_BYTES = 1 << 20
 #: Chunks asked for and not yet here, at most: the byte window of one array.
 WINDOW = 16
-#: Chunks asked for at once, when the window has room.
-STRIDE = 4
 #: Without a chunk for this long, what is missing is asked for again.
 STALL_SECONDS = 3.0
 #: An array that arrives damaged this often is given up.
@@ -73,10 +71,9 @@ class Arrival:
         return chunks_of(self.spec.nbytes)
 
     def next_need(self) -> list[Need]:
-        """Return the request that keeps the window full, if it has room for a stride."""
-        room = self.hashed + WINDOW - self.asked
-        count = min(room, self.total - self.asked)
-        if count <= 0 or (room < STRIDE and self.asked):
+        """Return the request that keeps the window full, if it has room."""
+        count = min(self.hashed + WINDOW, self.total) - self.asked
+        if count <= 0:
             return []
         self.asked += count
         return [Need(self.spec.digest, self.asked - count, count)]
