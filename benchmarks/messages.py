@@ -67,9 +67,7 @@ class Raw:
         self.socket = zmq.Context.instance().socket(zmq.ROUTER)
         self.socket.sndhwm = self.socket.rcvhwm = 0
         port = self.socket.bind_to_random_port("tcp://127.0.0.1")
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", RAW_NODE, f"tcp://127.0.0.1:{port}"]
-        )
+        self.process = subprocess.Popen([sys.executable, "-c", RAW_NODE, f"tcp://127.0.0.1:{port}"])
         self.peer, _ = self.socket.recv_multipart()
 
     def _send(self, job: int) -> None:
@@ -109,7 +107,10 @@ class Raw:
 def measure(runs: int = 5) -> list[Row]:
     raw = Raw()
     try:
-        with AsyncMainNode("bench", address="tcp://127.0.0.1:0") as main, node_process(main.address):
+        with (
+            AsyncMainNode("bench", address="tcp://127.0.0.1:0") as main,
+            node_process(main.address),
+        ):
             main.wait_for_nodes(1, 20)
             ours(main, JOBS)
             rate, raw_rate = alternate(runs, lambda: ours(main, JOBS), raw.rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -156,7 +157,7 @@ class _Router(Shell):
         self._finished: list[Accept | Fail] = []
         self._stuck = False
         self._lazy_until = 0.0
-        self._urgent = False
+        self._receipts: dict[bytes, list[int]] = {}
         self._probes: list[float] = []
         self._tick_at = 0.0
 
@@ -186,11 +187,14 @@ class _Router(Shell):
         """Do what the dispatcher says, in order."""
         for effect in effects:
             if type(effect) is Send:
+                message = effect.message
+                if type(message) is Accepted:
+                    self._receipts.setdefault(effect.peer, []).extend(message.tasks)
+                    continue
                 pending = self._outgoing.get(effect.peer)
                 if pending is None:
                     pending = self._outgoing[effect.peer] = deque()
-                pending.append(effect.message)
-                self._urgent = self._urgent or type(effect.message) is not Accepted
+                pending.append(message)
             elif type(effect) is Accept or type(effect) is Fail:
                 self._finished.append(effect)
             else:
@@ -238,16 +242,20 @@ class _Router(Shell):
         self.perform([Send(peer, Heartbeat()) for peer in self.dispatcher.peers])
 
     def _flush(self, now: float) -> None:
-        """Send what there is to send; receipts alone may wait a little for company.
+        """Send what there is to send.
 
-        A program that asks for one job after another would pay for a message of their own.
+        Receipts of one node travel in one message, and alone only after a while: a program that
+        asks for one job after another would pay for them.
         """
         self._stuck = False
-        if self._outgoing and not self._urgent:
+        if self._receipts and not self._outgoing:
             self._lazy_until = self._lazy_until or now + LAZY_SECONDS
             if now < self._lazy_until:
                 return
-        self._lazy_until, self._urgent = 0.0, False
+        self._lazy_until = 0.0
+        for peer, tasks in self._receipts.items():
+            self._outgoing.setdefault(peer, deque()).append(Accepted(tuple(tasks)))
+        self._receipts.clear()
         while self._outgoing:  # an unreachable node's jobs make messages to others
             outgoing, self._outgoing = self._outgoing, {}
             stuck: dict[bytes, deque[Message]] = {}
@@ -258,7 +266,7 @@ class _Router(Shell):
                 for peer, messages in stuck.items():
                     messages.extend(self._outgoing.pop(peer, ()))
                     self._outgoing[peer] = messages
-                self._stuck = self._urgent = True
+                self._stuck = True
                 return
 
     def _send_all(self, peer: bytes, messages: deque[Message], now: float) -> bool:
@@ -280,7 +288,7 @@ class _Router(Shell):
         try:
             self._hand_over()
             self.perform(self.dispatcher.close("the main node has ended"))
-            self._flush(time.monotonic())
+            self._flush(math.inf)
         finally:
             close(self._socket, self._monitor)
             self._context.term()

@@ -469,7 +469,7 @@ class Dispatcher:
         return [*self._again(task.job, node, None), *self._assign(now)]
 
     def _failed(self, node: Node, message: TaskFailed, now: float) -> list[Effect]:
-        effects: list[Effect] = [Send(node.peer, Accepted(message.task))]
+        effects: list[Effect] = [Send(node.peer, Accepted((message.task,)))]
         task = node.tasks.get(message.task)
         if task is None:
             return effects
@@ -494,7 +494,7 @@ class Dispatcher:
     def _solution(self, node: Node, message: SolutionReady, now: float) -> list[Effect]:
         job = self._job_of(message.task, node)
         if job is None:  # solved meanwhile, by this node or by another
-            return [Send(node.peer, Accepted(message.task))]
+            return [Send(node.peer, Accepted((message.task,)))]
         task = node.tasks.get(message.task)
         if task is None:
             task = Task(message.task, job, node, now)
@@ -542,7 +542,7 @@ class Dispatcher:
         self._take_from(task)
         accept = Accept(task.job.id, solution, node.name)
         rest = self._finish(task.job, "accept")
-        return [accept, Send(node.peer, Accepted(task.id)), *rest, *self._assign(now)]
+        return [accept, Send(node.peer, Accepted((task.id,))), *rest, *self._assign(now)]
 
     def _finish(self, job: Job, event: str) -> list[Effect]:
         """End a job: cancel its other tasks, forget it, say so if it failed."""

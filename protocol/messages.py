@@ -160,9 +160,9 @@ class TaskFailed:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The main node has the solution (or needs it no more); the node may forget the task."""
+    """The main node has these tasks' solutions (or needs them no more); forget them."""
 
-    task: int
+    tasks: Ids
 
 
 @dataclass(frozen=True, slots=True)

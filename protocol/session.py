@@ -174,7 +174,6 @@ class Session:
         self.hello = hello
         self.state = SessionState.GREETING
         self.main = ""
-        self.accepted = 0
         self.ignored = 0
         self._dead_seconds = dead_seconds
         self._heartbeat_seconds = GREET_SECONDS
@@ -339,12 +338,12 @@ class Session:
         return [Tell(chunk) for chunk in answer(message, array)]
 
     def _accepted(self, message: Accepted, now: float) -> list[NodeEffect]:
-        task = self._tasks.pop(message.task, None)
-        if task is None:
-            return []
-        if isinstance(task.outcome, SolutionReady):
-            self.accepted += 1
-        return [] if task.state is TaskState.ENDED else [Abort(message.task)]
+        effects: list[NodeEffect] = []
+        for task_id in message.tasks:
+            task = self._tasks.pop(task_id, None)
+            if task is not None and task.state is not TaskState.ENDED:
+                effects.append(Abort(task_id))
+        return effects
 
     def _cancel(self, message: Cancel, now: float) -> list[NodeEffect]:
         task = self._tasks.pop(message.task, None)

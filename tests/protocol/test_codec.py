@@ -37,6 +37,7 @@ from protocol.messages import (
     JobOffer,
     Message,
     Need,
+    Recall,
     SolutionReady,
     Texts,
     Unknown,
@@ -165,12 +166,12 @@ def test_any_header_at_all_is_a_message_or_refused(header: Any) -> None:
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        ([8, -1], "count"),
-        ([8, 1 << 60], "count"),
-        ([8, True], "count"),
-        ([8, 1.0], "count"),
-        ([8, 1, 2], "fields"),
-        ([8], "fields"),
+        ([9, -1], "count"),
+        ([9, 1 << 60], "count"),
+        ([9, True], "count"),
+        ([9, 1.0], "count"),
+        ([9, 1, 2], "fields"),
+        ([9], "fields"),
         (["8", 1], "kind"),
         ([], "kind"),
         ([2, "main", math.inf, []], "seconds"),
@@ -208,14 +209,14 @@ def test_deep_nesting_is_refused() -> None:
 
 
 def test_another_major_version_is_named() -> None:
-    frames = wire([Accepted(1)])
+    frames = wire([Accepted((1,))])
     frames[0] = b"MNM\x07" + frames[0][4:]
     with pytest.raises(VersionMismatch, match="protocol version 7 is not 1"):
         decode(frames)
 
 
 def test_an_unknown_kind_of_the_same_version_is_passed_on_as_such() -> None:
-    assert decode(_lie([[200, "whatever"], [8, 3]])) == [Unknown(200), Accepted(3)]
+    assert decode(_lie([[200, "whatever"], [8, [3]]])) == [Unknown(200), Accepted((3,))]
 
 
 def test_every_message_kind_has_a_number() -> None:
@@ -285,7 +286,7 @@ def test_batches_keep_order_and_stay_small(sizes: list[int]) -> None:
 
 
 def test_a_chunk_travels_alone_and_many_small_messages_together() -> None:
-    small: list[Message] = [Accepted(n) for n in range(MAX_BATCH + 1)]
+    small: list[Message] = [Recall(n) for n in range(MAX_BATCH + 1)]
     chunk = Chunk(b"d" * 16, 0, b"data")
     need = Need(b"d" * 16, 1, 4)
     sizes = [len(batch) for batch in batches([*small, chunk, need, chunk])]

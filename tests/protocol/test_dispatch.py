@@ -101,7 +101,7 @@ def test_a_job_goes_out_and_its_solution_is_accepted_before_it_is_receipted() ->
     accept, receipt = table.hear(b"a", solved(task))
     assert isinstance(accept, Accept)
     assert (accept.job, accept.node, accept.solution.to_bytes()) == (1, "a.id-a", b"done")
-    assert receipt == Send(b"a", Accepted(task))
+    assert receipt == Send(b"a", Accepted((task,)))
     assert table.dispatcher.open == 0
 
 
@@ -111,7 +111,7 @@ def test_a_repeated_solution_is_receipted_and_not_accepted_again() -> None:
     table.submit(1)
     _, task = table.offers()[1]
     table.hear(b"a", solved(task))
-    assert table.hear(b"a", solved(task)) == [Send(b"a", Accepted(task))]
+    assert table.hear(b"a", solved(task)) == [Send(b"a", Accepted((task,)))]
 
 
 def test_idle_nodes_come_before_waiting_places() -> None:
