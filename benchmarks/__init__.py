@@ -1,1 +1,1 @@
-"""Measurements: each runs the thing and its limit, or its peer, in one go. See docs/benchmarks.md."""
+"""Measurements: each runs the thing and its limit or peer in one go. See docs/benchmarks.md."""

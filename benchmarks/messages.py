@@ -64,7 +64,8 @@ class Raw:
     """A ROUTER and one DEALER in another process; a msgpack list each way, and nothing else."""
 
     def __init__(self) -> None:
-        self.socket = zmq.Context.instance().socket(zmq.ROUTER)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket = context.socket(zmq.ROUTER)
         self.socket.sndhwm = self.socket.rcvhwm = 0
         port = self.socket.bind_to_random_port("tcp://127.0.0.1")
         self.process = subprocess.Popen([sys.executable, "-c", RAW_NODE, f"tcp://127.0.0.1:{port}"])

@@ -47,11 +47,11 @@ def _serve(port: Any) -> None:
             array = np.empty(OUT, np.uint8)  # as a node does: each job's array is its own
             if not _fill(connection, array):
                 return
-            connection.sendall(array[:BACK])
+            connection.sendall(array[:BACK].data)
 
 
 def _fill(connection: socket.socket, array: np.ndarray[Any, Any]) -> bool:
-    view = memoryview(array)
+    view = array.data
     while view:
         got = connection.recv_into(view)
         if not got:
@@ -64,7 +64,7 @@ def raw(connection: socket.socket) -> float:
     """Return milliseconds."""
     array = fresh()
     begun = time.perf_counter()
-    connection.sendall(array)
+    connection.sendall(array.data)
     back = np.empty(BACK, np.uint8)
     _fill(connection, back)
     return (time.perf_counter() - begun) * 1e3

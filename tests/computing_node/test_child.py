@@ -1,0 +1,201 @@
+"""The child process: arrays shared, crashes told, cancelled at once, never left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from computing_node import ChildDied, sharing
+from computing_node.replier import Task
+from computing_node.sharing import Channel, allocate
+from computing_node.training import ChildReplier, TaskRaised
+from learning import Shard
+from learning.work import fit_work, fitted, predict_work
+from main_node import AsyncMainNode
+from protocol import JobDataType
+
+SECONDS = 60
+
+
+@pytest.fixture
+def replier() -> Iterator[ChildReplier]:
+    made = ChildReplier(1)
+    yield made
+    made.close()
+
+
+def shard(rows: int = 64) -> Shard:
+    random = np.random.default_rng(0)
+    return Shard(
+        random.integers(0, 255, (rows, 28, 28), dtype=np.uint8), random.integers(0, 10, rows), 10
+    )
+
+
+def task(values: dict[str, Any], arrays: Any, learner: str = "neural") -> Task:
+    made = Task((0, 1), JobDataType(arrays, values, learner=learner), 1, "main")
+    assert made.begin()
+    return made
+
+
+def children() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children() if "computing_node.child" in p.cmdline()]
+
+
+def test_arrays_go_through_a_channel_and_large_ones_are_shared() -> None:
+    here, there = (Channel(end) for end in socket.socketpair())
+    large = allocate(1_000_000)
+    large[:] = 7
+    arrays = {
+        "large": large,
+        "small": np.arange(5.0),
+        "empty": np.zeros((0, 3)),
+        "flag": np.array(True),
+    }
+    here.send({"n": 1, "deep": [1, {"a": None}]}, arrays)
+    values, received = there.receive()
+    assert values == {"n": 1, "deep": [1, {"a": None}]}
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(received[name], array)
+        assert received[name].dtype == array.dtype
+    large[0] = 9  # the same memory on both sides
+    assert received["large"][0] == 9
+    here.close()
+    with pytest.raises(EOFError):
+        there.receive()
+    with pytest.raises(EOFError):
+        there.send({}, {})
+
+
+def test_nothing_is_left_of_shared_arrays() -> None:
+    before = set(Path("/dev/shm").iterdir()) if Path("/dev/shm").exists() else set()
+    descriptors = psutil.Process().num_fds()
+    here, there = (Channel(end) for end in socket.socketpair())
+    for _ in range(50):
+        here.send({}, {"x": np.ones(100_000)})
+        there.receive()
+    here.close()
+    there.close()
+    assert psutil.Process().num_fds() <= descriptors + 1
+    if before:
+        assert set(Path("/dev/shm").iterdir()) <= before
+
+
+def test_a_child_fits_and_predicts_and_is_reused(replier: ChildReplier) -> None:
+    made = task(*fit_work({"epochs": 1}, shard(), None, seed=1))
+    solution = replier.solve(made)
+    model = fitted(solution.metrics, solution.arrays)
+    assert model.examples == 64
+    (pid,) = [child.pid for child in children()]
+    labels = replier.solve(task(*predict_work({}, model.arrays, shard(10).images)))
+    assert labels.arrays["labels"].shape == (10,)
+    assert [child.pid for child in children()] == [pid]
+
+
+def test_what_raises_in_a_child_is_told_with_its_traceback(replier: ChildReplier) -> None:
+    with pytest.raises(TaskRaised, match="no learner 'psychic'") as caught:
+        replier.solve(task(*fit_work({}, shard(), None, seed=1), learner="psychic"))
+    assert "Traceback" in caught.value.remote_traceback
+    again = replier.solve(task(*fit_work({"epochs": 1}, shard(), None, seed=1)))
+    assert again.arrays
+
+
+def test_a_killed_child_is_a_failed_task_and_another_takes_its_place(
+    replier: ChildReplier,
+) -> None:
+    made = task(*fit_work({"epochs": 10_000}, shard(), None, seed=1))
+    killer = threading.Thread(target=_when_busy, args=(made, kill_child))
+    killer.start()
+    with pytest.raises(ChildDied, match="killed .SIGKILL."):
+        replier.solve(made)
+    killer.join()
+    solution = replier.solve(task(*fit_work({"epochs": 1}, shard(), None, seed=1)))
+    assert solution.arrays
+    assert len(children()) == 1
+
+
+def kill_child() -> None:
+    children()[0].kill()
+
+
+def _when_busy(made: Task, act: Callable[[], object]) -> None:
+    """Act once the task has told progress."""
+    done = threading.Event()
+    for _ in range(SECONDS * 100):
+        if made.fraction > 0:
+            break
+        done.wait(0.01)
+    act()
+
+
+def test_a_cancelled_task_is_stopped_at_once(replier: ChildReplier) -> None:
+    made = task(*fit_work({"epochs": 100_000}, shard(), None, seed=1))
+    canceller = threading.Thread(target=_when_busy, args=(made, made.cancel))
+    canceller.start()
+    with pytest.raises(Exception, match="cancelled"):
+        replier.solve(made)
+    canceller.join()
+
+
+def test_no_memory_to_share_is_an_error_and_not_a_wait(
+    replier: ChildReplier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in review: with /dev/shm full, the node waited for a child that was well."""
+
+    def full(nbytes: int) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sharing, "allocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        replier.solve(task(*fit_work({"epochs": 1}, shard(1000), None, seed=1)))
+    monkeypatch.undo()
+    assert replier.solve(task(*fit_work({"epochs": 1}, shard(), None, seed=1))).arrays
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_nothing_survives_its_node(main_node: Callable[..., AsyncMainNode], how: int) -> None:
+    main = main_node(learners=("neural",))
+    node = subprocess.Popen(
+        [sys.executable, "-m", "computing_node", "--connect", main.address, "--log-level", "error"]
+    )
+    main.wait_for_nodes(1, SECONDS)
+    future = main.submit(
+        JobDataType(
+            *reversed(fit_work({"epochs": 10_000}, shard(), None, seed=1)), learner="neural"
+        )
+    )
+    look = threading.Event()
+    while not main.view().nodes[0].running:
+        look.wait(0.02)
+    (child,) = psutil.Process(node.pid).children()
+    node.send_signal(how)
+    node.wait(SECONDS)
+    child.wait(SECONDS)  # gone, or a TimeoutExpired
+    assert not future.done()
+    assert node.returncode == (-how if how == signal.SIGKILL else 0)
+
+
+def test_a_second_signal_ends_a_node_at_once(main_node: Callable[..., AsyncMainNode]) -> None:
+    """The first one waits for the goodbye to be sent; a main node that is frozen never takes it."""
+    node = subprocess.Popen(
+        [sys.executable, "-m", "computing_node", "--connect", "tcp://127.0.0.1:1"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert node.stderr is not None
+    while "node.looking" not in node.stderr.readline():
+        continue
+    os.kill(node.pid, signal.SIGINT)
+    assert "leaving" in node.stderr.readline()
+    os.kill(node.pid, signal.SIGINT)
+    node.communicate(timeout=SECONDS)
+    assert node.returncode in (0, 130)
