@@ -148,7 +148,7 @@ def _run(config: MainConfig) -> None:
     try:
         with watcher:
             training = Training(config, watcher)
-            watcher.say(f"run directory {training.directory.path}")
+            watcher.say(training.describe())
             result = training.run()
     except LoaderError as error:
         _end(Exit.DATA, str(error))

@@ -107,14 +107,15 @@ class Screen(Lines):
         self._console = console
         self._standing: Standing | None = None
         self._news = ""
-        self._live = Live(console=console, refresh_per_second=8, get_renderable=self._render)
+        self._live = Live(
+            console=console, refresh_per_second=8, get_renderable=self._render, transient=True
+        )
 
     def __enter__(self) -> Screen:
         self._live.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._standing = None
         self._live.stop()
 
     def say(self, text: str) -> None:

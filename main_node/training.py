@@ -150,6 +150,15 @@ class Training:
             raise
         return directory
 
+    def describe(self) -> str:
+        """Return what is about to be done, in a line."""
+        config = self._config
+        return (
+            f"{config.data}: {len(self._train):,} images in {config.jobs} jobs"
+            f" ({config.sharding}), {config.rounds} rounds of {config.epochs} epochs;"
+            f" run directory {self.directory.path}"
+        )
+
     def run(self) -> Result:
         """Train, merge and evaluate; leave everything in the run directory.
 

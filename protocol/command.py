@@ -22,6 +22,18 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+#: What each code means and what to do, for the documentation.
+EXIT_MEANINGS = {
+    Exit.DONE: "done",
+    Exit.USAGE: "an option, address, file or model that can't be; the line says which",
+    Exit.DATA: "the data: not found, or a file is damaged; the line names it",
+    Exit.JOB_FAILED: "a job failed for good; its story follows: each attempt, node and traceback",
+    Exit.NO_NODE: "no computing node in time (`--timeout`); the line says how to start one",
+    Exit.REFUSED: "every main node refused this computing node, and says why",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM",
+}
+
+
 def set_up_logs(level: str, stream: IO[str] | None = None) -> None:
     """Send the log lines of all packages to `stream` (standard error).
 

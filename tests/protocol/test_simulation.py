@@ -16,7 +16,7 @@ RAIN = Weather(lose=0.1, repeat=0.1, delay=0.3, corrupt=0.02)
 STORM = Weather(
     lose=0.2, repeat=0.2, delay=0.5, corrupt=0.02, crash_every=60, cut_every=20, freeze_every=60
 )
-RUNS = 300  # of each kind, spread over so many tests that a failure names its seeds
+RUNS = 1000  # of each kind, spread over so many tests that a failure names its seeds
 BLOCKS = 10
 
 

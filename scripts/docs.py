@@ -1,0 +1,123 @@
+"""Write the parts of the documents that are made from the code, or check that they are up to date.
+
+Such a part stands between `<!-- made: NAME -->` and `<!-- end -->`.
+
+Usage: python scripts/docs.py [--check]
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+import grimp
+
+from computing_node.cli import main as compute
+from main_node.cli import main as main_
+from main_node.predict import main as predict
+from protocol import messages
+from protocol.codec import KINDS
+from protocol.command import EXIT_MEANINGS
+from protocol.ledger import JOB_TRANSITIONS
+from protocol.session import SESSION_TRANSITIONS
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("protocol", "loaders", "learning", "main_node", "computing_node")
+_PART = re.compile(r"(<!-- made: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_TO_NODE = {"Welcome", "Refuse", "JobOffer", "Accepted", "Cancel", "Recall", "Stop"}
+_BOTH = {"Heartbeat", "Need", "Chunk"}
+
+
+def _states(table: dict[tuple[Any, str], Any]) -> str:
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for (start, event), end in table.items():
+        arrows.setdefault((start.value, end.value), []).append(event)
+    first = next(iter(table))[0].value
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {first}"]
+    lines += [f"    {a} --> {b}: {', '.join(events)}" for (a, b), events in arrows.items()]
+    ends = {end.value for end in table.values()} - {start.value for start, _ in table}
+    lines += [f"    {end} --> [*]" for end in sorted(ends)]
+    return "\n".join([*lines, "```"])
+
+
+def _floors() -> str:
+    graph = grimp.build_graph(*PACKAGES)
+    lines = ["```mermaid", "flowchart TD"]
+    for package in PACKAGES:
+        for other in PACKAGES:
+            imports = package != other and graph.direct_import_exists(
+                importer=package, imported=other, as_packages=True
+            )
+            if imports:
+                lines.append(f"    {package} --> {other}")
+    return "\n".join([*lines, "```"])
+
+
+def _messages() -> str:
+    lines = ["| no. | message | from → to | fields | |", "|---|---|---|---|---|"]
+    for number, kind in KINDS.items():
+        way = "main → node" if kind.__name__ in _TO_NODE else "node → main"
+        way = "both" if kind.__name__ in _BOTH else way
+        names = ", ".join(f"`{field.name}`" for field in fields(kind))
+        doc = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
+        lines.append(f"| {number} | `{kind.__name__}` | {way} | {names} | {doc} |")
+    return "\n".join(lines)
+
+
+def _options(command: click.Command) -> str:
+    lines = ["| option | default | |", "|---|---|---|"]
+    for parameter in command.params:
+        if not isinstance(parameter, click.Option) or parameter.hidden:
+            continue
+        default = parameter.default
+        shown = "" if parameter.is_flag or not isinstance(default, (int, float, str)) else default
+        text = re.sub(r"\s+\[default: (.*)\]", r" (default: \1)", parameter.help or "")
+        lines.append(f"| `{parameter.opts[0]}` | {shown} | {text} |")
+    return "\n".join(lines)
+
+
+def _exits() -> str:
+    rows = [f"| {int(code)} | {meaning} |" for code, meaning in EXIT_MEANINGS.items()]
+    return "\n".join(["| code | meaning |", "|---|---|", *rows])
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "floors": _floors,
+    "job-states": lambda: _states(JOB_TRANSITIONS),
+    "session-states": lambda: _states(SESSION_TRANSITIONS),
+    "messages": _messages,
+    "mnist-main": lambda: _options(main_),
+    "mnist-compute": lambda: _options(compute),
+    "mnist-predict": lambda: _options(predict),
+    "exit-codes": _exits,
+}
+
+
+def remade(text: str) -> str:
+    """Return a document with its made parts made anew."""
+    return _PART.sub(lambda part: f"{part[1]}{PARTS[part[2]]()}\n{part[3]}", text)
+
+
+def main(check: bool) -> int:
+    """Write or check every document; return how many are out of date."""
+    stale = 0
+    assert messages.__doc__
+    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = path.read_text()
+        new = remade(text)
+        if new != text:
+            stale += 1
+            print(f"{path.relative_to(ROOT)}: {'out of date' if check else 'written'}")
+            if not check:
+                path.write_text(new)
+    return stale if check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv))

@@ -1,0 +1,368 @@
+"""The commands as their users run them: real processes, real files, real mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from safetensors.numpy import load_file
+
+import loaders
+from learning.merging import sha256
+from main_node.config import MainConfig, read_config
+from main_node.errors import ConfigError
+from main_node.predict import read_image
+from main_node.training import invitation
+
+from ..conftest import make_idx_folder
+
+SECONDS = 90
+ANY_PORT = ("--bind", "tcp://127.0.0.1:0")
+MAIN = (sys.executable, "-m", "main_node")
+COMPUTE = (sys.executable, "-m", "computing_node")
+PREDICT = (sys.executable, "-c", "from main_node.__main__ import run_predict; run_predict()")
+
+
+def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=SECONDS, check=False, **options
+    )
+
+
+def train(folder: Path, runs: Path, *options: str) -> dict[str, Any]:
+    """Run `mnist-main` on a small data set and return its result."""
+    done = run(
+        *MAIN, *ANY_PORT, "--data", str(folder), "--run-dir", str(runs), "--rounds", "2",
+        "--epochs", "3", "--lr", "0.05", "--json", *options,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_idx_folder(tmp_path_factory.mktemp("data") / "idx", 800, 200)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def result(data: Path, runs: Path) -> dict[str, Any]:
+    """Return the result of a run with two local nodes."""
+    return train(data, runs, "--local-nodes", "2")
+
+
+def test_the_result_is_what_is_promised(result: dict[str, Any], data: Path) -> None:
+    assert set(result) == {
+        "run", "data", "learner", "jobs", "rounds", "nodes", "accuracy", "macro_f1", "confusion",
+        "examples", "seconds", "retries", "model", "model_sha256",
+    }  # fmt: skip
+    assert set(result["seconds"]) == {"total", "setup", "training", "merging", "evaluating"}
+    assert (result["learner"], result["jobs"], result["rounds"]) == ("neural", 4, 2)
+    assert result["examples"] == 800
+    assert result["retries"] == 0
+    assert sum(result["nodes"].values()) == 8
+    confusion = np.array(result["confusion"])
+    assert confusion.shape == (10, 10)
+    assert confusion.sum() == 200
+    assert result["accuracy"] == pytest.approx(confusion.trace() / 200)
+    assert result["accuracy"] > 0.5
+    assert result["data"]["digest"] == loaders.load(data).digest
+
+
+def test_the_run_directory_holds_everything(result: dict[str, Any], runs: Path) -> None:
+    folder = runs / result["run"]
+    assert Path(result["model"]) == folder / "model.safetensors"
+    assert json.loads((folder / "metrics.json").read_text()) == result
+    assert sha256(load_file(result["model"])) == result["model_sha256"]
+    assert yaml.safe_load((folder / "config.yaml").read_text())["lr"] == 0.05
+    assert len(list((folder / "solutions").glob("*.safetensors"))) == 8
+    assert not list(folder.rglob(".*"))  # nothing half-written
+    for picture in ("confusion.png", "learning.png"):
+        with Image.open(folder / picture) as image:
+            assert min(image.size) > 300
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_the_model_is_the_same_for_any_number_of_nodes(
+    result: dict[str, Any], data: Path, runs: Path, nodes: int
+) -> None:
+    again = train(data, runs, "--local-nodes", str(nodes), "--quiet")
+    assert again["model_sha256"] == result["model_sha256"]
+    assert len(again["nodes"]) <= nodes
+
+
+def test_a_run_can_be_repeated_from_its_configuration(
+    result: dict[str, Any], runs: Path, tmp_path: Path
+) -> None:
+    config = runs / result["run"] / "config.yaml"
+    done = run(
+        *MAIN, "--config", str(config), "--run-dir", str(tmp_path), "--quiet",
+        env={**os.environ, "MNIST_THREADS": "1", "MNIST_SEED": "7"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (metrics,) = tmp_path.glob("*/metrics.json")
+    assert json.loads(done.stdout) == json.loads(metrics.read_text())  # --json was in the file
+    other = yaml.safe_load(metrics.with_name("config.yaml").read_text())
+    assert other["seed"] == 7  # the environment comes before the file
+    assert json.loads(done.stdout)["model_sha256"] != result["model_sha256"]
+
+
+class Lines:
+    """A process's standard error, line by line, read in the background."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.seen: list[str] = []
+        self._more = threading.Condition()
+        self._stream = process.stderr
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self._stream is not None
+        for line in self._stream:
+            with self._more:
+                self.seen.append(line)
+                self._more.notify_all()
+
+    def wait_for(self, text: str) -> str:
+        with self._more:
+            assert self._more.wait_for(lambda: any(text in line for line in self.seen), SECONDS), (
+                f"no {text!r} in {self.seen}"
+            )
+            return next(line for line in self.seen if text in line)
+
+
+@pytest.fixture
+def start() -> Iterator[Any]:
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*command: str) -> tuple[subprocess.Popen[str], Lines]:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process, Lines(process)
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_main_node_without_nodes_says_what_to_start_and_goes_on_once_it_is(
+    start: Any, data: Path, tmp_path: Path
+) -> None:
+    main, lines = start(
+        *MAIN, *ANY_PORT, "--data", str(data), "--rounds", "1", "--epochs", "1", "--jobs", "2",
+        "--run-dir", str(tmp_path),
+    )  # fmt: skip
+    command = lines.wait_for("start computing nodes: mnist-compute --connect").split("nodes: ")[1]
+    address = command.split()[2]
+    node, node_lines = start(*COMPUTE, "--connect", address, "--name", "helper", "--max-jobs", "6")
+    node_lines.wait_for("main.joined")
+    assert main.wait(SECONDS) == 0
+    assert node.wait(SECONDS) == 0  # two jobs and four parts of the test: it has done its six
+    output = main.stdout.read()
+    assert "accuracy" in output
+    assert "mnist-predict" in output
+    lines.wait_for("node helper.")
+    lines.wait_for("round 1 of 1 merged")
+
+
+def test_one_node_serves_two_main_nodes(start: Any, data: Path, tmp_path: Path) -> None:
+    mains, addresses = [], []
+    for _ in range(2):
+        main, lines = start(
+            *MAIN, *ANY_PORT, "--data", str(data), "--rounds", "1", "--epochs", "1", "--limit",
+            "100", "--run-dir", str(tmp_path), "--json",
+        )  # fmt: skip
+        mains.append(main)
+        addresses += lines.wait_for("mnist-compute --connect").split("--connect ")[1].split()[:1]
+    start(*COMPUTE, "--connect", addresses[0], "--connect", addresses[1], "--tasks", "2")
+    results = [json.loads(main.communicate(timeout=SECONDS)[0]) for main in mains]
+    assert results[0]["model_sha256"] == results[1]["model_sha256"]
+
+
+def test_no_node_in_time_is_exit_code_5(data: Path, tmp_path: Path) -> None:
+    done = run(
+        *MAIN, *ANY_PORT, "--data", str(data), "--timeout", "0.5", "--run-dir", str(tmp_path)
+    )
+    assert done.returncode == 5
+    assert "0 of 1 computing nodes after 0.5 s; start computing nodes: mnist-compute" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_job_that_fails_for_good_is_exit_code_4_with_its_story(tmp_path: Path) -> None:
+    small = make_idx_folder(tmp_path / "small", 40, 10, side=28)
+    for file in small.glob("*images*"):
+        content = file.read_bytes()
+        header, rows = content[:8], int.from_bytes(content[4:8], "big")
+        file.write_bytes(header + (8).to_bytes(4, "big") * 2 + bytes(rows * 64))
+    done = run(
+        *MAIN, *ANY_PORT, "--data", str(small), "--local-nodes", "1", "--run-dir", str(tmp_path)
+    )
+    assert done.returncode == 4
+    assert "failed for good after 3 attempts" in done.stderr
+    assert "images of 8 pixels a side are too small for the net" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_exit_code_130(
+    start: Any, data: Path, tmp_path: Path, number: int
+) -> None:
+    main, lines = start(
+        *MAIN, *ANY_PORT, "--data", str(data), "--local-nodes", "1", "--epochs", "500",
+        "--run-dir", str(tmp_path),
+    )  # fmt: skip
+    lines.wait_for("node local-1")
+    main.send_signal(number)
+    assert main.wait(SECONDS) == 130
+    assert "interrupted" in lines.wait_for("mnist-main: ")
+
+
+def test_a_node_that_every_main_node_refuses_is_exit_code_6(
+    start: Any, data: Path, tmp_path: Path
+) -> None:
+    _, lines = start(
+        *MAIN, *ANY_PORT, "--data", str(data), "--domain", "4", "--run-dir", str(tmp_path)
+    )
+    command = lines.wait_for("mnist-compute --connect").split("nodes: ")[1].split()
+    assert command[3:5] == ["--domain", "4"]
+    done = run(*COMPUTE, "--connect", command[2], "--domain", "5")
+    assert done.returncode == 6
+    assert "serves domain 4, not 5" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _taken() -> tuple[str, Any]:
+    import socket
+
+    server = socket.create_server(("127.0.0.1", 0))
+    return f"tcp://127.0.0.1:{server.getsockname()[1]}", server
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--jobs", "0"], 2, "not in the range"),
+        (["--jobs", "many"], 2, "not a valid integer"),
+        (["--sharding", "stripes"], 2, "not one of"),
+        (["--learner", "psychic"], 2, "no learner 'psychic'; there is neural"),
+        (["--bind", "localhost"], 2, "looks like tcp://127.0.0.1:5555"),
+        (["--bind", "tcp://8.8.8.8:5555"], 2, "not an address of this machine"),
+        (["--run-dir", "/proc/runs"], 2, "can't be made"),
+        (["--data", "/nowhere"], 3, "neither 'mnist' nor a folder"),
+        (["--jobs", "9999"], 3, "can't be cut into 9999 jobs"),
+        (["--config", "/nowhere"], 2, "can't be read"),
+        (["--job", "3"], 2, "No such option"),
+    ],
+)
+def test_a_mistake_is_one_line_and_a_code(
+    data: Path, tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    done = run(
+        *MAIN, *ANY_PORT, "--data", str(data), "--run-dir", str(tmp_path), "--timeout", "0",
+        *arguments,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_taken_port_is_named(data: Path, tmp_path: Path) -> None:
+    address, server = _taken()
+    with server:
+        done = run(*MAIN, "--data", str(data), "--bind", address, "--run-dir", str(tmp_path))
+    assert done.returncode == 2
+    assert f"{address} is taken by another program" in done.stderr
+
+
+def test_a_nodes_mistakes_are_one_line_and_a_code() -> None:
+    done = run(*COMPUTE, "--connect", "nowhere")
+    assert done.returncode == 2
+    assert "looks like tcp://host:5555" in done.stderr
+    assert run(*COMPUTE, "--tasks", "0").returncode == 2
+
+
+def test_predict_says_how_good_a_model_is_and_what_it_sees(
+    result: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
+    done = run(*PREDICT, result["model"], "--data", str(data), "--json")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout)
+    assert scores["accuracy"] == pytest.approx(result["accuracy"])
+    test = loaders.load(data, "test")
+    Image.fromarray(test.images[0]).resize((300, 300)).save(tmp_path / "dark.png")
+    Image.fromarray(255 - test.images[0]).convert("RGB").save(tmp_path / "light.jpg")
+    done = run(*PREDICT, result["model"], str(tmp_path / "dark.png"), str(tmp_path / "light.jpg"))
+    (first, second) = done.stdout.splitlines()
+    assert first.endswith("dark.png")
+    assert first.split()[0] == second.split()[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["{model}"], 2, "name images, or a data set"),
+        (["/nowhere", "--data", "mnist"], 2, "no such file"),
+        (["{data}/t10k-labels-idx1-ubyte", "x.png"], 2, "not a model that can be read"),
+        (["{model}", "/nowhere.png"], 3, "no such file"),
+        (["{model}", "{data}/t10k-labels-idx1-ubyte"], 3, "not a picture"),
+        (["{model}", "--data", "/nowhere"], 3, "neither 'mnist'"),
+    ],
+)
+def test_mistakes_with_predict_are_one_line_and_a_code(
+    result: dict[str, Any], data: Path, arguments: list[str], code: int, words: str
+) -> None:
+    filled = [a.format(model=result["model"], data=data) for a in arguments]
+    done = run(*PREDICT, *filled)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_picture_is_made_to_look_like_mnist(tmp_path: Path) -> None:
+    page = np.full((100, 200, 3), 255, np.uint8)
+    page[30:70, 90:110] = (10, 20, 200)
+    Image.fromarray(page).save(tmp_path / "page.png")
+    pixels = read_image(tmp_path / "page.png", (28, 32))
+    assert (pixels.shape, pixels.dtype) == ((28, 32), np.uint8)
+    assert pixels[0, 0] < 10
+    assert pixels[14, 16] > 150
+
+
+def test_a_configuration_file_is_read_or_refused_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(MainConfig(jobs=7).as_yaml())
+    assert read_config(file)["jobs"] == 7
+    for text, words in (
+        ("jobz: 3", "no such option: jobz"), ("- a", "not options by name"), ("a: [", "as YAML"),
+    ):  # fmt: skip
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=words):
+            read_config(file)
+
+
+def test_the_invitation_names_an_address_that_can_be_reached() -> None:
+    import socket
+
+    assert "--connect tcp://127.0.0.1:5555 (on this machine" in invitation(
+        "tcp://127.0.0.1:5555", 0
+    )
+    everywhere = invitation("tcp://0.0.0.0:5555", 3)
+    assert everywhere.endswith(f"--connect tcp://{socket.gethostname()}:5555 --domain 3")

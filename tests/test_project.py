@@ -1,0 +1,121 @@
+"""The project as a whole: what is installed, what the documents say, what the examples do."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from computing_node.cli import main as compute
+from computing_node.config import ComputeConfig
+from loaders import Dataset
+from main_node.cli import main as main_
+from main_node.config import MainConfig
+from main_node.predict import main as predict
+from protocol.command import EXIT_MEANINGS, Exit
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {"protocol", "loaders", "learning", "main_node", "computing_node"}
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+
+
+def test_a_wheel_holds_our_packages_and_nothing_else(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in (*PACKAGES, "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        place = ROOT / name
+        (shutil.copytree if place.is_dir() else shutil.copy)(place, source / name)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(source)],
+        check=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == PACKAGES
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
+    wanted = {
+        str(p.relative_to(ROOT)) for package in PACKAGES for p in (ROOT / package).rglob("*.py")
+    }
+    assert wanted <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("command", "config", "beside"),
+    [(main_, MainConfig, {"version", "config"}), (compute, ComputeConfig, {"version", "lifeline"})],
+)
+def test_options_and_configuration_agree(
+    command: click.Command, config: type[Any], beside: set[str]
+) -> None:
+    options = {parameter.name: parameter for parameter in command.params}
+    names = {field.name for field in fields(config)}
+    assert set(options) == names | beside
+    for field in fields(config):
+        default = options[field.name].default
+        if field.name != "name":  # this host's, by default
+            assert field.default in (default, tuple(default) if isinstance(default, list) else None)
+
+
+@pytest.mark.parametrize("command", [main_, compute, predict])
+def test_every_option_has_help(command: click.Command) -> None:
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("command", ["mnist-main", "mnist-compute", "mnist-predict"])
+def test_the_commands_are_installed_and_say_their_version(command: str) -> None:
+    path = Path(sys.executable).with_name(command)
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
+    assert re.fullmatch(rf"{command}, version \d+\.\d+\.\d+\n", done.stdout)
+
+
+def test_the_documents_are_up_to_date() -> None:
+    subprocess.run([sys.executable, "scripts/docs.py", "--check"], cwd=ROOT, check=True)
+
+
+def test_every_exit_code_has_a_meaning() -> None:
+    assert set(EXIT_MEANINGS) == set(Exit)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_and_file_named_is_there(document: Path) -> None:
+    text = document.read_text()
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+    for name in re.findall(r"`((?:\w+/)+\w+\.(?:py|md))`", text):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_python_in_documents_is_python(document: Path) -> None:
+    for code in re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL):
+        compile(code, str(document), "exec")
+
+
+def test_a_program_in_the_style_of_aml_ip_runs(
+    mnist: Dataset, program: Callable[..., subprocess.Popen[str]]
+) -> None:
+    main = program("../../examples/mean_images_main.py", "tcp://127.0.0.1:0")
+    assert main.stdout is not None
+    address = main.stdout.readline().split()[-1]
+    nodes = [program("../../examples/mean_images_computing.py", address) for _ in range(2)]
+    output, _ = main.communicate(timeout=60)
+    assert output.count("solution of task") == 2
+    accuracy = re.search(r"accuracy (\d+\.\d)%", output)
+    assert accuracy is not None
+    assert float(accuracy[1]) > 70
+    for node in nodes:
+        node.send_signal(signal.SIGINT)
+        assert node.wait(20) == 0
