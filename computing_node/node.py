@@ -50,7 +50,7 @@ class _Link:
         self.address = address
         self.session = session
         self.connected = False
-        self.connected_at = 0.0
+        self.greeting_since = 0.0
         self.outgoing: deque[Message] = deque()
         self._context = context
         self._poller = poller
@@ -163,7 +163,7 @@ class _Dealer(Shell):
     def _unanswered(self, link: _Link, now: float) -> list[NodeEffect]:
         """Give a connection up over which no Hello is answered: nothing may be behind it."""
         greeting = link.session.state is SessionState.GREETING
-        if link.connected and greeting and now - link.connected_at > self._dead_seconds:
+        if link.connected and greeting and now - link.greeting_since > self._dead_seconds:
             return [Reconnect(f"no answer for {self._dead_seconds:g} s")]
         return []
 
@@ -185,7 +185,7 @@ class _Dealer(Shell):
         link = self._links[place]
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             link.connected = True
-            link.connected_at = now
+            link.greeting_since = now
             if link.session.state is SessionState.GREETING:
                 self._perform(place, link.session.greet(now), now)
         elif event == zmq.EVENT_DISCONNECTED:
@@ -229,6 +229,7 @@ class _Dealer(Shell):
     def _ended(self, link: _Link, effect: Ended) -> None:
         if not effect.refused:
             log.info("main.ended address=%s reason=%r", link.address, effect.reason)
+            link.greeting_since = time.monotonic()
             return
         log.error("main.refused address=%s reason=%r", link.address, effect.reason)
         if all(other.session.state is SessionState.REFUSED for other in self._links):
