@@ -30,7 +30,16 @@ from protocol.session import (
     Tell,
 )
 from protocol.shell import Shell
-from protocol.sockets import CAUSES, DEFAULT_ADDRESS, close, connect, happened, receive, send
+from protocol.sockets import (
+    CAUSES,
+    DEFAULT_ADDRESS,
+    close,
+    connect,
+    happened,
+    make_context,
+    receive,
+    send,
+)
 
 from .errors import ConfigError, NodeError, NoJob, Refused
 from .replier import Callback, CallbackReplier, JobReplier, Outcome, Task, Workers
@@ -41,6 +50,8 @@ DRAIN = 500
 #: A task that runs longer than this makes its place count as taken, for other main nodes.
 BUSY_SECONDS = 0.02
 TICK_SECONDS = 0.01
+#: Where there was no room to send, it is tried again after this long.
+STUCK_SECONDS = 0.005
 
 
 class _Link:
@@ -112,7 +123,7 @@ class _Dealer(Shell):
         self._running: dict[tuple[int, int], float] = {}  # those that run -> since when
         self._begin: list[Task] = []
         self._tick_at = 0.0
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context = make_context()
         self._links: list[_Link] = []
         self._workers: Workers | None = None
         try:
@@ -141,13 +152,16 @@ class _Dealer(Shell):
             self._tick(now)
         if self._max_jobs == 0 and not any(link.session.unaccepted for link in self._links):
             self.ended.set()
-        stuck = [link.flush() for link in self._links]
+        due = now + 1.0
+        for link in self._links:
+            if link.outgoing and link.flush():
+                due = now + STUCK_SECONDS
+            due = min(due, max(self._tick_at, link.session.wake_at(now)))
         if self._begin and self._workers is not None:
             begin, self._begin = self._begin, []
             for task in begin:  # last, because no worker can go on before the poll
                 self._workers.put(task)
-        wake = min(link.session.wake_at(now) for link in self._links)
-        return min(max(self._tick_at, wake), now + 0.005 if any(stuck) else now + 1.0)
+        return due
 
     def _tick(self, now: float) -> None:
         for key, task in self._tasks.items():

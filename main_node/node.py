@@ -32,7 +32,16 @@ from protocol.effects import Accept, Effect, Fail, Joined, Left, Refused, Retry,
 from protocol.ledger import Job
 from protocol.messages import REFUSE_MALFORMED, REFUSE_VERSION, Accepted, Heartbeat, Message, Refuse
 from protocol.shell import Shell
-from protocol.sockets import CAUSES, DEFAULT_ADDRESS, bind, close, happened, receive, send
+from protocol.sockets import (
+    CAUSES,
+    DEFAULT_ADDRESS,
+    bind,
+    close,
+    happened,
+    make_context,
+    receive,
+    send,
+)
 
 from .errors import ConfigError, JobFailed, NodeClosed, NoNode
 
@@ -144,7 +153,7 @@ class _Router(Shell):
         self.dispatcher = dispatcher
         self.crowd = _Crowd()
         self._deliver = deliver
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context = make_context()
         try:
             self._socket, self._monitor, self.address = bind(self._context, address)
         except AddressError:
@@ -171,11 +180,21 @@ class _Router(Shell):
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self.perform(self.dispatcher.tick(now))
-        self._flush(now)
-        self._hand_over()
-        soon = [now + STUCK_SECONDS] if self._stuck else []
-        lazy = [self._lazy_until] if self._lazy_until else []
-        return min([self._tick_at, *self._probes[:1], *soon, *lazy])
+        if self._outgoing or self._receipts:
+            self._flush(now)
+        if self._finished:
+            self._hand_over()
+        return self._due(now)
+
+    def _due(self, now: float) -> float:
+        due = self._tick_at
+        if self._probes:
+            due = min(due, self._probes[0])
+        if self._stuck:
+            due = min(due, now + STUCK_SECONDS)
+        if self._lazy_until:
+            due = min(due, self._lazy_until)
+        return due
 
     def submit(self, job: Job) -> None:
         self.perform(self.dispatcher.submit(job, time.monotonic()))

@@ -488,13 +488,16 @@ class Session:
         """Return the moment by which `tick` should be called next."""
         if self.state is not SessionState.SERVING:
             return max(now, self._greeted) + GREET_SECONDS
-        soon = [
-            task.since + WAITING_SECONDS
-            for task in self._tasks.values()
-            if (task.state is TaskState.WAITING and not task.reported)
-            or (task.state is TaskState.RUNNING and task.since > self._beat)
-        ]
-        return min([self._beat + self._heartbeat_seconds, *soon])
+        due = self._beat + self._heartbeat_seconds
+        for task in self._tasks.values():
+            untold = (
+                task.since > self._beat
+                if task.state is TaskState.RUNNING
+                else (task.state is TaskState.WAITING and not task.reported)
+            )
+            if untold:  # the first one has waited, or run, the longest
+                return min(due, task.since + WAITING_SECONDS)
+        return due
 
     def _report_waiting(self, now: float) -> list[NodeEffect]:
         waiting = {i: t for i, t in self._tasks.items() if t.state is TaskState.WAITING}

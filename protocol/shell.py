@@ -30,7 +30,8 @@ class Shell:
     def __init__(self, name: str) -> None:
         self.poller = Poller()
         self._waker = Waker()
-        self.poller.register(self._waker.fileno(), READABLE)
+        self._wakes = self._waker.fileno()
+        self.poller.register(self._wakes, READABLE)
         self._calls: deque[Callable[[], object]] = deque()
         self._sleeping = False
         self._ending = False
@@ -130,12 +131,13 @@ class Shell:
 
     def _turn(self, due: float) -> float:
         self._sleeping = True  # from here on a call wakes the poll
-        wait = 0.0 if self._calls else max(0.0, due - time.monotonic())
-        ready = dict(self.poller.poll(math.ceil(wait * 1000)))
+        wait = 0 if self._calls else max(0, math.ceil((due - time.monotonic()) * 1000))
+        ready = dict(self.poller.poll(wait))
         self._sleeping = False
-        if self._waker.fileno() in ready:
+        if self._wakes in ready:
             self._waker.drain()
-        self._perform_calls()
+        if self._calls:
+            self._perform_calls()
         return self.turn(ready, time.monotonic())
 
     def _perform_calls(self) -> None:

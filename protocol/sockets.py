@@ -6,6 +6,7 @@ that a node that comes back is never mistaken for the connection that it lost.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import socket as system_socket
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from .codec import Frame
 from .errors import AddressError
+from .transfer import CHUNK_BYTES, WINDOW
 
 Poller = zmq.Poller
 Socket = zmq.Socket[bytes]
@@ -44,6 +46,27 @@ _WATCHED = (
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )  # fmt: skip
+
+
+def make_context() -> zmq.Context[Socket]:
+    """Return a context for one node's sockets."""
+    _keep_freed_memory()
+    return zmq.Context()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the memory of frames for the next frames.
+
+    It would give a chunk's megabyte back to the system and get it again, page by page, for the
+    next one: 47 MB took 29 ms instead of 19.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # another C library, another system
+        return
+    trim_threshold, mmap_threshold = -1, -3  # names of <malloc.h>
+    mallopt(mmap_threshold, CHUNK_BYTES + (256 << 10))
+    mallopt(trim_threshold, (WINDOW + 4) * CHUNK_BYTES)
 
 
 def _set_up(socket: Socket, address: str) -> None:
