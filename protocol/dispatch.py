@@ -10,11 +10,9 @@ node that dies go to another; a job that fails too often fails for good, with it
 from __future__ import annotations
 
 import math
-import random
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from itertools import count, islice
+from itertools import count
 from typing import Any
 
 from .effects import (
@@ -31,7 +29,7 @@ from .effects import (
 )
 from .errors import RemoteProtocolError
 from .jobs import JobSolutionDataType
-from .ledger import Attempt, Job, JobState, Node, Task, recallable
+from .ledger import Attempt, Job, JobState, Node, Task
 from .messages import (
     REFUSE_DOMAIN,
     REFUSE_UNKNOWN,
@@ -58,14 +56,11 @@ from .messages import (
     Waiting,
     Welcome,
 )
+from .placement import Placement
 from .transfer import Inbox, answer
 
 #: A task that a node does not confirm in its heartbeats for this long is offered again.
 UNCONFIRMED_SECONDS = 3.0
-#: How far into the queue to look for a job whose arrays a node holds already.
-AFFINITY_DEPTH = 32
-#: Among how many idle nodes to draw, so that several main nodes don't all pick the same one.
-DRAW = 8
 
 
 class Dispatcher:
@@ -99,15 +94,12 @@ class Dispatcher:
         self.retries = 0
         self.ignored = 0
         self._ids = count(1)
-        self._random = random.Random(main)  # among idle nodes; never shows in a result
         self._jobs: dict[int, Job] = {}  # the open ones
         self._finished: dict[JobState, int] = dict.fromkeys(JobState, 0)
         self._tasks: dict[int, tuple[Job, str]] = {}  # every task ever of an open job, its node
         self._blobs: dict[bytes, tuple[AnyArray, int]] = {}  # digest -> array, jobs that use it
-        self._queues: dict[str, deque[Job]] = {}  # by learner
         self._nodes: dict[bytes, Node] = {}  # by routing id
-        self._hungry: dict[bytes, Node] = {}  # with credit left, the longest hungry first
-        self._crowded: dict[bytes, Node] = {}  # with tasks that wait
+        self._placement = Placement(self._nodes, seed=main)
         self._beat = self._ticked = -math.inf
         self._on: dict[type[Any], Callable[[Node, Any, float], list[Effect]]] = {
             Ready: self._ready, Busy: self._busy, Waiting: self._waiting,
@@ -122,7 +114,7 @@ class Dispatcher:
         for digest, array in job.blobs.items():
             self._blobs[digest] = (array, self._blobs.get(digest, (array, 0))[1] + 1)
         self._jobs[job.id] = job
-        self._queue(job.data.learner).append(job)
+        self._placement.add(job)
         return self._assign(now)
 
     def cancel(self, job_id: int, now: float) -> list[Effect]:
@@ -225,7 +217,7 @@ class Dispatcher:
             effects += self._lose(old, "connected anew", now, keep=holds)
         node = Node(peer, hello, now, hello.credit, Inbox())
         self._nodes[peer] = node
-        self._feed(node)
+        self._placement.update(node)
         effects.append(Joined(node.name, hello))
         effects += self._reconcile(node, holds, now)
         return effects + self._assign(now)
@@ -248,8 +240,8 @@ class Dispatcher:
         return effects + self._assign(now)
 
     def _forget(self, node: Node, reason: str) -> list[Effect]:
-        for nodes in (self._nodes, self._hungry, self._crowded):
-            nodes.pop(node.peer, None)
+        del self._nodes[node.peer]
+        self._placement.forget(node)
         return [Left(node.name, reason)]
 
     def _bye(self, node: Node, message: Bye, now: float) -> list[Effect]:
@@ -286,7 +278,7 @@ class Dispatcher:
 
     def _ready(self, node: Node, message: Ready, now: float) -> list[Effect]:
         node.credit = message.credit
-        self._feed(node)
+        self._placement.update(node)
         return self._assign(now)
 
     def _busy(self, node: Node, message: Busy, now: float) -> list[Effect]:
@@ -295,86 +287,20 @@ class Dispatcher:
 
     def _waiting(self, node: Node, message: Waiting, now: float) -> list[Effect]:
         node.waiting = set(message.tasks) & node.tasks.keys()
-        self._crowded[node.peer] = node
+        self._placement.update(node)
         return self._assign(now)
 
     # Jobs go out.
 
-    def _queue(self, learner: str) -> deque[Job]:
-        return self._queues.setdefault(learner, deque())
-
-    def _feed(self, node: Node) -> None:
-        """Keep `_hungry` true after a node's tasks or credit changed."""
-        if node.spare > 0 and node.peer in self._nodes:
-            self._hungry.setdefault(node.peer, node)
-        else:
-            self._hungry.pop(node.peer, None)
-
     def _assign(self, now: float) -> list[Effect]:
-        """Give queued jobs to nodes with credit, idle ones first; else even out the load."""
+        """Give queued jobs to nodes with credit; ask back what waits while a node is idle."""
         effects: list[Effect] = []
-        for learner, queue in self._queues.items():
-            while queue and self._hungry:
-                given = self._assign_one(learner, queue, now)
-                if given is None:
-                    break
-                effects.append(given)
-            if not queue:
-                effects += self._rebalance(learner)
+        while (given := self._placement.next()) is not None:
+            task = Task(next(self._ids), *given, now)
+            self._give(task)
+            effects.append(Send(task.node.peer, self._offer(task)))
+        effects += [Send(task.node.peer, Recall(task.id)) for task in self._placement.recalls()]
         return effects
-
-    def _assign_one(self, learner: str, queue: deque[Job], now: float) -> Effect | None:
-        for node in self._takers(learner):
-            job = self._pick(node, queue)
-            if job is not None:
-                task = Task(next(self._ids), job, node, now)
-                self._give(task)
-                return Send(node.peer, self._offer(task))
-        return None
-
-    def _takers(self, learner: str) -> list[Node]:
-        """Return hungry nodes that solve such jobs: some idle ones in random order, or by load."""
-        if len(self._hungry) == 1:
-            (node,) = self._hungry.values()
-            return [node] if learner in node.hello.learners else []
-        idle: list[Node] = []
-        loaded: list[Node] = []
-        for node in self._hungry.values():
-            if learner in node.hello.learners:
-                (idle if node.idle else loaded).append(node)
-                if len(idle) == DRAW:
-                    break
-        self._random.shuffle(idle)
-        if len(loaded) > 1:
-            loaded.sort(key=lambda node: node.busy_others + len(node.tasks))
-        return idle + loaded
-
-    def _pick(self, node: Node, queue: deque[Job]) -> Job | None:
-        """Take the job for this node off the queue: one whose arrays it holds, or the first."""
-        if not (queue[0].blobs or queue[0].failed_at):
-            return queue.popleft()
-        fallback = None
-        for place, job in enumerate(islice(queue, AFFINITY_DEPTH)):
-            if self._shunned(job, node):
-                continue
-            if not job.blobs or any(digest in node.holds for digest in job.blobs):
-                del queue[place]
-                return job
-            fallback = place if fallback is None else fallback
-        if fallback is None:
-            return None
-        job = queue[fallback]
-        del queue[fallback]
-        return job
-
-    def _shunned(self, job: Job, node: Node) -> bool:
-        """Whether the job failed at this node while another could still try it."""
-        if node.hello.node not in job.failed_at:
-            return False
-        return any(
-            other.hello.node not in job.failed_at and job.data.learner in other.hello.learners
-            for other in self._nodes.values()
-        )
 
     def _give(self, task: Task) -> None:
         """Put a task into its node's hands; its job is not in the queue any more."""
@@ -384,13 +310,13 @@ class Dispatcher:
         job.ever += (task.id,)
         self._tasks[task.id] = (job, node.hello.node)
         node.tasks[task.id] = task
-        self._feed(node)
+        self._placement.update(node)
 
     def _adopt(self, task: Task) -> None:
         """Put a task that had been given up back into its node's hands."""
         job, node = task.job, task.node
         if job.state is JobState.QUEUED:
-            self._queue(job.data.learner).remove(job)
+            self._placement.remove(job)
         # A node that comes back was cut off, not killed by the job: that was no attempt.
         job.attempts = tuple(
             attempt for attempt in job.attempts
@@ -410,41 +336,19 @@ class Dispatcher:
             task.id, job.id, job.data.learner, job.data.parameters, job.payload, job.arrays
         )
 
-    def _rebalance(self, learner: str) -> list[Effect]:
-        """Ask for waiting tasks back, as many as there are nodes with nothing to do."""
-        if not self._crowded:
-            return []
-        nodes = [node for node in self._nodes.values() if learner in node.hello.learners]
-        under_way = sum(
-            task.recalled and task.begun is None for node in nodes for task in node.tasks.values()
-        )
-        idle = [n for n in nodes if not n.tasks and not n.busy_others and n.spare > 0]
-        del idle[:under_way]
-        effects: list[Effect] = []
-        for task in [task for node in self._crowded.values() for task in recallable(node)]:
-            taker = next((node for node in idle if not self._shunned(task.job, node)), None)
-            if taker is not None and task.job.data.learner == learner:
-                idle.remove(taker)
-                task.recalled = True
-                effects.append(Send(task.node.peer, Recall(task.id)))
-        return effects
-
     # Jobs come back.
 
     def _take_from(self, task: Task) -> None:
         """Take a task out of its node's hands."""
         node = task.node
         node.tasks.pop(task.id, None)
-        if node.waiting:
-            node.waiting.discard(task.id)
-            if not node.waiting:
-                self._crowded.pop(node.peer, None)
+        node.waiting.discard(task.id)
         lacking, task.lacking = task.lacking, frozenset()
         for digest in lacking:
             if not any(digest in other.lacking for other in node.tasks.values()):
                 node.inbox.forget(digest)
         task.job.tasks = tuple(other for other in task.job.tasks if other != task.id)
-        self._feed(node)
+        self._placement.update(node)
 
     def _again(self, job: Job, node: Node, attempt: Attempt | None) -> list[Effect]:
         """Queue a job again after a task of it ended unsolved; `attempt` says if that counts."""
@@ -458,7 +362,7 @@ class Dispatcher:
             self.retries += 1
         if not job.tasks and job.state is JobState.RUNNING:
             job.move("free")
-            self._queue(job.data.learner).appendleft(job)
+            self._placement.add(job, first=True)
         return [Retry(job.id, attempt)] if attempt is not None else []
 
     def _returned(self, node: Node, message: Returned, now: float) -> list[Effect]:
@@ -548,7 +452,7 @@ class Dispatcher:
         """End a job: cancel its other tasks, forget it, say so if it failed."""
         effects: list[Effect] = []
         if job.state is JobState.QUEUED:
-            self._queue(job.data.learner).remove(job)
+            self._placement.remove(job)
         job.move(event)
         if job.tasks:
             effects += self._cancel_tasks(job)

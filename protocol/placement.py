@@ -1,0 +1,151 @@
+"""Which job goes to which node: queues, credit, affinity, and evening out what waits."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Mapping
+from itertools import islice
+
+from .ledger import Job, Node, Task, recallable
+
+#: How far into the queue to look for a job whose arrays a node holds already.
+AFFINITY_DEPTH = 32
+#: Among how many idle nodes to draw, so that several main nodes don't all pick the same one.
+DRAW = 8
+
+
+class Placement:
+    """The jobs that wait for a node, and the nodes that wait for a job.
+
+    Args:
+        nodes: every node, by routing id; the dispatcher's own mapping.
+        seed: of the draw among idle nodes. It never shows in a result.
+    """
+
+    def __init__(self, nodes: Mapping[bytes, Node], seed: str) -> None:
+        self._nodes = nodes
+        self._random = random.Random(seed)
+        self._queues: dict[str, deque[Job]] = {}  # by learner
+        self._hungry: dict[bytes, Node] = {}  # with credit left, the longest hungry first
+        self._crowded: dict[bytes, Node] = {}  # with tasks that wait
+
+    # Jobs.
+
+    def add(self, job: Job, *, first: bool = False) -> None:
+        """Queue a job, behind the others or before them."""
+        queue = self._queues.setdefault(job.data.learner, deque())
+        (queue.appendleft if first else queue.append)(job)
+
+    def remove(self, job: Job) -> None:
+        """Take a queued job off its queue."""
+        self._queues[job.data.learner].remove(job)
+
+    # Nodes.
+
+    def update(self, node: Node) -> None:
+        """See how a node stands, after its tasks or its credit changed."""
+        if node.spare > 0 and node.peer in self._nodes:
+            self._hungry.setdefault(node.peer, node)
+        else:
+            self._hungry.pop(node.peer, None)
+        if node.waiting:
+            self._crowded[node.peer] = node
+        elif self._crowded:
+            self._crowded.pop(node.peer, None)
+
+    def forget(self, node: Node) -> None:
+        """Be done with a node."""
+        self._hungry.pop(node.peer, None)
+        self._crowded.pop(node.peer, None)
+
+    # Both.
+
+    def next(self) -> tuple[Job, Node] | None:
+        """Take a job off its queue for a node with credit; None where nothing fits."""
+        if not self._hungry:
+            return None
+        for learner, queue in self._queues.items():
+            if queue:
+                for node in self._takers(learner):
+                    job = self._pick(node, queue)
+                    if job is not None:
+                        return job, node
+        return None
+
+    def _takers(self, learner: str) -> list[Node]:
+        """Return hungry nodes that solve such jobs: some idle ones in random order, or by load."""
+        if len(self._hungry) == 1:
+            (node,) = self._hungry.values()
+            return [node] if learner in node.hello.learners else []
+        idle: list[Node] = []
+        loaded: list[Node] = []
+        for node in self._hungry.values():
+            if learner in node.hello.learners:
+                (idle if node.idle else loaded).append(node)
+                if len(idle) == DRAW:
+                    break
+        self._random.shuffle(idle)
+        loaded.sort(key=lambda node: node.busy_others + len(node.tasks))
+        return idle + loaded
+
+    def _pick(self, node: Node, queue: deque[Job]) -> Job | None:
+        """Take the job for this node off the queue: one whose arrays it holds, or the first."""
+        if not (queue[0].blobs or queue[0].failed_at):
+            return queue.popleft()
+        chosen: int | None = None
+        for place, job in enumerate(islice(queue, AFFINITY_DEPTH)):
+            if not self._shunned(job, node):
+                if not job.blobs or not node.holds.isdisjoint(job.blobs):
+                    chosen = place
+                    break
+                chosen = place if chosen is None else chosen
+        if chosen is None:
+            return None
+        job = queue[chosen]
+        del queue[chosen]
+        return job
+
+    def _shunned(self, job: Job, node: Node) -> bool:
+        """Whether the job failed at this node while another could still try it."""
+        if node.hello.node not in job.failed_at:
+            return False
+        return any(
+            other.hello.node not in job.failed_at and job.data.learner in other.hello.learners
+            for other in self._nodes.values()
+        )
+
+    def recalls(self) -> list[Task]:
+        """Return the tasks to ask back: they wait, and a node with nothing to do would take them.
+
+        They count as asked from now on.
+        """
+        if not self._crowded:
+            return []
+        idle = [
+            node
+            for node in self._nodes.values()
+            if not node.tasks and not node.busy_others and node.spare > 0
+        ]
+        asked = [
+            task
+            for node in self._crowded.values()
+            for task in node.tasks.values()
+            if task.recalled and task.begun is None
+        ]
+        del idle[: len(asked)]
+        return [
+            task
+            for node in list(self._crowded.values())
+            for task in list(recallable(node))
+            if not self._queues.get(task.job.data.learner) and self._ask(task, idle)
+        ]
+
+    def _ask(self, task: Task, idle: list[Node]) -> bool:
+        """Count an idle node as this task's, if one would take it."""
+        for node in idle:
+            if task.job.data.learner in node.hello.learners and not self._shunned(task.job, node):
+                idle.remove(node)
+                task.recalled = True
+                return True
+        return False
