@@ -12,6 +12,8 @@ def run() -> None:
     except ImportError:
         _explain()
         raise
+    except KeyboardInterrupt:  # before the command could say anything about it
+        sys.exit(130)
     main()
 
 

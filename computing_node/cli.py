@@ -25,8 +25,8 @@ log = logging.getLogger("mnist.compute")
 _DEFAULT = ComputeConfig()
 
 
-class _Leave(Exception):
-    """Somebody asked the node to leave."""
+class _Leave(BaseException):
+    """Somebody asked the node to leave; not an Exception, which logging would swallow."""
 
 
 @click.command(context_settings={"auto_envvar_prefix": "MNIST", "show_default": True})
@@ -77,22 +77,24 @@ def _end(code: Exit, message: str) -> NoReturn:
 def _serve(config: ComputeConfig, lifeline: int | None) -> None:
     from learning import names
 
-    signal.signal(signal.SIGINT, _leave)
-    signal.signal(signal.SIGTERM, _leave)
-    if lifeline is not None:
-        threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
-    node = AsyncComputingNode(
-        config.name, config.domain, ChildReplier(config.tasks), address=config.connect,
-        tasks=config.tasks, max_jobs=config.max_jobs, learners=names(), allocate=allocate,
-    )  # fmt: skip
+    node: AsyncComputingNode | None = None
     try:
+        signal.signal(signal.SIGINT, _leave)
+        signal.signal(signal.SIGTERM, _leave)
+        if lifeline is not None:
+            threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
+        node = AsyncComputingNode(
+            config.name, config.domain, ChildReplier(config.tasks), address=config.connect,
+            tasks=config.tasks, max_jobs=config.max_jobs, learners=names(), allocate=allocate,
+        )  # fmt: skip
         node.run()
         log.info("node.looking id=%s for=%s", node.get_id(), ",".join(config.connect))
         node.wait()
     except _Leave:
         log.info("node.leaving; a second Ctrl-C leaves at once")
     finally:
-        node.stop()
+        if node is not None:
+            node.stop()
 
 
 def _leave(number: int, frame: object) -> None:

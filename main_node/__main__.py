@@ -22,6 +22,8 @@ def _run(module: str) -> None:
     except ImportError:
         _explain()
         raise
+    except KeyboardInterrupt:  # before the command could say anything about it
+        sys.exit(130)
     command()
 
 

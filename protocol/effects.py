@@ -1,12 +1,14 @@
-"""What the main node's dispatcher tells its shell to do, and what it lets people see."""
+"""What the state machines tell their shells to do, and what people may see of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .jobs import JobSolutionDataType
+from .jobs import JobDataType, JobSolutionDataType
 from .ledger import Attempt
-from .messages import Hello, Message
+from .messages import Hello, Message, Welcome
+
+# The main node's dispatcher says:
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,61 @@ class Refused:
 
 
 Effect = Send | Accept | Fail | Retry | Joined | Left | Refused
+
+
+# A computing node's session says:
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Send `message` to the main node."""
+
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Everything that the task needs is here: run it when there is a place."""
+
+    task: int
+    job_id: int
+    job: JobDataType
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Stop the task if it runs, drop it if it waits; nothing of it is wanted."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The main node has taken this node in."""
+
+    welcome: Welcome
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """The connection is not worth anything: make a new one, then call `greet`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The main node does not want this node (`refused`) or has ended itself."""
+
+    reason: str
+    refused: bool
+
+
+NodeEffect = Tell | Run | Abort | Serving | Reconnect | Ended
+
+
+# For people:
 
 
 @dataclass(frozen=True, slots=True)

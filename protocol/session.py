@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 from .codec import as_array, safe_text
+from .effects import Abort, Ended, NodeEffect, Reconnect, Run, Serving, Tell
 from .errors import LocalProtocolError, RemoteProtocolError
 from .jobs import JobDataType, JobSolutionDataType
 from .messages import (
@@ -86,55 +87,6 @@ class TaskState(Enum):
     WAITING = "waiting"  # for a place to run in
     RUNNING = "running"
     ENDED = "ended"  # solved or failed, and not yet accepted
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Send `message` to the main node."""
-
-    message: Message
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Everything that the task needs is here: run it when there is a place."""
-
-    task: int
-    job_id: int
-    job: JobDataType
-    client: str
-
-
-@dataclass(frozen=True, slots=True)
-class Abort:
-    """Stop the task if it runs, drop it if it waits; nothing of it is wanted."""
-
-    task: int
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """The main node has taken this node in."""
-
-    welcome: Welcome
-
-
-@dataclass(frozen=True, slots=True)
-class Reconnect:
-    """The connection is not worth anything: make a new one, then call `greet`."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The main node does not want this node (`refused`) or has ended itself."""
-
-    reason: str
-    refused: bool
-
-
-NodeEffect = Tell | Run | Abort | Serving | Reconnect | Ended
 
 
 @dataclass(slots=True, eq=False)

@@ -20,7 +20,8 @@ from .transfer import CHUNK_BYTES, WINDOW
 
 Poller = zmq.Poller
 Socket = zmq.Socket[bytes]
-READABLE: int = zmq.POLLIN
+READABLE = int(zmq.POLLIN)
+CONNECTED, DISCONNECTED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED), int(zmq.EVENT_DISCONNECTED)
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 

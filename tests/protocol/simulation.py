@@ -19,10 +19,21 @@ import numpy as np
 from protocol import JobDataType, JobSolutionDataType, RemoteProtocolError
 from protocol.codec import decode, encode
 from protocol.dispatch import Dispatcher
-from protocol.effects import Accept, Effect, Fail, Send
+from protocol.effects import (
+    Abort,
+    Accept,
+    Effect,
+    Ended,
+    Fail,
+    NodeEffect,
+    Reconnect,
+    Run,
+    Send,
+    Tell,
+)
 from protocol.ledger import Job
 from protocol.messages import Hello, Message
-from protocol.session import Abort, Ended, NodeEffect, Reconnect, Run, Session, SessionState, Tell
+from protocol.session import Session, SessionState
 
 TICK = 0.25
 

@@ -10,6 +10,7 @@ import pytest
 
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError
 from protocol.codec import INLINE_BYTES, encode, specify
+from protocol.effects import Abort, Ended, NodeEffect, Reconnect, Run, Serving, Tell
 from protocol.messages import (
     Accepted,
     AnyArray,
@@ -32,18 +33,7 @@ from protocol.messages import (
     Waiting,
     Welcome,
 )
-from protocol.session import (
-    SESSION_TRANSITIONS,
-    Abort,
-    Ended,
-    NodeEffect,
-    Reconnect,
-    Run,
-    Serving,
-    Session,
-    SessionState,
-    Tell,
-)
+from protocol.session import SESSION_TRANSITIONS, Session, SessionState
 from protocol.transfer import STALL_SECONDS
 
 HELLO = Hello("id", "node", 0, ("",), {}, 2, 1 << 30, "", tasks=1, credit=2)

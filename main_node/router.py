@@ -1,0 +1,279 @@
+"""The thread that owns a main node's ROUTER and its dispatcher."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from protocol import AddressError, LocalProtocolError, ProtocolError, VersionMismatch
+from protocol.codec import Frame, batches, decode, encode
+from protocol.dispatch import Dispatcher
+from protocol.effects import Accept, Effect, Fail, Joined, Left, Refused, Retry, Send
+from protocol.ledger import Job
+from protocol.messages import (
+    REFUSE_MALFORMED,
+    REFUSE_VERSION,
+    Accepted,
+    Heartbeat,
+    Message,
+    Refuse,
+)
+from protocol.shell import Shell
+from protocol.sockets import (
+    CAUSES,
+    DISCONNECTED,
+    READABLE,
+    bind,
+    close,
+    happened,
+    make_context,
+    receive,
+    send,
+)
+
+log = logging.getLogger("mnist.main")
+
+#: After a disconnection every node is probed this many seconds later: ZeroMQ reports it before
+#: its own tables know.
+PROBES = (0.005, 0.05, 0.3)
+#: Messages taken from the socket before the effects are sent off.
+DRAIN = 500
+TICK_SECONDS = 0.25
+#: Where there was no room to send, it is tried again after this long.
+STUCK_SECONDS = 0.005
+#: A receipt waits so long for another message to travel with.
+LAZY_SECONDS = 0.005
+
+
+class Crowd:
+    """How many nodes are here, for other threads to wait on."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.closed = False
+        self._changed = threading.Condition()
+
+    def change(self, by: int) -> None:
+        """Count nodes that came or went."""
+        with self._changed:
+            self.size += by
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let everybody who waits go on."""
+        with self._changed:
+            self.closed = True
+            self._changed.notify_all()
+
+    def wait_for(self, nodes: int, timeout: float | None) -> bool:
+        """Wait for so many, or the end; return False if `timeout` seconds pass first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.size >= nodes or self.closed, timeout)
+
+
+class Router(Shell):
+    """The thread that owns the ROUTER and the dispatcher."""
+
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        dispatcher: Dispatcher,
+        deliver: Callable[[Accept | Fail], None],
+        broken: Callable[[Exception], None],
+    ) -> None:
+        super().__init__(name)
+        self._broken = broken
+        self.dispatcher = dispatcher
+        self.crowd = Crowd()
+        self._deliver = deliver
+        self._context = make_context()
+        try:
+            self._socket, self._monitor, self.address = bind(self._context, address)
+        except AddressError:
+            self._context.term()
+            self.discard()
+            raise
+        self.poller.register(self._socket, READABLE)
+        self.poller.register(self._monitor, READABLE)
+        self._outgoing: dict[bytes, deque[Message]] = {}
+        self._finished: list[Accept | Fail] = []
+        self._stuck = False
+        self._lazy_until = 0.0
+        self._receipts: dict[bytes, list[int]] = {}
+        self._probes: list[float] = []
+        self._tick_at = 0.0
+
+    def turn(self, ready: dict[Any, int], now: float) -> float:
+        """Receive, let time pass, send, and only then hand results over."""
+        if self._socket in ready:
+            self._drain(now)
+        while self._monitor in ready and (event := happened(self._monitor)) is not None:
+            self._happened(event, now)
+        if self._probes and now >= self._probes[0]:
+            self._probe(now)
+        if now >= self._tick_at:
+            self._tick_at = now + TICK_SECONDS
+            self.perform(self.dispatcher.tick(now))
+        if self._outgoing or self._receipts:
+            self._flush(now)
+        if self._finished:
+            self._hand_over()
+        return self._due(now)
+
+    def _due(self, now: float) -> float:
+        due = self._tick_at
+        if self._probes:
+            due = min(due, self._probes[0])
+        if self._stuck:
+            due = min(due, now + STUCK_SECONDS)
+        if self._lazy_until:
+            due = min(due, self._lazy_until)
+        return due
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; in this thread."""
+        self.perform(self.dispatcher.submit(job, time.monotonic()))
+
+    def cancel(self, job_id: int) -> None:
+        """Give a job up; in this thread."""
+        self.perform(self.dispatcher.cancel(job_id, time.monotonic()))
+
+    def perform(self, effects: list[Effect]) -> None:
+        """Do what the dispatcher says, in order."""
+        for effect in effects:
+            if type(effect) is Send:
+                message = effect.message
+                if type(message) is Accepted:
+                    self._receipts.setdefault(effect.peer, []).extend(message.tasks)
+                    continue
+                pending = self._outgoing.get(effect.peer)
+                if pending is None:
+                    pending = self._outgoing[effect.peer] = deque()
+                pending.append(message)
+            elif type(effect) is Accept or type(effect) is Fail:
+                self._finished.append(effect)
+            else:
+                self.crowd.change({Joined: 1, Left: -1}.get(type(effect), 0))
+                _report(effect)
+
+    def _drain(self, now: float) -> None:
+        for _ in range(DRAIN):
+            frames = receive(self._socket, small=3)
+            if frames is None:
+                return
+            self._receive(bytes(frames[0]), frames[1:], now)
+
+    def _receive(self, peer: bytes, frames: list[Frame], now: float) -> None:
+        try:
+            for message in decode(frames):
+                self.perform(self.dispatcher.receive(peer, message, now))
+        except ProtocolError as error:
+            log.warning("peer.refused peer=%s reason=%r", peer.hex(), str(error))
+            code = REFUSE_VERSION if isinstance(error, VersionMismatch) else REFUSE_MALFORMED
+            self._drop(peer, code, str(error), now)
+        except Exception as error:  # a bug here; one peer's message must not end the run
+            log.exception("peer.broke_us peer=%s", peer.hex())
+            self._drop(peer, REFUSE_MALFORMED, f"the main node stumbled: {error}", now)
+
+    def _drop(self, peer: bytes, code: str, reason: str, now: float) -> None:
+        self.perform(self.dispatcher.drop(peer, reason, now))
+        self.perform([Send(peer, Refuse(code, reason))])
+
+    def _hand_over(self) -> None:
+        """Deliver results; last, because whoever waits for one can't go on before the poll."""
+        finished, self._finished = self._finished, []
+        for effect in finished:
+            self._deliver(effect)
+
+    def _happened(self, event: int, now: float) -> None:
+        if event in CAUSES:
+            log.warning("connection.failed cause=%r", CAUSES[event])
+        elif event == DISCONNECTED:
+            self._probes = [now + after for after in PROBES]
+
+    def _probe(self, now: float) -> None:
+        """Send something to every node, to learn which have no connection any more."""
+        self._probes.pop(0)
+        self.perform([Send(peer, Heartbeat()) for peer in self.dispatcher.peers])
+
+    def _flush(self, now: float) -> None:
+        """Send what there is to send.
+
+        Receipts of one node travel in one message, and alone only after a while: a program that
+        asks for one job after another would pay for them.
+        """
+        self._stuck = False
+        if self._receipts and not self._outgoing:
+            self._lazy_until = self._lazy_until or now + LAZY_SECONDS
+            if now < self._lazy_until:
+                return
+        self._lazy_until = 0.0
+        for peer, tasks in self._receipts.items():
+            self._outgoing.setdefault(peer, deque()).append(Accepted(tuple(tasks)))
+        self._receipts.clear()
+        while self._outgoing:  # an unreachable node's jobs make messages to others
+            outgoing, self._outgoing = self._outgoing, {}
+            stuck: dict[bytes, deque[Message]] = {}
+            for peer, messages in outgoing.items():
+                if not self._send_all(peer, messages, now):
+                    stuck[peer] = messages
+            if stuck:
+                for peer, messages in stuck.items():
+                    messages.extend(self._outgoing.pop(peer, ()))
+                    self._outgoing[peer] = messages
+                self._stuck = True
+                return
+
+    def _send_all(self, peer: bytes, messages: deque[Message], now: float) -> bool:
+        """Send a node's messages; return False with the rest left where there is no room."""
+        for batch in batches(list(messages)):
+            try:
+                if not send(self._socket, [peer, *encode(batch)]):
+                    return False
+            except ConnectionError:
+                self.perform(self.dispatcher.unreachable(peer, now))
+                return True
+            except LocalProtocolError:  # a bug: what can't be sent is refused on the way in
+                log.exception("message.unsendable peer=%s", peer.hex())
+            for _ in batch:
+                messages.popleft()
+        return True
+
+    def finish(self) -> None:
+        """Tell the nodes, send what is left, and close."""
+        try:
+            self._hand_over()
+            self.perform(self.dispatcher.close("the main node has ended"))
+            self._flush(math.inf)
+        finally:
+            close(self._socket, self._monitor)
+            self._context.term()
+            self.crowd.close()
+
+    def broke(self, error: Exception) -> None:
+        """Let nobody wait for a result that will not come."""
+        self._broken(error)
+
+
+def _report(effect: Effect) -> None:
+    match effect:
+        case Joined(node, hello):
+            log.info(
+                "node.joined node=%s tasks=%d cores=%d accelerator=%s",
+                node, hello.tasks, hello.cores, hello.accelerator or "none",
+            )  # fmt: skip
+        case Left(node, reason):
+            log.info("node.left node=%s reason=%r", node, reason)
+        case Refused(name, reason):
+            log.warning("node.refused name=%r reason=%r", name, reason)
+        case Retry(job, attempt):
+            log.warning(
+                "job.retried job=%d node=%s kind=%s message=%r",
+                job, attempt.node, attempt.kind, attempt.message,
+            )  # fmt: skip
