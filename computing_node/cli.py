@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from protocol import AddressError
+from protocol.codec import MAX_COUNT
 from protocol.command import LOG_LEVELS, Exit, set_up_logs
 
 from .config import ComputeConfig
@@ -35,12 +36,12 @@ class _Leave(BaseException):
     help="Where a main node listens; repeat it to serve several. They may start later.",
 )  # fmt: skip
 @click.option(
-    "--domain", default=_DEFAULT.domain, type=click.IntRange(min=0),
+    "--domain", default=_DEFAULT.domain, type=click.IntRange(0, MAX_COUNT),
     help="Work with main nodes of this domain only.",
 )  # fmt: skip
 @click.option("--name", default="", help="What people see.  [default: this host's name]")
 @click.option(
-    "--tasks", default=_DEFAULT.tasks, type=click.IntRange(min=1),
+    "--tasks", default=_DEFAULT.tasks, type=click.IntRange(1, 1024),
     help="How many jobs to run at once; each uses the threads that the main node says (1).",
 )  # fmt: skip
 @click.option(

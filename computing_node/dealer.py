@@ -38,6 +38,8 @@ DRAIN = 500
 #: A task that runs longer than this makes its place count as taken, for other main nodes.
 BUSY_SECONDS = 0.02
 TICK_SECONDS = 0.01
+#: Without a main node for this long, it is said once.
+WARN_SECONDS = 5.0
 #: Where there was no room to send, it is tried again after this long.
 STUCK_SECONDS = 0.005
 
@@ -50,6 +52,8 @@ class _Link:
         self.session = session
         self.connected = False
         self.greeting_since = 0.0
+        self.looking_since = time.monotonic()
+        self.warned = False
         self.outgoing: deque[Message] = deque()
         self._context = context
         self._poller = poller
@@ -132,10 +136,10 @@ class Dealer(Shell):
     def turn(self, ready: dict[Any, int], now: float) -> float:
         """Receive, let time pass, send, and only then let the workers begin."""
         for place, link in enumerate(self._links):
+            if link.socket in ready:  # before its end is noticed: a Stop may be in there
+                self._drain(place, now)
             while link.monitor in ready and (event := happened(link.monitor)) is not None:
                 self._happened(place, event, now)
-            if link.socket in ready:
-                self._drain(place, now)
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self._tick(now)
@@ -159,9 +163,20 @@ class Dealer(Shell):
         for place, link in enumerate(self._links):
             effects = link.session.tick(now)
             effects += self._unanswered(link, now)
+            self._warn(link, now)
             if len(self._links) > 1:
                 effects += link.session.occupied(sum(key[0] != place for key in long))
             self._perform(place, effects, now)
+
+    def _warn(self, link: _Link, now: float) -> None:
+        """Say once that nobody is there: the address may be wrong."""
+        if link.connected or link.warned or now - link.looking_since < WARN_SECONDS:
+            return
+        link.warned = True
+        log.warning(
+            "main.not_found address=%s: no main node answers there; is the name and port right,"
+            " and is it started? still looking", link.address,
+        )  # fmt: skip
 
     def _unanswered(self, link: _Link, now: float) -> list[NodeEffect]:
         """Give a connection up over which no Hello is answered: nothing may be behind it."""
@@ -188,6 +203,7 @@ class Dealer(Shell):
         link = self._links[place]
         if event == CONNECTED:
             link.connected = True
+            link.warned = False
             link.greeting_since = now
             if link.session.state is SessionState.GREETING:
                 self._perform(place, link.session.greet(now), now)
@@ -195,6 +211,7 @@ class Dealer(Shell):
             if link.connected:
                 log.info("main.disconnected address=%s", link.address)
             link.connected = False
+            link.looking_since = now
             link.session.cut()
         elif event in CAUSES:
             log.warning("connection.failed address=%s cause=%r", link.address, CAUSES[event])

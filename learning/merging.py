@@ -62,7 +62,8 @@ def _check_fit(number: int, solution: Solution, sums: Arrays) -> None:
             )
         if not np.isfinite(array).all():
             raise MergeError(
-                f"array {name!r} of solution {number} holds numbers that are not finite"
+                f"array {name!r} of solution {number} holds numbers that are not finite:"
+                " its training diverged; try a smaller learning rate"
             )
 
 

@@ -49,6 +49,8 @@ def load(path: Path) -> Model:
     """
     from safetensors import SafetensorError, safe_open
 
+    if path.is_dir():
+        raise ModelError(f"{path}: a folder; name the model.safetensors in it")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
 from protocol import AddressError
+from protocol.codec import MAX_COUNT
 from protocol.command import LOG_LEVELS, Exit, set_up_logs
 
 from .config import MainConfig, read_config
 from .errors import ConfigError, JobFailed, NodeError, NoNode
 
+if TYPE_CHECKING:
+    from .training import Result, Training
+
 _DEFAULT = MainConfig()
-_AT_LEAST_1 = click.IntRange(min=1)
+_AT_LEAST_1 = click.IntRange(1, MAX_COUNT)
+_NATURAL = click.IntRange(0, MAX_COUNT)
+
+
+class _Finite(click.FloatRange):
+    """A number in a range; Not-a-Number is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number to work with", param, ctx)
+        return number
+
+
+def _not_empty(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("it is empty")
+    return value
 
 
 def _read_config(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
@@ -34,7 +56,11 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
 @click.command(context_settings={"auto_envvar_prefix": "MNIST", "show_default": True})
 @click.option("--jobs", default=_DEFAULT.jobs, type=_AT_LEAST_1, help="Shards of the data.")
 @click.option(
-    "--data", default=_DEFAULT.data, metavar="SOURCE", help="'mnist', or a folder of IDX files."
+    "--data",
+    default=_DEFAULT.data,
+    metavar="SOURCE",
+    callback=_not_empty,
+    help="'mnist', or a folder of IDX files.",
 )
 @click.option(
     "--limit", type=_AT_LEAST_1, metavar="ROWS",
@@ -58,11 +84,11 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
 )  # fmt: skip
 @click.option("--batch-size", default=_DEFAULT.batch_size, type=_AT_LEAST_1, help="Rows a step.")
 @click.option(
-    "--lr", default=_DEFAULT.lr, type=click.FloatRange(min=0, min_open=True),
+    "--lr", default=_DEFAULT.lr, type=_Finite(0, 1e6, min_open=True),
     help="Learning rate at the start; it falls to zero over all rounds.",
 )  # fmt: skip
 @click.option(
-    "--seed", default=_DEFAULT.seed, type=click.IntRange(min=0),
+    "--seed", default=_DEFAULT.seed, type=_NATURAL,
     help="Of everything random: same seed, data and jobs, same model.",
 )  # fmt: skip
 @click.option(
@@ -72,7 +98,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
     help="Of each job. Part of the job: another number gives another (equally good) model.",
 )
 @click.option(
-    "--local-nodes", default=_DEFAULT.local_nodes, type=click.IntRange(min=0),
+    "--local-nodes", default=_DEFAULT.local_nodes, type=_NATURAL,
     help="Start so many computing nodes on this machine.",
 )  # fmt: skip
 @click.option(
@@ -84,12 +110,18 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
     help="Where to listen; port 0 takes a free one and says which.",
 )  # fmt: skip
 @click.option(
-    "--domain", default=_DEFAULT.domain, type=click.IntRange(min=0),
+    "--domain", default=_DEFAULT.domain, type=_NATURAL,
     help="Work with computing nodes of this domain only.",
 )  # fmt: skip
-@click.option("--run-dir", default=_DEFAULT.run_dir, metavar="DIR", help="Where runs are kept.")
 @click.option(
-    "--timeout", "timeout_seconds", type=click.FloatRange(min=0), metavar="SECONDS",
+    "--run-dir",
+    default=_DEFAULT.run_dir,
+    metavar="DIR",
+    callback=_not_empty,
+    help="Where runs are kept.",
+)
+@click.option(
+    "--timeout", "timeout_seconds", type=_Finite(0, 1e9), metavar="SECONDS",
     help="Give up after so long without enough computing nodes.  [default: never]",
 )  # fmt: skip
 @click.option("--json", is_flag=True, help="Print the result as one JSON object, and only that.")
@@ -114,9 +146,8 @@ def main(**options: Any) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _run(config)
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _end(Exit.INTERRUPTED, "interrupted; what is done so far is in the run directory")
+    except KeyboardInterrupt:  # before there was a run
+        _end(Exit.INTERRUPTED, "interrupted")
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -135,13 +166,13 @@ def _run(config: MainConfig) -> None:
     from learning import LearningError
     from loaders import LoaderError
 
-    from .display import Lines, Quiet, Screen
+    from .display import ConsoleStream, Lines, Quiet, Screen
     from .report import draw, print_summary
     from .training import Training
 
     stderr = Console(stderr=True)
-    set_up_logs(config.log_level, stderr.file)
     screen = stderr.is_terminal and not config.quiet
+    set_up_logs(config.log_level, cast(IO[str], ConsoleStream(stderr)) if screen else None)
     watcher = (
         Screen(config, stderr) if screen else (Quiet if config.quiet else Lines)(config, sys.stderr)
     )
@@ -149,7 +180,7 @@ def _run(config: MainConfig) -> None:
         with watcher:
             training = Training(config, watcher)
             watcher.say(training.describe())
-            result = training.run()
+            result = _result(training)
     except LoaderError as error:
         _end(Exit.DATA, str(error))
     except (ConfigError, AddressError, LearningError) as error:
@@ -165,3 +196,17 @@ def _run(config: MainConfig) -> None:
         print(json.dumps(result.metrics))
     else:
         print_summary(result, Console())
+
+
+def _result(training: Training) -> Result:
+    """Return the result of a run; where it is interrupted, say what is left of it, and end."""
+    try:
+        return training.run()
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        dropped = training.directory.drop_if_empty()
+        left = "before any job was done" if dropped else f"see {training.directory.path}"
+        _end(Exit.INTERRUPTED, f"interrupted; {left}")
+    except NoNode:
+        training.directory.drop_if_empty()
+        raise

@@ -40,24 +40,47 @@ class MainConfig:
         """Return the options as a file that `--config` reads."""
         import yaml
 
-        return yaml.safe_dump(asdict(self), sort_keys=False)
+        values = asdict(self)
+        values["run_dir"] = str(Path(self.run_dir).absolute())
+        if Path(self.data).is_dir():
+            values["data"] = str(Path(self.data).absolute())
+        return yaml.safe_dump(values, sort_keys=False)
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """Return the options that a YAML file sets.
 
     Raises:
-        ConfigError: it can't be read, or sets what is no option.
+        ConfigError: it can't be read, or sets what is no option, or to what it can't be.
     """
     import yaml
 
     try:
         values = yaml.safe_load(path.read_text()) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: can't be read as YAML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: not YAML: {getattr(error, 'problem', error)}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not options by name, one a line, like 'jobs: 4'")
-    unknown = sorted(set(map(str, values)) - {field.name for field in fields(MainConfig)})
-    if unknown:
-        raise ConfigError(f"{path}: no such option: {', '.join(unknown)}")
-    return values
+    return dict(_option(path, str(name), value) for name, value in values.items())
+
+
+def _option(path: Path, name: str, value: Any) -> tuple[str, Any]:
+    """Return an option as the configuration has it, or raise."""
+    name = name.replace("-", "_")
+    name = "timeout_seconds" if name == "timeout" else name
+    kinds = {field.name: str(field.type) for field in fields(MainConfig)}
+    if name not in kinds:
+        raise ConfigError(f"{path}: no such option: {name}")
+    wanted, *rest = kinds[name].split(" | ")  # as annotated: "int", "float | None", ...
+    if value is None and rest:
+        return name, None
+    fits = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}[wanted]
+    if not isinstance(value, fits) or (isinstance(value, bool) and wanted != "bool"):
+        meant = {"int": "a whole number", "float": "a number", "str": "a text",
+                 "bool": "true or false"}[wanted]  # fmt: skip
+        raise ConfigError(f"{path}: {name} is {value!r}, not {meant}")
+    return name, value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from typing import IO
 
@@ -81,6 +82,9 @@ class _Clock:
     def look(self, standing: Standing) -> None:
         if standing.round < 0:
             return
+        if standing.round == self._rounds:
+            self.fraction = 1.0
+            return
         if self._begun is None:
             self._begun = time.monotonic()
         done = standing.done + sum(
@@ -92,6 +96,8 @@ class _Clock:
         self.fraction = min(1.0, (standing.round + done / self._jobs) / self._rounds)
 
     def left(self) -> str:
+        if self.fraction == 1.0:
+            return "testing"
         if self._begun is None or self.fraction < 0.02:
             return "time left unknown yet"
         spent = time.monotonic() - self._begun
@@ -120,7 +126,7 @@ class Screen(Lines):
 
     def say(self, text: str) -> None:
         """Write a line above the display."""
-        self._console.print(text, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def look(self, standing: Standing) -> None:
         """Draw how things stand."""
@@ -140,9 +146,10 @@ class Screen(Lines):
             here = len(standing.view.nodes)
             bar.add_row(Text(f"waiting for computing nodes: {here} of {config.min_nodes} here"))
             return bar
+        testing = standing.round == config.rounds
         bar.add_row(
-            Text(f"round {standing.round + 1}/{config.rounds}", "bold"),
-            Text(f"jobs {standing.done}/{config.jobs}"),
+            Text(f"round {min(standing.round + 1, config.rounds)}/{config.rounds}", "bold"),
+            Text(f"jobs {config.jobs if testing else standing.done}/{config.jobs}"),
             ProgressBar(1.0, self._clock.fraction, width=30),
             Text(f"{self._clock.fraction:4.0%}"),
             Text(self._clock.left(), "cyan"),
@@ -152,14 +159,27 @@ class Screen(Lines):
     def _table(self, standing: Standing) -> RenderableType:
         table = Table(box=None, padding=(0, 2), header_style="dim")
         for title in ("node", "doing", "", "waiting", "solved"):
-            table.add_column(title)
+            table.add_column(title, no_wrap=True, overflow="ellipsis")
         for node in standing.view.nodes:
             doing = [standing.titles.get(job, f"job {job}") for job, _ in node.running]
             done = node.running[0][1] if node.running else 0.0
             silent = f"silent for {node.silent_seconds:.0f} s" if node.silent_seconds > 3 else ""
             table.add_row(
-                node.name, silent or ", ".join(doing) or "idle",
+                Text(node.name), Text(silent or ", ".join(doing) or "idle"),
                 ProgressBar(1.0, done, width=14) if node.running else "",
                 str(node.waiting), str(node.solved),
             )  # fmt: skip
         return table
+
+
+class ConsoleStream(io.TextIOBase):
+    """A stream whose lines appear above a live display instead of inside it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def write(self, text: str) -> int:
+        """Print whole lines."""
+        if text.strip():
+            self._console.print(text.rstrip("\n"), markup=False, highlight=False, soft_wrap=True)
+        return len(text)

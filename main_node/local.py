@@ -6,6 +6,9 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from typing import IO
 
 from .errors import NodeError
 
@@ -24,9 +27,13 @@ class LocalNodes:
         address: of the main node.
         domain: of the main node.
         log_level: of the nodes.
+        say: told every line that they log.
     """
 
-    def __init__(self, count: int, address: str, domain: int, log_level: str) -> None:
+    def __init__(
+        self, count: int, address: str, domain: int, log_level: str, say: Callable[[str], object]
+    ) -> None:
+        self._say = say
         self._arguments = [
             "--connect", address, "--domain", str(domain), "--log-level", log_level,
         ]  # fmt: skip
@@ -37,13 +44,21 @@ class LocalNodes:
         names = [f"local-{number}" for number in range(1, count + 1)]
         self._processes = {name: self._start(name) for name in names}
 
-    def _start(self, name: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+    def _start(self, name: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
             [sys.executable, "-m", "computing_node", "--name", name, *self._arguments,
              "--lifeline", str(self._theirs)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[self._theirs],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            text=True, errors="backslashreplace", pass_fds=[self._theirs],
             start_new_session=True,  # Ctrl-C is this process's to handle
         )  # fmt: skip
+        threading.Thread(target=self._listen, args=(name, process.stderr), daemon=True).start()
+        return process
+
+    def _listen(self, name: str, lines: IO[str]) -> None:
+        with lines:
+            for line in lines:
+                self._say(f"{name}: {line.rstrip()}")
 
     def check(self) -> None:
         """Start nodes again that ended by themselves.

@@ -111,12 +111,34 @@ def read_image(path: Path, shape: tuple[int, int]) -> Any:
 
     try:
         with Image.open(path) as image:
-            grey = image.convert("L")
-            scaled = grey.resize((shape[1], shape[0]), Image.Resampling.LANCZOS)
+            scaled = _grey(image).resize((shape[1], shape[0]), Image.Resampling.LANCZOS)
     except FileNotFoundError as error:
         raise DatasetNotFound(f"{path}: no such file") from error
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, ValueError) as error:
         raise CorruptDataset(f"{path}: not a picture that can be read: {error}") from error
     pixels = np.asarray(scaled, np.uint8)
     edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     return 255 - pixels if np.median(edge) > 127 else pixels
+
+
+def _grey(image: Any) -> Any:
+    """Return a picture as one of 8-bit grey, whatever it was."""
+    import numpy as np
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits or more: Pillow would clip
+        values = np.asarray(image, np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds numbers that are not finite")
+        whole = image.mode.startswith("I")
+        top = (65535 if values.max() > 255 else 255) if whole else max(values.max(), 1e-9)
+        return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8))
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image.convert("L")
+    colours = image.convert("RGBA")
+    grey, alpha = np.asarray(colours.convert("L")), np.asarray(colours.getchannel("A"))
+    ink = grey[alpha > 127]
+    if len(ink) < grey.size and (not len(ink) or np.ptp(ink) <= 64):
+        return Image.fromarray(alpha)  # one colour on nothing: its shape is its opacity
+    background = Image.new("RGBA", image.size, "black" if np.median(ink) > 127 else "white")
+    return Image.alpha_composite(background, colours).convert("L")

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .training import Result
+from .training import Result, plural
 
 
 def print_summary(result: Result, console: Console) -> None:
@@ -20,8 +20,9 @@ def print_summary(result: Result, console: Console) -> None:
     retries = f", {metrics['retries']} retries" if metrics["retries"] else ""
     lines = (
         ("accuracy", f"{metrics['accuracy']:.2%} (macro F1 {metrics['macro_f1']:.4f})"),
-        ("learned from", f"{metrics['examples']} examples in {metrics['jobs']} jobs,"
-                         f" {metrics['rounds']} rounds, by {nodes} nodes{retries}"),
+        ("learned from", f"{metrics['examples']:,} examples in {plural(metrics['jobs'], 'job')}"
+                         f" and {plural(metrics['rounds'], 'round')},"
+                         f" by {plural(nodes, 'node')}{retries}"),
         ("took", f"{seconds['total']:.1f} s (training {seconds['training']:.1f} s)"),
         ("run directory", str(result.directory)),
         ("model sha256", metrics["model_sha256"]),

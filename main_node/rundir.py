@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,13 @@ class RunDirectory:
                 f"the run directory {self.path} can't be made ({error.strerror});"
                 " name another with --run-dir"
             ) from error
+
+    def drop_if_empty(self) -> bool:
+        """Remove the directory if no job has left anything in it; return whether it did."""
+        if any(self._solutions.iterdir()):
+            return False
+        shutil.rmtree(self.path, ignore_errors=True)
+        return True
 
     def write_config(self, text: str) -> None:
         """Keep the options as they were resolved."""

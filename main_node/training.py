@@ -42,7 +42,8 @@ class Standing:
     """How a run stands at one moment.
 
     Args:
-        round: the one that is trained, from 0; -1 before the first.
+        round: the one that is trained, from 0; -1 before the first; as many as there are
+            rounds while only tests are left.
         done: jobs of it that are solved.
         view: what the nodes are doing.
         titles: what each job is, for people, by job id.
@@ -154,9 +155,9 @@ class Training:
         """Return what is about to be done, in a line."""
         config = self._config
         return (
-            f"{config.data}: {len(self._train):,} images in {config.jobs} jobs"
-            f" ({config.sharding}), {config.rounds} rounds of {config.epochs} epochs;"
-            f" run directory {self.directory.path}"
+            f"{config.data}: {len(self._train):,} images, {plural(config.jobs, 'job')}"
+            f" ({config.sharding}), {plural(config.rounds, 'round')} of"
+            f" {plural(config.epochs, 'epoch')}; run directory {self.directory.path}"
         )
 
     def run(self) -> Result:
@@ -196,9 +197,10 @@ class Training:
         config = self._config
         if config.local_nodes:
             self._locals = LocalNodes(
-                config.local_nodes, self._node.address, config.domain, config.log_level
-            )
-        else:
+                config.local_nodes, self._node.address, config.domain, config.log_level,
+                self._watcher.say,
+            )  # fmt: skip
+        if config.local_nodes < config.min_nodes:
             self._watcher.say(self._company.invitation)
         while True:
             try:
@@ -287,7 +289,8 @@ class Training:
     def _evaluate(self, model: Arrays) -> None:
         last = self._config.rounds - 1
         self._test_model(last, model)
-        for _ in self._completed([f for futures in self._tests.values() for f in futures], last):
+        tests = [future for futures in self._tests.values() for future in futures]
+        for _ in self._completed(tests, self._config.rounds):
             continue
 
     def _finish(self, model: Arrays) -> Result:
@@ -323,19 +326,27 @@ class _Company:
         self._limit = config.timeout_seconds
         self._watcher = watcher
         self._alone_since: float | None = None
+        self._begun = False
 
     def check(self, nodes: int, wanted: int) -> None:
         now = time.monotonic()
         if nodes >= wanted:
             self._alone_since = None
+            self._begun = True
             return
         if self._alone_since is None:
             self._alone_since = now
-            self._watcher.say(f"{nodes} of {wanted} computing nodes are here")
+            if self._begun:
+                self._watcher.say(f"no computing node is left; {self.invitation}")
         if self._limit is not None and now - self._alone_since >= self._limit:
             raise NoNode(
                 f"{nodes} of {wanted} computing nodes after {self._limit:g} s; {self.invitation}"
             )
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `3 jobs`, or `1 job`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def invitation(address: str, domain: int) -> str:

@@ -242,6 +242,11 @@ def safe_text(text: str, limit: int = 64_000) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def safe_name(text: str, limit: int = 80) -> str:
+    """Return a name as it can be shown: printable, not too long."""
+    return "".join(letter for letter in text[:limit] if letter.isprintable()) or "unnamed"
+
+
 def check_plain(values: Fields) -> None:
     """Raise unless a message can carry these values and the receiver will take them.
 

@@ -27,10 +27,12 @@ EXIT_MEANINGS = {
     Exit.DONE: "done",
     Exit.USAGE: "an option, address, file or model that can't be; the line says which",
     Exit.DATA: "the data: not found, or a file is damaged; the line names it",
-    Exit.JOB_FAILED: "a job failed for good; its story follows: each attempt, node and traceback",
+    Exit.JOB_FAILED: "a job failed for good; its story follows: each attempt, node and traceback"
+    " (or local nodes ended time and again)",
     Exit.NO_NODE: "no computing node in time (`--timeout`); the line says how to start one",
     Exit.REFUSED: "every main node refused this computing node, and says why",
-    Exit.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM (a computing node that was asked to leave"
+    " and did: 0)",
 }
 
 

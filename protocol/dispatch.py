@@ -15,6 +15,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
+from .codec import safe_name
 from .effects import (
     Accept,
     Effect,
@@ -204,7 +205,9 @@ class Dispatcher:
     def _hello(self, peer: bytes, hello: Hello, now: float) -> list[Effect]:
         if hello.domain != self.domain:
             reason = f"this main node serves domain {self.domain}, not {hello.domain}"
-            return [Send(peer, Refuse(REFUSE_DOMAIN, reason)), Refused(hello.name, reason)]
+            refuse = Send(peer, Refuse(REFUSE_DOMAIN, reason))
+            return [refuse, Refused(safe_name(hello.name), reason)]
+        hello = replace(hello, node=safe_name(hello.node), name=safe_name(hello.name))
         effects: list[Effect] = [
             Send(peer, Welcome(self.main, self.heartbeat_seconds, self.learners))
         ]
@@ -495,9 +498,11 @@ def _fill(arrays: Arrays, digest: bytes, content: AnyArray) -> Arrays:
 
 
 def _see(node: Node, now: float) -> NodeView:
-    running = tuple(
-        (task.job.id, task.progress) for task in node.tasks.values() if task.begun is not None
-    )
+    tasks = list(node.tasks.values())
+    # Which tasks run is told a little later; until then it must be the ones offered first.
+    begun = [task for task in tasks if task.begun is not None]
+    likely = [task for task in tasks if task.begun is None][: node.hello.tasks - len(begun)]
+    running = tuple((task.job.id, task.progress) for task in begun + likely)
     return NodeView(
         node.name, running, len(node.tasks) - len(running), node.solved, now - node.heard
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import re
 import socket as system_socket
 from collections.abc import Sequence
 
@@ -70,6 +71,15 @@ def _keep_freed_memory() -> None:
     mallopt(trim_threshold, (WINDOW + 4) * CHUNK_BYTES)
 
 
+def _check(address: str, lowest_port: int) -> None:
+    """Raise unless an address has a port that there is; ZeroMQ would wrap it around."""
+    match = re.fullmatch(r"tcp://.+:(\d+)", address)
+    if match is None:
+        raise AddressError(f"{address!r} is not an address; one looks like tcp://127.0.0.1:5555")
+    if not lowest_port <= int(match[1]) <= 65535:
+        raise AddressError(f"{address}: there is no port {match[1]}; give one up to 65535")
+
+
 def _set_up(socket: Socket, address: str) -> None:
     socket.linger = 1000  # milliseconds: long enough for a Bye, short enough for a Ctrl-C
     socket.sndhwm = socket.rcvhwm = HIGH_WATER_MARK
@@ -88,6 +98,7 @@ def bind(context: zmq.Context[Socket], address: str) -> tuple[Socket, Socket, st
     Raises:
         AddressError: malformed, taken, or not an address of this machine.
     """
+    _check(address, lowest_port=0)
     socket = context.socket(zmq.ROUTER)
     _set_up(socket, address)
     socket.router_mandatory = True  # a vanished node is an error, not a silent loss
@@ -116,6 +127,7 @@ def connect(context: zmq.Context[Socket], address: str) -> tuple[Socket, Socket]
     Raises:
         AddressError: malformed.
     """
+    _check(address, lowest_port=1)
     socket = context.socket(zmq.DEALER)
     _set_up(socket, address)
     socket.immediate = True  # queue nothing for a connection that does not exist

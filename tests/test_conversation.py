@@ -453,8 +453,9 @@ def test_a_replier_may_report_progress_and_notice_that_it_is_cancelled(
         future = main.submit(JobDataType("x"))
         assert began.wait(SECONDS)
         until = time.monotonic() + SECONDS
-        while not (view := main.view()).nodes[0].running and time.monotonic() < until:
+        told = ((future.job_id, 0.5),)
+        while main.view().nodes[0].running != told and time.monotonic() < until:
             noticed.wait(0.01)
-        assert view.nodes[0].running == ((future.job_id, 0.5),)
+        assert main.view().nodes[0].running == told
         future.cancel()
         assert noticed.wait(SECONDS)

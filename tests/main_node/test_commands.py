@@ -232,7 +232,8 @@ def test_an_interrupted_run_is_exit_code_130(
     lines.wait_for("node local-1")
     main.send_signal(number)
     assert main.wait(SECONDS) == 130
-    assert "interrupted" in lines.wait_for("mnist-main: ")
+    assert "interrupted; before any job was done" in lines.wait_for("mnist-main: ")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_node_that_every_main_node_refuses_is_exit_code_6(
@@ -268,8 +269,12 @@ def _taken() -> tuple[str, Any]:
         (["--run-dir", "/proc/runs"], 2, "can't be made"),
         (["--data", "/nowhere"], 3, "neither 'mnist' nor a folder"),
         (["--jobs", "9999"], 3, "can't be cut into 9999 jobs"),
-        (["--config", "/nowhere"], 2, "can't be read"),
+        (["--config", "/nowhere"], 2, "can't be read: No such file"),
         (["--job", "3"], 2, "No such option"),
+        (["--bind", "tcp://127.0.0.1:99999"], 2, "there is no port 99999"),
+        (["--lr", "nan"], 2, "not a number to work with"),
+        (["--seed", "99999999999999999999"], 2, "not in the range"),
+        (["--data", ""], 2, "it is empty"),
     ],
 )
 def test_a_mistake_is_one_line_and_a_code(
@@ -295,7 +300,7 @@ def test_a_taken_port_is_named(data: Path, tmp_path: Path) -> None:
 def test_a_nodes_mistakes_are_one_line_and_a_code() -> None:
     done = run(*COMPUTE, "--connect", "nowhere")
     assert done.returncode == 2
-    assert "looks like tcp://host:5555" in done.stderr
+    assert "'nowhere' is not an address; one looks like tcp://" in done.stderr
     assert run(*COMPUTE, "--tasks", "0").returncode == 2
 
 
@@ -322,6 +327,7 @@ def test_predict_says_how_good_a_model_is_and_what_it_sees(
         (["/nowhere", "--data", "mnist"], 2, "no such file"),
         (["{data}/t10k-labels-idx1-ubyte", "x.png"], 2, "not a model that can be read"),
         (["{model}", "/nowhere.png"], 3, "no such file"),
+        (["{data}", "x.png"], 2, "a folder; name the model.safetensors"),
         (["{model}", "{data}/t10k-labels-idx1-ubyte"], 3, "not a picture"),
         (["{model}", "--data", "/nowhere"], 3, "neither 'mnist'"),
     ],
@@ -346,12 +352,34 @@ def test_a_picture_is_made_to_look_like_mnist(tmp_path: Path) -> None:
     assert pixels[14, 16] > 150
 
 
+def test_pictures_of_any_kind_look_the_same(data: Path, tmp_path: Path) -> None:
+    """Found in review: transparent, 16-bit and float pictures were all black or clipped."""
+    grey = loaders.load(data, "test").images[0]
+    blank = np.zeros_like(grey)
+    kinds = {
+        "grey.png": Image.fromarray(grey),
+        "white-on-nothing.png": Image.fromarray(np.dstack([blank + 255] * 3 + [grey])),
+        "black-on-nothing.png": Image.fromarray(np.dstack([blank] * 3 + [grey])),
+        "opaque.png": Image.fromarray(np.dstack([grey] * 3 + [blank + 255])),
+        "sixteen.png": Image.fromarray(grey.astype(np.uint16) * 257),
+        "float.tiff": Image.fromarray(grey.astype(np.float32) / 255),
+        "inverted.png": Image.fromarray(255 - grey),
+    }
+    for name, picture in kinds.items():
+        picture.save(tmp_path / name)
+        pixels = read_image(tmp_path / name, (28, 28)).astype(int)
+        assert np.abs(pixels - grey).max() <= 8, name
+
+
 def test_a_configuration_file_is_read_or_refused_in_words(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(MainConfig(jobs=7).as_yaml())
     assert read_config(file)["jobs"] == 7
     for text, words in (
-        ("jobz: 3", "no such option: jobz"), ("- a", "not options by name"), ("a: [", "as YAML"),
+        ("jobz: 3", "no such option: jobz"), ("- a", "not options by name"),
+        ("a: [", "line 1: not YAML"), ("jobs: [1, 2]", "jobs is .1, 2., not a whole number"),
+        ("jobs: null", "jobs is None"), ("jobs: 2.5", "2.5, not a whole number"),
+        ("json: 1", "not true or false"), ("lr: fast", "'fast', not a number"),
     ):  # fmt: skip
         file.write_text(text)
         with pytest.raises(ConfigError, match=words):

@@ -1,0 +1,89 @@
+"""What a person sees, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from learning.metrics import Scores
+from main_node.config import MainConfig
+from main_node.display import ConsoleStream, Lines, Quiet, Screen
+from main_node.report import confusion_table
+from main_node.training import Standing
+from protocol.effects import NodeView, View
+
+CONFIG = MainConfig(jobs=4, rounds=2)
+NODE = NodeView("lab.1234", ((7, 0.5),), 1, 3, 0.2)
+VIEW = View((NODE,), 0, 1, 0, 0, 0)
+STANDING = Standing(0, 1, VIEW, {7: "round 1 job 3"})
+
+
+def shown(standing: Standing, width: int = 100) -> str:
+    """Return the live display's last frame."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+    screen = Screen(CONFIG, console)
+    screen.look(standing)
+    with console.capture() as capture:
+        console.print(screen._render())
+    return capture.get()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_frame_says_what_everybody_is_doing(width: int) -> None:
+    text = shown(STANDING, width)
+    for words in ("round 1/2", "jobs 1/4", "19%", "lab.1234", "round 1 job 3"):
+        assert words in text
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_names_are_shown_as_they_are() -> None:
+    """Found in review: a name like [/x] was taken for markup, and ended the run."""
+    odd = replace(VIEW, nodes=(replace(NODE, name="[/x] [bold]"),))
+    assert "[/x] [bold]" in shown(replace(STANDING, view=odd))
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None)
+    Screen(CONFIG, console).say("folder [/r]")
+    ConsoleStream(console).write("a log line [/z]\n")
+
+
+def test_the_bar_is_full_while_only_tests_are_left() -> None:
+    text = shown(replace(STANDING, round=2, done=0))
+    assert "round 2/2" in text
+    assert "jobs 4/4" in text
+    assert "100%" in text
+    assert "testing" in text
+
+
+def test_a_silent_node_and_no_node_at_all_are_told() -> None:
+    silent = replace(VIEW, nodes=(replace(NODE, silent_seconds=6.0),))
+    assert "silent for 6 s" in shown(replace(STANDING, view=silent))
+    nobody = Standing(-1, 0, replace(VIEW, nodes=()), {})
+    assert "waiting for computing nodes: 0 of 1 here" in shown(nobody)
+
+
+def test_lines_tell_who_comes_and_goes_and_how_it_goes() -> None:
+    stream = io.StringIO()
+    lines = Lines(CONFIG, stream)
+    lines.look(STANDING)
+    lines.merged(0, 0.25)
+    lines.evaluated(0, Scores(0.9876, 0.98, [[1]]))
+    lines.look(replace(STANDING, view=replace(VIEW, nodes=())))
+    text = stream.getvalue()
+    assert "node lab.1234 is here" in text
+    assert "round 1 of 2 merged: loss 0.2500" in text
+    assert "round 1: accuracy 98.76%" in text
+    assert "node lab.1234 is gone" in text
+    quiet = Quiet(CONFIG, stream)
+    quiet.say("nothing")
+    assert "nothing" not in stream.getvalue()
+
+
+def test_the_confusion_table_holds_every_count() -> None:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(confusion_table([[5, 0], [3, 7]]))
+    assert [line.split() for line in capture.get().splitlines()[-2:]] == [
+        ["0", "5", "."], ["1", "3", "7"]
+    ]  # fmt: skip
