@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +16,9 @@ from protocol.sockets import DEFAULT_ADDRESS
 from .dealer import Dealer
 from .errors import ConfigError, NoJob
 from .replier import Callback, CallbackReplier, JobReplier
+
+
+SLICE_SECONDS = 0.5
 
 
 class AsyncComputingNode:
@@ -88,7 +93,12 @@ class AsyncComputingNode:
             Refused: every main node has refused this node.
             NodeError: the node broke down, by a mistake of this project.
         """
-        ended = self._dealer.ended.wait(timeout)
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        # In slices: the main thread handles a signal that the system gave to another thread
+        # only when it wakes up.
+        while not (ended := self._dealer.ended.wait(min(SLICE_SECONDS, until - time.monotonic()))):
+            if time.monotonic() >= until:
+                break
         if self._dealer.failure is not None:
             raise self._dealer.failure
         return ended
