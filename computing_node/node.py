@@ -17,7 +17,6 @@ from .dealer import Dealer
 from .errors import ConfigError, NoJob
 from .replier import Callback, CallbackReplier, JobReplier
 
-
 SLICE_SECONDS = 0.5
 
 

@@ -103,7 +103,7 @@ class Shell:
     @property
     def alive(self) -> bool:
         """Whether the thread still polls."""
-        return self._thread.is_alive() and not self._ending
+        return not self._ending
 
     @property
     def over(self) -> bool:

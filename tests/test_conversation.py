@@ -8,7 +8,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import wait
+from concurrent.futures import CancelledError, as_completed, wait
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 import numpy as np
@@ -459,3 +460,28 @@ def test_a_replier_may_report_progress_and_notice_that_it_is_cancelled(
         assert main.view().nodes[0].running == told
         future.cancel()
         assert noticed.wait(SECONDS)
+
+
+def test_futures_work_with_what_the_standard_library_has_for_them(
+    main_node: Mains, computing_node: Nodes
+) -> None:
+    """Ours are made without `Future.__init__`: hold them to its promises."""
+    main = main_node()
+    futures = [main.submit(JobDataType(f"{n}")) for n in range(20)]
+    with pytest.raises(FutureTimeout):
+        futures[0].result(0.01)
+    assert futures[-1].cancel()
+    assert futures[-1].cancelled()
+    with pytest.raises(CancelledError):
+        futures[-1].result()
+    computing_node(main)
+    seen = {future.result().to_string() for future in as_completed(futures[:-1], SECONDS)}
+    assert seen == {f"{n}" for n in range(19)}
+    done, not_done = wait(futures, SECONDS, return_when="ALL_COMPLETED")
+    assert (len(done), len(not_done)) == (20, 0)
+    assert futures[0].exception() is None
+    results: queue.SimpleQueue[str] = queue.SimpleQueue()
+    slow = main.submit(JobDataType("two wait"))
+    for _ in range(2):
+        threading.Thread(target=lambda: results.put(slow.result(SECONDS).to_string())).start()
+    assert {results.get(timeout=SECONDS) for _ in range(2)} == {"TWO WAIT"}
