@@ -152,12 +152,13 @@ class Training:
         return directory
 
     def describe(self) -> str:
-        """Return what is about to be done, in a line."""
+        """Return what is about to be done, and where, in two lines."""
         config = self._config
         return (
             f"{config.data}: {len(self._train):,} images, {plural(config.jobs, 'job')}"
             f" ({config.sharding}), {plural(config.rounds, 'round')} of"
-            f" {plural(config.epochs, 'epoch')}; run directory {self.directory.path}"
+            f" {plural(config.epochs, 'epoch')}\n"
+            f"listening at {self._node.address}, run directory {self.directory.path}"
         )
 
     def run(self) -> Result:

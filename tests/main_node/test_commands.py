@@ -173,6 +173,7 @@ def test_a_main_node_without_nodes_says_what_to_start_and_goes_on_once_it_is(
     )  # fmt: skip
     command = lines.wait_for("start computing nodes: mnist-compute --connect").split("nodes: ")[1]
     address = command.split()[2]
+    lines.wait_for(f"listening at {address}, run directory")
     node, node_lines = start(*COMPUTE, "--connect", address, "--name", "helper", "--max-jobs", "6")
     node_lines.wait_for("main.joined")
     assert main.wait(SECONDS) == 0
