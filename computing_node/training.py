@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import signal
 import socket
 import subprocess
 import sys
+import time
 from typing import Any
 
 from protocol import JobSolutionDataType
@@ -16,6 +18,8 @@ from protocol import JobSolutionDataType
 from .errors import ChildDied, NodeError, TaskCancelled
 from .replier import JobReplier, Task
 from .sharing import Channel
+
+log = logging.getLogger("mnist.compute")
 
 
 class TaskRaised(NodeError):
@@ -89,6 +93,11 @@ class ChildReplier(JobReplier):
 
     def solve(self, task: Task) -> JobSolutionDataType:
         """Solve a task in a child; kill the child if the task is cancelled."""
+        begun = time.monotonic()
+        log.info(
+            "task.started job=%d learner=%s action=%s main=%s", task.task_id, task.job.learner,
+            task.job.parameters.get("action"), task.client_id,
+        )  # fmt: skip
         try:
             child = self._idle.get_nowait()
         except queue.Empty:
@@ -109,6 +118,7 @@ class ChildReplier(JobReplier):
             self._lost(child, task)
             raise
         self._put_back(child, task)
+        log.info("task.solved job=%d seconds=%.1f", task.task_id, time.monotonic() - begun)
         return solution
 
     def _put_back(self, child: Child, task: Task) -> None:

@@ -17,7 +17,7 @@ def print_summary(result: Result, console: Console) -> None:
     seconds = metrics["seconds"]
     console.print(confusion_table(metrics["confusion"]))
     nodes = len(metrics["nodes"])
-    retries = f", {metrics['retries']} retries" if metrics["retries"] else ""
+    retries = f"; {plural(metrics['retries'], 'attempt')} failed" if metrics["retries"] else ""
     lines = (
         ("accuracy", f"{metrics['accuracy']:.2%} (macro F1 {metrics['macro_f1']:.4f})"),
         ("learned from", f"{metrics['examples']:,} examples in {plural(metrics['jobs'], 'job')}"
