@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from protocol.codec import safe_name
 from protocol.messages import AnyArray, Hello
 from protocol.sockets import DEFAULT_ADDRESS
 
@@ -61,6 +62,7 @@ class AsyncComputingNode:
             raise ConfigError("give a listener or a callback to solve jobs with, and not both")
         if tasks < 1:
             raise ConfigError(f"tasks is {tasks}; a node runs at least one at once")
+        name = safe_name(name)
         replier = listener if listener is not None else CallbackReplier(callback)  # type: ignore[arg-type]
         credit = tasks + 1 if max_jobs is None else min(tasks + 1, max_jobs)
         hello = Hello(

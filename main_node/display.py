@@ -112,7 +112,6 @@ class Screen(Lines):
         super().__init__(config, console.file)
         self._console = console
         self._standing: Standing | None = None
-        self._news = ""
         self._live = Live(
             console=console, refresh_per_second=8, get_renderable=self._render, transient=True
         )

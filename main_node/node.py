@@ -247,12 +247,16 @@ class AsyncMainNode:
 
         Raises:
             NoNode: they were not after `timeout` seconds.
+            NodeClosed: this node was closed meanwhile, or before.
         """
-        if not self._router.crowd.wait_for(nodes, timeout):
+        crowd = self._router.crowd
+        if not crowd.wait_for(nodes, timeout):
             raise NoNode(
-                f"{self._router.crowd.size} of {nodes} computing nodes after {timeout:g} s;"
+                f"{crowd.size} of {nodes} computing nodes after {timeout:g} s;"
                 f" start some: mnist-compute --connect {self.address}"
             )
+        if crowd.closed:
+            raise NodeClosed("this main node was closed; nobody is coming any more")
 
     def _finished(self, effect: Accept | Fail) -> None:
         """Take a result from the router's thread, where no code of the user's may run."""

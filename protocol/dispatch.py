@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from .codec import safe_name
+from .codec import as_array, safe_name
 from .effects import (
     Accept,
     Effect,
@@ -490,7 +490,7 @@ class Dispatcher:
 def _fill(arrays: Arrays, digest: bytes, content: AnyArray) -> Arrays:
     """Return `arrays` with the named ones of this digest put in place."""
     return {
-        name: content.view(array.dtype).reshape(array.shape)
+        name: as_array(array, content)
         if isinstance(array, ArraySpec) and array.digest == digest
         else array
         for name, array in arrays.items()

@@ -413,6 +413,8 @@ def test_closing_a_main_node_ends_what_is_open(main_node: Mains) -> None:
         future.result(SECONDS)
     with pytest.raises(NodeClosed):
         main.submit(JobDataType("y"))
+    with pytest.raises(NodeClosed, match="nobody is coming"):
+        main.wait_for_nodes(1)
     main.close()  # twice is once
 
 
@@ -485,3 +487,14 @@ def test_futures_work_with_what_the_standard_library_has_for_them(
     for _ in range(2):
         threading.Thread(target=lambda: results.put(slow.result(SECONDS).to_string())).start()
     assert {results.get(timeout=SECONDS) for _ in range(2)} == {"TWO WAIT"}
+
+
+def test_a_name_that_can_not_be_shown_is_the_same_id_on_both_sides(
+    main_node: Mains, computing_node: Nodes
+) -> None:
+    main = main_node()
+    node = computing_node(main, name="red\x1b[31m" + "x" * 100)
+    future = main.submit(JobDataType("x"))
+    future.result(SECONDS)
+    assert future.server_id == node.get_id()
+    assert future.server_id.isprintable()
