@@ -16,9 +16,10 @@ from typing import Any, cast
 
 from protocol import JobDataType, JobSolutionDataType
 from protocol.dispatch import Dispatcher
-from protocol.effects import Accept, Fail, View
+from protocol.effects import Accept, Fail
 from protocol.ledger import Job
 from protocol.sockets import DEFAULT_ADDRESS
+from protocol.views import View
 
 from .errors import ConfigError, JobFailed, NodeClosed, NoNode
 from .router import Router

@@ -24,7 +24,7 @@ from learning.model import Model
 from learning.work import Work, fit_work, fitted, predict_work, predicted
 from loaders import load, shard
 from protocol import JobDataType
-from protocol.effects import View
+from protocol.views import View
 
 from .config import MainConfig
 from .errors import NoNode

@@ -4,7 +4,8 @@ It knows no socket, thread or clock: messages and the time go in, effects come o
 shell performs them in order. All state changes happen in here, through the public methods.
 
 What it sees to: each job is accepted once, whatever is lost, repeated or late; the tasks of a
-node that dies go to another; a job that fails too often fails for good, with its story.
+node that dies go to another; a job that fails too often fails for good, with its story; a slow
+one gets a second runner; a node that fails too often is benched.
 """
 
 from __future__ import annotations
@@ -12,31 +13,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
-from .codec import as_array, safe_name
+from .bench import Bench
+from .codec import safe_name
 from .effects import (
     Accept,
+    Benched,
+    Doubled,
     Effect,
     Fail,
     Joined,
+    Keep,
     Left,
-    NodeView,
+    Offered,
     Refused,
     Retry,
     Send,
-    View,
 )
 from .errors import RemoteProtocolError
 from .jobs import JobSolutionDataType
-from .ledger import Attempt, Job, JobState, Node, Task
+from .ledger import Attempt, Job, JobState, Ledger, Node, Task
 from .messages import (
     REFUSE_DOMAIN,
     REFUSE_UNKNOWN,
     Accepted,
     AnyArray,
-    Arrays,
     ArraySpec,
     Busy,
     Bye,
@@ -44,7 +46,6 @@ from .messages import (
     Chunk,
     Heartbeat,
     Hello,
-    JobOffer,
     Message,
     Need,
     Ready,
@@ -57,11 +58,15 @@ from .messages import (
     Waiting,
     Welcome,
 )
+from .pace import overdue
 from .placement import Placement
-from .transfer import Inbox, answer
+from .transfer import Inbox, answer, fill
+from .views import View
 
 #: A task that a node does not confirm in its heartbeats for this long is offered again.
 UNCONFIRMED_SECONDS = 3.0
+#: How a task ended whose node is lost: not the job's fault for sure, nor the node's.
+_LOST = ("lost", "undelivered")
 
 
 class Dispatcher:
@@ -74,6 +79,8 @@ class Dispatcher:
         dead_seconds: a node silent for this long is given up, until it returns.
         max_attempts: failed attempts after which a job has failed for good.
         learners: kinds of job that are to come, for nodes to warm up.
+        ledger: where jobs and tasks stand; one that remembers tasks from before a restart.
+        keeps: whether each solution is looked at and kept (`Keep`) before it is accepted.
     """
 
     def __init__(
@@ -85,6 +92,8 @@ class Dispatcher:
         dead_seconds: float = 10.0,
         max_attempts: int = 3,
         learners: tuple[str, ...] = (),
+        ledger: Ledger | None = None,
+        keeps: bool = False,
     ) -> None:
         self.main = main
         self.domain = domain
@@ -92,14 +101,14 @@ class Dispatcher:
         self.dead_seconds = dead_seconds
         self.max_attempts = max_attempts
         self.learners = learners
+        self.keeps = keeps
         self.retries = 0
         self.ignored = 0
-        self._ids = count(1)
-        self._jobs: dict[int, Job] = {}  # the open ones
-        self._finished: dict[JobState, int] = dict.fromkeys(JobState, 0)
-        self._tasks: dict[int, tuple[Job, str]] = {}  # every task ever of an open job, its node
-        self._blobs: dict[bytes, tuple[AnyArray, int]] = {}  # digest -> array, jobs that use it
+        self._ledger = ledger or Ledger()
+        self._keeping: dict[int, Task] = {}  # by task id; their solutions are being kept
         self._nodes: dict[bytes, Node] = {}  # by routing id
+        self._peers: dict[str, bytes] = {}  # the same, routing ids by node id
+        self._bench = Bench()
         self._placement = Placement(self._nodes, seed=main)
         self._beat = self._ticked = -math.inf
         self._on: dict[type[Any], Callable[[Node, Any, float], list[Effect]]] = {
@@ -112,18 +121,51 @@ class Dispatcher:
 
     def submit(self, job: Job, now: float) -> list[Effect]:
         """Queue a job, whether any node is there or not."""
-        for digest, array in job.blobs.items():
-            self._blobs[digest] = (array, self._blobs.get(digest, (array, 0))[1] + 1)
-        self._jobs[job.id] = job
-        self._placement.add(job)
-        return self._assign(now)
+        if not self._ledger.add(job):
+            self._placement.add(job)
+            return self._assign(now)
+        self._placement.reserve(job)  # a node had it before the restart, and may come back with it
+        effects: list[Effect] = []
+        for node in self._nodes.values():
+            for task_id in [i for i in node.unclaimed if self._ledger.job_of(i, node) is job]:
+                solution = node.unclaimed.pop(task_id)
+                self._adopt(Task(task_id, job, node, now))
+                if solution is not None:
+                    effects += self._solution(node, solution, now)
+        return effects + self._assign(now)
 
     def cancel(self, job_id: int, now: float) -> list[Effect]:
         """Give a job up; unknown and finished ones are ignored."""
-        job = self._jobs.get(job_id)
+        job = self._ledger.jobs.get(job_id)
         if job is None:
             return []
         return [*self._finish(job, "cancel"), *self._assign(now)]
+
+    def kept(self, task_id: int, now: float) -> list[Effect]:
+        """The solution that a `Keep` carried is kept."""
+        task = self._keeping.pop(task_id)
+        if not task.job.open:  # cancelled meanwhile
+            return []
+        task.job.keeping = None
+        return self._accept(task, now)
+
+    def unfit(self, task_id: int, reason: str, now: float) -> list[Effect]:
+        """The solution that a `Keep` carried is none: a failed attempt."""
+        task = self._keeping.pop(task_id)
+        task.job.keeping = None
+        if not task.job.open:
+            return []
+        self._ledger.disown(task.id)
+        effects: list[Effect] = []
+        if task.in_hand:
+            self._take_from(task)
+            effects.append(Send(task.node.peer, Accepted((task.id,))))
+        attempt = Attempt(task.node.name, "unfit", reason)
+        effects += self._again(task.job, task.node, attempt, now)
+        for other in self._hands(task.job):
+            if other.whole is not None and task.job.open:  # it came while this one was looked at
+                return [*effects, *self._settle(other, now), *self._assign(now)]
+        return effects + self._assign(now)
 
     def receive(self, peer: bytes, message: Message, now: float) -> list[Effect]:
         """Take a message from the node at this routing id; return what to do, in order.
@@ -152,18 +194,30 @@ class Dispatcher:
         effects: list[Effect] = []
         gap, self._ticked = now - self._ticked, now
         if math.inf > gap > 2 * self.heartbeat_seconds:  # it was this process that was silent
-            for node in self._nodes.values():
-                node.heard += gap
+            self._forgive(gap)
         for node in list(self._nodes.values()):
             if now - node.heard > self.dead_seconds:
                 effects += self._lose(node, f"silent for {now - node.heard:.0f} s", now)
                 continue
             effects += [Send(node.peer, need) for need in node.inbox.tick(now)]
             effects += self._overdue(node, now)
+            if node.benched:
+                node.benched = self._bench.why(node.hello.name, now)
+        for slow, node in self._placement.doubles(now):
+            effects += [Doubled(slow.job.id, slow.node.name, node.name)]
+            effects += self._offer(slow.job, node, now)
         if now - self._beat >= self.heartbeat_seconds:
             self._beat = now
             effects += [Send(peer, Heartbeat()) for peer in self._nodes]
         return effects + self._assign(now)
+
+    def _forgive(self, gap: float) -> None:
+        """Move every clock on by a time in which nothing could be heard."""
+        for node in self._nodes.values():
+            node.heard += gap
+            for task in node.tasks.values():
+                task.moved += gap
+                task.begun = None if task.begun is None else task.begun + gap
 
     def unreachable(self, peer: bytes, now: float) -> list[Effect]:
         """The transport has no connection to this peer any more."""
@@ -189,15 +243,16 @@ class Dispatcher:
     @property
     def open(self) -> int:
         """How many jobs are not finished."""
-        return len(self._jobs)
+        return len(self._ledger.jobs)
 
     def view(self, now: float) -> View:
         """Return what everybody is doing."""
-        running = sum(job.state is JobState.RUNNING for job in self._jobs.values())
+        jobs, finished = self._ledger.jobs, self._ledger.finished
+        running = sum(job.state is JobState.RUNNING for job in jobs.values())
         return View(
-            tuple(_see(node, now) for node in self._nodes.values()),
-            len(self._jobs) - running, running,
-            self._finished[JobState.DONE], self._finished[JobState.FAILED], self.retries,
+            tuple(node.view(now) for node in self._nodes.values()),
+            len(jobs) - running, running,
+            finished[JobState.DONE], finished[JobState.FAILED], self.retries,
         )  # fmt: skip
 
     # Nodes come and go.
@@ -215,11 +270,14 @@ class Dispatcher:
         if peer in self._nodes:  # its Hello repeated, or our Welcome lost
             self._nodes[peer].heard = now
             return effects
-        for old in [node for node in self._nodes.values() if node.hello.node == hello.node]:
+        if hello.node in self._peers:
             # The same process over a new connection: what it still holds it goes on with.
+            old = self._nodes[self._peers[hello.node]]
             effects += self._lose(old, "connected anew", now, keep=holds)
         node = Node(peer, hello, now, hello.credit, Inbox())
+        node.benched = self._bench.why(hello.name, now)
         self._nodes[peer] = node
+        self._peers[hello.node] = peer
         self._placement.update(node)
         effects.append(Joined(node.name, hello))
         effects += self._reconcile(node, holds, now)
@@ -232,18 +290,32 @@ class Dispatcher:
         tasks = list(node.tasks.values())
         for place, task in enumerate(tasks):
             self._take_from(task)
-            if task.id in kept:
+            if task.id in kept or task.job.keeping is task:
                 continue
             attempt = None
             if task.begun is not None:
                 attempt = Attempt(node.name, "lost", reason)
             elif place < node.hello.tasks:  # it may have been about to begin, or beginning
                 attempt = Attempt(node.name, "undelivered", reason)
-            effects += self._again(task.job, node, attempt)
+            effects += self._again(task.job, node, attempt, now)
+        if tasks and not kept:
+            seconds = self._bench.died(node.hello.name, now)
+            effects += self._benched(node, seconds, now)
         return effects + self._assign(now)
+
+    def _benched(self, node: Node, seconds: float, now: float) -> list[Effect]:
+        """Say so if a node has just been benched, and see to it."""
+        if not seconds:
+            return []
+        reason = self._bench.why(node.hello.name, now)
+        for other in self._nodes.values():
+            if other.hello.name == node.hello.name:
+                other.benched = reason
+        return [Benched(node.hello.name, reason, seconds)]
 
     def _forget(self, node: Node, reason: str) -> list[Effect]:
         del self._nodes[node.peer]
+        del self._peers[node.hello.node]
         self._placement.forget(node)
         return [Left(node.name, reason)]
 
@@ -251,7 +323,7 @@ class Dispatcher:
         effects = self._forget(node, message.reason)
         for task in list(node.tasks.values()):
             self._take_from(task)
-            effects += self._again(task.job, node, None)
+            effects += self._again(task.job, node, None, now)
         return effects + self._assign(now)
 
     def _reconcile(self, node: Node, holds: Iterable[int], now: float) -> list[Effect]:
@@ -259,15 +331,18 @@ class Dispatcher:
         effects: list[Effect] = []
         held = set(holds)
         for task_id in held - node.tasks.keys():
-            job = self._job_of(task_id, node)
-            if job is None or any(other in node.tasks for other in job.tasks):
+            job = self._ledger.job_of(task_id, node)
+            if job is None and self._ledger.expects(task_id, node):
+                node.unclaimed.setdefault(task_id, None)
+                self._placement.update(node)
+            elif job is None or any(other in node.tasks for other in job.tasks):
                 effects.append(Send(node.peer, Cancel(task_id)))
             else:  # given up, and here it is again
                 self._adopt(Task(task_id, job, node, now))
         for task in list(node.tasks.values()):
             if task.id not in held and now - task.offered > UNCONFIRMED_SECONDS:
                 task.offered = now
-                effects.append(Send(node.peer, self._offer(task)))
+                effects.append(Send(node.peer, task.offer()))
         return effects
 
     def _heartbeat(self, node: Node, message: Heartbeat, now: float) -> list[Effect]:
@@ -275,8 +350,10 @@ class Dispatcher:
             task = node.tasks.get(task_id)
             if task is not None:
                 node.waiting.discard(task_id)
-                task.begun = now if task.begun is None else task.begun
-                task.progress = fraction
+                if task.begun is None:
+                    task.begun = task.moved = now
+                if fraction != task.progress:
+                    task.progress, task.moved = fraction, now
         return self._reconcile(node, message.tasks, now)
 
     def _ready(self, node: Node, message: Ready, now: float) -> list[Effect]:
@@ -299,21 +376,22 @@ class Dispatcher:
         """Give queued jobs to nodes with credit; ask back what waits while a node is idle."""
         effects: list[Effect] = []
         while (given := self._placement.next()) is not None:
-            task = Task(next(self._ids), *given, now)
-            self._give(task)
-            effects.append(Send(task.node.peer, self._offer(task)))
+            effects += self._offer(*given, now)
         effects += [Send(task.node.peer, Recall(task.id)) for task in self._placement.recalls()]
         return effects
 
+    def _offer(self, job: Job, node: Node, now: float) -> list[Effect]:
+        """Give a job, which is not in the queue any more, to a node."""
+        task = self._ledger.new_task(job, node, now)
+        task.moved = now
+        self._give(task)
+        offer = Send(node.peer, task.offer())
+        return [Offered(task.id, job.id, node.hello.node), offer] if self.keeps else [offer]
+
     def _give(self, task: Task) -> None:
         """Put a task into its node's hands; its job is not in the queue any more."""
-        job, node = task.job, task.node
-        job.move("offer")
-        job.tasks += (task.id,)
-        job.ever += (task.id,)
-        self._tasks[task.id] = (job, node.hello.node)
-        node.tasks[task.id] = task
-        self._placement.update(node)
+        self._ledger.give(task)
+        self._placement.update(task.node)
 
     def _adopt(self, task: Task) -> None:
         """Put a task that had been given up back into its node's hands."""
@@ -323,21 +401,11 @@ class Dispatcher:
         # A node that comes back was cut off, not killed by the job: that was no attempt.
         job.attempts = tuple(
             attempt for attempt in job.attempts
-            if attempt.node != node.name or attempt.kind not in ("lost", "undelivered")
+            if attempt.node != node.name or attempt.kind not in _LOST
         )  # fmt: skip
         job.failed_at = tuple(at for at in job.failed_at if at != node.hello.node)
+        task.moved = task.offered
         self._give(task)
-
-    def _job_of(self, task_id: int, node: Node) -> Job | None:
-        """Return the open job of a task that was ever this node's."""
-        job, owner = self._tasks.get(task_id, (None, ""))
-        return job if owner == node.hello.node else None
-
-    def _offer(self, task: Task) -> JobOffer:
-        job = task.job
-        return JobOffer(
-            task.id, job.id, job.data.learner, job.data.parameters, job.payload, job.arrays
-        )
 
     # Jobs come back.
 
@@ -353,53 +421,68 @@ class Dispatcher:
         task.job.tasks = tuple(other for other in task.job.tasks if other != task.id)
         self._placement.update(node)
 
-    def _again(self, job: Job, node: Node, attempt: Attempt | None) -> list[Effect]:
+    def _again(self, job: Job, node: Node, attempt: Attempt | None, now: float) -> list[Effect]:
         """Queue a job again after a task of it ended unsolved; `attempt` says if that counts."""
         if not job.open:
             return []
+        effects: list[Effect] = []
         if attempt is not None:
             job.attempts += (attempt,)
             job.failed_at += (node.hello.node,)
-            if job.exhausted(self.max_attempts):
-                return self._finish(job, "exhaust")
+            if attempt.kind not in _LOST:
+                why = f"{attempt.kind}: {attempt.message}"
+                seconds = self._bench.failed(node.hello.name, job.id, why, now)
+                effects += self._benched(node, seconds, now)
+            if job.exhausted(self.max_attempts) and job.keeping is None:
+                return effects + self._finish(job, "exhaust")
             self.retries += 1
-        if not job.tasks and job.state is JobState.RUNNING:
+            effects.append(Retry(job.id, attempt))
+        if not job.tasks and job.keeping is None and job.state is JobState.RUNNING:
             job.move("free")
             self._placement.add(job, first=True)
-        return [Retry(job.id, attempt)] if attempt is not None else []
+        return effects
 
     def _returned(self, node: Node, message: Returned, now: float) -> list[Effect]:
         task = node.tasks.get(message.task)
         if task is None:
             return []
         self._take_from(task)
-        return [*self._again(task.job, node, None), *self._assign(now)]
+        return [*self._again(task.job, node, None, now), *self._assign(now)]
 
     def _failed(self, node: Node, message: TaskFailed, now: float) -> list[Effect]:
         effects: list[Effect] = [Send(node.peer, Accepted((message.task,)))]
         task = node.tasks.get(message.task)
         if task is None:
+            if self._ledger.expects(message.task, node):
+                node.unclaimed.pop(message.task, None)
+                self._ledger.disown(message.task)
+            return effects
+        if task.job.keeping is task:  # it has sent the solution before
             return effects
         self._take_from(task)
-        self._tasks.pop(task.id, None)  # a heartbeat from before must not bring it back
+        self._ledger.disown(task.id)  # a heartbeat from before must not bring it back
         attempt = Attempt(node.name, message.kind, message.message, message.traceback)
-        return [*effects, *self._again(task.job, node, attempt), *self._assign(now)]
+        return [*effects, *self._again(task.job, node, attempt, now), *self._assign(now)]
 
     def _overdue(self, node: Node, now: float) -> list[Effect]:
-        """Cancel what runs longer than its job allows."""
+        """Cancel what runs longer than its job allows, or does not move any more."""
         effects: list[Effect] = []
-        for task in list(node.tasks.values()):
-            limit = task.job.data.timeout_seconds
-            if limit is None or task.begun is None or now - task.begun <= limit:
-                continue
-            self._take_from(task)
-            self._tasks.pop(task.id, None)
-            attempt = Attempt(node.name, "deadline", f"not done within {limit:g} s")
-            effects += [Send(node.peer, Cancel(task.id)), *self._again(task.job, node, attempt)]
+        for place, task in enumerate(list(node.tasks.values())):
+            kind, message = overdue(task, place, now)
+            if kind and task.in_hand:
+                self._take_from(task)
+                self._ledger.disown(task.id)
+                attempt = Attempt(node.name, kind, message)
+                effects.append(Send(node.peer, Cancel(task.id)))
+                effects += self._again(task.job, node, attempt, now)
         return effects
 
     def _solution(self, node: Node, message: SolutionReady, now: float) -> list[Effect]:
-        job = self._job_of(message.task, node)
+        job = self._ledger.job_of(message.task, node)
+        if job is None and self._ledger.expects(message.task, node):
+            node.unclaimed[message.task] = message
+            self._placement.update(node)
+            return []
         if job is None:  # solved meanwhile, by this node or by another
             return [Send(node.peer, Accepted((message.task,)))]
         task = node.tasks.get(message.task)
@@ -408,10 +491,10 @@ class Dispatcher:
             self._adopt(task)
         if task.solution is not None:  # a repeat; its arrays are on their way
             return []
-        task.solution = message
+        task.solution, task.moved = message, now
         specs = [spec for spec in message.arrays.values() if isinstance(spec, ArraySpec)]
         if not specs:
-            return self._accept(task, message.arrays, now)
+            return self._whole(task, now)
         task.lacking = frozenset(spec.digest for spec in specs)
         return [Send(node.peer, need) for spec in specs for need in node.inbox.want(spec, now)]
 
@@ -421,9 +504,12 @@ class Dispatcher:
         except RemoteProtocolError as error:
             return self._broken(node, message.digest, str(error), now)
         effects: list[Effect] = [Send(node.peer, need) for need in needs]
+        lacking = [task for task in node.tasks.values() if message.digest in task.lacking]
+        for task in lacking:
+            task.moved = now
         if content is None:
             return effects
-        for task in [task for task in node.tasks.values() if message.digest in task.lacking]:
+        for task in lacking:
             if task.id in node.tasks:  # accepting one may have cancelled the next
                 effects += self._arrived(task, message.digest, content, now)
         return effects
@@ -431,8 +517,8 @@ class Dispatcher:
     def _arrived(self, task: Task, digest: bytes, content: AnyArray, now: float) -> list[Effect]:
         assert task.solution is not None
         task.lacking -= {digest}
-        task.solution = replace(task.solution, arrays=_fill(task.solution.arrays, digest, content))
-        return [] if task.lacking else self._accept(task, task.solution.arrays, now)
+        task.solution = replace(task.solution, arrays=fill(task.solution.arrays, digest, content))
+        return [] if task.lacking else self._whole(task, now)
 
     def _broken(self, node: Node, digest: bytes, reason: str, now: float) -> list[Effect]:
         """A solution can't be had: its task has failed."""
@@ -441,68 +527,61 @@ class Dispatcher:
             effects += self._failed(node, TaskFailed(task.id, "transfer", reason), now)
         return effects
 
-    def _accept(self, task: Task, arrays: Arrays, now: float) -> list[Effect]:
-        assert task.solution is not None
-        node, message = task.node, task.solution
-        solution = JobSolutionDataType.received(message.metrics, message.payload, arrays)
+    def _whole(self, task: Task, now: float) -> list[Effect]:
+        """All of a solution is here."""
+        message = task.solution
+        assert message is not None
+        task.whole = JobSolutionDataType.received(message.metrics, message.payload, message.arrays)
+        return self._settle(task, now)
+
+    def _settle(self, task: Task, now: float) -> list[Effect]:
+        """Accept a whole solution, or have it kept first."""
+        if not self.keeps:
+            return self._accept(task, now)
+        if task.job.keeping is not None:  # another task's; this one waits for what comes of that
+            return []
+        task.job.keeping = self._keeping[task.id] = task
+        assert task.whole is not None
+        return [Keep(task.id, task.job.id, task.whole, task.node.name)]
+
+    def _accept(self, task: Task, now: float) -> list[Effect]:
+        assert task.whole is not None
+        node = task.node
         node.solved += 1
-        self._take_from(task)
-        accept = Accept(task.job.id, solution, node.name)
-        rest = self._finish(task.job, "accept")
-        return [accept, Send(node.peer, Accepted((task.id,))), *rest, *self._assign(now)]
+        self._bench.solved(node.hello.name)
+        self._placement.pace.solved(task, now)
+        effects: list[Effect] = [Accept(task.job.id, task.whole, node.name)]
+        if task.in_hand:  # its node may have been lost while its solution was kept
+            self._take_from(task)
+            effects.append(Send(node.peer, Accepted((task.id,))))
+        return [*effects, *self._finish(task.job, "accept"), *self._assign(now)]
 
     def _finish(self, job: Job, event: str) -> list[Effect]:
         """End a job: cancel its other tasks, forget it, say so if it failed."""
         effects: list[Effect] = []
         if job.state is JobState.QUEUED:
             self._placement.remove(job)
-        job.move(event)
-        if job.tasks:
-            effects += self._cancel_tasks(job)
-        for task_id in job.ever:
-            self._tasks.pop(task_id, None)
-        for digest in job.blobs:
-            array, users = self._blobs.pop(digest)
-            if users > 1:
-                self._blobs[digest] = (array, users - 1)
-        del self._jobs[job.id]
-        self._finished[job.state] += 1
+        for task in self._hands(job):
+            self._take_from(task)
+            effects.append(Send(task.node.peer, Cancel(task.id)))
+        self._ledger.close(job, event)
         if job.state is JobState.FAILED:
             effects.append(Fail(job.id, job.attempts))
         return effects
 
-    def _cancel_tasks(self, job: Job) -> list[Effect]:
-        effects: list[Effect] = []
-        for node in self._nodes.values():
-            for task in [node.tasks[i] for i in job.tasks if i in node.tasks]:
-                self._take_from(task)
-                effects.append(Send(node.peer, Cancel(task.id)))
-        return effects
+    def _hands(self, job: Job) -> list[Task]:
+        """Return the tasks of a job that nodes have in hand."""
+        if not job.tasks:
+            return []
+        return [
+            node.tasks[i] for node in self._nodes.values() for i in job.tasks if i in node.tasks
+        ]
 
     def _need(self, node: Node, message: Need, now: float) -> list[Effect]:
-        held = self._blobs.get(message.digest)
-        if held is not None:
+        array = self._ledger.array(message.digest)
+        if array is not None:
             node.holds.add(message.digest)
-        chunks = answer(message, held[0] if held else None)
-        return [Send(node.peer, chunk) for chunk in chunks]
-
-
-def _fill(arrays: Arrays, digest: bytes, content: AnyArray) -> Arrays:
-    """Return `arrays` with the named ones of this digest put in place."""
-    return {
-        name: as_array(array, content)
-        if isinstance(array, ArraySpec) and array.digest == digest
-        else array
-        for name, array in arrays.items()
-    }
-
-
-def _see(node: Node, now: float) -> NodeView:
-    tasks = list(node.tasks.values())
-    # Which tasks run is told a little later; until then it must be the ones offered first.
-    begun = [task for task in tasks if task.begun is not None]
-    likely = [task for task in tasks if task.begun is None][: node.hello.tasks - len(begun)]
-    running = tuple((task.job.id, task.progress) for task in begun + likely)
-    return NodeView(
-        node.name, running, len(node.tasks) - len(running), node.solved, now - node.heard
-    )
+            for task in node.tasks.values():
+                if message.digest in task.job.blobs:
+                    task.moved = now
+        return [Send(node.peer, chunk) for chunk in answer(message, array)]

@@ -1,4 +1,4 @@
-"""What the state machines tell their shells to do, and what people may see of them."""
+"""What the state machines tell their shells to do, one at a time."""
 
 from __future__ import annotations
 
@@ -23,6 +23,25 @@ class Send:
 class Accept:
     """The job is solved; hand its solution over before anything that follows is performed."""
 
+    job: int
+    solution: JobSolutionDataType
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A task of the job was made for the node with this id; said only where things are kept."""
+
+    task: int
+    job: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Look at a solution and keep it; then call `Dispatcher.kept` or `Dispatcher.unfit`."""
+
+    task: int
     job: int
     solution: JobSolutionDataType
     node: str
@@ -68,7 +87,25 @@ class Refused:
     reason: str
 
 
-Effect = Send | Accept | Fail | Retry | Joined | Left | Refused
+@dataclass(frozen=True, slots=True)
+class Benched:
+    """A node gets no job for so many seconds while another can take it, and why."""
+
+    node: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Doubled:
+    """A job that is slow at one node was given to another as well."""
+
+    job: int
+    slow: str
+    node: str
+
+
+Effect = Send | Accept | Offered | Keep | Fail | Retry | Joined | Left | Refused | Benched | Doubled
 
 
 # A computing node's session says:
@@ -121,29 +158,3 @@ class Ended:
 
 
 NodeEffect = Tell | Run | Abort | Serving | Reconnect | Ended
-
-
-# For people:
-
-
-@dataclass(frozen=True, slots=True)
-class NodeView:
-    """What a node is doing, for people: task progress is (job id, fraction done) each."""
-
-    name: str
-    running: tuple[tuple[int, float], ...]
-    waiting: int
-    solved: int
-    silent_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """The whole of a dispatcher at one moment, for people."""
-
-    nodes: tuple[NodeView, ...]
-    queued: int
-    running: int
-    done: int
-    failed: int
-    retries: int

@@ -120,9 +120,13 @@ class JobDataType(_Content):
         parameters: plain values (numbers, texts, lists, maps) for whoever solves it.
         learner: the kind of node that it needs; ``""`` is any program's own replier.
         timeout_seconds: how long one attempt may run; None: as long as it likes.
+        stall_seconds: how long one attempt may go without reporting progress (`Task.progress`)
+            or receiving its arrays; None: as long as it likes.
+        group: jobs of one group take about as long as each other; one that takes much longer
+            than the others is given to an idle node as well.
     """
 
-    __slots__ = ("learner", "timeout_seconds")
+    __slots__ = ("group", "learner", "stall_seconds", "timeout_seconds")
 
     def __init__(
         self,
@@ -131,10 +135,14 @@ class JobDataType(_Content):
         *,
         learner: str = "",
         timeout_seconds: float | None = None,
+        stall_seconds: float | None = None,
+        group: str = "",
     ) -> None:
         super().__init__(data, parameters)
         self.learner = learner
         self.timeout_seconds = timeout_seconds
+        self.stall_seconds = stall_seconds
+        self.group = group
 
     @property
     def parameters(self) -> Mapping[str, Any]:

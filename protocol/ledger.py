@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import count
 
 from .errors import LocalProtocolError
-from .jobs import JobDataType
-from .messages import AnyArray, Arrays, Hello, SolutionReady
+from .jobs import JobDataType, JobSolutionDataType
+from .messages import AnyArray, Arrays, Hello, JobOffer, SolutionReady
 from .transfer import Inbox
+from .views import NodeView
 
 
 class JobState(str, Enum):
@@ -46,8 +48,9 @@ class Attempt:
 
     Args:
         node: the node's public name.
-        kind: one word: `raised`, `crashed`, `deadline`, `transfer`, `lost` (its node was, while
-            it ran), or `undelivered` (its node was lost before it was known to run).
+        kind: one word: `raised`, `crashed`, `deadline`, `stalled`, `transfer`, `unfit` (its
+            solution can't be used), `lost` (its node was, while it ran), or `undelivered` (its
+            node was lost before it was known to run).
         message: one sentence.
         traceback: of the node's program, where there is one.
     """
@@ -78,6 +81,8 @@ class Job:
     attempts: tuple[Attempt, ...] = ()
     #: Ids of nodes at which it failed.
     failed_at: tuple[str, ...] = ()
+    #: The task whose solution is being kept.
+    keeping: Task | None = None
 
     @classmethod
     def of(cls, job_id: int, data: JobDataType) -> Job:
@@ -126,11 +131,27 @@ class Task:
     #: When the node was first known to run it.
     begun: float | None = None
     progress: float = 0.0
+    #: When anything of it moved last: its progress, or an array on its way.
+    moved: float = 0.0
     recalled: bool = False
     #: The solution, once announced, while its large arrays are on their way.
     solution: SolutionReady | None = None
     #: Digests that the solution still lacks.
     lacking: frozenset[bytes] = frozenset()
+    #: The solution, once all of it is here.
+    whole: JobSolutionDataType | None = None
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether its node has it still, as far as is known."""
+        return self.node.tasks.get(self.id) is self
+
+    def offer(self) -> JobOffer:
+        """Return the message that gives the task to its node."""
+        job = self.job
+        return JobOffer(
+            self.id, job.id, job.data.learner, job.data.parameters, job.payload, job.arrays
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -148,9 +169,14 @@ class Node:
     waiting: set[int] = field(default_factory=set)
     #: Digests of the arrays that it has asked for here.
     holds: set[bytes] = field(default_factory=set)
+    #: Tasks from before this main node's restart that the node holds and whose jobs are not
+    #: submitted again yet; with the solution, where it has been announced.
+    unclaimed: dict[int, SolutionReady | None] = field(default_factory=dict)
     #: Its places that other main nodes' tasks take.
     busy_others: int = 0
     solved: int = 0
+    #: Why it gets no job while another node can take it; empty: it is not benched.
+    benched: str = ""
 
     @property
     def name(self) -> str:
@@ -165,7 +191,19 @@ class Node:
     @property
     def spare(self) -> int:
         """How many more tasks it asks for."""
-        return self.credit - len(self.tasks)
+        return self.credit - len(self.tasks) - len(self.unclaimed)
+
+    def view(self, now: float) -> NodeView:
+        """Return what the node is doing, for people."""
+        tasks = list(self.tasks.values())
+        # Which tasks run is told a little later; until then it must be the ones offered first.
+        begun = [task for task in tasks if task.begun is not None]
+        likely = [task for task in tasks if task.begun is None][: self.hello.tasks - len(begun)]
+        running = tuple((task.job.id, task.progress) for task in begun + likely)
+        return NodeView(
+            self.name, running, len(tasks) - len(running), self.solved, now - self.heard,
+            self.benched,
+        )  # fmt: skip
 
 
 def recallable(node: Node) -> Iterator[Task]:
@@ -174,3 +212,81 @@ def recallable(node: Node) -> Iterator[Task]:
         task = node.tasks.get(task_id)
         if task is not None and not task.recalled and task.begun is None and not task.solution:
             yield task
+
+
+class Ledger:
+    """The open jobs, every task that they ever had, and the large arrays that they share.
+
+    Args:
+        first_task: id of the first task to be made.
+        remembered: tasks from before a restart, task id -> (job id, id of its node).
+    """
+
+    def __init__(self, first_task: int = 1, remembered: Mapping[int, tuple[int, str]] = {}) -> None:
+        self.jobs: dict[int, Job] = {}
+        self.finished: dict[JobState, int] = dict.fromkeys(JobState, 0)
+        self._ids = count(first_task)
+        self._tasks: dict[int, tuple[Job, str]] = {}  # every task ever of an open job, its node
+        self._blobs: dict[bytes, tuple[AnyArray, int]] = {}  # digest -> array, jobs that use it
+        self._remembered = dict(remembered)
+
+    def add(self, job: Job) -> bool:
+        """Take a job in; return whether tasks of it are remembered from before a restart."""
+        for digest, array in job.blobs.items():
+            self._blobs[digest] = (array, self._blobs.get(digest, (array, 0))[1] + 1)
+        self.jobs[job.id] = job
+        if not self._remembered:
+            return False
+        old = {task: node for task, (job_id, node) in self._remembered.items() if job_id == job.id}
+        for task, node in old.items():
+            del self._remembered[task]
+            self._tasks[task] = (job, node)
+            job.ever += (task,)
+        return bool(old)
+
+    def new_task(self, job: Job, node: Node, now: float) -> Task:
+        """Return another attempt of a job."""
+        return Task(next(self._ids), job, node, now)
+
+    def give(self, task: Task) -> None:
+        """Put a task into its node's hands."""
+        job, node = task.job, task.node
+        job.move("offer")
+        job.tasks += (task.id,)
+        if task.id not in self._tasks:
+            job.ever += (task.id,)
+            self._tasks[task.id] = (job, node.hello.node)
+        node.tasks[task.id] = task
+
+    def job_of(self, task_id: int, node: Node) -> Job | None:
+        """Return the open job of a task that was ever this node's."""
+        job, owner = self._tasks.get(task_id, (None, ""))
+        return job if owner == node.hello.node else None
+
+    def expects(self, task_id: int, node: Node) -> bool:
+        """Whether a task of this node is remembered, and its job may yet be submitted."""
+        return bool(self._remembered) and (
+            self._remembered.get(task_id, (0, ""))[1] == node.hello.node
+        )
+
+    def disown(self, task_id: int) -> None:
+        """Forget a task: an answer to it is not welcome any more."""
+        self._tasks.pop(task_id, None)
+        self._remembered.pop(task_id, None)
+
+    def array(self, digest: bytes) -> AnyArray | None:
+        """Return the large array with this digest, if an open job has it."""
+        held = self._blobs.get(digest)
+        return held[0] if held else None
+
+    def close(self, job: Job, event: str) -> None:
+        """End a job and forget it."""
+        job.move(event)
+        for task_id in job.ever:
+            self._tasks.pop(task_id, None)
+        for digest in job.blobs:
+            array, users = self._blobs.pop(digest)
+            if users > 1:
+                self._blobs[digest] = (array, users - 1)
+        del self.jobs[job.id]
+        self.finished[job.state] += 1

@@ -8,11 +8,16 @@ from collections.abc import Mapping
 from itertools import islice
 
 from .ledger import Job, Node, Task, recallable
+from .pace import Pace
 
 #: How far into the queue to look for a job whose arrays a node holds already.
 AFFINITY_DEPTH = 32
 #: Among how many idle nodes to draw, so that several main nodes don't all pick the same one.
 DRAW = 8
+#: Among how many nodes to look for one: with a thousand, looking would cost more than the job.
+LOOK = 64
+#: A job runs at so many nodes at once, at most.
+RUNNERS = 2
 
 
 class Placement:
@@ -26,7 +31,9 @@ class Placement:
     def __init__(self, nodes: Mapping[bytes, Node], seed: str) -> None:
         self._nodes = nodes
         self._random = random.Random(seed)
+        self.pace = Pace()
         self._queues: dict[str, deque[Job]] = {}  # by learner
+        self._reserved: dict[str, deque[Job]] = {}  # the same; taken when nothing else is left
         self._hungry: dict[bytes, Node] = {}  # with credit left, the longest hungry first
         self._crowded: dict[bytes, Node] = {}  # with tasks that wait
 
@@ -37,9 +44,14 @@ class Placement:
         queue = self._queues.setdefault(job.data.learner, deque())
         (queue.appendleft if first else queue.append)(job)
 
+    def reserve(self, job: Job) -> None:
+        """Queue a job that a node may come back with: others get it when nothing else is left."""
+        self._reserved.setdefault(job.data.learner, deque()).append(job)
+
     def remove(self, job: Job) -> None:
         """Take a queued job off its queue."""
-        self._queues[job.data.learner].remove(job)
+        reserved = self._reserved.get(job.data.learner, ())
+        (reserved if job in reserved else self._queues[job.data.learner]).remove(job)  # type: ignore[union-attr]
 
     # Nodes.
 
@@ -65,12 +77,13 @@ class Placement:
         """Take a job off its queue for a node with credit; None where nothing fits."""
         if not self._hungry:
             return None
-        for learner, queue in self._queues.items():
-            if queue:
-                for node in self._takers(learner):
-                    job = self._pick(node, queue)
-                    if job is not None:
-                        return job, node
+        for queues in (self._queues, self._reserved):
+            for learner, queue in queues.items():
+                if queue:
+                    for node in self._takers(learner):
+                        job = self._pick(node, queue)
+                        if job is not None:
+                            return job, node
         return None
 
     def _takers(self, learner: str) -> list[Node]:
@@ -83,7 +96,7 @@ class Placement:
         for node in self._hungry.values():
             if learner in node.hello.learners:
                 (idle if node.idle else loaded).append(node)
-                if len(idle) == DRAW:
+                if len(idle) == DRAW or len(loaded) == LOOK:
                     break
         self._random.shuffle(idle)
         loaded.sort(key=lambda node: node.busy_others + len(node.tasks))
@@ -91,7 +104,7 @@ class Placement:
 
     def _pick(self, node: Node, queue: deque[Job]) -> Job | None:
         """Take the job for this node off the queue: one whose arrays it holds, or the first."""
-        if not (queue[0].blobs or queue[0].failed_at):
+        if not (queue[0].blobs or queue[0].failed_at or node.benched):
             return queue.popleft()
         chosen: int | None = None
         for place, job in enumerate(islice(queue, AFFINITY_DEPTH)):
@@ -107,11 +120,14 @@ class Placement:
         return job
 
     def _shunned(self, job: Job, node: Node) -> bool:
-        """Whether the job failed at this node while another could still try it."""
-        if node.hello.node not in job.failed_at:
+        """Whether another node should have the job: it failed at this one, or this is benched."""
+        failed = node.hello.node in job.failed_at
+        if not failed and not node.benched:
             return False
         return any(
-            other.hello.node not in job.failed_at and job.data.learner in other.hello.learners
+            job.data.learner in other.hello.learners
+            and other.hello.node not in job.failed_at
+            and (failed or not other.benched)
             for other in self._nodes.values()
         )
 
@@ -122,11 +138,7 @@ class Placement:
         """
         if not self._crowded:
             return []
-        idle = [
-            node
-            for node in self._nodes.values()
-            if not node.tasks and not node.busy_others and node.spare > 0
-        ]
+        idle = self._idle()
         asked = [
             task
             for node in self._crowded.values()
@@ -149,3 +161,33 @@ class Placement:
                 task.recalled = True
                 return True
         return False
+
+    def _idle(self) -> list[Node]:
+        """Return the nodes that have nothing to do and want something."""
+        return [node for node in self._hungry.values() if not node.tasks and not node.busy_others]
+
+    def doubles(self, now: float) -> list[tuple[Task, Node]]:
+        """Return slow tasks, each with an idle node that their job should be given to as well."""
+        if any(self._queues.values()) or any(self._reserved.values()):
+            return []
+        idle = self._idle()
+        if not idle:
+            return []
+        running = [task for node in self._nodes.values() for task in node.tasks.values()]
+        running.sort(key=lambda task: (task.begun or task.offered, task.id))
+        found = []
+        for task in running:
+            if self._may_double(task) and self.pace.slow(task, now):
+                for node in idle:
+                    fits = task.job.data.learner in node.hello.learners
+                    if fits and node is not task.node and not self._shunned(task.job, node):
+                        idle.remove(node)
+                        found.append((task, node))
+                        break
+        return found
+
+    @staticmethod
+    def _may_double(task: Task) -> bool:
+        """Whether a second runner may help: no solution is on its way, and there is none yet."""
+        waits = task.id in task.node.waiting and task.begun is None
+        return not waits and task.solution is None and len(task.job.tasks) < RUNNERS

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import xxhash
 
-from .codec import raw
+from .codec import as_array, raw
 from .errors import RemoteProtocolError
-from .messages import AnyArray, ArraySpec, Chunk, Need
+from .messages import AnyArray, Arrays, ArraySpec, Chunk, Need
 
 CHUNK_BYTES = 1 << 20
 #: Chunks asked for and not yet here, at most: the byte window of one array.
@@ -47,6 +47,16 @@ def answer(need: Need, array: AnyArray | None) -> list[Chunk]:
         Chunk(need.digest, index, content[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES])
         for index in range(need.first, last)
     ]
+
+
+def fill(arrays: Arrays, digest: bytes, content: AnyArray) -> Arrays:
+    """Return `arrays` with those that are named by this digest put in place."""
+    return {
+        name: as_array(array, content)
+        if isinstance(array, ArraySpec) and array.digest == digest
+        else array
+        for name, array in arrays.items()
+    }
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from main_node.config import MainConfig
 from main_node.display import ConsoleStream, Lines, Quiet, Screen
 from main_node.report import confusion_table
 from main_node.training import Standing
-from protocol.effects import NodeView, View
+from protocol.views import NodeView, View
 
 CONFIG = MainConfig(jobs=4, rounds=2)
 NODE = NodeView("lab.1234", ((7, 0.5),), 1, 3, 0.2)

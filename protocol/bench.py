@@ -1,0 +1,71 @@
+"""Which nodes fail or die too often to be given a job that another node can take.
+
+Nodes are known by name here, not by id: one that dies is another process when it comes back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+#: A node is benched after so many different jobs in a row have failed there,
+FAILURES = 3
+#: or after it died so often, with work in hand, within so many seconds.
+DEATHS = 3
+DEATHS_SECONDS = 120.0
+#: The first time for so many seconds, then twice as long each time, up to the limit.
+BENCH_SECONDS = 60.0
+MAX_BENCH_SECONDS = 960.0
+
+
+@dataclass(slots=True)
+class _Record:
+    #: Jobs that failed there since one was solved.
+    failed: set[int] = field(default_factory=set)
+    deaths: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS))
+    until: float = 0.0
+    seconds: float = BENCH_SECONDS
+    reason: str = ""
+
+
+class Bench:
+    """The nodes' records, and who is benched until when."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, _Record] = {}
+
+    def solved(self, name: str) -> None:
+        """Count a job that was solved there."""
+        record = self._records.get(name)
+        if record is not None and record.failed:
+            record.failed.clear()
+
+    def failed(self, name: str, job: int, why: str, now: float) -> float:
+        """Count a job that failed there; return for how many seconds that benches it, or 0."""
+        record = self._records.setdefault(name, _Record())
+        record.failed.add(job)
+        if len(record.failed) < FAILURES:
+            return 0.0
+        record.failed.clear()
+        return self._bench(record, f"{FAILURES} jobs in a row failed there, the last: {why}", now)
+
+    def died(self, name: str, now: float) -> float:
+        """Count a death with work in hand; return for how many seconds that benches it, or 0."""
+        record = self._records.setdefault(name, _Record())
+        record.deaths.append(now)
+        if len(record.deaths) < DEATHS or now - record.deaths[0] > DEATHS_SECONDS:
+            return 0.0
+        span = now - record.deaths[0]
+        record.deaths.clear()
+        return self._bench(record, f"it was lost {DEATHS} times within {span:.0f} s", now)
+
+    def why(self, name: str, now: float) -> str:
+        """Return why a node is benched; empty if it is not."""
+        record = self._records.get(name)
+        return record.reason if record is not None and now < record.until else ""
+
+    def _bench(self, record: _Record, reason: str, now: float) -> float:
+        seconds = record.seconds
+        record.until, record.reason = now + seconds, reason
+        record.seconds = min(2 * seconds, MAX_BENCH_SECONDS)
+        return seconds

@@ -1,0 +1,69 @@
+"""How long jobs take: which of those that run are slow, and for which time has run out."""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+from .ledger import Task
+
+#: So many durations are remembered of each group of jobs, and so many are enough to judge by.
+REMEMBERED = 64
+ENOUGH = 3
+#: A job is slow if what is left of it takes so many times as long as a whole one usually does,
+SLOW = 1.5
+#: and if it has run for so long, in seconds.
+LEAST_SECONDS = 1.0
+#: While no job of its group has been solved, one is slow that is not half done after so long.
+UNKNOWN_SECONDS = 30.0
+#: A solution of which nothing more arrives for this long is given up.
+TRANSFER_SECONDS = 30.0
+
+
+class Pace:
+    """The durations of solved jobs, by group."""
+
+    def __init__(self) -> None:
+        self._durations: dict[tuple[str, str], deque[float]] = {}
+
+    def solved(self, task: Task, now: float) -> None:
+        """Count a solved task's duration."""
+        data = task.job.data
+        durations = self._durations.get((data.learner, data.group))
+        if durations is None:
+            durations = deque(maxlen=REMEMBERED)
+            self._durations[data.learner, data.group] = durations
+        durations.append(now - (task.offered if task.begun is None else task.begun))
+
+    def slow(self, task: Task, now: float) -> bool:
+        """Whether another node that begins now would probably be done before this task's."""
+        elapsed = now - (task.offered if task.begun is None else task.begun)
+        left = elapsed * (1 / task.progress - 1) if task.progress > 0 else elapsed
+        durations = self._durations.get((task.job.data.learner, task.job.data.group), ())
+        if len(durations) < ENOUGH:
+            return elapsed > UNKNOWN_SECONDS and left >= elapsed
+        usual = median(durations)
+        return elapsed > max(LEAST_SECONDS, SLOW * usual) and left > SLOW * usual
+
+
+def overdue(task: Task, place: int, now: float) -> tuple[str, str]:
+    """Return the kind and the story of a task's failure, where time has run out for it.
+
+    Args:
+        task: in its node's hands.
+        place: how many others its node has in hand before it.
+        now: the time.
+    """
+    data, still = task.job.data, now - task.moved
+    if task.solution is not None:
+        if task.lacking and still > TRANSFER_SECONDS:
+            return "transfer", f"its solution stopped arriving {still:.0f} s ago"
+        return "", ""
+    limit, patience = data.timeout_seconds, data.stall_seconds
+    if limit is not None and task.begun is not None and now - task.begun > limit:
+        return "deadline", f"not done within {limit:g} s"
+    waits = task.begun is None and (task.id in task.node.waiting or place >= task.node.hello.tasks)
+    if patience is not None and still > patience and not waits:
+        what = "no progress" if task.begun is not None else "not begun, and nothing of it sent,"
+        return "stalled", f"{what} for {still:.0f} s"
+    return "", ""
