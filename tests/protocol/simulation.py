@@ -25,13 +25,15 @@ from protocol.effects import (
     Effect,
     Ended,
     Fail,
+    Keep,
     NodeEffect,
+    Offered,
     Reconnect,
     Run,
     Send,
     Tell,
 )
-from protocol.ledger import Job
+from protocol.ledger import Job, Ledger
 from protocol.messages import Hello, Message
 from protocol.session import Session, SessionState
 
@@ -49,6 +51,7 @@ class Weather:
     crash_every: float = 0.0
     cut_every: float = 0.0
     freeze_every: float = 0.0
+    restart_every: float = 0.0
 
 
 @dataclass
@@ -72,17 +75,28 @@ class Simulation:
         weather: how bad things are.
         nodes: how many computing nodes there are at any time.
         poison: jobs with these numbers raise wherever they run.
+        keeps: whether solutions are kept, which takes time, before they are accepted.
+        bad: chance that a node's solution is found unfit.
     """
 
     def __init__(
         self, seed: int, weather: Weather, nodes: int, poison: frozenset[int] = frozenset(),
-        max_attempts: int = 3,
+        max_attempts: int = 3, keeps: bool = False, bad: float = 0.0,
     ) -> None:  # fmt: skip
         self.random = random.Random(seed)
         self.weather = weather
         self.poison = poison
         self.now = 0.0
-        self.dispatcher = Dispatcher("main", max_attempts=max_attempts)
+        self.keeps = keeps or bool(weather.restart_every)
+        self.bad = bad
+        self._max_attempts = max_attempts
+        self.dispatcher = Dispatcher("main", max_attempts=max_attempts, keeps=self.keeps)
+        self.lives = 1
+        #: What a main node's memory holds: jobs, and tasks -> (job, node id).
+        self.jobs: dict[int, JobDataType] = {}
+        self.offered: dict[int, tuple[int, str]] = {}
+        self.recomputed: list[int] = []
+        self.handed_over = 0
         self.accepted: Counter[int] = Counter()
         self.solutions: dict[int, JobSolutionDataType] = {}
         self.failed: dict[int, Fail] = {}
@@ -94,10 +108,13 @@ class Simulation:
         for _ in range(nodes):
             self.add_node()
         self._later(TICK, self._tick)
+        if weather.restart_every:
+            self._later(self.random.expovariate(1 / weather.restart_every), self.restart)
 
     # What a test does.
 
     def submit(self, job_id: int, data: JobDataType) -> None:
+        self.jobs[job_id] = data
         self._main(self.dispatcher.submit(Job.of(job_id, data), self.now))
 
     def add_node(self, places: int = 1) -> SimulatedNode:
@@ -168,6 +185,40 @@ class Simulation:
         """Stop a node without a word; it goes on later as if nothing had been."""
         node.frozen_until = self.now + self.random.uniform(1, 30)
 
+    def restart(self) -> None:
+        """Kill the main node; another one goes on from its memory."""
+        for node in list(self._nodes.values()):
+            self.cut(node)
+        self.lives += 1
+        open_ = {n: job for n, job in self.jobs.items() if n not in self.accepted | self.failed}
+        remembered = {task: place for task, place in self.offered.items() if place[0] in open_}
+        # Of the last offers the memory may have lost some.
+        remembered = {t: p for t, p in remembered.items() if self.random.random() > 0.1}
+        ledger = Ledger(self.lives << 32, remembered)
+        self.dispatcher = Dispatcher(
+            "main", max_attempts=self._max_attempts, keeps=self.keeps, ledger=ledger
+        )
+        for number, job in open_.items():
+            self._later(self.random.uniform(0, 4), partial(self._resubmit, number, job, self.lives))
+        self._later(self.random.expovariate(1 / self.weather.restart_every), self.restart)
+
+    def _resubmit(self, number: int, job: JobDataType, life: int) -> None:
+        if life == self.lives:
+            self._main(self.dispatcher.submit(Job.of(number, job), self.now))
+
+    def _keep(self, effect: Keep, life: int) -> None:
+        """Have a solution kept, unless the main node has died meanwhile."""
+        if life != self.lives:
+            return
+        if self.random.random() < self.bad:
+            self._main(self.dispatcher.unfit(effect.task, "bad", self.now))
+            return
+        self.accepted[effect.job] += 1
+        self.solutions[effect.job] = effect.solution
+        if effect.task >> 32 != (self.lives if self.lives > 1 else 0):
+            self.handed_over += 1
+        self._main(self.dispatcher.kept(effect.task, self.now))
+
     def _connect(self, node: SimulatedNode) -> None:
         if not node.alive or node.peer in self._nodes:
             return
@@ -216,7 +267,13 @@ class Simulation:
                     self._later(0.0, partial(self._unreachable, peer))
                 else:
                     self._to_node(node, effect.peer, effect.message)
-            elif isinstance(effect, Accept):
+            elif isinstance(effect, Keep):
+                self._later(self.random.uniform(0, 1), partial(self._keep, effect, self.lives))
+            elif isinstance(effect, Offered):
+                self.offered[effect.task] = (effect.job, effect.node)
+                if effect.job in self.accepted:
+                    self.recomputed.append(effect.job)
+            elif isinstance(effect, Accept) and not self.keeps:
                 self.accepted[effect.job] += 1
                 self.solutions[effect.job] = effect.solution
             elif isinstance(effect, Fail):

@@ -16,6 +16,10 @@ RAIN = Weather(lose=0.1, repeat=0.1, delay=0.3, corrupt=0.02)
 STORM = Weather(
     lose=0.2, repeat=0.2, delay=0.5, corrupt=0.02, crash_every=60, cut_every=20, freeze_every=60
 )
+QUAKE = Weather(
+    lose=0.1, repeat=0.1, delay=0.3, crash_every=90, cut_every=30, freeze_every=90,
+    restart_every=15,
+)  # fmt: skip
 RUNS = 1000  # of each kind, spread over so many tests that a failure names its seeds
 BLOCKS = 10
 
@@ -42,6 +46,7 @@ def play(seed: int, weather: Weather, **options: object) -> Simulation:
     for number, solution in simulation.solutions.items():
         assert solution == solve(jobs[number]), f"seed {seed}: job {number} has another's solution"
     assert simulation.dispatcher.open == 0
+    assert not simulation.recomputed, f"seed {seed}: computed again though it was kept"
     return simulation
 
 
@@ -59,6 +64,27 @@ def test_every_run_ends_while_nodes_crash_freeze_and_are_cut_off(block: int) -> 
         for failure in simulation.failed.values():  # only what was lost again and again
             assert len(failure.story) >= 3
             assert {attempt.kind for attempt in failure.story} <= {"lost", "undelivered"}
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_every_run_ends_while_its_main_node_is_killed_and_goes_on_from_its_memory(
+    block: int,
+) -> None:
+    lives = handed_over = 0
+    for seed in range(block * RUNS // BLOCKS, (block + 1) * RUNS // BLOCKS):
+        simulation = play(seed, QUAKE, max_attempts=9)
+        assert not simulation.failed
+        lives += simulation.lives
+        handed_over += simulation.handed_over
+    assert lives > RUNS // BLOCKS
+    assert handed_over, "no node ever handed over what it held"
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_an_unfit_solution_is_a_failed_attempt_and_nothing_else(block: int) -> None:
+    for seed in range(block * RUNS // BLOCKS, (block + 1) * RUNS // BLOCKS):
+        simulation = play(seed, RAIN, keeps=True, bad=0.2, max_attempts=9)
+        assert not simulation.failed
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
