@@ -15,6 +15,8 @@ from .errors import UnknownLearner
 Arrays = Mapping[str, npt.NDArray[Any]]
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
+#: Name of an array -> its element type and shape.
+Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 
 #: Told a fraction done, 0 to 1.
 Progress = Callable[[float], object]
@@ -92,6 +94,13 @@ class Merger(Protocol):
     def merge(self, solutions: Iterable[Solution]) -> Arrays:
         """Merge solutions, read one at a time and in order, into one model."""
 
+    def layout(self, height: int, width: int, classes: int) -> Layout:
+        """Return what the arrays of every solution must be, for images of this size.
+
+        Raises:
+            ModelError: the learner can't learn from such images.
+        """
+
 
 @dataclass(frozen=True)
 class _Entry:
@@ -100,7 +109,7 @@ class _Entry:
 
 
 #: Name -> where its classes are; imported only when used.
-_BUILT_IN = {"neural": _Entry("learning.neural:NeuralLearner", "learning.merging:WeightedMean")}
+_BUILT_IN = {"neural": _Entry("learning.neural:NeuralLearner", "learning.layout:NeuralMerger")}
 
 
 def names() -> tuple[str, ...]:

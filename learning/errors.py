@@ -3,7 +3,9 @@
 LearningError            root
   UnknownLearner         no learner of that name
   MergeError             solutions that can't be merged
+    UnfitSolution        one that is not what its job asked for
   ModelError             a model file that is damaged or does not fit the images
+  DamagedFile            a file of arrays that is not as it was written
 """
 
 from __future__ import annotations
@@ -21,5 +23,13 @@ class MergeError(LearningError):
     """Solutions that can't be merged: none, or with different arrays."""
 
 
+class UnfitSolution(MergeError):
+    """A solution that is not what its job asked for: other arrays, or numbers that are none."""
+
+
 class ModelError(LearningError):
     """A model file that is damaged, or a model that does not fit the images."""
+
+
+class DamagedFile(LearningError):
+    """A file of arrays that is not as it was written, or was not written by this project."""

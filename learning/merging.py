@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .base import Arrays, Solution
-from .errors import MergeError
+from .base import Arrays, Layout, Solution
+from .errors import MergeError, UnfitSolution
 
 
 class WeightedMean:
@@ -46,6 +46,36 @@ class WeightedMean:
         if not total:
             raise MergeError("nothing to merge: no solution with any example")
         return {name: _cast(array / total, dtypes[name]) for name, array in sums.items()}
+
+
+def check(solution: Solution, layout: Layout, examples: int) -> None:
+    """Raise unless a solution is what its job asked for.
+
+    Args:
+        solution: whatever a computing node sent.
+        layout: what its arrays must be.
+        examples: the rows of its shard: its weight when merged.
+
+    Raises:
+        UnfitSolution: it is not, in words.
+    """
+    if solution.examples != examples:
+        raise UnfitSolution(f"it claims {solution.examples} examples of a shard of {examples}")
+    if solution.arrays.keys() != layout.keys():
+        odd = ", ".join(sorted(solution.arrays.keys() ^ layout.keys())[:5])
+        raise UnfitSolution(f"its arrays are not those of the model: {odd}")
+    for name, (dtype, shape) in layout.items():
+        array = solution.arrays[name]
+        if array.dtype.name != dtype or array.shape != shape:
+            raise UnfitSolution(
+                f"array {name!r} is {array.dtype.name} of shape {array.shape},"
+                f" not {dtype} of {shape}"
+            )
+        if not np.isfinite(array).all():
+            raise UnfitSolution(
+                f"array {name!r} holds numbers that are not finite: its training diverged;"
+                " try a smaller learning rate"
+            )
 
 
 def _check_fit(number: int, solution: Solution, sums: Arrays) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .base import Arrays
-from .errors import ModelError
+from .durable import read_arrays, write_arrays
+from .errors import DamagedFile, ModelError
 
 _FORMAT = "mnist-merge 1"
 
@@ -20,25 +22,27 @@ class Model:
         learner: the name of the learner that reads it.
         shape: height and width of the images.
         classes: how many classes there are.
+        notes: about where it comes from.
     """
 
     arrays: Arrays
     learner: str
     shape: tuple[int, int]
     classes: int
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def save(model: Model, path: Path) -> None:
-    """Write a model, whole or not at all."""
-    from safetensors.numpy import save_file
+    """Write a model, whole or not at all.
 
-    part = path.with_name(f".{path.name}.part")
-    metadata = {
+    Raises:
+        OSError: it can't be written.
+    """
+    notes = {
         "format": _FORMAT, "learner": model.learner, "classes": str(model.classes),
-        "height": str(model.shape[0]), "width": str(model.shape[1]),
+        "height": str(model.shape[0]), "width": str(model.shape[1]), **model.notes,
     }  # fmt: skip
-    save_file(dict(model.arrays), part, metadata)
-    part.replace(path)
+    write_arrays(path, model.arrays, notes)
 
 
 def load(path: Path) -> Model:
@@ -47,19 +51,15 @@ def load(path: Path) -> Model:
     Raises:
         ModelError: no such file, damaged, or not one of ours.
     """
-    from safetensors import SafetensorError, safe_open
-
     if path.is_dir():
         raise ModelError(f"{path}: a folder; name the model.safetensors in it")
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        arrays, notes = read_arrays(path)
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file") from error
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: not a model that can be read: {error}") from error
-    if metadata.get("format") != _FORMAT:
-        raise ModelError(f"{path}: a safetensors file, but not a model that mnist-main wrote")
-    shape = (int(metadata["height"]), int(metadata["width"]))
-    return Model(arrays, metadata["learner"], shape, int(metadata["classes"]))
+    except DamagedFile as error:
+        raise ModelError(str(error)) from error
+    if notes.pop("format", "") != _FORMAT:
+        raise ModelError(f"{path}: a file that mnist-main wrote, but no model")
+    shape = (int(notes.pop("height")), int(notes.pop("width")))
+    return Model(arrays, notes.pop("learner"), shape, int(notes.pop("classes")), notes)

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from .base import Arrays, Cancelled, Images, Labels, Progress, Shard, Solution
 from .errors import ModelError
+from .layout import pooled
 from .merging import WeightedMean
 
 #: Training images move by up to so many pixels, each way: the margin of MNIST's digits.
@@ -39,7 +40,7 @@ class SmallNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(1, 16, 5)
         self.conv2 = nn.Conv2d(16, 32, 5)
-        self.dense1 = nn.Linear(32 * _pooled(height) * _pooled(width), 128)
+        self.dense1 = nn.Linear(32 * pooled(height) * pooled(width), 128)
         self.dense2 = nn.Linear(128, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -49,14 +50,6 @@ class SmallNet(nn.Module):
         hidden = functional.relu(self.dense1(x.flatten(1)))
         logits: torch.Tensor = self.dense2(hidden)
         return logits
-
-
-def _pooled(length: int) -> int:
-    """Return what two valid 5-convolutions, each pooled by 2, leave of a length."""
-    left = ((length - 4) // 2 - 4) // 2
-    if left < 1:
-        raise ModelError(f"images of {length} pixels a side are too small for the net; 16 or more")
-    return left
 
 
 class NeuralLearner:

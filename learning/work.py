@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from .base import Arrays, Cancelled, Images, Labels, Progress, Shard, Solution, create
-from .errors import LearningError
+from .errors import LearningError, UnfitSolution
 
 _START = "start/"
 Values = Mapping[str, Any]
@@ -32,6 +34,17 @@ def predict_work(make: Values, model: Arrays, images: Images) -> Work:
     """Return the work of predicting the labels of images."""
     started = {_START + name: array for name, array in model.items()}
     return {"action": "predict", "make": dict(make)}, {"images": images, **started}
+
+
+def digest(learner: str, work: Work) -> str:
+    """Return what tells a piece of work from every other: xxh3-128 over all of it, in hex."""
+    values, arrays = work
+    hash_ = xxhash.xxh3_128(json.dumps([learner, values], sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        hash_.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        hash_.update(array.reshape(-1).view(np.uint8).data)
+    return hash_.hexdigest()
 
 
 def perform(
@@ -62,23 +75,27 @@ def fitted(values: Values, arrays: Arrays) -> Solution:
     """Return the solution that `fit_work` led to.
 
     Raises:
-        LearningError: it is none.
+        UnfitSolution: it is none.
     """
     examples = values.get("examples")
     if type(examples) is not int:
-        raise LearningError("a solution without a number of examples")
-    metrics = {name: float(value) for name, value in values.items() if name != "examples"}
-    return Solution(arrays, examples, metrics)
+        raise UnfitSolution("a solution without a number of examples")
+    numbers = {name: value for name, value in values.items() if name != "examples"}
+    for name, value in numbers.items():
+        if type(value) not in (int, float):
+            raise UnfitSolution(f"metric {name!r} is no number")
+    return Solution(arrays, examples, {name: float(value) for name, value in numbers.items()})
 
 
-def predicted(parts: Sequence[Arrays], rows: int) -> Labels:
-    """Return the labels that pieces of `predict_work`, in order, led to.
+def predicted(arrays: Arrays, rows: int, classes: int) -> Labels:
+    """Return the labels that `predict_work` led to.
 
     Raises:
-        LearningError: they are none, or not so many.
+        UnfitSolution: they are none, or not so many, or not of these classes.
     """
-    labels = [part["labels"] for part in parts if "labels" in part and part["labels"].ndim == 1]
-    joined = np.concatenate(labels).astype(np.int64) if labels else np.zeros(0, np.int64)
-    if len(joined) != rows:
-        raise LearningError(f"{len(joined)} labels predicted for {rows} images")
-    return joined
+    labels = arrays.get("labels")
+    if labels is None or labels.dtype != np.int64 or labels.shape != (rows,):
+        raise UnfitSolution(f"no labels for {rows} images")
+    if rows and not 0 <= labels.min() <= labels.max() < classes:
+        raise UnfitSolution(f"labels outside of the {classes} classes")
+    return labels

@@ -16,6 +16,11 @@ def run_predict() -> None:
     _run("predict")
 
 
+def run_runs() -> None:
+    """Run `mnist-runs`."""
+    _run("runs")
+
+
 def _run(module: str) -> None:
     try:
         command = importlib.import_module(f".{module}", __package__).main

@@ -15,8 +15,8 @@ from protocol import AddressError
 from protocol.codec import MAX_COUNT
 from protocol.command import LOG_LEVELS, Exit, set_up_logs
 
-from .config import MainConfig, read_config
-from .errors import ConfigError, JobFailed, NodeError, NoNode
+from .config import MainConfig, find_run, read_config, resumed
+from .errors import ConfigError, JobFailed, NodeError, NoNode, StorageError
 
 if TYPE_CHECKING:
     from .training import Result, Training
@@ -124,6 +124,29 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
     "--timeout", "timeout_seconds", type=_Finite(0, 1e9), metavar="SECONDS",
     help="Give up after so long without enough computing nodes.  [default: never]",
 )  # fmt: skip
+@click.option(
+    "--deadline", "deadline_seconds", type=_Finite(0, 1e9, min_open=True), metavar="SECONDS",
+    help="Of one attempt of a job: then it is stopped, and tried at another node."
+    "  [default: never]",
+)  # fmt: skip
+@click.option(
+    "--stall", "stall_seconds", type=_Finite(0, 1e9, min_open=True), metavar="SECONDS",
+    default=_DEFAULT.stall_seconds,
+    help="The same for an attempt that makes no progress for so long.",
+)  # fmt: skip
+@click.option(
+    "--silence", "silence_seconds", type=_Finite(1, 1e9), metavar="SECONDS",
+    default=_DEFAULT.silence_seconds,
+    help="A computing node that is silent for so long is given up, until it is heard again.",
+)  # fmt: skip
+@click.option(
+    "--max-attempts", default=_DEFAULT.max_attempts, type=_AT_LEAST_1,
+    help="A job that fails so often, at different nodes where there are any, fails for good.",
+)  # fmt: skip
+@click.option(
+    "--partial", is_flag=True,
+    help="Merge what there is when a job fails for good, instead of ending.",
+)  # fmt: skip
 @click.option("--json", is_flag=True, help="Print the result as one JSON object, and only that.")
 @click.option("--quiet", is_flag=True, help="Show nothing while it runs.")
 @click.option(
@@ -134,24 +157,39 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
     "--config", type=click.Path(), callback=_read_config, is_eager=True, expose_value=False,
     metavar="FILE", help="Take options from this YAML file, e.g. a run's config.yaml.",
 )  # fmt: skip
+@click.option(
+    "--resume", metavar="RUN",
+    help="Go on with a run that was cut short: its directory, or its name in --run-dir. Nothing"
+    " else is needed; of the options, those that shape the model can't change.",
+)  # fmt: skip
 @click.version_option(package_name="mnist-merge", prog_name="mnist-main")
-def main(**options: Any) -> None:
+@click.pass_context
+def main(context: click.Context, /, resume: str | None, **options: Any) -> None:
     """Cut a data set into jobs, have computing nodes train on them, and merge what they learn.
 
-    It ends when every job of every round has reported. Options come from the command line, else
+    It ends when every job of every round has reported. What is solved is in the run directory
+    before it counts: whatever dies, --resume goes on from there.
+
+    Options come from the command line, else
     from the environment (MNIST_JOBS for --jobs, and so on), else from --config, else from the
     defaults below.
     """
     config = MainConfig(**options)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _run(config)
+        _run(config, resume, _given(context))
     except KeyboardInterrupt:  # before there was a run
         _end(Exit.INTERRUPTED, "interrupted")
 
 
+def _given(context: click.Context) -> set[str]:
+    """Return the names of the options that stand on the command line."""
+    by_hand = click.core.ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) is by_hand}
+
+
 def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt("SIGTERM")
 
 
 def _end(code: Exit, message: str) -> NoReturn:
@@ -159,7 +197,7 @@ def _end(code: Exit, message: str) -> NoReturn:
     sys.exit(code)
 
 
-def _run(config: MainConfig) -> None:
+def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
     # Imported here: --help must not wait for numpy.
     from rich.console import Console
 
@@ -167,9 +205,20 @@ def _run(config: MainConfig) -> None:
     from loaders import LoaderError
 
     from .display import ConsoleStream, Lines, Quiet, Screen
-    from .report import draw, print_summary
+    from .report import draw, print_finished, print_summary
+    from .rundir import RunDirectory
     from .training import Training
 
+    try:
+        directory: RunDirectory | None = None
+        if resume is not None:
+            directory = RunDirectory(find_run(resume, Path(config.run_dir)), new=False)
+            config = resumed(config, given, directory.path)
+    except ConfigError as error:
+        _end(Exit.USAGE, str(error))
+    if directory is not None and (metrics := directory.finished()) is not None:
+        print_finished(metrics, config.json)
+        return
     stderr = Console(stderr=True)
     screen = stderr.is_terminal and not config.quiet
     set_up_logs(config.log_level, cast(IO[str], ConsoleStream(stderr)) if screen else None)
@@ -178,13 +227,15 @@ def _run(config: MainConfig) -> None:
     )
     try:
         with watcher:
-            training = Training(config, watcher)
+            training = Training(config, watcher, directory)
             watcher.say(training.describe())
             result = _result(training)
     except LoaderError as error:
         _end(Exit.DATA, str(error))
     except (ConfigError, AddressError, LearningError) as error:
         _end(Exit.USAGE, str(error))
+    except StorageError as error:
+        _end(Exit.STORAGE, str(error))
     except JobFailed as error:
         _end(Exit.JOB_FAILED, f"{error}\n{error.tell()}")
     except NoNode as error:
@@ -195,18 +246,27 @@ def _run(config: MainConfig) -> None:
     if config.json:
         print(json.dumps(result.metrics))
     else:
-        print_summary(result, Console())
+        print_summary(result.metrics, Console())
 
 
 def _result(training: Training) -> Result:
-    """Return the result of a run; where it is interrupted, say what is left of it, and end."""
+    """Return the result of a run; where it is cut short, say how to go on, and end."""
+    path = training.directory.path
     try:
         return training.run()
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        dropped = training.directory.drop_if_empty()
-        left = "before any job was done" if dropped else f"see {training.directory.path}"
-        _end(Exit.INTERRUPTED, f"interrupted; {left}")
-    except NoNode:
-        training.directory.drop_if_empty()
-        raise
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _end(Exit.INTERRUPTED, f"interrupted; {_how_to_go_on(path)}")
+    except StorageError as error:
+        raise StorageError(f"{error}\nmake room, then {_how_to_go_on(path)}") from error
+    except (NoNode, JobFailed) as error:
+        if path.exists():
+            click.echo(f"mnist-main: {_how_to_go_on(path)}", err=True)
+        raise error
+
+
+def _how_to_go_on(path: Path) -> str:
+    if not path.exists():
+        return "before any job was done"
+    return f"go on with: mnist-main --resume {path}"

@@ -32,6 +32,11 @@ class MainConfig:
     domain: int = 0
     run_dir: str = "runs"
     timeout_seconds: float | None = None
+    deadline_seconds: float | None = None
+    stall_seconds: float | None = 120.0
+    silence_seconds: float = 10.0
+    max_attempts: int = 3
+    partial: bool = False
     json: bool = False
     quiet: bool = False
     log_level: str = "warning"
@@ -45,6 +50,51 @@ class MainConfig:
         if Path(self.data).is_dir():
             values["data"] = str(Path(self.data).absolute())
         return yaml.safe_dump(values, sort_keys=False)
+
+
+#: What may be given anew when a run goes on: nothing of it shows in the model.
+FREE = frozenset(
+    ["local_nodes", "min_nodes", "bind", "domain", "timeout_seconds", "deadline_seconds",
+     "stall_seconds", "silence_seconds", "max_attempts", "partial", "json", "quiet", "log_level",
+     "keys", "insecure"]
+)  # fmt: skip
+
+
+def find_run(name: str, runs: Path) -> Path:
+    """Return the directory of a run that is named by its path, or by its name in `runs`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for path in (Path(name), runs / name):
+        if (path / "solutions").is_dir():
+            return path.absolute()
+    raise ConfigError(f"{name}: no run, neither here nor in {runs}; `mnist-runs list` shows them")
+
+
+def resumed(config: MainConfig, given: set[str], path: Path) -> MainConfig:
+    """Return the options to go on with a run: its own, but for free ones that are given anew.
+
+    Args:
+        config: the options of the command.
+        given: names of those that stand on the command line.
+        path: directory of the run.
+
+    Raises:
+        ConfigError: its own can't be read, or one that is given would change the model.
+    """
+    stored = {**read_config(path / "config.yaml"), "run_dir": str(path.parent)}
+    for name in sorted(given & stored.keys()):
+        value = getattr(config, name)
+        if name in FREE:
+            stored[name] = value
+        elif name != "run_dir" and value != stored[name]:
+            option = name.replace("_", "-")
+            raise ConfigError(
+                f"--{option} {value} can't be: run {path.name} began with {stored[name]}, and"
+                " its model would be another; leave it out, or begin a new run"
+            )
+    return MainConfig(**stored)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -71,7 +121,7 @@ def read_config(path: Path) -> dict[str, Any]:
 def _option(path: Path, name: str, value: Any) -> tuple[str, Any]:
     """Return an option as the configuration has it, or raise."""
     name = name.replace("-", "_")
-    name = "timeout_seconds" if name == "timeout" else name
+    name = f"{name}_seconds" if name in ("timeout", "deadline", "stall", "silence") else name
     kinds = {field.name: str(field.type) for field in fields(MainConfig)}
     if name not in kinds:
         raise ConfigError(f"{path}: no such option: {name}")

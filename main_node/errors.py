@@ -5,6 +5,8 @@ NodeError              root
   JobFailed            a job failed for good; carries its story
   NoNode               no computing node in time
   NodeClosed           the main node was closed before the job was solved
+  StorageError         what has to be kept can't be written
+  UnfitSolution        raised by a journal: a solution that is none
 """
 
 from __future__ import annotations
@@ -26,13 +28,15 @@ class JobFailed(NodeError):
     Args:
         job_id: which one.
         story: its failed attempts, in order.
+        name: what people call it; `job` and its id unless given.
     """
 
-    def __init__(self, job_id: int, story: tuple[Attempt, ...]) -> None:
+    def __init__(self, job_id: int, story: tuple[Attempt, ...], name: str = "") -> None:
         last = story[-1]
         tries = "1 attempt" if len(story) == 1 else f"{len(story)} attempts"
+        self.name = name or f"job {job_id}"
         super().__init__(
-            f"job {job_id} failed for good after {tries};"
+            f"{self.name} failed for good after {tries};"
             f" the last at {last.node}: {last.kind}: {last.message}"
         )
         self.job_id = job_id
@@ -40,7 +44,7 @@ class JobFailed(NodeError):
 
     def tell(self) -> str:
         """Return the whole story: every attempt, with its traceback."""
-        lines = [f"job {self.job_id}:"]
+        lines = [f"{self.name}:"]
         for number, attempt in enumerate(self.story, 1):
             lines.append(f"  attempt {number} at {attempt.node}: {attempt.kind}: {attempt.message}")
             lines += [f"    {line}" for line in attempt.traceback.splitlines()]
@@ -53,3 +57,11 @@ class NoNode(NodeError):
 
 class NodeClosed(NodeError):
     """The main node was closed before the job was solved."""
+
+
+class StorageError(NodeError):
+    """What has to be kept can't be written; the message says where and why."""
+
+
+class UnfitSolution(NodeError):
+    """A solution that is not what its job asked for; its task counts as a failed attempt."""

@@ -17,11 +17,12 @@ from typing import Any, cast
 from protocol import JobDataType, JobSolutionDataType
 from protocol.dispatch import Dispatcher
 from protocol.effects import Accept, Fail
-from protocol.ledger import Job
+from protocol.ledger import Job, Ledger
 from protocol.sockets import DEFAULT_ADDRESS
 from protocol.views import View
 
-from .errors import ConfigError, JobFailed, NodeClosed, NoNode
+from .errors import ConfigError, JobFailed, NodeClosed, NodeError, NoNode
+from .journal import Journal
 from .router import Router
 
 log = logging.getLogger("mnist.main")
@@ -111,6 +112,7 @@ class JobFuture(Future[JobSolutionDataType]):
         self.job_id = job_id
         #: The computing node's id, once solved.
         self.server_id = ""
+        self.name = ""
         self._cancel_job = cancel
         #: Whether somebody's code runs when it is done; if not, any thread may finish it.
         self.called_back = False
@@ -148,6 +150,8 @@ class AsyncMainNode:
         heartbeat_seconds: how often each side signals life.
         dead_seconds: a node silent for this long is given up and its jobs go to others.
         max_attempts: failed attempts after which a job has failed for good.
+        journal: a memory that outlives this node: nothing is accepted that it has not kept, and
+            a node made again with it goes on where this one ended.
 
     Raises:
         AddressError: it can't listen there.
@@ -165,10 +169,12 @@ class AsyncMainNode:
         heartbeat_seconds: float = 1.0,
         dead_seconds: float = 10.0,
         max_attempts: int = 3,
+        journal: Journal | None = None,
     ) -> None:
         if listener is not None and callback is not None:
             raise ConfigError("give a listener or a callback, not both")
-        self._id = f"{name}.{uuid.uuid4().hex[:8]}"
+        self._id = f"{name}.{uuid.uuid4().hex[:8]}" if journal is None else journal.main
+        self._journal = journal
         self._listener = listener
         self._callback = callback
         self._ids = count(1)
@@ -177,9 +183,10 @@ class AsyncMainNode:
         self._deliveries: queue.SimpleQueue[Accept | Fail | None] = queue.SimpleQueue()
         dispatcher = Dispatcher(
             self._id, domain=domain, learners=learners, heartbeat_seconds=heartbeat_seconds,
-            dead_seconds=dead_seconds, max_attempts=max_attempts,
+            dead_seconds=dead_seconds, max_attempts=max_attempts, keeps=journal is not None,
+            ledger=Ledger(journal.first_task, journal.tasks) if journal else None,
         )  # fmt: skip
-        self._router = Router(name, address, dispatcher, self._finished, self._give_up)
+        self._router = Router(name, address, dispatcher, self._finished, self._give_up, journal)
         self._delivering = threading.Thread(
             target=self._deliver, name=f"{name} deliveries", daemon=True
         )
@@ -204,18 +211,26 @@ class AsyncMainNode:
             NodeClosed: this node was closed.
             LocalProtocolError: the job holds what can't be sent.
         """
+        if self._journal is not None:
+            raise ConfigError("with a journal jobs have names: use submit(job, name)")
         if self._listener is None and self._callback is None:
             raise ConfigError("make the node with a listener or a callback, or use submit(job)")
         return self._submit(next(self._ids), job, None)
 
-    def submit(self, job: JobDataType) -> JobFuture:
+    def submit(self, job: JobDataType, name: str = "") -> JobFuture:
         """Queue a job and return its future.
+
+        Args:
+            job: what to solve.
+            name: what its failure and a journal call it; one with a journal needs a name.
 
         Raises:
             NodeClosed: this node was closed.
             LocalProtocolError: the job holds what can't be sent.
         """
-        future = JobFuture(next(self._ids), self._cancel, self._lock)
+        job_id = next(self._ids) if self._journal is None else self._journal.number(name)
+        future = JobFuture(job_id, self._cancel, self._lock)
+        future.name = name
         self._submit(future.job_id, job, future)
         return future
 
@@ -290,12 +305,14 @@ class AsyncMainNode:
         elif self._callback is not None:
             self._callback(effect.solution, effect.job, effect.node)
 
-    def close(self) -> None:
-        """Tell the computing nodes that this node ends, and let go; twice is once.
+    def close(self, dismiss: bool = True) -> None:
+        """Let go; twice is once. Futures that are not done raise `NodeClosed`.
 
-        Futures that are not done raise `NodeClosed`.
+        Args:
+            dismiss: tell the computing nodes that this node has ended; else they keep what they
+                hold, and hand it over to a node made again with the same journal.
         """
-        self._router.end()
+        (self._router.end if dismiss else self._router.leave)()
         self._deliveries.put(None)
         if threading.current_thread() is not self._delivering:
             self._delivering.join(5.0)
@@ -310,9 +327,8 @@ class AsyncMainNode:
             except KeyError:  # another thread took the last one
                 return
             if future is not None and not future.done():
-                future.set_exception(
-                    NodeClosed(f"the main node {why} before job {job_id} was solved")
-                )
+                told = NodeClosed(f"the main node {why} before job {job_id} was solved")
+                future.set_exception(error if isinstance(error, NodeError) else told)
 
     stop = close
 
@@ -326,7 +342,7 @@ class AsyncMainNode:
 def _resolve(future: JobFuture, effect: Accept | Fail) -> None:
     try:
         if isinstance(effect, Fail):
-            future.set_exception(JobFailed(effect.job, effect.story))
+            future.set_exception(JobFailed(effect.job, effect.story, future.name))
         else:
             future.server_id = effect.node
             future.set_result(effect.solution)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -11,20 +13,32 @@ from rich.text import Text
 from .training import Result, plural
 
 
-def print_summary(result: Result, console: Console) -> None:
+def print_finished(metrics: dict[str, Any], as_json: bool) -> None:
+    """Print the result of a run that had ended already."""
+    if as_json:
+        print(json.dumps(metrics))
+        return
+    console = Console()
+    console.print(f"run {metrics['run']} is done already", highlight=False)
+    print_summary(metrics, console)
+
+
+def print_summary(metrics: dict[str, Any], console: Console) -> None:
     """Print how good the model is, where it is and how to use it."""
-    metrics = result.metrics
     seconds = metrics["seconds"]
     console.print(confusion_table(metrics["confusion"]))
     nodes = len(metrics["nodes"])
     retries = f"; {plural(metrics['retries'], 'attempt')} failed" if metrics["retries"] else ""
+    if metrics["left_out"]:
+        retries += f"; left out: {', '.join(metrics['left_out'])}"
     lines = (
         ("accuracy", f"{metrics['accuracy']:.2%} (macro F1 {metrics['macro_f1']:.4f})"),
         ("learned from", f"{metrics['examples']:,} examples in {plural(metrics['jobs'], 'job')}"
                          f" and {plural(metrics['rounds'], 'round')},"
                          f" by {plural(nodes, 'node')}{retries}"),
-        ("took", f"{seconds['total']:.1f} s (training {seconds['training']:.1f} s)"),
-        ("run directory", str(result.directory)),
+        ("took", f"{seconds['total']:.1f} s (training {seconds.get('training', 0):.1f} s)"
+                 + (f" since start {metrics['starts']}" if metrics["starts"] > 1 else "")),
+        ("run directory", str(Path(metrics["model"]).parent)),
         ("model sha256", metrics["model_sha256"]),
         ("use it", f"mnist-predict {metrics['model']} IMAGE.png"),
         ("load it", f"safetensors.numpy.load_file({metrics['model']!r})"),

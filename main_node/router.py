@@ -10,10 +10,27 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from protocol import AddressError, LocalProtocolError, ProtocolError, VersionMismatch
+from protocol import (
+    AddressError,
+    JobSolutionDataType,
+    LocalProtocolError,
+    ProtocolError,
+    VersionMismatch,
+)
 from protocol.codec import Frame, batches, decode, encode
 from protocol.dispatch import Dispatcher
-from protocol.effects import Accept, Effect, Fail, Joined, Left, Refused, Retry, Send
+from protocol.effects import (
+    Accept,
+    Benched,
+    Doubled,
+    Effect,
+    Fail,
+    Joined,
+    Left,
+    Refused,
+    Retry,
+    Send,
+)
 from protocol.ledger import Job
 from protocol.messages import (
     REFUSE_MALFORMED,
@@ -35,6 +52,8 @@ from protocol.sockets import (
     receive,
     send,
 )
+
+from .journal import Journal, Scribe
 
 log = logging.getLogger("mnist.main")
 
@@ -86,9 +105,11 @@ class Router(Shell):
         dispatcher: Dispatcher,
         deliver: Callable[[Accept | Fail], None],
         broken: Callable[[Exception], None],
+        journal: Journal | None = None,
     ) -> None:
         super().__init__(name)
         self._broken = broken
+        self._dismiss = True
         self.dispatcher = dispatcher
         self.crowd = Crowd()
         self._deliver = deliver
@@ -108,6 +129,9 @@ class Router(Shell):
         self._receipts: dict[bytes, list[int]] = {}
         self._probes: list[float] = []
         self._tick_at = 0.0
+        self._scribe: Scribe | None = None
+        if journal is not None:
+            self._scribe = Scribe(name, journal, self._kept, self._unfit, self._unkept)
 
     def turn(self, ready: dict[Any, int], now: float) -> float:
         """Receive, let time pass, send, and only then hand results over."""
@@ -144,6 +168,25 @@ class Router(Shell):
         """Give a job up; in this thread."""
         self.perform(self.dispatcher.cancel(job_id, time.monotonic()))
 
+    def _kept(self, task: int, solution: JobSolutionDataType) -> None:
+        """Go on with a solution that is kept; from the scribe's thread."""
+        self._say(lambda: self.dispatcher.kept(task, solution, time.monotonic()))
+
+    def _unfit(self, task: int, reason: str) -> None:
+        """Go on without a solution that is none; from the scribe's thread."""
+        self._say(lambda: self.dispatcher.unfit(task, reason, time.monotonic()))
+
+    def _say(self, say: Callable[[], list[Effect]]) -> None:
+        self.call_soon(lambda: None if self.over else self.perform(say()))
+
+    def _unkept(self, error: Exception) -> None:
+        """End, because nothing can be kept any more; from the scribe's thread.
+
+        The nodes are left with what they hold, for the next start.
+        """
+        self._dismiss = False
+        self._broken(error)
+
     def perform(self, effects: list[Effect]) -> None:
         """Do what the dispatcher says, in order."""
         for effect in effects:
@@ -156,11 +199,14 @@ class Router(Shell):
                 if pending is None:
                     pending = self._outgoing[effect.peer] = deque()
                 pending.append(message)
-            elif type(effect) is Accept or type(effect) is Fail:
+                continue
+            if type(effect) is Accept or type(effect) is Fail:
                 self._finished.append(effect)
             else:
                 self.crowd.change({Joined: 1, Left: -1}.get(type(effect), 0))
                 _report(effect)
+            if self._scribe is not None and type(effect) is not Accept:
+                self._scribe.put(effect)
 
     def _drain(self, now: float) -> None:
         for _ in range(DRAIN):
@@ -248,13 +294,22 @@ class Router(Shell):
     def finish(self) -> None:
         """Tell the nodes, send what is left, and close."""
         try:
+            if self._scribe is not None:  # solutions that came are kept, whatever ends this
+                self._scribe.close()
+                self._perform_calls()
             self._hand_over()
-            self.perform(self.dispatcher.close("the main node has ended"))
+            if self._dismiss:
+                self.perform(self.dispatcher.close("the main node has ended"))
             self._flush(math.inf)
         finally:
             close(self._socket, self._monitor)
             self._context.term()
             self.crowd.close()
+
+    def leave(self, timeout: float = 5.0) -> None:
+        """End without a word to the nodes, which keep what they hold for the next start."""
+        self._dismiss = False
+        self.end(timeout)
 
     def broke(self, error: Exception) -> None:
         """Let nobody wait for a result that will not come."""
@@ -272,6 +327,10 @@ def _report(effect: Effect) -> None:
             log.info("node.left node=%s reason=%r", node, reason)
         case Refused(name, reason):
             log.warning("node.refused name=%r reason=%r", name, reason)
+        case Benched(node, reason, seconds):
+            log.warning("node.benched node=%s seconds=%g reason=%r", node, seconds, reason)
+        case Doubled(job, slow, node):
+            log.info("job.doubled job=%d slow=%s node=%s", job, slow, node)
         case Retry(job, attempt):
             log.warning(
                 "job.retried job=%d node=%s kind=%s message=%r",

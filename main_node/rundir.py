@@ -1,85 +1,242 @@
-"""A run's directory: its configuration, its solutions, its model, its metrics."""
+"""A run's directory: its configuration, its solutions, its models, its metrics."""
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import secrets
 import shutil
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from learning import Solution
-from learning.model import Model, save
+from learning import Arrays, DamagedFile, ModelError
+from learning.durable import read_arrays, write_arrays, write_text
+from learning.model import Model, load, save
 
-from .errors import ConfigError
+from .errors import ConfigError, StorageError
+
+#: The lock of a run directory is tried so often, so many seconds apart: somebody who only looks
+#: whether it is held (`locked`) holds it for a moment.
+LOCK_TRIES, LOCK_SECONDS = 5, 0.05
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A solution on disk.
+
+    Args:
+        node: name of the node that made it.
+        values: its metrics.
+        arrays: what it holds.
+    """
+
+    node: str
+    values: dict[str, Any]
+    arrays: Arrays
 
 
 class RunDirectory:
-    """The directory of one run, made when this is.
+    """The directory of one run, locked against other main nodes while this is open.
 
     Args:
-        parent: where runs are kept.
+        path: where it is, or is to be.
+        new: whether to make it.
 
     Raises:
-        ConfigError: it can't be made or written.
+        ConfigError: it can't be made, is not there, or another main node works in it.
     """
 
-    def __init__(self, parent: Path) -> None:
-        self.run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-        self.path = parent / self.run_id
-        self._solutions = self.path / "solutions"
+    def __init__(self, path: Path, *, new: bool) -> None:
+        self.path = path
+        self.run_id = path.name
+        self._solutions, self._models = path / "solutions", path / "models"
+        if not new and not (path / "solutions").is_dir():
+            raise ConfigError(f"{path}: no run; `mnist-runs list` shows those that there are")
         try:
-            self._solutions.mkdir(parents=True)
+            for folder in (self._solutions, self._models):
+                folder.mkdir(parents=True, exist_ok=not new)
+            self._lock = _lock(path)
         except OSError as error:
+            hint = "name another with --run-dir" if new else "it must be writable to go on"
             raise ConfigError(
-                f"the run directory {self.path} can't be made ({error.strerror});"
-                " name another with --run-dir"
+                f"the run directory {path} can't be {'made' if new else 'used'}"
+                f" ({error.strerror}); {hint}"
             ) from error
 
-    def drop_if_empty(self) -> bool:
-        """Remove the directory if no job has left anything in it; return whether it did."""
-        if any(self._solutions.iterdir()):
-            return False
+    @classmethod
+    def make(cls, parent: Path) -> RunDirectory:
+        """Make the directory of a new run in `parent`.
+
+        Raises:
+            ConfigError: it can't be made.
+        """
+        return cls(parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}", new=True)
+
+    def close(self) -> None:
+        """Unlock the directory; twice is once."""
+        self._lock.close()
+
+    @property
+    def empty(self) -> bool:
+        """Whether no job has left anything in it."""
+        return not any(self._solutions.iterdir())
+
+    def remove(self) -> None:
+        """Remove the directory."""
         shutil.rmtree(self.path, ignore_errors=True)
-        return True
+
+    # Solutions.
+
+    def has_solution(self, name: str) -> bool:
+        """Whether there is a file with the solution of the job of this name, good or not."""
+        return self._solution(name).exists()
+
+    def drop_solution(self, name: str) -> None:
+        """Forget the solution of a job that is no good."""
+        with _storing(self._solution(name)):
+            self._solution(name).unlink(missing_ok=True)
+
+    def write_solution(self, name: str, work: str, kept: Kept) -> None:
+        """Keep the solution of a job, on disk for sure.
+
+        Args:
+            name: of the job.
+            work: digest of all that the job is made of.
+            kept: the solution.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        notes = {"work": work, "node": kept.node, "values": json.dumps(kept.values)}
+        with _storing(self._solution(name)):
+            write_arrays(self._solution(name), kept.arrays, notes)
+
+    def solution(self, name: str, work: str) -> Kept | None:
+        """Return the solution of a job; None where there is none.
+
+        Raises:
+            DamagedFile: what there is can't be used, and why.
+        """
+        path = self._solution(name)
+        try:
+            arrays, notes = read_arrays(path)
+        except FileNotFoundError:
+            return None
+        if notes.get("work") != work:
+            raise DamagedFile(f"{path}: the solution of another job than this run's")
+        return Kept(notes["node"], json.loads(notes["values"]), arrays)
+
+    def _solution(self, name: str) -> Path:
+        return self._solutions / f"{name}.safetensors"
+
+    # Models.
+
+    def write_merged(self, round_: int, model: Model) -> None:
+        """Keep a round's merged model."""
+        with _storing(self._merged(round_)):
+            save(model, self._merged(round_))
+
+    def merged(self, round_: int, notes: Mapping[str, str]) -> Arrays | None:
+        """Return a round's merged model, if it is here, whole, and has these notes.
+
+        Raises:
+            DamagedFile: there is one that can't be used, and why.
+        """
+        path = self._merged(round_)
+        if not path.exists():
+            return None
+        try:
+            model = load(path)
+        except ModelError as error:
+            raise DamagedFile(str(error)) from error
+        if model.notes != notes:
+            raise DamagedFile(f"{path}: the model of another run, or of other data")
+        return model.arrays
+
+    def _merged(self, round_: int) -> Path:
+        return self._models / f"round-{round_ + 1:03d}.safetensors"
+
+    def write_model(self, model: Model) -> Path:
+        """Keep the model that the run ends with; return its file."""
+        path = self.path / "model.safetensors"
+        with _storing(path):
+            save(model, path)
+        return path
+
+    # Texts.
 
     def write_config(self, text: str) -> None:
         """Keep the options as they were resolved."""
-        (self.path / "config.yaml").write_text(text)
+        with _storing(self.path):
+            write_text(self.path / "config.yaml", text)
 
-    def write_solution(self, round_: int, job: int, solution: Solution) -> None:
-        """Keep the solution of a round's job, both counted from 0."""
-        from safetensors.numpy import save_file
-
-        metadata = {
-            "examples": str(solution.examples), "metrics": json.dumps(dict(solution.metrics)),
-        }  # fmt: skip
-        path = self._solution(round_, job)
-        part = path.with_name(f".{path.name}.part")
-        save_file(dict(solution.arrays), part, metadata)
-        part.replace(path)
-
-    def solutions(self, round_: int, jobs: int) -> Iterator[Solution]:
-        """Yield a round's solutions in job order, one in memory at a time."""
-        from safetensors import safe_open
-
-        for job in range(jobs):
-            with safe_open(self._solution(round_, job), framework="numpy") as file:
-                metadata = file.metadata()
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            yield Solution(arrays, int(metadata["examples"]), json.loads(metadata["metrics"]))
-
-    def _solution(self, round_: int, job: int) -> Path:
-        return self._solutions / f"round-{round_ + 1:03d}-job-{job + 1:04d}.safetensors"
-
-    def write_model(self, model: Model) -> Path:
-        """Keep the merged model; return its file."""
-        path = self.path / "model.safetensors"
-        save(model, path)
-        return path
+    def finished(self) -> dict[str, Any] | None:
+        """Return the result, if the run has come to its end."""
+        try:
+            metrics: dict[str, Any] = json.loads((self.path / "metrics.json").read_text())
+            load(self.path / "model.safetensors")
+        except (OSError, ValueError, ModelError):
+            return None
+        return metrics
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Keep the result."""
-        (self.path / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+        with _storing(self.path):
+            write_text(self.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+
+class _storing:  # noqa: N801  # reads as a statement
+    """Turn what the system says of a full or broken disk into a `StorageError`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise StorageError(f"{self._path}: can't be written: {reason}") from error
+
+
+def _lock(path: Path) -> Any:
+    """Return the open lock file of a run directory; closing it unlocks.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    file = (path / "lock").open("a+")
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_SECONDS)
+            continue
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        return file
+    file.seek(0)
+    holder = file.read().strip() or "another process"
+    file.close()
+    raise ConfigError(
+        f"run {path.name} is in use by {holder}: two main nodes can't share a run directory"
+    )
+
+
+def locked(path: Path) -> bool:
+    """Whether a main node works in a run directory at this moment."""
+    try:
+        with (path / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -2,34 +2,39 @@
 
 The main node merges and counts, and leaves everything that needs the learner's library to the
 computing nodes: they predict the test set too, in the places that training leaves idle.
+
+Whatever is done is in the run directory before it counts, so that a run that was cut short goes
+on from there: what is there and good is not done again.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from learning import Arrays, Shard, Solution, merger
-from learning.merging import sha256
+from learning import Arrays, DamagedFile, Labels, Shard, Solution, merger
+from learning.merging import check, sha256
 from learning.metrics import Scores, score
 from learning.model import Model
-from learning.work import Work, fit_work, fitted, predict_work, predicted
+from learning.work import Work, digest, fit_work, fitted, predict_work, predicted
 from loaders import load, shard
-from protocol import JobDataType
+from protocol import AddressError, JobDataType, JobSolutionDataType
 from protocol.views import View
 
 from .config import MainConfig
-from .errors import NoNode
+from .errors import ConfigError, JobFailed, NodeError, NoNode, StorageError
 from .local import LocalNodes
+from .memory import Check, RunMemory
 from .node import AsyncMainNode, JobFuture
+from .rundb import RunDatabase
 from .rundir import RunDirectory
 
 #: The test set is predicted in so many jobs, whoever does them.
@@ -109,15 +114,19 @@ class Training:
     Args:
         config: its options.
         watcher: told how it goes.
+        directory: of a run to go on with; None: a new one.
 
     Raises:
         LoaderError: the data.
-        LearningError: no such learner.
-        ConfigError: the run directory.
+        LearningError: no such learner, or it can't learn from such images.
+        ConfigError: the run directory, or the data is not what the run began with.
         AddressError: the address to bind.
+        StorageError: the run directory can't be written.
     """
 
-    def __init__(self, config: MainConfig, watcher: Watcher) -> None:
+    def __init__(
+        self, config: MainConfig, watcher: Watcher, directory: RunDirectory | None = None
+    ) -> None:
         self._config = config
         self._watcher = watcher
         self._clock = Clock()
@@ -125,31 +134,67 @@ class Training:
             self._merger = merger(config.learner)
             self._train = load(config.data, "train", config.limit, watcher.say)
             self._test = load(config.data, "test", None, watcher.say)
+            self._shape = (*self._train.images.shape[1:], self._train.classes)
+            self._layout = self._merger.layout(*self._shape)
             self._shards = self._cut()
-            self._node = AsyncMainNode(
-                "main", config.domain, address=config.bind, learners=(config.learner,)
-            )
-            self.directory = self._open_directory()
+            self.directory = directory or RunDirectory.make(Path(config.run_dir))
+            try:
+                self._remember(new=directory is None)
+                self._node = self._listen()
+            except BaseException:
+                self.let_go(forget=directory is None)
+                raise
         self._company = _Company(config, self._node.address, watcher)
         self._locals: LocalNodes | None = None
-        self._solved: Counter[str] = Counter()
         self._titles: dict[int, str] = {}
-        self._tests: dict[int, list[JobFuture]] = {}  # by round, not scored yet
+        #: What a round's model predicts for the parts of the test set; not scored yet.
+        self._tests: dict[int, dict[str, JobFuture | None]] = {}
         self._scores: dict[int, Scores] = {}
+        self._left_out: list[str] = []
 
     def _cut(self) -> list[Shard]:
         data, config = self._train, self._config
         cut = shard(data.labels, config.jobs, config.sharding, config.seed)
         return [Shard(data.images[rows], data.labels[rows], data.classes) for rows in cut]
 
-    def _open_directory(self) -> RunDirectory:
-        try:
-            directory = RunDirectory(Path(self._config.run_dir))
-            directory.write_config(self._config.as_yaml())
-        except BaseException:
-            self._node.close()
-            raise
-        return directory
+    def _remember(self, new: bool) -> None:
+        """Open the run's memory, and see that it is of the same data."""
+        if new:
+            self.directory.write_config(self._config.as_yaml())
+        self._database = RunDatabase(self.directory.path / "run.db")
+        if self._database.damage:
+            self._watcher.say(
+                f"run.db was damaged ({self._database.damage}) and is put aside: the run's"
+                " history is lost, its solutions are not"
+            )
+        began = self._database.fact("data")
+        if began not in (None, self._train.digest):
+            raise ConfigError(
+                f"the data is not what run {self.directory.run_id} began with:"
+                f" {self._config.data} has changed since; begin a new run"
+            )
+        self._memory = RunMemory(self.directory, self._database)
+        self._database.state(data=self._train.digest)
+
+    def _listen(self) -> AsyncMainNode:
+        """Listen at the address of the options, or where nodes of the last start look for it."""
+        address, before = self._config.bind, self._database.fact("address")
+        if before is not None and address.endswith(":0"):
+            try:
+                return self._listen_at(before)
+            except AddressError:
+                self._watcher.say(f"{before}, where this run listened before, is taken")
+        return self._listen_at(address)
+
+    def _listen_at(self, address: str) -> AsyncMainNode:
+        config = self._config
+        node = AsyncMainNode(
+            "main", config.domain, address=address, learners=(config.learner,),
+            dead_seconds=config.silence_seconds, max_attempts=config.max_attempts,
+            journal=self._memory,
+        )  # fmt: skip
+        self._database.state(address=node.address)
+        return node
 
     def describe(self) -> str:
         """Return what is about to be done, and where, in two lines."""
@@ -167,14 +212,39 @@ class Training:
         Raises:
             JobFailed: a job failed for good.
             NoNode: no computing node in time.
+            StorageError: the run directory can't be written.
             NodeError: local nodes end time and again.
         """
+        ending, dismiss = "interrupted", True
         try:
-            return self._run()
+            result = self._run()
+            ending = "done"
+        except StorageError as error:
+            ending, dismiss = f"failed: {error}", False
+            raise
+        except NodeError as error:
+            ending = f"failed: {error}"
+            raise
+        except KeyboardInterrupt as interrupt:
+            # Ctrl-C frees the nodes; a host that shuts down (SIGTERM) will be back.
+            dismiss = "SIGTERM" not in interrupt.args
+            raise
         finally:
-            self._node.close()
+            self._node.close(dismiss)
             if self._locals is not None:
                 self._locals.stop()
+            with suppress(StorageError):  # a full disk is told by what it broke
+                self._database.state(ending=ending)
+            self.let_go(forget=ending != "done" and self._memory.starts == 1)
+        return result
+
+    def let_go(self, forget: bool) -> None:
+        """Close the run directory, and remove it if that is wanted and no job left anything."""
+        if hasattr(self, "_database"):
+            self._database.close()
+        if forget and self.directory.empty:
+            self.directory.remove()
+        self.directory.close()
 
     def _run(self) -> Result:
         config, clock = self._config, self._clock
@@ -182,10 +252,15 @@ class Training:
             self._gather()
         model: Arrays | None = None
         for round_ in range(config.rounds):
-            with clock.phase("training"):
-                self._fit(round_, model)
-            with clock.phase("merging"):
-                model = self._merge(round_)
+            merged = self._merged_before(round_)
+            if merged is None:
+                with clock.phase("training"):
+                    names = self._fit(round_, model)
+                with clock.phase("merging"):
+                    merged = self._merge(round_, names)
+            elif model is not None:
+                self._test_model(round_ - 1, model)
+            model = merged
         assert model is not None
         with clock.phase("evaluating"):
             self._evaluate(model)
@@ -216,90 +291,171 @@ class Training:
             self._locals.check()
         self._company.check(len(view.nodes), self._config.min_nodes if round_ < 0 else 1)
 
+    # Jobs.
+
+    def _ask(self, name: str, work: Work, check_: Check) -> JobFuture | None:
+        """Submit a job, unless there seems to be a solution of it on disk: then return None."""
+        values, arrays = work
+        self._memory.expect(name, digest(self._config.learner, work), check_)
+        if self._memory.has(name):
+            return None
+        config = self._config
+        job = JobDataType(
+            arrays, values, learner=config.learner, timeout_seconds=config.deadline_seconds,
+            stall_seconds=config.stall_seconds, group=values["action"],
+        )  # fmt: skip
+        future = self._node.submit(job, name)
+        self._titles[future.job_id] = _title(name)
+        return future
+
+    def _ask_all(
+        self, works: Mapping[str, Callable[[], Work]], check_: Callable[[str], Check]
+    ) -> dict[str, JobFuture | None]:
+        """Submit the jobs of these names that are not solved on disk; first those that are not.
+
+        A solution that is there but no good is said, and done again.
+        """
+        asked = {name: self._ask(name, work(), check_(name)) for name, work in works.items()}
+        for name in [name for name, future in asked.items() if future is None]:
+            try:
+                self._memory.solution(name)
+            except DamagedFile as error:
+                self._watcher.say(f"{error}; done again")
+                self.directory.drop_solution(name)
+                asked[name] = self._ask(name, works[name](), check_(name))
+        return asked
+
+    def _completed(self, futures: list[JobFuture], round_: int, done: int) -> Iterator[JobFuture]:
+        """Yield futures as they complete, looking on meanwhile."""
+        pending = set(futures)
+        while pending:
+            wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
+            completed = {future for future in pending if future.done()}
+            pending -= completed
+            yield from completed
+            self._look(round_, done + len(futures) - len(pending))
+            self._score_what_is_there()
+
     # Rounds.
 
-    def _fit(self, round_: int, model: Arrays | None) -> None:
-        """Have every shard fitted, and keep the solutions."""
+    def _notes(self, round_: int) -> dict[str, str]:
+        return {"data": self._train.digest, "round": str(round_ + 1)}
+
+    def _merged_before(self, round_: int) -> Arrays | None:
+        """Return a round's model if an earlier start of this run has merged it."""
+        if self._memory.starts == 1:
+            return None
+        try:
+            return self.directory.merged(round_, self._notes(round_))
+        except DamagedFile as error:
+            self._watcher.say(f"{error}; merged again")
+            return None
+
+    def _fit(self, round_: int, model: Arrays | None) -> list[str]:
+        """Have every shard fitted; return the names of the solved jobs."""
         config = self._config
         make = {
             "threads": config.threads, "epochs": config.epochs, "batch_size": config.batch_size,
             "lr": config.lr, "round": round_, "rounds": config.rounds,
             "initial_seed": config.seed,
         }  # fmt: skip
-        jobs: dict[JobFuture, int] = {}
+        works: dict[str, Callable[[], Work]] = {}
+        checks: dict[str, Check] = {}
         for job, rows in enumerate(self._shards):
             seed = int(np.random.SeedSequence([config.seed, round_, job]).generate_state(1)[0])
-            title = f"round {round_ + 1} job {job + 1}"
-            jobs[self._submit(title, fit_work(make, rows, model, seed))] = job
+            name = f"round-{round_ + 1:03d}-job-{job + 1:04d}"
+            works[name] = partial(fit_work, make, rows, model, seed)
+            checks[name] = partial(self._check_fit, len(rows.labels))
+        asked = self._ask_all(works, checks.__getitem__)
         if model is not None:  # behind this round's jobs
             self._test_model(round_ - 1, model)
-        for future in self._completed(list(jobs), round_):
-            solution = future.result()
-            self.directory.write_solution(
-                round_, jobs[future], fitted(solution.metrics, solution.arrays)
+        futures = [future for future in asked.values() if future is not None]
+        if len(futures) < len(asked):
+            self._watcher.say(
+                f"round {round_ + 1}: {plural(len(asked) - len(futures), 'job')} solved before"
             )
-            self._solved[future.server_id] += 1
+        failed = [
+            future.name
+            for future in self._completed(futures, round_, len(asked) - len(futures))
+            if not self._has_come(future)
+        ]
+        return [name for name in asked if name not in failed]
 
-    def _submit(self, title: str, work: Work) -> JobFuture:
-        values, arrays = work
-        future = self._node.submit(JobDataType(arrays, values, learner=self._config.learner))
-        self._titles[future.job_id] = title
-        return future
+    def _check_fit(self, examples: int, solution: JobSolutionDataType) -> None:
+        check(fitted(solution.metrics, solution.arrays), self._layout, examples)
 
-    def _completed(self, futures: list[JobFuture], round_: int) -> Iterator[JobFuture]:
-        """Yield futures as they complete, looking on meanwhile."""
-        pending = set(futures)
-        while pending:
-            wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
-            done = {future for future in pending if future.done()}
-            pending -= done
-            yield from done
-            self._look(round_, len(futures) - len(pending))
-            self._score_what_is_there()
+    def _has_come(self, future: JobFuture) -> bool:
+        """Whether a job was solved; raise if it was not and may not be left out."""
+        try:
+            future.result()
+        except JobFailed as error:
+            told = JobFailed(error.job_id, error.story, _title(future.name))
+            if not self._config.partial:
+                raise told from None
+            self._left_out.append(told.name)
+            self._watcher.say(f"left out: {told}")
+            return False
+        return True
 
-    def _merge(self, round_: int) -> Arrays:
+    def _merge(self, round_: int, names: list[str]) -> Arrays:
         losses: list[float] = []
 
         def noted() -> Iterator[Solution]:
-            for solution in self.directory.solutions(round_, self._config.jobs):
+            for name in names:
+                kept = self._memory.solution(name)
+                solution = fitted(kept.values, kept.arrays)
                 losses.append(solution.metrics.get("loss", float("nan")))
                 yield solution
 
         model = self._merger.merge(noted())
+        self.directory.write_merged(round_, self._model(model, self._notes(round_)))
         self._watcher.merged(round_, float(np.mean(losses)))
         return model
+
+    def _model(self, arrays: Arrays, notes: Mapping[str, str]) -> Model:
+        height, width, classes = self._shape
+        return Model(arrays, self._config.learner, (height, width), classes, notes)
 
     # Evaluation.
 
     def _test_model(self, round_: int, model: Arrays) -> None:
         """Have the test set predicted, while other things go on."""
         make = {"threads": self._config.threads}
-        self._tests[round_] = [
-            self._submit(f"round {round_ + 1} test", predict_work(make, model, images))
-            for images in np.array_split(self._test.images, EVALUATION_JOBS)
-            if len(images)
-        ]
+        works: dict[str, Callable[[], Work]] = {}
+        checks: dict[str, Check] = {}
+        for part, images in enumerate(np.array_split(self._test.images, EVALUATION_JOBS), 1):
+            if len(images):
+                name = f"round-{round_ + 1:03d}-test-{part}"
+                works[name] = partial(predict_work, make, model, images)
+                checks[name] = partial(self._check_predicted, len(images))
+        self._tests[round_] = self._ask_all(works, checks.__getitem__)
+
+    def _check_predicted(self, rows: int, solution: JobSolutionDataType) -> Labels:
+        return predicted(solution.arrays, rows, self._shape[-1])
 
     def _score_what_is_there(self) -> None:
-        for round_ in [r for r, futures in self._tests.items() if all(f.done() for f in futures)]:
-            parts = [future.result().arrays for future in self._tests.pop(round_)]
-            labels = predicted(parts, len(self._test))
-            self._scores[round_] = score(self._test.labels, labels, self._test.classes)
-            self._watcher.evaluated(round_, self._scores[round_])
+        for round_, asked in list(self._tests.items()):
+            if all(future is None or future.done() for future in asked.values()):
+                del self._tests[round_]
+                for future in asked.values():
+                    if future is not None:
+                        future.result()
+                parts = [self._memory.solution(name).arrays["labels"] for name in asked]
+                labels = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+                self._scores[round_] = score(self._test.labels, labels, self._test.classes)
+                self._watcher.evaluated(round_, self._scores[round_])
 
     def _evaluate(self, model: Arrays) -> None:
         last = self._config.rounds - 1
         self._test_model(last, model)
-        tests = [future for futures in self._tests.values() for future in futures]
-        for _ in self._completed(tests, self._config.rounds):
+        tests = [f for asked in self._tests.values() for f in asked.values() if f is not None]
+        for _ in self._completed(tests, self._config.rounds, 0):
             continue
+        self._score_what_is_there()
 
     def _finish(self, model: Arrays) -> Result:
         config, data = self._config, self._train
-        height, width = data.images.shape[1:]
-        path = self.directory.write_model(
-            Model(model, config.learner, (height, width), data.classes)
-        )
+        path = self.directory.write_model(self._model(model, {}))
         last = self._scores[config.rounds - 1]
         metrics = {
             "run": self.directory.run_id,
@@ -308,15 +464,23 @@ class Training:
                 "sharding": config.sharding,
             },
             "learner": config.learner, "jobs": config.jobs, "rounds": config.rounds,
-            "nodes": dict(sorted(self._solved.items())), "accuracy": last.accuracy,
+            "nodes": self._database.solved_by(), "accuracy": last.accuracy,
             "macro_f1": last.macro_f1, "confusion": last.confusion,
             "examples": sum(len(rows.labels) for rows in self._shards),
-            "seconds": self._clock.read(), "retries": self._node.view().retries,
+            "seconds": self._clock.read(), "starts": self._memory.starts,
+            "retries": self._database.failed_attempts(), "left_out": self._left_out,
             "model": str(path), "model_sha256": sha256(model),
         }  # fmt: skip
         self.directory.write_metrics(metrics)
+        self._database.state(accuracy=last.accuracy)
         curve = [self._scores[round_].accuracy for round_ in range(config.rounds)]
         return Result(metrics, curve, self.directory.path)
+
+
+def _title(name: str) -> str:
+    """Return `round 1 job 2` for `round-001-job-0002`."""
+    words = name.split("-")
+    return " ".join(word.lstrip("0") or word for word in words)
 
 
 class _Company:

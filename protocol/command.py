@@ -19,6 +19,7 @@ class Exit(IntEnum):
     JOB_FAILED = 4
     NO_NODE = 5
     REFUSED = 6
+    STORAGE = 7
     INTERRUPTED = 130
 
 
@@ -31,6 +32,8 @@ EXIT_MEANINGS = {
     " (or local nodes ended time and again)",
     Exit.NO_NODE: "no computing node in time (`--timeout`); the line says how to start one",
     Exit.REFUSED: "every main node refused this computing node, and says why",
+    Exit.STORAGE: "the run directory can't be written, the disk is full, say; nothing that was"
+    " accepted is lost, and the line says how to go on",
     Exit.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM (a computing node that was asked to leave"
     " and did: 0)",
 }

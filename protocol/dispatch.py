@@ -141,9 +141,10 @@ class Dispatcher:
             return []
         return [*self._finish(job, "cancel"), *self._assign(now)]
 
-    def kept(self, task_id: int, now: float) -> list[Effect]:
-        """The solution that a `Keep` carried is kept."""
+    def kept(self, task_id: int, solution: JobSolutionDataType, now: float) -> list[Effect]:
+        """The solution that a `Keep` carried is kept; `solution` is what is handed over."""
         task = self._keeping.pop(task_id)
+        task.whole = solution
         if not task.job.open:  # cancelled meanwhile
             return []
         task.job.keeping = None

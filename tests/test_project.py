@@ -52,7 +52,10 @@ def test_a_wheel_holds_our_packages_and_nothing_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "config", "beside"),
-    [(main_, MainConfig, {"version", "config"}), (compute, ComputeConfig, {"version", "lifeline"})],
+    [
+        (main_, MainConfig, {"version", "config", "resume"}),
+        (compute, ComputeConfig, {"version", "lifeline"}),
+    ],
 )
 def test_options_and_configuration_agree(
     command: click.Command, config: type[Any], beside: set[str]

@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,24 @@ from hypothesis import strategies as st
 
 import loaders
 from learning import (
+    DamagedFile,
     LearningError,
     MergeError,
     ModelError,
     Shard,
     Solution,
+    UnfitSolution,
     UnknownLearner,
     create,
     merger,
     names,
 )
 from learning import model as models
-from learning.merging import WeightedMean, sha256
+from learning.durable import read_arrays, write_arrays, write_text, written_whole
+from learning.merging import WeightedMean, check, sha256
 from learning.metrics import score
 from learning.model import Model
-from learning.work import fit_work, fitted, perform, predict_work, predicted
+from learning.work import digest, fit_work, fitted, perform, predict_work, predicted
 
 
 def solution(seed: int, examples: int) -> Solution:
@@ -173,11 +177,15 @@ def test_work_survives_being_plain_values_and_arrays(shard: Shard) -> None:
     assert sha256(again.arrays) == sha256(fit(shard, epochs=1, lr=0.02).arrays)
     values, arrays = predict_work({}, again.arrays, shard.images[:10])
     _, first = perform("neural", values, arrays, lambda f: None, lambda: False)
-    assert len(predicted([first, first], 20)) == 20
-    with pytest.raises(LearningError, match="10 labels predicted for 11"):
-        predicted([first], 11)
+    assert len(predicted(first, 10, 10)) == 10
+    with pytest.raises(UnfitSolution, match="no labels for 11 images"):
+        predicted(first, 11, 10)
+    with pytest.raises(UnfitSolution, match="outside of the 2 classes"):
+        predicted({"labels": np.array([0, 1, 2])}, 3, 2)
     with pytest.raises(LearningError, match="without a number of examples"):
         fitted({}, made)
+    with pytest.raises(UnfitSolution, match="metric 'loss' is no number"):
+        fitted({"examples": 3, "loss": [1]}, made)
     with pytest.raises(LearningError, match="no action 'dream'"):
         perform("neural", {"action": "dream", "make": {}}, {}, lambda f: None, lambda: False)
     with pytest.raises(LearningError, match="lacks 'make'"):
@@ -199,11 +207,102 @@ def test_a_file_that_is_no_model_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such file"):
         models.load(tmp_path / "nothing")
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(ModelError, match="not a model that can be read"):
+    with pytest.raises(ModelError, match="not a file that can be read"):
         models.load(tmp_path / "text")
     save_file({"w": np.zeros(1)}, tmp_path / "other")
-    with pytest.raises(ModelError, match="not a model that mnist-main wrote"):
+    with pytest.raises(ModelError, match="not one that mnist-main wrote"):
         models.load(tmp_path / "other")
+    write_arrays(tmp_path / "solution", {}, {})
+    with pytest.raises(ModelError, match="but no model"):
+        models.load(tmp_path / "solution")
+
+
+ARRAYS: dict[str, Any] = {
+    "w": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "b": np.ones(1),
+    "e": np.zeros((0, 2)),
+}
+
+
+def test_every_changed_byte_of_a_kept_file_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "kept"
+    write_arrays(path, ARRAYS, {"who": "me"})
+    arrays, notes = read_arrays(path)
+    assert notes == {"who": "me"}
+    assert sha256(arrays) == sha256(ARRAYS)
+    good = path.read_bytes()
+    for place in range(len(good)):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        try:
+            again, noted = read_arrays(path)
+        except DamagedFile:
+            continue
+        # The one change that may pass: a space in the padding of the header.
+        assert (sha256(again), noted) == (sha256(ARRAYS), {"who": "me"}), place
+    for length in range(len(good)):
+        path.write_bytes(good[:length])
+        with pytest.raises(DamagedFile, match="kept"):
+            read_arrays(path)
+
+
+def test_a_file_that_can_not_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    write_text(path, "old")
+
+    def broken(path: Path) -> None:
+        with written_whole(path) as part:
+            part.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        broken(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("height", "width", "classes"), [(28, 28, 10), (16, 20, 3)])
+def test_a_main_node_knows_what_the_net_looks_like(height: int, width: int, classes: int) -> None:
+    from learning.neural import SmallNet
+
+    arrays = {n: t.numpy() for n, t in SmallNet(height, width, classes).state_dict().items()}
+    layout = merger("neural").layout(height, width, classes)
+    assert {n: (a.dtype.name, a.shape) for n, a in arrays.items()} == dict(layout)
+    check(Solution(arrays, 5), layout, 5)
+    with pytest.raises(ModelError, match="too small"):
+        merger("neural").layout(15, 28, 10)
+
+
+LAYOUT = {"w": ("float32", (2,))}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "examples", "told"),
+    [
+        ({"w": np.zeros(2, np.float32)}, 10**12, "claims 1000000000000 examples of a shard of 5"),
+        ({}, 5, "not those of the model: w"),
+        ({"w": np.zeros(2, np.float32), "x": np.zeros(1)}, 5, "not those of the model: x"),
+        ({"w": np.zeros(2)}, 5, "is float64"),
+        ({"w": np.zeros((2, 1), np.float32)}, 5, r"shape \(2, 1\)"),
+        ({"w": np.array([1, np.nan], np.float32)}, 5, "not finite"),
+        ({"w": np.array([1, np.inf], np.float32)}, 5, "not finite"),
+    ],
+)
+def test_a_solution_that_is_none_is_told_in_words(
+    arrays: dict[str, Any], examples: int, told: str
+) -> None:
+    with pytest.raises(UnfitSolution, match=told):
+        check(Solution(arrays, examples), LAYOUT, 5)
+
+
+def test_works_that_differ_anywhere_have_other_digests(shard: Shard) -> None:
+    def of(seed: int = 1, **changes: Any) -> str:
+        work = fit_work({"epochs": 1}, replace(shard, **changes), None, seed)
+        return digest("neural", work)
+
+    other = shard.images.copy()
+    other[0, 0, 0] ^= 1
+    assert of() == of()
+    assert len({of(), of(2), of(classes=11), of(images=other), of(labels=shard.labels + 1)}) == 5
 
 
 def test_torch_is_imported_only_when_it_is_used() -> None:

@@ -70,7 +70,7 @@ def result(data: Path, runs: Path) -> dict[str, Any]:
 def test_the_result_is_what_is_promised(result: dict[str, Any], data: Path) -> None:
     assert set(result) == {
         "run", "data", "learner", "jobs", "rounds", "nodes", "accuracy", "macro_f1", "confusion",
-        "examples", "seconds", "retries", "model", "model_sha256",
+        "examples", "seconds", "starts", "retries", "left_out", "model", "model_sha256",
     }  # fmt: skip
     assert set(result["seconds"]) == {"total", "setup", "training", "merging", "evaluating"}
     assert (result["learner"], result["jobs"], result["rounds"]) == ("neural", 4, 2)
@@ -91,7 +91,7 @@ def test_the_run_directory_holds_everything(result: dict[str, Any], runs: Path) 
     assert json.loads((folder / "metrics.json").read_text()) == result
     assert sha256(load_file(result["model"])) == result["model_sha256"]
     assert yaml.safe_load((folder / "config.yaml").read_text())["lr"] == 0.05
-    assert len(list((folder / "solutions").glob("*.safetensors"))) == 8
+    assert len(list((folder / "solutions").glob("*-job-*.safetensors"))) == 8
     assert not list(folder.rglob(".*"))  # nothing half-written
     for picture in ("confusion.png", "learning.png"):
         with Image.open(folder / picture) as image:
@@ -208,17 +208,27 @@ def test_no_node_in_time_is_exit_code_5(data: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_job_that_fails_for_good_is_exit_code_4_with_its_story(tmp_path: Path) -> None:
+def test_a_job_that_fails_for_good_is_exit_code_4_with_its_story(
+    data: Path, tmp_path: Path
+) -> None:
+    done = run(
+        *MAIN, *ANY_PORT, "--data", str(data), "--local-nodes", "1", "--run-dir", str(tmp_path),
+        "--lr", "1e6", "--jobs", "1",
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert "round 1 job 1 failed for good after 3 attempts" in done.stderr
+    assert "attempt 3 at local-1" in done.stderr
+    assert "numbers that are not finite: its training diverged; try a smaller" in done.stderr
+
+
+def test_images_too_small_for_the_learner_are_refused_before_anybody_works(tmp_path: Path) -> None:
     small = make_idx_folder(tmp_path / "small", 40, 10, side=28)
     for file in small.glob("*images*"):
         content = file.read_bytes()
         header, rows = content[:8], int.from_bytes(content[4:8], "big")
         file.write_bytes(header + (8).to_bytes(4, "big") * 2 + bytes(rows * 64))
-    done = run(
-        *MAIN, *ANY_PORT, "--data", str(small), "--local-nodes", "1", "--run-dir", str(tmp_path)
-    )
-    assert done.returncode == 4
-    assert "failed for good after 3 attempts" in done.stderr
+    done = run(*MAIN, *ANY_PORT, "--data", str(small), "--run-dir", str(tmp_path / "runs"))
+    assert done.returncode == 2
     assert "images of 8 pixels a side are too small for the net" in done.stderr
 
 
@@ -326,7 +336,7 @@ def test_predict_says_how_good_a_model_is_and_what_it_sees(
     [
         (["{model}"], 2, "name images, or a data set"),
         (["/nowhere", "--data", "mnist"], 2, "no such file"),
-        (["{data}/t10k-labels-idx1-ubyte", "x.png"], 2, "not a model that can be read"),
+        (["{data}/t10k-labels-idx1-ubyte", "x.png"], 2, "not a file that can be read"),
         (["{model}", "/nowhere.png"], 3, "no such file"),
         (["{data}", "x.png"], 2, "a folder; name the model.safetensors"),
         (["{model}", "{data}/t10k-labels-idx1-ubyte"], 3, "not a picture"),

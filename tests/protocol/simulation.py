@@ -217,7 +217,7 @@ class Simulation:
         self.solutions[effect.job] = effect.solution
         if effect.task >> 32 != (self.lives if self.lives > 1 else 0):
             self.handed_over += 1
-        self._main(self.dispatcher.kept(effect.task, self.now))
+        self._main(self.dispatcher.kept(effect.task, effect.solution, self.now))
 
     def _connect(self, node: SimulatedNode) -> None:
         if not node.alive or node.peer in self._nodes:

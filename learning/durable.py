@@ -1,0 +1,107 @@
+"""Files written whole and synced, and arrays on disk that tell whether they are what was written.
+
+A file is written aside, synced, and then renamed over the old one: whatever dies at whatever
+moment, there is the old file, the new one, or none, and never a part of one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from .base import Arrays
+from .errors import DamagedFile
+
+_CONTENT = "content"
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a path to write to; after the block what is there becomes `path`, on disk for sure.
+
+    Raises:
+        OSError: it can't be written; nothing is left of it.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        _sync(part)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text, whole or not at all."""
+    with written_whole(path) as part:
+        part.write_text(text)
+
+
+def write_arrays(path: Path, arrays: Arrays, notes: Mapping[str, str]) -> None:
+    """Write named arrays and notes about them as a safetensors file, whole or not at all.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    kept = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    notes = {**notes, _CONTENT: _checksum(kept, notes)}
+    with written_whole(path) as part:
+        try:
+            save_file(kept, part, notes)
+        except SafetensorError as error:  # its way to say that the disk is full
+            raise OSError(f"{path}: {error}") from error
+
+
+def read_arrays(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    """Return the arrays and notes of a file that `write_arrays` wrote.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedFile: it is not as it was written.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            notes = dict(file.metadata() or {})
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DamagedFile(f"{path}: not a file that can be read: {error}") from error
+    checksum = notes.pop(_CONTENT, None)
+    if checksum is None:
+        raise DamagedFile(f"{path}: a safetensors file, but not one that mnist-main wrote")
+    if checksum != _checksum(arrays, notes):
+        raise DamagedFile(f"{path}: damaged: its content does not match its checksum")
+    return arrays, notes
+
+
+def _checksum(arrays: Arrays, notes: Mapping[str, str]) -> str:
+    """Return xxh3-128 over names, types, shapes and bytes, in name order, in hexadecimal."""
+    hash_ = xxhash.xxh3_128(repr(sorted(notes.items())).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        hash_.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        hash_.update(array.reshape(-1).view(np.uint8).data)
+    return hash_.hexdigest()

@@ -1,0 +1,145 @@
+"""A training run's memory: the journal of its main node, in the run directory."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from learning import DamagedFile, MergeError
+from learning import UnfitSolution as Unfit
+from protocol import JobSolutionDataType
+from protocol.effects import Benched, Doubled, Effect, Fail, Joined, Left, Offered, Refused, Retry
+
+from .errors import UnfitSolution
+from .rundb import RunDatabase
+from .rundir import Kept, RunDirectory
+
+Check = Callable[[JobSolutionDataType], object]
+#: Task ids of a run's n-th start begin at n times this: no life knows how far the last one got.
+LIFE = 1 << 32
+
+
+class RunMemory:
+    """The `Journal` of a run; solutions are files, the rest is in `run.db`.
+
+    Args:
+        directory: of the run.
+        database: of the run.
+    """
+
+    def __init__(self, directory: RunDirectory, database: RunDatabase) -> None:
+        self._directory, self._database = directory, database
+        self._ids = database.jobs()
+        self._names: dict[int, str] = {}
+        self._works: dict[str, str] = {}
+        self._checks: dict[str, Check] = {}
+        #: How many times the run has been started, this time included.
+        self.starts = int(database.fact("starts") or 0) + 1
+        self._main = database.fact("main") or f"main.{uuid.uuid4().hex[:8]}"
+        database.state(starts=self.starts, main=self._main, ending="")
+
+    @property
+    def main(self) -> str:
+        """Id of the main node in every start of the run."""
+        return self._main
+
+    @property
+    def first_task(self) -> int:
+        """A number above every task id of earlier starts."""
+        return (self.starts - 1) * LIFE + 1
+
+    @property
+    def tasks(self) -> Mapping[int, tuple[int, str]]:
+        """Tasks from earlier starts whose jobs have no solution on disk."""
+        has = {name: self._directory.has_solution(name) for name in self._ids}
+        return {
+            task: (job, node)
+            for task, (name, job, node) in self._database.tasks().items()
+            if not has[name]
+        }
+
+    # What the training program says.
+
+    def expect(self, name: str, work: str, check: Check) -> None:
+        """A job is about to be submitted, or its solution to be asked for.
+
+        Args:
+            name: of the job; the same in every start.
+            work: digest of all that it is made of.
+            check: raises where a solution of it is none.
+        """
+        if name not in self._ids:
+            self._ids[name] = max(self._ids.values(), default=0) + 1
+            self._database.add_job(self._ids[name], name)
+        self._works[name], self._checks[name] = work, check
+        self._names[self._ids[name]] = name
+
+    def has(self, name: str) -> bool:
+        """Whether there seems to be a solution of an expected job; fast."""
+        return self._directory.has_solution(name)
+
+    def solution(self, name: str) -> Kept:
+        """Return the solution of an expected job.
+
+        Raises:
+            DamagedFile: it can't be used, and why.
+        """
+        kept = self._directory.solution(name, self._works[name])
+        if kept is None:
+            raise DamagedFile(f"the solution of {name} is gone from the run directory")
+        try:
+            self._checks[name](JobSolutionDataType(kept.arrays, kept.values))
+        except MergeError as error:
+            raise DamagedFile(f"the solution of {name}: {error}") from error
+        return kept
+
+    # What the main node says, in its scribe's thread, but for `number`.
+
+    def number(self, name: str) -> int:
+        """Return the id of an expected job."""
+        return self._ids[name]
+
+    def note(self, effects: Sequence[Effect]) -> None:
+        """Write tasks and events down."""
+        tasks = [(e.task, e.job, e.node) for e in effects if isinstance(e, Offered)]
+        events = [event for event in map(self._event, effects) if event is not None]
+        if tasks or events:
+            self._database.write(tasks, events)
+
+    def _event(self, effect: Effect) -> tuple[str, dict[str, Any]] | None:
+        match effect:
+            case Joined(node, _):
+                return "joined", {"node": node}
+            case Left(node, reason):
+                return "left", {"node": node, "reason": reason}
+            case Refused(name, reason):
+                return "refused", {"node": name, "reason": reason}
+            case Benched(node, reason, seconds):
+                return "benched", {"node": node, "reason": reason, "seconds": seconds}
+            case Doubled(job, slow, node):
+                return "doubled", {"job": self._names.get(job), "slow": slow, "node": node}
+            case Retry(job, attempt):
+                return "attempt", {
+                    "job": self._names.get(job), "node": attempt.node, "kind": attempt.kind,
+                    "message": attempt.message,
+                }  # fmt: skip
+            case Fail(job, story):
+                last = story[-1]
+                return "failed", {
+                    "job": self._names.get(job), "node": last.node, "kind": last.kind,
+                    "message": last.message,
+                }  # fmt: skip
+        return None
+
+    def keep(self, job: int, solution: JobSolutionDataType, node: str) -> JobSolutionDataType:
+        """Check a solution and write it to disk; hand over its metrics only."""
+        name = self._names[job]
+        try:
+            self._checks[name](solution)
+        except Unfit as error:
+            raise UnfitSolution(str(error)) from error
+        kept = Kept(node, dict(solution.metrics), solution.arrays)
+        self._directory.write_solution(name, self._works[name], kept)
+        self._database.job_kept(job, node)
+        return JobSolutionDataType(b"", solution.metrics)

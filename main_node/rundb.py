@@ -1,0 +1,202 @@
+"""`run.db`: what happened in a run, for people and for the run's next start (SQLite).
+
+The solutions themselves are files of their own, each with a checksum: a run whose `run.db` is
+damaged loses its history, and no solution.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import StorageError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS jobs (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, node TEXT, kept_at REAL);
+CREATE TABLE IF NOT EXISTS tasks (
+    id INTEGER PRIMARY KEY, job INTEGER NOT NULL, node TEXT NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS events (at REAL NOT NULL, kind TEXT NOT NULL, what TEXT NOT NULL);
+"""
+#: What a damaged database is called from then on.
+DAMAGED = "run.db.damaged"
+
+
+class RunDatabase:
+    """The database of one run, open for writing by its only main node.
+
+    Args:
+        path: of the file; made where there is none.
+
+    Attributes:
+        damage: why the old file could not be read and was put aside; empty if it could.
+
+    Raises:
+        StorageError: it can't be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.damage = ""
+        self._lock = threading.RLock()
+        try:
+            self._connection = self._open()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and not _malformed(error):
+                raise StorageError(f"{path}: {error}") from error
+            self.damage = str(error)
+            path.replace(path.with_name(DAMAGED))
+            for left in ("-wal", "-shm"):
+                path.with_name(path.name + left).unlink(missing_ok=True)
+            self._connection = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript(_SCHEMA)
+            (found,) = connection.execute("PRAGMA quick_check").fetchone()
+            if found != "ok":
+                raise sqlite3.DatabaseError(f"malformed: {found}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection inside a transaction."""
+        with self._lock:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise StorageError(f"{self.path}: {error}") from error
+
+    def close(self) -> None:
+        """Write everything out and let go; twice is once."""
+        with self._lock:
+            self._connection.close()
+
+    # Facts.
+
+    def fact(self, name: str) -> str | None:
+        """Return a fact about the run."""
+        with self._lock:
+            row = self._connection.execute(
+                "SELECT value FROM facts WHERE name = ?", (name,)
+            ).fetchone()
+        return str(row[0]) if row else None
+
+    def state(self, **facts: object) -> None:
+        """Set facts about the run, on disk for sure."""
+        with self._lock:
+            self._connection.execute("PRAGMA synchronous = FULL")
+            with self._writing() as connection:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO facts VALUES (?, ?)",
+                    [(name, str(value)) for name, value in facts.items()],
+                )
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+
+    # Jobs and tasks.
+
+    def jobs(self) -> dict[str, int]:
+        """Return the id of every job so far, by name."""
+        with self._lock:
+            return dict(self._connection.execute("SELECT name, id FROM jobs"))
+
+    def add_job(self, job: int, name: str) -> None:
+        """Remember a job's id."""
+        with self._writing() as connection:
+            connection.execute("INSERT INTO jobs (id, name) VALUES (?, ?)", (job, name))
+
+    def job_kept(self, job: int, node: str) -> None:
+        """Remember that a job's solution is on disk, and who made it."""
+        with self._writing() as connection:
+            connection.execute(
+                "UPDATE jobs SET node = ?, kept_at = ? WHERE id = ?", (node, time.time(), job)
+            )
+
+    def tasks(self) -> dict[int, tuple[str, int, str]]:
+        """Return every task so far: id -> (name of its job, job id, id of its node)."""
+        with self._lock:
+            rows = self._connection.execute(
+                "SELECT tasks.id, jobs.name, jobs.id, tasks.node FROM tasks"
+                " JOIN jobs ON jobs.id = tasks.job"
+            )
+            return {task: (name, job, node) for task, name, job, node in rows}
+
+    def write(
+        self, tasks: Iterable[tuple[int, int, str]], events: Iterable[tuple[str, Mapping[str, Any]]]
+    ) -> None:
+        """Remember tasks, (id, job id, node id), and events, (kind, values)."""
+        now = time.time()
+        with self._writing() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?)", [(*task, now) for task in tasks]
+            )
+            connection.executemany(
+                "INSERT INTO events VALUES (?, ?, ?)",
+                [(now, kind, json.dumps(dict(what))) for kind, what in events],
+            )
+
+    def solved_by(self) -> dict[str, int]:
+        """Return how many jobs that were fitted each node has solved, by its name."""
+        with self._lock:
+            return dict(
+                self._connection.execute(
+                    "SELECT node, count(*) FROM jobs WHERE node IS NOT NULL"
+                    " AND name LIKE '%-job-%' GROUP BY node ORDER BY node"
+                )
+            )
+
+    def failed_attempts(self) -> int:
+        """Return how many attempts have failed, in every life."""
+        with self._lock:
+            (count,) = self._connection.execute(
+                "SELECT count(*) FROM events WHERE kind = 'attempt'"
+            ).fetchone()
+        return int(count)
+
+
+def _malformed(error: sqlite3.OperationalError) -> bool:
+    return "malformed" in str(error) or "not a database" in str(error)
+
+
+class RunHistory:
+    """What `run.db` says, read by somebody else than the main node, which may be writing it.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        StorageError: it can't be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+            try:
+                self.facts: dict[str, str] = dict(connection.execute("SELECT * FROM facts"))
+                self.jobs = list(connection.execute("SELECT id, name, node, kept_at FROM jobs"))
+                self.tasks = list(connection.execute("SELECT id, job, node, at FROM tasks"))
+                self.events = [
+                    (at, kind, json.loads(what))
+                    for at, kind, what in connection.execute("SELECT * FROM events ORDER BY rowid")
+                ]
+            finally:
+                connection.close()
+        except (sqlite3.Error, ValueError) as error:
+            raise StorageError(f"{path}: can't be read: {error}") from error

@@ -1,0 +1,186 @@
+"""`mnist-runs`: what runs there are, and how each ended."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import click
+
+from protocol.command import Exit
+
+from .config import MainConfig, find_run, read_config
+from .errors import ConfigError, StorageError
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run at a glance.
+
+    Args:
+        run: its name.
+        state: running, done, interrupted, failed, or died: cut off without a word.
+        ending: how it ended, in its own words.
+        done: fitting jobs that are solved, of `jobs` in all rounds.
+        accuracy: on the test set; None before the end.
+    """
+
+    run: str
+    state: str
+    ending: str
+    learner: str
+    data: str
+    done: int
+    jobs: int
+    accuracy: float | None
+    starts: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Story:
+    """A run as its history tells it."""
+
+    rounds: dict[str, int] = field(default_factory=dict)
+    nodes: dict[str, int] = field(default_factory=dict)
+    failed_attempts: list[str] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+
+
+def summarize(path: Path) -> Summary:
+    """Return what a run's directory says, as far as it can be read."""
+    from .rundb import RunHistory
+    from .rundir import locked
+
+    done = len(list((path / "solutions").glob("*-job-*.safetensors")))
+    try:
+        config = MainConfig(**read_config(path / "config.yaml"))
+    except ConfigError as error:
+        return Summary(path.name, "damaged", str(error), "", "", done, 0, None, 0, str(path))
+    try:
+        facts = RunHistory(path / "run.db").facts
+    except StorageError as error:
+        facts = {"ending": f"its history is gone: {error}"}
+    ending = facts.get("ending", "")
+    state = ending.split(":")[0] or ("running" if locked(path) else "died")
+    accuracy = facts.get("accuracy")
+    return Summary(
+        path.name, "running" if locked(path) else state, ending, config.learner, config.data, done,
+        config.jobs * config.rounds, None if accuracy is None else float(accuracy),
+        int(facts.get("starts", 0)), str(path),
+    )  # fmt: skip
+
+
+def tell(path: Path) -> Story:
+    """Return a run's history.
+
+    Raises:
+        StorageError: it can't be read.
+    """
+    from .rundb import RunHistory
+
+    history = RunHistory(path / "run.db")
+    rounds: Counter[str] = Counter()
+    nodes: Counter[str] = Counter()
+    for _, name, node, kept_at in history.jobs:
+        if kept_at is not None and "-job-" in name:
+            rounds[name[: name.index("-job-")]] += 1
+            nodes[node] += 1
+    attempts, events = [], []
+    for at, kind, what in history.events:
+        said = " ".join(f"{name}={value}" for name, value in what.items())
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))} {kind} {said}"
+        events.append(line)
+        if kind in ("attempt", "failed"):
+            attempts.append(line)
+    return Story(dict(rounds), dict(nodes), attempts, events)
+
+
+@click.group(context_settings={"auto_envvar_prefix": "MNIST"})
+@click.version_option(package_name="mnist-merge", prog_name="mnist-runs")
+def main() -> None:
+    """Show what runs there are, and how each ended."""
+
+
+_RUN_DIR = click.option(
+    "--run-dir", default=MainConfig.run_dir, metavar="DIR", envvar="MNIST_RUN_DIR",
+    show_default=True, help="Where runs are kept.",
+)  # fmt: skip
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and only that.")
+
+
+@main.command("list")
+@_RUN_DIR
+@_JSON
+def list_(run_dir: str, as_json: bool) -> None:
+    """List the runs, the oldest first."""
+    runs = [summarize(path.parent) for path in sorted(Path(run_dir).glob("*/solutions"))]
+    if as_json:
+        print(json.dumps([asdict(run) for run in runs]))
+        return
+    if not runs:
+        print(f"no runs in {run_dir}")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for title in ("run", "state", "jobs", "accuracy", "learner", "data", "starts"):
+        table.add_column(title, justify="right" if title in ("jobs", "accuracy") else "left")
+    for run in runs:
+        accuracy = "" if run.accuracy is None else f"{run.accuracy:.2%}"
+        table.add_row(
+            run.run, run.state, f"{run.done}/{run.jobs}", accuracy, run.learner, run.data,
+            str(run.starts),
+        )  # fmt: skip
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@main.command()
+@click.argument("run")
+@_RUN_DIR
+@_JSON
+@click.option("--events", is_flag=True, help="Show everything that happened.")
+def show(run: str, run_dir: str, as_json: bool, events: bool) -> None:
+    """Show one run: its directory, or its name in --run-dir."""
+    try:
+        path = find_run(run, Path(run_dir))
+    except ConfigError as error:
+        click.echo(f"mnist-runs: {error}", err=True)
+        sys.exit(Exit.USAGE)
+    summary = summarize(path)
+    try:
+        story = tell(path)
+    except StorageError:
+        story = Story()
+    if as_json:
+        print(json.dumps({**asdict(summary), **asdict(story)}))
+        return
+    print_story(summary, story, events)
+
+
+def print_story(run: Summary, story: Story, events: bool) -> None:
+    """Print a run and its history."""
+    accuracy = "" if run.accuracy is None else f", accuracy {run.accuracy:.2%}"
+    ended = run.ending if run.state != "running" else ""
+    lines = [
+        ("run", run.run),
+        ("state", run.state + (f" ({ended})" if ended not in ("", run.state) else "") + accuracy),
+        ("learns", f"{run.learner} from {run.data}"),
+        ("jobs", f"{run.done} of {run.jobs} solved"),
+        ("started", f"{run.starts} time{'' if run.starts == 1 else 's'}"),
+        ("directory", run.path),
+    ]
+    lines += [(name, f"{done} jobs solved") for name, done in story.rounds.items()]
+    lines += [("solved by", f"{node}: {jobs}") for node, jobs in sorted(story.nodes.items())]
+    lines += [("failed", attempt) for attempt in story.failed_attempts]
+    if run.state in ("died", "interrupted", "failed"):
+        lines.append(("go on with", f"mnist-main --resume {run.path}"))
+    for name, value in lines:
+        print(f"{name:>10}  {value}")
+    if events:
+        print(*story.events, sep="\n")
