@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from protocol import AddressError
+from protocol import AddressError, KeysError
 from protocol.codec import MAX_COUNT
 from protocol.command import LOG_LEVELS, Exit, set_up_logs
 
@@ -39,6 +39,10 @@ class _Leave(BaseException):
     "--domain", default=_DEFAULT.domain, type=click.IntRange(0, MAX_COUNT),
     help="Work with main nodes of this domain only.",
 )  # fmt: skip
+@click.option(
+    "--keys", metavar="DIR",
+    help="This node's keys, as mnist-keys makes them: to reach main nodes that have some.",
+)  # fmt: skip
 @click.option("--name", default="", help="What people see.  [default: this host's name]")
 @click.option(
     "--tasks", default=_DEFAULT.tasks, type=click.IntRange(1, 1024),
@@ -64,7 +68,7 @@ def main(lifeline: int | None, **options: Any) -> None:
     set_up_logs(config.log_level)
     try:
         _serve(config, lifeline)
-    except (AddressError, ConfigError) as error:
+    except (AddressError, KeysError, ConfigError) as error:
         _end(Exit.USAGE, str(error))
     except Refused as error:
         _end(Exit.REFUSED, f"refused by {error}")
@@ -87,6 +91,7 @@ def _serve(config: ComputeConfig, lifeline: int | None) -> None:
         node = AsyncComputingNode(
             config.name, config.domain, ChildReplier(config.tasks), address=config.connect,
             tasks=config.tasks, max_jobs=config.max_jobs, learners=names(), allocate=allocate,
+            keys=config.keys,
         )  # fmt: skip
         node.run()
         log.info("node.looking id=%s for=%s", node.get_id(), ",".join(config.connect))

@@ -13,6 +13,7 @@ class ComputeConfig:
 
     connect: tuple[str, ...] = (DEFAULT_ADDRESS,)
     domain: int = 0
+    keys: str | None = None
     name: str = ""
     tasks: int = 1
     max_jobs: int | None = None

@@ -13,21 +13,12 @@ from typing import Any
 from protocol import LocalProtocolError, ProtocolError
 from protocol.codec import batches, decode, encode
 from protocol.effects import Abort, Ended, NodeEffect, Reconnect, Run, Serving, Tell
+from protocol.keys import NodeKeys
 from protocol.messages import AnyArray, Hello, Message
+from protocol.monitor import Event, Happened
 from protocol.session import Session, SessionState
 from protocol.shell import Shell
-from protocol.sockets import (
-    CAUSES,
-    CONNECTED,
-    DISCONNECTED,
-    READABLE,
-    close,
-    connect,
-    happened,
-    make_context,
-    receive,
-    send,
-)
+from protocol.sockets import READABLE, close, connect, make_context, receive, send
 
 from .errors import NodeError, Refused
 from .replier import JobReplier, Outcome, Task, Workers
@@ -42,27 +33,40 @@ TICK_SECONDS = 0.01
 WARN_SECONDS = 5.0
 #: Where there was no room to send, it is tried again after this long.
 STUCK_SECONDS = 0.005
+#: After a failed handshake a new connection is made after so long, then twice as long each time,
+#: up to the limit.
+RETRY_SECONDS = 0.25
+MAX_RETRY_SECONDS = 4.0
+#: Handshakes that fail without a reason given are told from the second on: a main node that ends
+#: in the middle of one is no mistake.
+TELL_FROM = 2
 
 
 class _Link:
     """The connection to one main node, and the session over it."""
 
-    def __init__(self, context: Any, poller: Any, address: str, session: Session) -> None:
+    def __init__(
+        self, context: Any, poller: Any, address: str, keys: NodeKeys | None, session: Session
+    ) -> None:
         self.address = address
+        self.keys = keys
         self.session = session
         self.connected = False
         self.greeting_since = 0.0
         self.looking_since = time.monotonic()
         self.warned = False
         self.outgoing: deque[Message] = deque()
+        self.failures = 0
+        self.told = ""
+        self._again_at: float | None = None
         self._context = context
         self._poller = poller
         self._open()
 
     def _open(self) -> None:
-        self.socket, self.monitor = connect(self._context, self.address)
+        self.socket, self.monitor = connect(self._context, self.address, self.keys)
         self._poller.register(self.socket, READABLE)
-        self._poller.register(self.monitor, READABLE)
+        self._poller.register(self.monitor.socket, READABLE)
 
     def reopen(self) -> None:
         """Make a new connection in place of one that is worth nothing."""
@@ -71,9 +75,33 @@ class _Link:
         self.outgoing.clear()
         self._open()
 
+    def pause(self, now: float) -> None:
+        """Give a connection up that failed before it was one, and make another after a while.
+
+        ZeroMQ itself would either not try again, or every 20 ms.
+        """
+        self.close(0)
+        self.connected = False
+        self.outgoing.clear()
+        self._again_at = now + min(RETRY_SECONDS * 2**self.failures, MAX_RETRY_SECONDS)
+        self.failures += 1
+
+    def go_on(self, now: float) -> None:
+        """Connect again, if it is time."""
+        if self._again_at is not None and now >= self._again_at:
+            self._again_at = None
+            self._open()
+
+    @property
+    def paused(self) -> bool:
+        """Whether there is no connection, and none is tried."""
+        return self._again_at is not None
+
     def close(self, linger: int | None = None) -> None:
+        if self.paused:
+            return
         self._poller.unregister(self.socket)
-        self._poller.unregister(self.monitor)
+        self._poller.unregister(self.monitor.socket)
         close(self.socket, self.monitor, linger)
 
     def flush(self) -> bool:
@@ -104,6 +132,7 @@ class Dealer(Shell):
         dead_seconds: float,
         cache_bytes: int,
         allocate: Callable[[int], AnyArray] | None,
+        keys: NodeKeys | None = None,
     ) -> None:
         super().__init__(f"{hello.name} connections")
         self.ended = threading.Event()
@@ -123,7 +152,7 @@ class Dealer(Shell):
                 session = Session(
                     hello, dead_seconds=dead_seconds, cache_bytes=cache_bytes, allocate=allocate
                 )
-                self._links.append(_Link(self._context, self.poller, address, session))
+                self._links.append(_Link(self._context, self.poller, address, keys, session))
         except ProtocolError:
             self.finish()
             raise
@@ -136,10 +165,14 @@ class Dealer(Shell):
     def turn(self, ready: dict[Any, int], now: float) -> float:
         """Receive, let time pass, send, and only then let the workers begin."""
         for place, link in enumerate(self._links):
+            if link.paused:
+                continue
             if link.socket in ready:  # before its end is noticed: a Stop may be in there
                 self._drain(place, now)
-            while link.monitor in ready and (event := happened(link.monitor)) is not None:
-                self._happened(place, event, now)
+            if link.monitor.socket in ready:
+                for event in link.monitor.read():
+                    if self._happened(place, event, now):
+                        break  # the monitor is another's now
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self._tick(now)
@@ -161,6 +194,7 @@ class Dealer(Shell):
             self._links[key[0]].session.progressed(key[1], task.fraction)
         long = [key for key, since in self._running.items() if now - since > BUSY_SECONDS]
         for place, link in enumerate(self._links):
+            link.go_on(now)
             effects = link.session.tick(now)
             effects += self._unanswered(link, now)
             self._warn(link, now)
@@ -199,22 +233,33 @@ class Dealer(Shell):
             except Exception:  # a bug here; the other main nodes must not suffer
                 log.exception("main.broke_us address=%s", link.address)
 
-    def _happened(self, place: int, event: int, now: float) -> None:
+    def _happened(self, place: int, event: Event, now: float) -> bool:
+        """See to what happened to a connection; return whether it was given up."""
         link = self._links[place]
-        if event == CONNECTED:
+        if event.what is Happened.CONNECTED:
             link.connected = True
             link.warned = False
+            link.failures, link.told = 0, ""
             link.greeting_since = now
             if link.session.state is SessionState.GREETING:
                 self._perform(place, link.session.greet(now), now)
-        elif event == DISCONNECTED:
+        elif event.what is Happened.DISCONNECTED:
             if link.connected:
                 log.info("main.disconnected address=%s", link.address)
             link.connected = False
             link.looking_since = now
             link.session.cut()
-        elif event in CAUSES:
-            log.warning("connection.failed address=%s cause=%r", link.address, CAUSES[event])
+        else:
+            link.session.cut()
+            link.pause(now)
+            if link.told != event.cause and (link.failures >= TELL_FROM or link.keys):
+                link.told, link.warned = event.cause, True
+                log.warning(
+                    "connection.failed address=%s cause=%r; still trying",
+                    link.address, event.cause,
+                )  # fmt: skip
+            return True
+        return False
 
     def _perform(self, place: int, effects: list[NodeEffect], now: float) -> None:
         link = self._links[place]

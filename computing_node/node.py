@@ -8,9 +8,11 @@ import platform
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from protocol.codec import safe_name
+from protocol.keys import node_keys
 from protocol.messages import AnyArray, Hello
 from protocol.sockets import DEFAULT_ADDRESS
 
@@ -36,10 +38,12 @@ class AsyncComputingNode:
         dead_seconds: a main node silent for this long is connected to anew.
         cache_bytes: how much of each main node's arrays to keep for later jobs.
         allocate: returns a flat uint8 array of so many bytes for an array to arrive in.
+        keys: folder with this node's keys, as `mnist-keys` makes it; for every main node.
 
     Raises:
         ConfigError: neither a listener nor a callback, or both; less than one task.
         AddressError: an address is malformed.
+        KeysError: the keys can't be used.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class AsyncComputingNode:
         dead_seconds: float = 10.0,
         cache_bytes: int = 1 << 30,
         allocate: Callable[[int], AnyArray] | None = None,
+        keys: str | Path | None = None,
     ) -> None:
         if (listener is None) == (callback is None):
             raise ConfigError("give a listener or a callback to solve jobs with, and not both")
@@ -74,6 +79,7 @@ class AsyncComputingNode:
         self._dealer = Dealer(
             hello, addresses, replier, max_jobs=max_jobs, dead_seconds=dead_seconds,
             cache_bytes=cache_bytes, allocate=allocate,
+            keys=None if keys is None else node_keys(Path(keys), name),
         )  # fmt: skip
 
     def get_id(self) -> str:

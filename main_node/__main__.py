@@ -21,6 +21,11 @@ def run_runs() -> None:
     _run("runs")
 
 
+def run_keys() -> None:
+    """Run `mnist-keys`."""
+    _run("keys")
+
+
 def _run(module: str) -> None:
     try:
         command = importlib.import_module(f".{module}", __package__).main

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
-from protocol import AddressError
+from protocol import AddressError, KeysError
 from protocol.codec import MAX_COUNT
 from protocol.command import LOG_LEVELS, Exit, set_up_logs
 
@@ -108,6 +108,15 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
 @click.option(
     "--bind", default=_DEFAULT.bind, metavar="ADDRESS",
     help="Where to listen; port 0 takes a free one and says which.",
+)  # fmt: skip
+@click.option(
+    "--keys", metavar="DIR",
+    help="This main node's keys and whom it lets in, as mnist-keys makes them: for any address"
+    " but this machine's own.",
+)  # fmt: skip
+@click.option(
+    "--insecure", is_flag=True,
+    help="Listen without keys where others can reach it: in a network where you trust everybody.",
 )  # fmt: skip
 @click.option(
     "--domain", default=_DEFAULT.domain, type=_NATURAL,
@@ -232,7 +241,7 @@ def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
             result = _result(training)
     except LoaderError as error:
         _end(Exit.DATA, str(error))
-    except (ConfigError, AddressError, LearningError) as error:
+    except (ConfigError, AddressError, KeysError, LearningError) as error:
         _end(Exit.USAGE, str(error))
     except StorageError as error:
         _end(Exit.STORAGE, str(error))

@@ -29,6 +29,8 @@ class MainConfig:
     local_nodes: int = 0
     min_nodes: int = 1
     bind: str = DEFAULT_ADDRESS
+    keys: str | None = None
+    insecure: bool = False
     domain: int = 0
     run_dir: str = "runs"
     timeout_seconds: float | None = None
@@ -47,6 +49,8 @@ class MainConfig:
 
         values = asdict(self)
         values["run_dir"] = str(Path(self.run_dir).absolute())
+        if self.keys is not None:
+            values["keys"] = str(Path(self.keys).absolute())
         if Path(self.data).is_dir():
             values["data"] = str(Path(self.data).absolute())
         return yaml.safe_dump(values, sort_keys=False)

@@ -6,9 +6,13 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO
+
+from protocol.keys import NodeKeys, write_node_keys
 
 from .errors import NodeError
 
@@ -28,15 +32,22 @@ class LocalNodes:
         domain: of the main node.
         log_level: of the nodes.
         say: told every line that they log.
+        keys: for all of them, if the main node has some.
     """
 
     def __init__(
-        self, count: int, address: str, domain: int, log_level: str, say: Callable[[str], object]
-    ) -> None:
+        self, count: int, address: str, domain: int, log_level: str, say: Callable[[str], object],
+        keys: NodeKeys | None = None,
+    ) -> None:  # fmt: skip
         self._say = say
         self._arguments = [
             "--connect", address, "--domain", str(domain), "--log-level", log_level,
         ]  # fmt: skip
+        self._keys: tempfile.TemporaryDirectory[str] | None = None
+        if keys is not None:  # of use to nobody once the main node has ended
+            self._keys = tempfile.TemporaryDirectory(prefix="mnist-keys-")
+            write_node_keys(Path(self._keys.name), keys)
+            self._arguments += ["--keys", self._keys.name]
         self._restarts = 0
         # The nodes leave when the last descriptor of the other end is closed: at the latest
         # when this process is gone, however it went.
@@ -89,5 +100,7 @@ class LocalNodes:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        if self._keys is not None:
+            self._keys.cleanup()
         os.close(self._ours)
         os.close(self._theirs)

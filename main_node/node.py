@@ -12,13 +12,15 @@ from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout  # its own class before 3.11
 from functools import partial
 from itertools import count
+from pathlib import Path
 from typing import Any, cast
 
 from protocol import JobDataType, JobSolutionDataType
 from protocol.dispatch import Dispatcher
 from protocol.effects import Accept, Fail
+from protocol.keys import MainKeys, NodeKeys
 from protocol.ledger import Job, Ledger
-from protocol.sockets import DEFAULT_ADDRESS
+from protocol.sockets import DEFAULT_ADDRESS, make_pair
 from protocol.views import View
 
 from .errors import ConfigError, JobFailed, NodeClosed, NodeError, NoNode
@@ -150,11 +152,15 @@ class AsyncMainNode:
         heartbeat_seconds: how often each side signals life.
         dead_seconds: a node silent for this long is given up and its jobs go to others.
         max_attempts: failed attempts after which a job has failed for good.
+        keys: folder with this main node's keys and its allow-list, as `mnist-keys` makes it.
+        insecure: listen without keys at an address that other machines can reach.
         journal: a memory that outlives this node: nothing is accepted that it has not kept, and
             a node made again with it goes on where this one ended.
 
     Raises:
         AddressError: it can't listen there.
+        InsecureAddress: others can reach the address, and there are no keys.
+        KeysError: the keys can't be used.
     """
 
     def __init__(
@@ -169,6 +175,8 @@ class AsyncMainNode:
         heartbeat_seconds: float = 1.0,
         dead_seconds: float = 10.0,
         max_attempts: int = 3,
+        keys: str | Path | None = None,
+        insecure: bool = False,
         journal: Journal | None = None,
     ) -> None:
         if listener is not None and callback is not None:
@@ -186,7 +194,10 @@ class AsyncMainNode:
             dead_seconds=dead_seconds, max_attempts=max_attempts, keeps=journal is not None,
             ledger=Ledger(journal.first_task, journal.tasks) if journal else None,
         )  # fmt: skip
-        self._router = Router(name, address, dispatcher, self._finished, self._give_up, journal)
+        self._keys = None if keys is None else MainKeys(Path(keys))
+        self._router = Router(
+            name, address, dispatcher, self._finished, self._give_up, journal, self._keys, insecure
+        )
         self._delivering = threading.Thread(
             target=self._deliver, name=f"{name} deliveries", daemon=True
         )
@@ -202,6 +213,10 @@ class AsyncMainNode:
     def get_id(self) -> str:
         """Return this node's unique id, `name.` and eight hexadecimal digits."""
         return self._id
+
+    def invite(self, name: str) -> NodeKeys | None:
+        """Return keys on no disk that this node lets in while it runs; None if it has none."""
+        return None if self._keys is None else self._keys.invite(name, make_pair)
 
     def request_job_solution(self, job: JobDataType) -> int:
         """Queue a job; its solution comes to the listener or callback. Return its task id.

@@ -6,8 +6,9 @@ import logging
 import math
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from protocol import (
@@ -27,12 +28,15 @@ from protocol.effects import (
     Fail,
     Joined,
     Left,
+    Offered,
     Refused,
     Retry,
     Send,
 )
+from protocol.keys import MainKeys
 from protocol.ledger import Job
 from protocol.messages import (
+    REFUSE_KEY,
     REFUSE_MALFORMED,
     REFUSE_VERSION,
     Accepted,
@@ -40,16 +44,16 @@ from protocol.messages import (
     Message,
     Refuse,
 )
+from protocol.monitor import Event, Happened
 from protocol.shell import Shell
 from protocol.sockets import (
-    CAUSES,
-    DISCONNECTED,
     READABLE,
+    Gate,
     bind,
     close,
-    happened,
     make_context,
     receive,
+    receive_from,
     send,
 )
 
@@ -67,6 +71,14 @@ TICK_SECONDS = 0.25
 STUCK_SECONDS = 0.005
 #: A receipt waits so long for another message to travel with.
 LAZY_SECONDS = 0.005
+#: A peer for which so many messages wait, because it does not read, is dropped.
+MAX_WAITING = 20_000
+#: The allow-list is looked at this often.
+LOOK_SECONDS = 1.0
+#: The same complaint about the same address is logged once in so many seconds.
+COMPLAIN_SECONDS = 60.0
+#: So many complaints are remembered.
+COMPLAINTS = 1000
 
 
 class Crowd:
@@ -95,6 +107,23 @@ class Crowd:
             return self._changed.wait_for(lambda: self.size >= nodes or self.closed, timeout)
 
 
+class Complaints:
+    """What has been said of whom lately, so that a peer that comes back can't flood the log."""
+
+    def __init__(self) -> None:
+        self._said: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def new(self, who: str, what: str, now: float) -> bool:
+        """Whether this is worth a line; it counts as said then."""
+        if now - self._said.get((who, what), -math.inf) < COMPLAIN_SECONDS:
+            return False
+        self._said.pop((who, what), None)
+        self._said[who, what] = now
+        if len(self._said) > COMPLAINTS:
+            self._said.popitem(last=False)
+        return True
+
+
 class Router(Shell):
     """The thread that owns the ROUTER and the dispatcher."""
 
@@ -106,6 +135,8 @@ class Router(Shell):
         deliver: Callable[[Accept | Fail], None],
         broken: Callable[[Exception], None],
         journal: Journal | None = None,
+        keys: MainKeys | None = None,
+        insecure: bool = False,
     ) -> None:
         super().__init__(name)
         self._broken = broken
@@ -113,15 +144,23 @@ class Router(Shell):
         self.dispatcher = dispatcher
         self.crowd = Crowd()
         self._deliver = deliver
+        self._keys = keys
+        self._look_at = 0.0
+        self._complaints = Complaints()
         self._context = make_context()
+        self._gate = Gate(self._context, self._admit) if keys is not None else None
         try:
-            self._socket, self._monitor, self.address = bind(self._context, address)
+            self._socket, self._monitor, self.address = bind(self._context, address, keys, insecure)
         except AddressError:
+            if self._gate is not None:
+                self._gate.close()
             self._context.term()
             self.discard()
             raise
         self.poller.register(self._socket, READABLE)
-        self.poller.register(self._monitor, READABLE)
+        self.poller.register(self._monitor.socket, READABLE)
+        if self._gate is not None:
+            self.poller.register(self._gate.socket, READABLE)
         self._outgoing: dict[bytes, deque[Message]] = {}
         self._finished: list[Accept | Fail] = []
         self._stuck = False
@@ -129,16 +168,23 @@ class Router(Shell):
         self._receipts: dict[bytes, list[int]] = {}
         self._probes: list[float] = []
         self._tick_at = 0.0
+        self._owners: dict[bytes, bytes] = {}  # routing id -> public key
         self._scribe: Scribe | None = None
         if journal is not None:
             self._scribe = Scribe(name, journal, self._kept, self._unfit, self._unkept)
 
     def turn(self, ready: dict[Any, int], now: float) -> float:
         """Receive, let time pass, send, and only then hand results over."""
+        if self._monitor.socket in ready:  # first: an address is known for a moment only
+            for event in self._monitor.read():
+                self._happened(event, now)
+        if self._gate is not None and self._gate.socket in ready:
+            self._gate.answer()
         if self._socket in ready:
             self._drain(now)
-        while self._monitor in ready and (event := happened(self._monitor)) is not None:
-            self._happened(event, now)
+        if self._keys is not None and now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            self._look(self._keys, now)
         if self._probes and now >= self._probes[0]:
             self._probe(now)
         if now >= self._tick_at:
@@ -199,6 +245,8 @@ class Router(Shell):
                 if pending is None:
                     pending = self._outgoing[effect.peer] = deque()
                 pending.append(message)
+                if len(pending) > MAX_WAITING:
+                    self.call_soon(partial(self._unread, effect.peer))
                 continue
             if type(effect) is Accept or type(effect) is Fail:
                 self._finished.append(effect)
@@ -208,12 +256,62 @@ class Router(Shell):
             if self._scribe is not None and type(effect) is not Accept:
                 self._scribe.put(effect)
 
+    def _unread(self, peer: bytes) -> None:
+        """Be done with a peer that does not read what it is sent."""
+        if len(self._outgoing.get(peer, ())) > MAX_WAITING:
+            self._outgoing.pop(peer)
+            log.warning("peer.dropped peer=%s reason='it does not read'", peer.hex())
+            reason = f"it left {MAX_WAITING} messages unread"
+            self.perform(self.dispatcher.drop(peer, reason, time.monotonic()))
+            self._outgoing.pop(peer, None)
+
     def _drain(self, now: float) -> None:
+        if self._keys is not None:
+            self._drain_known(self._keys, now)
+            return
         for _ in range(DRAIN):
             frames = receive(self._socket, small=3)
             if frames is None:
                 return
             self._receive(bytes(frames[0]), frames[1:], now)
+
+    def _drain_known(self, keys: MainKeys, now: float) -> None:
+        """The same with keys: who was let in may have been revoked since."""
+        for _ in range(DRAIN):
+            received = receive_from(self._socket, small=3)
+            if received is None:
+                return
+            frames, key = received
+            peer = bytes(frames[0])
+            if keys.who(key) is None:
+                self._drop(peer, REFUSE_KEY, keys.describe(key), now)
+                continue
+            self._owners[peer] = key
+            self._receive(peer, frames[1:], now)
+
+    def _look(self, keys: MainKeys, now: float) -> None:
+        """Read the allow-list again if it has changed, and drop whom it names no more."""
+        if not keys.look():
+            return
+        log.info("keys.changed folder=%s", keys.folder)
+        here = set(self.dispatcher.peers)
+        for peer, key in list(self._owners.items()):
+            if peer not in here:
+                del self._owners[peer]
+            elif keys.who(key) is None:
+                log.warning("node.revoked cause=%r", keys.describe(key))
+                self._drop(peer, REFUSE_KEY, keys.describe(key), now)
+
+    def _admit(self, key: bytes, address: str) -> bool:
+        """Answer whether a key is let in; called by the gate."""
+        assert self._keys is not None
+        self._look(self._keys, time.monotonic())
+        if self._keys.who(key) is not None:
+            return True
+        what = self._keys.describe(key)
+        if self._complaints.new(address, what, time.monotonic()):
+            log.warning("connection.refused peer=%s cause=%r", address, what)
+        return False
 
     def _receive(self, peer: bytes, frames: list[Frame], now: float) -> None:
         try:
@@ -235,12 +333,17 @@ class Router(Shell):
         """Deliver results; last, because whoever waits for one can't go on before the poll."""
         finished, self._finished = self._finished, []
         for effect in finished:
+            if type(effect) is Accept and self._scribe is not None:
+                log.debug("job.accepted job=%d node=%s", effect.job, effect.node)
             self._deliver(effect)
 
-    def _happened(self, event: int, now: float) -> None:
-        if event in CAUSES:
-            log.warning("connection.failed cause=%r", CAUSES[event])
-        elif event == DISCONNECTED:
+    def _happened(self, event: Event, now: float) -> None:
+        if event.what is Happened.FAILED:
+            host = event.peer.rpartition(":")[0]
+            if self._complaints.new(host, event.cause, now):
+                peer = event.peer or "unknown"
+                log.warning("connection.refused peer=%s cause=%r", peer, event.cause)
+        elif event.what is Happened.DISCONNECTED:
             self._probes = [now + after for after in PROBES]
 
     def _probe(self, now: float) -> None:
@@ -303,6 +406,8 @@ class Router(Shell):
             self._flush(math.inf)
         finally:
             close(self._socket, self._monitor)
+            if self._gate is not None:
+                self._gate.close()
             self._context.term()
             self.crowd.close()
 
@@ -327,6 +432,8 @@ def _report(effect: Effect) -> None:
             log.info("node.left node=%s reason=%r", node, reason)
         case Refused(name, reason):
             log.warning("node.refused name=%r reason=%r", name, reason)
+        case Offered(task, job, node):
+            log.debug("job.offered job=%d task=%d node=%s", job, task, node)
         case Benched(node, reason, seconds):
             log.warning("node.benched node=%s seconds=%g reason=%r", node, seconds, reason)
         case Doubled(job, slow, node):

@@ -191,7 +191,7 @@ class Training:
         node = AsyncMainNode(
             "main", config.domain, address=address, learners=(config.learner,),
             dead_seconds=config.silence_seconds, max_attempts=config.max_attempts,
-            journal=self._memory,
+            keys=config.keys, insecure=config.insecure, journal=self._memory,
         )  # fmt: skip
         self._database.state(address=node.address)
         return node
@@ -274,7 +274,7 @@ class Training:
         if config.local_nodes:
             self._locals = LocalNodes(
                 config.local_nodes, self._node.address, config.domain, config.log_level,
-                self._watcher.say,
+                self._watcher.say, self._node.invite("local"),
             )  # fmt: skip
         if config.local_nodes < config.min_nodes:
             self._watcher.say(self._company.invitation)
@@ -487,7 +487,7 @@ class _Company:
     """Sees to it that a run without computing nodes says so, and does not wait for ever."""
 
     def __init__(self, config: MainConfig, address: str, watcher: Watcher) -> None:
-        self.invitation = invitation(address, config.domain)
+        self.invitation = invitation(address, config.domain, config.keys)
         self._limit = config.timeout_seconds
         self._watcher = watcher
         self._alone_since: float | None = None
@@ -514,15 +514,19 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def invitation(address: str, domain: int) -> str:
+def invitation(address: str, domain: int, keys: str | None = None) -> str:
     """Return the sentence that says how to start computing nodes for a main node."""
     import socket
 
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     flag = f" --domain {domain}" if domain else ""
+    if keys is not None:
+        flag += " --keys DIR"
     if host in ("0.0.0.0", "[::]", "*"):
         address = f"tcp://{socket.gethostname()}:{port}"
     sentence = f"start computing nodes: mnist-compute --connect {address}{flag}"
     if host in ("127.0.0.1", "[::1]", "localhost"):
-        sentence += f" (on this machine; for other hosts --bind tcp://0.0.0.0:{port})"
+        sentence += f" (on this machine; for other hosts --bind tcp://0.0.0.0:{port} --keys DIR)"
+    elif keys is not None:
+        sentence += f" (DIR: a copy of {Path(keys) / 'nodes'}/NAME)"
     return sentence

@@ -3,6 +3,8 @@
 from .errors import (
     AddressError,
     DecodeError,
+    InsecureAddress,
+    KeysError,
     LocalProtocolError,
     ProtocolError,
     RemoteProtocolError,
@@ -13,8 +15,10 @@ from .jobs import JobDataType, JobSolutionDataType
 __all__ = [
     "AddressError",
     "DecodeError",
+    "InsecureAddress",
     "JobDataType",
     "JobSolutionDataType",
+    "KeysError",
     "LocalProtocolError",
     "ProtocolError",
     "RemoteProtocolError",

@@ -6,6 +6,8 @@ ProtocolError                 never raised itself
     DecodeError               its bytes are not a message
     VersionMismatch           it speaks another major version
   AddressError                an address that can't be bound or understood
+    InsecureAddress           one that others can reach, without keys
+  KeysError                   keys that are missing, damaged, or readable by others
 """
 
 from __future__ import annotations
@@ -45,3 +47,11 @@ class VersionMismatch(RemoteProtocolError):
 
 class AddressError(ProtocolError):
     """An address can't be used: it is malformed, taken, or not this machine's."""
+
+
+class InsecureAddress(AddressError):
+    """An address that other machines can reach, and there are no keys to keep strangers out."""
+
+
+class KeysError(ProtocolError):
+    """Keys that can't be used; the message says which and what to do."""

@@ -108,6 +108,7 @@ REFUSE_UNKNOWN = "unknown"  # say Hello first: the only refusal after which a no
 REFUSE_DOMAIN = "domain"
 REFUSE_VERSION = "version"
 REFUSE_MALFORMED = "malformed"
+REFUSE_KEY = "key"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,28 +1,36 @@
 """The one place where ZeroMQ sockets are made, secured, read and written.
 
+A main node with keys speaks CURVE and lets in whom its allow-list names, asked at every
+connection by ZeroMQ's own protocol for that (ZAP, RFC 27; without someone who answers, any key
+would be let in). Without keys it listens on loopback only, unless told otherwise.
+
 A node that connects sets no identity: the ROUTER then gives every connection a fresh one, so
 that a node that comes back is never mistaken for the connection that it lost.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import ipaddress
 import re
+import resource
 import socket as system_socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
+from zmq.utils import z85
 
 from .codec import Frame
-from .errors import AddressError
+from .errors import AddressError, InsecureAddress
+from .keys import MainKeys, NodeKeys
+from .monitor import Monitor
 from .transfer import CHUNK_BYTES, WINDOW
 
 Poller = zmq.Poller
 Socket = zmq.Socket[bytes]
 READABLE = int(zmq.POLLIN)
-CONNECTED, DISCONNECTED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED), int(zmq.EVENT_DISCONNECTED)
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 
@@ -36,18 +44,10 @@ COPY_BYTES = 1 << 16
 # Plain numbers: pyzmq's enumerations cost a microsecond each time they are combined.
 _NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
 
-#: Monitor events worth a log line, and the cause in words.
-CAUSES: dict[int, str] = {
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "the handshake failed: something else speaks there",
-    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "the peer does not speak ZeroMQ's protocol as expected",
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "the peer's key was refused",
-}
-_WATCHED = (
-    zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
-    | zmq.EVENT_CONNECT_RETRIED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)  # fmt: skip
+#: Connections that the system holds until they are taken.
+BACKLOG = 4096
+_ZAP_ADDRESS = "inproc://zeromq.zap.01"
+_ZAP_DOMAIN = b"mnist-merge"
 
 
 def make_context() -> zmq.Context[Socket]:
@@ -89,26 +89,107 @@ def _set_up(socket: Socket, address: str) -> None:
     socket.tcp_keepalive_idle = 30
 
 
-def bind(context: zmq.Context[Socket], address: str) -> tuple[Socket, Socket, str]:
+def make_pair() -> tuple[bytes, bytes]:
+    """Return a new pair of CURVE keys, public and secret, 40 characters each."""
+    return zmq.curve_keypair()
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach an address `tcp://host:port`."""
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def bind(
+    context: zmq.Context[Socket], address: str, keys: MainKeys | None, insecure: bool
+) -> tuple[Socket, Monitor, str]:
     """Return a main node's ROUTER bound to `address`, its monitor, and the address that it got.
 
     Args:
         address: `tcp://host:port`; port 0 takes a free one.
+        keys: its own, and who is let in; there must be a `Gate` in this context.
+        insecure: listen without keys, whoever can reach the address.
 
     Raises:
         AddressError: malformed, taken, or not an address of this machine.
+        InsecureAddress: others can reach it, there are no keys, and it is not said that this is
+            meant.
     """
     _check(address, lowest_port=0)
+    if keys is None and not insecure and not is_loopback(address):
+        raise InsecureAddress(
+            f"{address} can be reached from other machines, and there are no keys to keep"
+            " strangers out: make some with `mnist-keys new DIR NAME...` and give --keys DIR"
+            " (or --insecure, in a network where you trust everybody)"
+        )
+    _raise_limit()
     socket = context.socket(zmq.ROUTER)
     _set_up(socket, address)
     socket.router_mandatory = True  # a vanished node is an error, not a silent loss
-    monitor = _watch(socket)
+    socket.backlog = BACKLOG
+    if keys is not None:
+        socket.curve_server = True
+        socket.curve_secretkey = keys.secret
+        socket.curve_publickey = keys.public
+        socket.zap_domain = _ZAP_DOMAIN
+    monitor = Monitor(socket, binds=True, keys=keys is not None)
     try:
         socket.bind(address)
     except zmq.ZMQError as error:
         close(socket, monitor, 0)
         raise AddressError(_bind_failure(address, error)) from error
     return socket, monitor, socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+
+def _raise_limit() -> None:
+    """Let this process have as many connections as the system allows it.
+
+    At the limit ZeroMQ would spin, and take nobody in.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+class Gate:
+    """Answers ZeroMQ's question whether a key is let in.
+
+    Make it before `bind`, in the same context.
+
+    Args:
+        admit: called with a public key and the address of who has it; returns whether.
+    """
+
+    def __init__(self, context: zmq.Context[Socket], admit: Callable[[bytes, str], bool]) -> None:
+        self.socket = context.socket(zmq.ROUTER)
+        self.socket.linger = 0
+        self.socket.bind(_ZAP_ADDRESS)
+        self._admit = admit
+
+    def answer(self) -> None:
+        """Answer every question that waits."""
+        while True:
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._answer(*frames)
+
+    def _answer(self, *frames: bytes) -> None:
+        asker, empty, version, number, domain, address, _, mechanism, *credentials = frames
+        admitted, key = False, b""
+        if mechanism == b"CURVE" and domain == _ZAP_DOMAIN and len(credentials) == 1:
+            key = z85.encode(credentials[0])
+            admitted = self._admit(key, address.decode(errors="replace"))
+        code, text = (b"200", b"OK") if admitted else (b"400", b"not in the allow-list")
+        self.socket.send_multipart([asker, empty, version, number, code, text, key, b""])
+
+    def close(self) -> None:
+        """Answer no more."""
+        self.socket.close(0)
 
 
 def _bind_failure(address: str, error: zmq.ZMQError) -> str:
@@ -119,10 +200,13 @@ def _bind_failure(address: str, error: zmq.ZMQError) -> str:
     return f"{address} can't be bound ({error}); an address looks like tcp://127.0.0.1:5555"
 
 
-def connect(context: zmq.Context[Socket], address: str) -> tuple[Socket, Socket]:
+def connect(
+    context: zmq.Context[Socket], address: str, keys: NodeKeys | None
+) -> tuple[Socket, Monitor]:
     """Return a computing node's DEALER on its way to `address`, and its monitor.
 
-    It retries for ever.
+    It retries for ever where nobody listens. After a failed handshake it may or may not, and may
+    do so without a pause: close it then, and connect anew after a while.
 
     Raises:
         AddressError: malformed.
@@ -133,7 +217,10 @@ def connect(context: zmq.Context[Socket], address: str) -> tuple[Socket, Socket]
     socket.immediate = True  # queue nothing for a connection that does not exist
     socket.reconnect_ivl = 20  # milliseconds, doubling up to
     socket.reconnect_ivl_max = 2000
-    monitor = _watch(socket)
+    if keys is not None:
+        socket.curve_publickey, socket.curve_secretkey = keys.public, keys.secret
+        socket.curve_serverkey = keys.main
+    monitor = Monitor(socket, binds=False, keys=keys is not None)
     try:
         socket.connect(address)
     except zmq.ZMQError as error:
@@ -144,29 +231,14 @@ def connect(context: zmq.Context[Socket], address: str) -> tuple[Socket, Socket]
     return socket, monitor
 
 
-def _watch(socket: Socket) -> Socket:
-    """Return a socket that reports what happens to the connections of `socket`.
+def close(socket: Socket, monitor: Monitor, linger: int | None = None) -> None:
+    """Close a socket and its monitor; wait `linger` milliseconds for what is not sent yet.
 
-    It must be there before the first connection: a handshake that nobody saw is never told
-    again, and a node that waits for it waits for ever.
+    The socket is closed without `disable_monitor`, which would wait for ever for a ZeroMQ thread
+    that waits for somebody to read the monitor.
     """
-    return socket.get_monitor_socket(_WATCHED)
-
-
-def close(socket: Socket, monitor: Socket, linger: int | None = None) -> None:
-    """Close a socket and its monitor; wait `linger` milliseconds for what is not sent yet."""
-    socket.disable_monitor()
-    monitor.close(0)
+    monitor.close()
     socket.close(linger)
-
-
-def happened(monitor: Socket) -> int | None:
-    """Return a monitor's next event (a `zmq.EVENT_`), or None."""
-    try:
-        frames = monitor.recv_multipart(zmq.NOBLOCK)
-    except zmq.Again:
-        return None
-    return int(parse_monitor_message(frames)["event"])
 
 
 def receive(socket: Socket, small: int) -> list[Frame] | None:
@@ -179,11 +251,25 @@ def receive(socket: Socket, small: int) -> list[Frame] | None:
         frame = socket.recv(_NOBLOCK, copy=False)
     except zmq.Again:
         return None
+    return _rest(socket, frame, small)
+
+
+def _rest(socket: Socket, frame: zmq.Frame, small: int) -> list[Frame]:
     frames: list[Frame] = [frame.bytes]
     while frame.more:  # cheaper than to ask the socket each time
         frame = socket.recv(copy=False)
         frames.append(frame.bytes if len(frames) < small else frame.buffer)
     return frames
+
+
+def receive_from(socket: Socket, small: int) -> tuple[list[Frame], bytes] | None:
+    """Return the same with the public key of the peer, of a socket with keys."""
+    try:
+        frame = socket.recv(_NOBLOCK, copy=False)
+    except zmq.Again:
+        return None
+    key = str(frame.get("User-Id")).encode()
+    return _rest(socket, frame, small), key
 
 
 def send(socket: Socket, frames: Sequence[Frame]) -> bool:

@@ -1,0 +1,251 @@
+"""Keys as files: a main node's pair, its computing nodes' pairs, and who is allowed in.
+
+    DIR/main.key              the main node's secret key; never leaves it
+    DIR/main.pub              its public key
+    DIR/allowed/NAME.pub      public keys of the nodes that are let in: this is the allow-list
+    DIR/revoked/NAME.pub      of those that were, to call them by name
+    DIR/nodes/NAME/           what a computing node needs: node.key, node.pub and main.pub;
+                              copy it to that host
+
+Keys are CURVE's (Curve25519), 40 characters of Z85 in a line. Secret ones are readable by their
+owner only (mode 0600), and refused if they are not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import KeysError
+
+_KEY = re.compile(rb"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
+_NAME = re.compile(r"[\w][\w.-]{0,60}")
+
+#: Returns a new pair, public and secret; `sockets.make_pair` is one.
+MakePair = Callable[[], tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True)
+class NodeKeys:
+    """What a computing node needs to reach a main node that has keys."""
+
+    public: bytes
+    secret: bytes = field(repr=False)
+    main: bytes
+
+
+def node_keys(folder: Path, name: str = "") -> NodeKeys:
+    """Return a computing node's keys.
+
+    Args:
+        folder: the node's own (`nodes/NAME`), or the main node's whole one.
+        name: of the node, to choose by in a whole one that has several.
+
+    Raises:
+        KeysError: there are none, which to take is not clear, or others can read the secret.
+    """
+    if not (folder / "node.key").exists():
+        folder = _choose(folder, name)
+    return NodeKeys(
+        _read(folder / "node.pub"), _read_secret(folder / "node.key"), _read(folder / "main.pub")
+    )
+
+
+def _choose(folder: Path, name: str) -> Path:
+    names = sorted(path.parent.name for path in (folder / "nodes").glob("*/node.key"))
+    if not names:
+        raise KeysError(
+            f"{folder}: no keys of a computing node (node.key, node.pub, main.pub) in there;"
+            " make some where the main node is: mnist-keys new DIR NAME"
+        )
+    if name in names:
+        return folder / "nodes" / name
+    if len(names) == 1:
+        return folder / "nodes" / names[0]
+    raise KeysError(f"{folder} holds keys of {', '.join(names)}; choose one: --name NAME")
+
+
+class MainKeys:
+    """A main node's keys and its allow-list, which may change while it runs.
+
+    Args:
+        folder: as `create` made it.
+
+    Raises:
+        KeysError: there are none, or others can read the secret.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not (folder / "main.key").exists():
+            raise KeysError(
+                f"{folder}: no main node's keys in there; make some: mnist-keys new {folder} NAME..."
+            )
+        self.public = _read(folder / "main.pub")
+        self.secret = _read_secret(folder / "main.key")
+        self._guests: dict[bytes, str] = {}
+        self._stamp: object = None
+        self._allowed: dict[bytes, str] = {}
+        self.look()
+
+    def look(self) -> bool:
+        """Read the allow-list again if it has changed; return whether it had."""
+        stamp = _stamp(self.folder / "allowed")
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        self._allowed = _read_all(self.folder / "allowed")
+        return True
+
+    def who(self, public: bytes) -> str | None:
+        """Return the name of the node with this key, if it is let in."""
+        return self._guests.get(public) or self._allowed.get(public)
+
+    def describe(self, public: bytes) -> str:
+        """Return what is known of a key that is not let in, for people."""
+        name = _read_all(self.folder / "revoked").get(public)
+        if name is not None:
+            return f"the key of {name} was revoked"
+        return f"its key is not in the allow-list ({public[:8].decode()}...)"
+
+    def invite(self, name: str, make_pair: MakePair) -> NodeKeys:
+        """Return new keys that this main node lets in and that are on no disk."""
+        public, secret = make_pair()
+        self._guests[public] = name
+        return NodeKeys(public, secret, self.public)
+
+
+def create(folder: Path, names: list[str], make_pair: MakePair) -> None:
+    """Make a folder with a main node's keys, and those of nodes.
+
+    Raises:
+        KeysError: there are keys in it already, a name that can't be, or it can't be written.
+    """
+    if (folder / "main.key").exists():
+        raise KeysError(f"{folder} holds keys already; add nodes with mnist-keys add {folder} NAME")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        for name in ("allowed", "revoked", "nodes"):
+            (folder / name).mkdir(exist_ok=True)
+        public, secret = make_pair()
+        _write(folder / "main.pub", public, 0o644)
+        _write(folder / "main.key", secret, 0o600)
+    except OSError as error:
+        raise KeysError(f"{folder}: can't be written: {error.strerror}") from error
+    for name in names:
+        add(folder, name, make_pair)
+
+
+def add(folder: Path, name: str, make_pair: MakePair) -> Path:
+    """Make the keys of another node and let it in; return its folder.
+
+    Raises:
+        KeysError: there is one of this name, the name can't be, or it can't be written.
+    """
+    main = _read(folder / "main.pub")
+    if not _NAME.fullmatch(name):
+        raise KeysError(f"{name!r} can't be a node's name: letters, digits, '-', '_' and '.'")
+    if (folder / "allowed" / f"{name}.pub").exists():
+        raise KeysError(f"{name} is let in already; revoke it first, or choose another name")
+    public, secret = make_pair()
+    own = folder / "nodes" / name
+    try:
+        own.mkdir(parents=True, exist_ok=True)
+        write_node_keys(own, NodeKeys(public, secret, main))
+        _write(folder / "allowed" / f"{name}.pub", public, 0o644)
+    except OSError as error:
+        raise KeysError(f"{own}: can't be written: {error.strerror}") from error
+    return own
+
+
+def write_node_keys(folder: Path, keys: NodeKeys) -> None:
+    """Write a node's keys into a folder of their own.
+
+    Raises:
+        OSError: they can't be written.
+    """
+    folder.chmod(0o700)
+    _write(folder / "main.pub", keys.main, 0o644)
+    _write(folder / "node.pub", keys.public, 0o644)
+    _write(folder / "node.key", keys.secret, 0o600)
+
+
+def revoke(folder: Path, name: str) -> None:
+    """Let a node in no more.
+
+    Raises:
+        KeysError: there is none of this name, or it can't be written.
+    """
+    allowed = folder / "allowed" / f"{name}.pub"
+    if not _NAME.fullmatch(name) or not allowed.exists():
+        raise KeysError(f"{name} is not let in; those are: {', '.join(names(folder)) or 'none'}")
+    try:
+        (folder / "revoked").mkdir(exist_ok=True)
+        allowed.replace(folder / "revoked" / allowed.name)
+    except OSError as error:
+        raise KeysError(f"{allowed}: can't be revoked: {error.strerror}") from error
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of the nodes that are let in.
+
+    Raises:
+        KeysError: there are no keys.
+    """
+    _read(folder / "main.pub")
+    return sorted(_read_all(folder / "allowed").values())
+
+
+def _stamp(folder: Path) -> object:
+    """Return what changes whenever a file of a folder does."""
+    try:
+        return [
+            (entry.name, entry.stat().st_mtime_ns, entry.stat().st_ino)
+            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
+        ]
+    except OSError as error:
+        return error.errno
+
+
+def _read_all(folder: Path) -> dict[bytes, str]:
+    """Return the good public keys of a folder, with their names; damaged ones let nobody in."""
+    found = {}
+    for path in folder.glob("*.pub"):
+        try:
+            found[_read(path)] = path.stem
+        except KeysError:
+            continue
+    return found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise KeysError(f"{path}: can't be read: {error.strerror}") from error
+    if not _KEY.fullmatch(key):
+        raise KeysError(f"{path}: no key: one is 40 characters, as mnist-keys writes it")
+    return key
+
+
+def _read_secret(path: Path) -> bytes:
+    key = _read(path)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise KeysError(f"{path}: others can read it (mode {mode:04o}); chmod 600 {path}")
+    return key
+
+
+def _write(path: Path, key: bytes, mode: int) -> None:
+    """Write a key aside, never readable by others for a moment, and put it in place."""
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key + b"\n")
+    part.replace(path)

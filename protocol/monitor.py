@@ -1,0 +1,134 @@
+"""What ZeroMQ reports of a socket's connections, as events that say who and why.
+
+A monitor must be read without delay: ZeroMQ blocks its own thread, and with it every connection,
+once some two thousand events are waiting. So few kinds are asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import socket as system_socket
+import struct
+from dataclasses import dataclass
+from enum import Enum
+
+import zmq
+
+Socket = zmq.Socket[bytes]
+
+_ACCEPTED, _DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
+_SUCCEEDED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+_PROTOCOL, _AUTH, _NO_DETAIL = (
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL), int(zmq.EVENT_HANDSHAKE_FAILED_AUTH),
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL),
+)  # fmt: skip
+_FAILED = _PROTOCOL | _AUTH | _NO_DETAIL
+_MISMATCH = int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
+_CRYPTOGRAPHIC = int(zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC)
+
+
+class Happened(Enum):
+    """What can happen to a connection."""
+
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+    FAILED = "failed"  # before it was one
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a connection.
+
+    Args:
+        what: happened.
+        cause: in words, where it failed.
+        peer: address of the other side, where a main node can tell.
+    """
+
+    what: Happened
+    cause: str = ""
+    peer: str = ""
+
+
+class Monitor:
+    """The events of one socket; make it before the socket binds or connects.
+
+    Args:
+        socket: to be watched.
+        binds: whether it is a main node's.
+        keys: whether it has keys.
+    """
+
+    def __init__(self, socket: Socket, *, binds: bool, keys: bool) -> None:
+        watched = _DISCONNECTED | _FAILED | (_ACCEPTED if binds else _SUCCEEDED)
+        self.socket: Socket = socket.get_monitor_socket(watched)
+        self._binds, self._keys = binds, keys
+        self._peers: dict[int, str] = {}  # by descriptor
+        self._failing: str | None = None
+
+    def read(self) -> list[Event]:
+        """Return what has happened since the last call."""
+        events: list[Event] = []
+        while True:
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return events
+            number, value = struct.unpack("=Hi", frames[0])
+            events += self._bound(number, value) if self._binds else self._connected(number, value)
+
+    def _connected(self, number: int, value: int) -> list[Event]:
+        """Return what an event of a computing node's socket means."""
+        if number == _SUCCEEDED:
+            return [Event(Happened.CONNECTED)]
+        if number == _DISCONNECTED:
+            return [Event(Happened.DISCONNECTED)]
+        if number == _AUTH:
+            return [Event(Happened.FAILED, "the main node does not let this node's key in")]
+        if self._keys:
+            cause = "it broke off: main.pub here is another main node's, or it has no keys"
+            if number == _PROTOCOL and value == _MISMATCH:
+                cause = "it has no keys: start it with --keys, or this node without"
+        else:
+            cause = "it broke off: it may want keys (--keys), or be no main node"
+            if number == _PROTOCOL and value == _MISMATCH:
+                cause = "it wants keys: start this node with --keys"
+        return [Event(Happened.FAILED, cause)]
+
+    def _bound(self, number: int, value: int) -> list[Event]:
+        """Return what an event of a main node's socket means.
+
+        A failure does not say whose it is; the disconnection that follows at once does.
+        """
+        if number == _ACCEPTED:
+            self._peers[value] = _address(value)
+        elif number == _DISCONNECTED:
+            peer = self._peers.pop(value, "")
+            if self._failing is not None:
+                cause, self._failing = self._failing, None
+                return [Event(Happened.FAILED, cause, peer)]
+            return [Event(Happened.DISCONNECTED, peer=peer)]
+        elif number == _PROTOCOL and value == _CRYPTOGRAPHIC:
+            self._failing = "it holds another main node's public key (main.pub)"
+        elif number == _PROTOCOL and value == _MISMATCH:
+            wrong = "it came without keys" if self._keys else "it wants keys, and there are none"
+            self._failing = f"{wrong}, or it is no computing node"
+        elif number != _AUTH:  # of which the gate has told
+            self._failing = "it broke off before it was known" + (
+                ": maybe it came without keys" if self._keys else ""
+            )
+        return []
+
+    def close(self) -> None:
+        """Stop watching."""
+        self.socket.close(0)
+
+
+def _address(descriptor: int) -> str:
+    """Return who is at the other end of a connection, if it is still there."""
+    try:
+        with system_socket.socket(fileno=os.dup(descriptor)) as connection:
+            host, port = connection.getpeername()[:2]
+            return f"{host}:{port}"
+    except (OSError, ValueError):  # gone, or never one of IP's
+        return ""
