@@ -118,7 +118,10 @@ class Channel:
         Raises:
             EOFError: the other process is gone.
         """
-        prefix, descriptors, _, _ = socket.recv_fds(self._end, _PREFIX.size, _MAX_SHARED)
+        try:
+            prefix, descriptors, _, _ = socket.recv_fds(self._end, _PREFIX.size, _MAX_SHARED)
+        except ConnectionError as error:  # killed before it had read what was sent
+            raise EOFError("the other process is gone") from error
         files = [os.fdopen(descriptor, "r+b") for descriptor in descriptors]
         prefix += self._exactly(_PREFIX.size - len(prefix))
         header_bytes, content_bytes = _PREFIX.unpack(prefix)

@@ -83,7 +83,8 @@ class MainKeys:
         self.folder = folder
         if not (folder / "main.key").exists():
             raise KeysError(
-                f"{folder}: no main node's keys in there; make some: mnist-keys new {folder} NAME..."
+                f"{folder}: no main node's keys in there;"
+                f" make some: mnist-keys new {folder} NAME..."
             )
         self.public = _read(folder / "main.pub")
         self.secret = _read_secret(folder / "main.key")

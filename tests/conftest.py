@@ -20,6 +20,8 @@ from loaders import DatasetNotFound
 from main_node import AsyncMainNode
 from protocol import JobDataType, JobSolutionDataType
 
+from .processes import Process, Relay
+
 ANY_PORT = "tcp://127.0.0.1:0"
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -79,6 +81,34 @@ def program() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Process]]:
+    """Start commands; they are ended at the end."""
+    started: list[Process] = []
+
+    def begin(*command: str, **options: object) -> Process:
+        started.append(Process(*command, **options))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.close()
+
+
+@pytest.fixture
+def relay() -> Iterator[Callable[[str], Relay]]:
+    """Make relays to an address; they are closed at the end."""
+    made: list[Relay] = []
+
+    def make(target: str = "") -> Relay:
+        made.append(Relay(target))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +23,10 @@ from main_node.predict import read_image
 from main_node.training import invitation
 
 from ..conftest import make_idx_folder
+from ..processes import COMPUTE, MAIN, Start, run
 
-SECONDS = 90
 ANY_PORT = ("--bind", "tcp://127.0.0.1:0")
-MAIN = (sys.executable, "-m", "main_node")
-COMPUTE = (sys.executable, "-m", "computing_node")
 PREDICT = (sys.executable, "-c", "from main_node.__main__ import run_predict; run_predict()")
-
-
-def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=SECONDS, check=False, **options
-    )
 
 
 def train(folder: Path, runs: Path, *options: str) -> dict[str, Any]:
@@ -123,79 +112,38 @@ def test_a_run_can_be_repeated_from_its_configuration(
     assert json.loads(done.stdout)["model_sha256"] != result["model_sha256"]
 
 
-class Lines:
-    """A process's standard error, line by line, read in the background."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.seen: list[str] = []
-        self._more = threading.Condition()
-        self._stream = process.stderr
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._stream is not None
-        for line in self._stream:
-            with self._more:
-                self.seen.append(line)
-                self._more.notify_all()
-
-    def wait_for(self, text: str) -> str:
-        with self._more:
-            assert self._more.wait_for(lambda: any(text in line for line in self.seen), SECONDS), (
-                f"no {text!r} in {self.seen}"
-            )
-            return next(line for line in self.seen if text in line)
-
-
-@pytest.fixture
-def start() -> Iterator[Any]:
-    started: list[subprocess.Popen[str]] = []
-
-    def begin(*command: str) -> tuple[subprocess.Popen[str], Lines]:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        started.append(process)
-        return process, Lines(process)
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.wait()
-
-
 def test_a_main_node_without_nodes_says_what_to_start_and_goes_on_once_it_is(
-    start: Any, data: Path, tmp_path: Path
+    start: Start, data: Path, tmp_path: Path
 ) -> None:
-    main, lines = start(
+    main = start(
         *MAIN, *ANY_PORT, "--data", str(data), "--rounds", "1", "--epochs", "1", "--jobs", "2",
         "--run-dir", str(tmp_path),
     )  # fmt: skip
-    command = lines.wait_for("start computing nodes: mnist-compute --connect").split("nodes: ")[1]
+    command = main.wait_for("start computing nodes: mnist-compute --connect").split("nodes: ")[1]
     address = command.split()[2]
-    lines.wait_for(f"listening at {address}, run directory")
-    node, node_lines = start(*COMPUTE, "--connect", address, "--name", "helper", "--max-jobs", "6")
-    node_lines.wait_for("main.joined")
-    assert main.wait(SECONDS) == 0
-    assert node.wait(SECONDS) == 0  # two jobs and four parts of the test: it has done its six
-    output = main.stdout.read()
+    main.wait_for(f"listening at {address}, run directory")
+    node = start(*COMPUTE, "--connect", address, "--name", "helper", "--max-jobs", "6")
+    node.wait_for("main.joined")
+    code, output = main.end()
+    assert code == 0
+    assert node.end()[0] == 0  # two jobs and four parts of the test: it has done its six
     assert "accuracy" in output
     assert "mnist-predict" in output
-    lines.wait_for("node helper.")
-    lines.wait_for("round 1 of 1 merged")
+    main.wait_for("node helper.")
+    main.wait_for("round 1 of 1 merged")
 
 
-def test_one_node_serves_two_main_nodes(start: Any, data: Path, tmp_path: Path) -> None:
+def test_one_node_serves_two_main_nodes(start: Start, data: Path, tmp_path: Path) -> None:
     mains, addresses = [], []
     for _ in range(2):
-        main, lines = start(
+        main = start(
             *MAIN, *ANY_PORT, "--data", str(data), "--rounds", "1", "--epochs", "1", "--limit",
             "100", "--run-dir", str(tmp_path), "--json",
         )  # fmt: skip
         mains.append(main)
-        addresses += lines.wait_for("mnist-compute --connect").split("--connect ")[1].split()[:1]
+        addresses += main.wait_for("mnist-compute --connect").split("--connect ")[1].split()[:1]
     start(*COMPUTE, "--connect", addresses[0], "--connect", addresses[1], "--tasks", "2")
-    results = [json.loads(main.communicate(timeout=SECONDS)[0]) for main in mains]
+    results = [main.result() for main in mains]
     assert results[0]["model_sha256"] == results[1]["model_sha256"]
 
 
@@ -234,26 +182,24 @@ def test_images_too_small_for_the_learner_are_refused_before_anybody_works(tmp_p
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_exit_code_130(
-    start: Any, data: Path, tmp_path: Path, number: int
+    start: Start, data: Path, tmp_path: Path, number: int
 ) -> None:
-    main, lines = start(
+    main = start(
         *MAIN, *ANY_PORT, "--data", str(data), "--local-nodes", "1", "--epochs", "500",
         "--run-dir", str(tmp_path),
     )  # fmt: skip
-    lines.wait_for("node local-1")
-    main.send_signal(number)
-    assert main.wait(SECONDS) == 130
-    assert "interrupted; before any job was done" in lines.wait_for("mnist-main: ")
+    main.wait_for("node local-1")
+    main.send(number)
+    assert main.end()[0] == 130
+    assert "interrupted; before any job was done" in main.wait_for("mnist-main: ")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_node_that_every_main_node_refuses_is_exit_code_6(
-    start: Any, data: Path, tmp_path: Path
+    start: Start, data: Path, tmp_path: Path
 ) -> None:
-    _, lines = start(
-        *MAIN, *ANY_PORT, "--data", str(data), "--domain", "4", "--run-dir", str(tmp_path)
-    )
-    command = lines.wait_for("mnist-compute --connect").split("nodes: ")[1].split()
+    main = start(*MAIN, *ANY_PORT, "--data", str(data), "--domain", "4", "--run-dir", str(tmp_path))
+    command = main.wait_for("mnist-compute --connect").split("nodes: ")[1].split()
     assert command[3:5] == ["--domain", "4"]
     done = run(*COMPUTE, "--connect", command[2], "--domain", "5")
     assert done.returncode == 6
@@ -276,7 +222,8 @@ def _taken() -> tuple[str, Any]:
         (["--sharding", "stripes"], 2, "not one of"),
         (["--learner", "psychic"], 2, "no learner 'psychic'; there is neural"),
         (["--bind", "localhost"], 2, "looks like tcp://127.0.0.1:5555"),
-        (["--bind", "tcp://8.8.8.8:5555"], 2, "not an address of this machine"),
+        (["--bind", "tcp://8.8.8.8:5555"], 2, "mnist-keys new DIR NAME"),
+        (["--bind", "tcp://8.8.8.8:5555", "--insecure"], 2, "not an address of this machine"),
         (["--run-dir", "/proc/runs"], 2, "can't be made"),
         (["--data", "/nowhere"], 3, "neither 'mnist' nor a folder"),
         (["--jobs", "9999"], 3, "can't be cut into 9999 jobs"),
@@ -286,6 +233,8 @@ def _taken() -> tuple[str, Any]:
         (["--lr", "nan"], 2, "not a number to work with"),
         (["--seed", "99999999999999999999"], 2, "not in the range"),
         (["--data", ""], 2, "it is empty"),
+        (["--keys", "/nowhere"], 2, "make some: mnist-keys new /nowhere"),
+        (["--resume", "nothing"], 2, "no run, neither here nor in"),
     ],
 )
 def test_a_mistake_is_one_line_and_a_code(

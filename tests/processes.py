@@ -1,0 +1,248 @@
+"""The commands as processes, their lines as they come, and a bad network between them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+SECONDS = 90
+MAIN = (sys.executable, "-m", "main_node")
+COMPUTE = (sys.executable, "-m", "computing_node")
+
+
+def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=SECONDS, check=False, **options
+    )
+
+
+class Process:
+    """A process whose standard error is read, line by line, in the background."""
+
+    def __init__(self, *command: str, **options: Any) -> None:
+        self.popen = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        )
+        self.seen: list[str] = []
+        self._more = threading.Condition()
+        self._over = False
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.popen.stderr is not None
+        for line in self.popen.stderr:
+            with self._more:
+                self.seen.append(line)
+                self._more.notify_all()
+        with self._more:
+            self._over = True
+            self._more.notify_all()
+
+    def wait_for(self, text: str, times: int = 1) -> str:
+        """Wait until so many lines hold `text`; return the last of them."""
+
+        def found() -> list[str]:
+            return [line for line in self.seen if text in line]
+
+        with self._more:
+            self._more.wait_for(lambda: len(found()) >= times or self._over, SECONDS)
+            assert len(found()) >= times, f"no {text!r} in {''.join(self.seen)}"
+            return found()[times - 1]
+
+    def never_said(self, text: str) -> bool:
+        """Whether no line so far holds `text`."""
+        with self._more:
+            return not any(text in line for line in self.seen)
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        self.popen.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill it, and wait until it is gone."""
+        self.popen.kill()
+        self.popen.wait()
+
+    def end(self) -> tuple[int, str]:
+        """Wait for its end; return its exit code and its output."""
+        assert self.popen.stdout is not None
+        output = self.popen.stdout.read()
+        code = self.popen.wait(SECONDS)
+        with self._more:
+            self._more.wait_for(lambda: self._over, SECONDS)
+        return code, output
+
+    def result(self) -> dict[str, Any]:
+        """Wait for its end; return the JSON that it printed."""
+        code, output = self.end()
+        assert code == 0, "".join(self.seen)
+        result: dict[str, Any] = json.loads(output)
+        return result
+
+    def close(self) -> None:
+        """End it, whatever it does, stopped or not."""
+        self.popen.kill()
+        with contextlib.suppress(ProcessLookupError):
+            self.popen.send_signal(signal.SIGCONT)
+        self.popen.wait()
+        assert self.popen.stdout is not None
+        self.popen.stdout.close()
+
+
+Start = Callable[..., Process]
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Relay:
+    """A TCP relay on loopback that delays, slows, freezes, cuts and halves what it carries.
+
+    `to_main` and `to_node` are the two directions; a node connects to `address`.
+
+    Args:
+        target: `tcp://127.0.0.1:port` of the main node; may be set later.
+    """
+
+    def __init__(self, target: str = "") -> None:
+        self.target = target
+        self.delay_seconds = 0.0
+        self.bytes_per_second = 0.0
+        #: Carry so many bytes of the next connection in a direction and then cut it.
+        self.cut_after: dict[str, int] = {}
+        self.carried = {"to_main": 0, "to_node": 0}
+        self._frozen: dict[str, bool] = {"to_main": False, "to_node": False}
+        self._refuses = False
+        self._changed = threading.Condition()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thaw = asyncio.Event()
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(ready,), daemon=True)
+        self._thread.start()
+        assert ready.wait(SECONDS)
+
+    def _serve(self, ready: threading.Event) -> None:
+        asyncio.set_event_loop(self._loop)
+
+        async def begin() -> None:
+            self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+            self.address = f"tcp://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+            ready.set()
+
+        self._loop.run_until_complete(begin())
+        self._loop.run_forever()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        port = int(self.target.rpartition(":")[2] or 0)
+        try:
+            if self._refuses:
+                raise ConnectionRefusedError
+            there, back = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            writer.close()
+            return
+        self._writers |= {writer, back}
+        for direction, source, sink in (("to_main", reader, back), ("to_node", there, writer)):
+            task = asyncio.ensure_future(self._carry(direction, source, sink, writer, back))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _carry(
+        self, direction: str, source: asyncio.StreamReader, sink: asyncio.StreamWriter,
+        *both: asyncio.StreamWriter,
+    ) -> None:  # fmt: skip
+        left = self.cut_after.pop(direction, None)
+        try:
+            while data := await source.read(1 << 14):
+                if self.delay_seconds:
+                    await asyncio.sleep(self.delay_seconds)
+                if self.bytes_per_second:
+                    await asyncio.sleep(len(data) / self.bytes_per_second)
+                while self._frozen[direction]:
+                    self._thaw.clear()
+                    await self._thaw.wait()
+                if left is not None:
+                    data, left = data[:left], left - len(data)
+                sink.write(data)
+                await sink.drain()
+                with self._changed:
+                    self.carried[direction] += len(data)
+                    self._changed.notify_all()
+                if left is not None and left <= 0:
+                    break
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        for writer in both:
+            self._writers.discard(writer)
+            writer.close()
+
+    def _call(self, function: Callable[[], object]) -> None:
+        done = threading.Event()
+
+        def call() -> None:
+            function()
+            done.set()
+
+        self._loop.call_soon_threadsafe(call)
+        assert done.wait(SECONDS)
+
+    def wait_for(self, direction: str, nbytes: int) -> None:
+        """Wait until so many bytes have been carried in a direction."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.carried[direction] >= nbytes, SECONDS)
+
+    def freeze(self, *directions: str) -> None:
+        """Carry nothing more in these directions; the connections stay."""
+        self._call(lambda: self._frozen.update(dict.fromkeys(directions, True)))
+
+    def thaw(self) -> None:
+        """Go on."""
+        self._call(self._go_on)
+
+    def _go_on(self) -> None:
+        self._frozen.update(to_main=False, to_node=False)
+        self._thaw.set()
+
+    def cut(self, refuse: bool = False) -> None:
+        """End every connection at once; where it is said, let no new one through."""
+
+        def cut() -> None:
+            self._refuses = refuse
+            for writer in list(self._writers):
+                writer.transport.abort()
+
+        self._call(cut)
+
+    def mend(self) -> None:
+        """Let new connections through."""
+        self._refuses = False
+
+    def close(self) -> None:
+        """End it."""
+
+        async def end() -> None:
+            self._server.close()
+            for task in list(self._tasks):
+                task.cancel()
+            for writer in list(self._writers):
+                writer.transport.abort()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), self._loop).result(SECONDS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(SECONDS)
+        self._loop.close()
