@@ -187,8 +187,9 @@ def main(context: click.Context, /, resume: str | None, **options: Any) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         _run(config, resume, _given(context))
-    except KeyboardInterrupt:  # before there was a run
-        _end(Exit.INTERRUPTED, "interrupted")
+    except KeyboardInterrupt:  # before there was a run, or before it was taken up again
+        how = f"go on with: mnist-main --resume {resume}" if resume else "before any job was done"
+        _end(Exit.INTERRUPTED, f"interrupted; {how}")
 
 
 def _given(context: click.Context) -> set[str]:
@@ -237,7 +238,6 @@ def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
     try:
         with watcher:
             training = Training(config, watcher, directory)
-            watcher.say(training.describe())
             result = _result(training)
     except LoaderError as error:
         _end(Exit.DATA, str(error))

@@ -162,11 +162,10 @@ class Training:
         if new:
             self.directory.write_config(self._config.as_yaml())
         self._database = RunDatabase(self.directory.path / "run.db")
-        if self._database.damage:
-            self._watcher.say(
-                f"run.db was damaged ({self._database.damage}) and is put aside: the run's"
-                " history is lost, its solutions are not"
-            )
+        damage = self._database.damage
+        if damage or not (new or self._database.fact("main")):
+            what = f"was damaged ({damage}) and is put aside" if damage else "is gone, or empty"
+            self._watcher.say(f"run.db {what}: the run's history is lost, its solutions are not")
         began = self._database.fact("data")
         if began not in (None, self._train.digest):
             raise ConfigError(
@@ -196,7 +195,7 @@ class Training:
         self._database.state(address=node.address)
         return node
 
-    def describe(self) -> str:
+    def _describe(self) -> str:
         """Return what is about to be done, and where, in two lines."""
         config = self._config
         return (
@@ -217,6 +216,7 @@ class Training:
         """
         ending, dismiss = "interrupted", True
         try:
+            self._watcher.say(self._describe())
             result = self._run()
             ending = "done"
         except StorageError as error:
