@@ -65,6 +65,8 @@ from .views import View
 
 #: A task that a node does not confirm in its heartbeats for this long is offered again.
 UNCONFIRMED_SECONDS = 3.0
+#: A node that says that it runs more tasks at once is not believed.
+MAX_TASKS = 1024
 #: How a task ended whose node is lost: not the job's fault for sure, nor the node's.
 _LOST = ("lost", "undelivered")
 
@@ -263,7 +265,10 @@ class Dispatcher:
             reason = f"this main node serves domain {self.domain}, not {hello.domain}"
             refuse = Send(peer, Refuse(REFUSE_DOMAIN, reason))
             return [refuse, Refused(safe_name(hello.name), reason)]
-        hello = replace(hello, node=safe_name(hello.node), name=safe_name(hello.name))
+        hello = replace(
+            hello, node=safe_name(hello.node), name=safe_name(hello.name),
+            tasks=min(hello.tasks, MAX_TASKS),
+        )  # fmt: skip
         effects: list[Effect] = [
             Send(peer, Welcome(self.main, self.heartbeat_seconds, self.learners))
         ]

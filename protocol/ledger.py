@@ -190,8 +190,12 @@ class Node:
 
     @property
     def spare(self) -> int:
-        """How many more tasks it asks for."""
-        return self.credit - len(self.tasks) - len(self.unclaimed)
+        """How many more tasks it is given: what it asks for, but few at first.
+
+        A node that wants a thousand jobs has to have solved some, else a liar could have them all.
+        """
+        limit = min(self.credit, self.hello.tasks + 1 + 2 * self.solved)
+        return limit - len(self.tasks) - len(self.unclaimed)
 
     def view(self, now: float) -> NodeView:
         """Return what the node is doing, for people."""

@@ -53,6 +53,8 @@ RUNNING_SECONDS = 0.02
 #: For jobs shorter than this, so many are asked for that about this much work is in hand.
 IN_HAND_SECONDS = 0.02
 MAX_CREDIT = 1024
+#: Whatever a main node wishes, heartbeats are so many seconds apart.
+MIN_BEAT, MAX_BEAT = 0.05, 60.0
 
 
 class SessionState(Enum):
@@ -178,7 +180,7 @@ class Session:
         return handle(message, now)
 
     def _welcome(self, message: Welcome, now: float) -> list[NodeEffect]:
-        if self.state is SessionState.LEFT:
+        if self.state in (SessionState.LEFT, SessionState.REFUSED):
             return []
         again = self.state is SessionState.SERVING
         self._move("welcome")
@@ -186,7 +188,7 @@ class Session:
         if message.main != self.main:  # another one: the old one's tasks are nobody's
             effects += self._drop_all()
             self.main = message.main
-        self._heartbeat_seconds = message.heartbeat_seconds
+        self._heartbeat_seconds = min(max(message.heartbeat_seconds, MIN_BEAT), MAX_BEAT)
         if not again:  # the main node knows nothing of what it was told before
             self._others = 0
             for task in self._tasks.values():

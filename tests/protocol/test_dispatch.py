@@ -8,11 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protocol import JobDataType, LocalProtocolError, RemoteProtocolError
+from protocol import JobDataType, JobSolutionDataType, LocalProtocolError, RemoteProtocolError
 from protocol.codec import INLINE_BYTES, specify
 from protocol.dispatch import UNCONFIRMED_SECONDS, Dispatcher
-from protocol.effects import Accept, Effect, Fail, Joined, Left, Refused, Retry, Send
-from protocol.ledger import JOB_TRANSITIONS, Job, JobState
+from protocol.effects import (
+    Accept,
+    Benched,
+    Doubled,
+    Effect,
+    Fail,
+    Joined,
+    Keep,
+    Left,
+    Refused,
+    Retry,
+    Send,
+)
+from protocol.ledger import JOB_TRANSITIONS, Attempt, Job, JobState, Ledger
 from protocol.messages import (
     Accepted,
     Busy,
@@ -35,6 +47,7 @@ from protocol.messages import (
     Waiting,
     Welcome,
 )
+from protocol.session import Session
 
 HELLO = Hello("id-a", "a", 0, ("",), {}, 2, 1 << 30, "", tasks=1, credit=2)
 
@@ -257,7 +270,11 @@ def test_credit_bounds_what_a_node_holds() -> None:
     table.hello(b"a")
     table.hear(b"a", Ready(5))
     given = sum(bool(table.submit(number)) for number in range(1, 9))
-    assert given == 5
+    assert given == 2  # a node that has solved nothing yet is not given more than it can run soon
+    table.hear(b"a", SolutionReady(1, {}, b"", {}))
+    assert len(table.offers()) == 3  # in the place of the one that is solved, and two more
+    table.hear(b"a", SolutionReady(2, {}, b"", {}))
+    assert len(table.offers()) == 2  # and five is what it asked for
     table.hear(b"a", Ready(6))
     assert len(table.offers()) == 1
 
@@ -357,6 +374,248 @@ def test_closing_tells_every_node() -> None:
     table.hello(b"a")
     table.hello(b"b")
     assert table.dispatcher.close("done") == [Send(b"a", Stop("done")), Send(b"b", Stop("done"))]
+
+
+def kept(table: Table) -> list[Keep]:
+    return [effect for effect in table.effects if isinstance(effect, Keep)]
+
+
+def keeping() -> Table:
+    """Return a table whose dispatcher keeps, with two nodes that both run job 1."""
+    table = Table(keeps=True)
+    table.hello(b"a")
+    table.submit(1)
+    table.tick(11)  # a falls silent, and b gets its job
+    table.hello(b"b")
+    table.hello(b"a", main="main", holds=(1,))
+    return table
+
+
+def test_a_solution_is_kept_before_it_is_accepted_or_receipted() -> None:
+    table = Table(keeps=True)
+    table.hello(b"a")
+    table.submit(1)
+    table.hear(b"a", SolutionReady(1, {}, b"one", {}))
+    (keep,) = kept(table)
+    assert table.effects == [keep]
+    assert table.hear(b"a", SolutionReady(1, {}, b"one", {})) == []  # a repeat is not kept twice
+    light = JobSolutionDataType(b"")
+    assert table.dispatcher.kept(1, light, table.now) == [
+        Accept(1, light, "a.id-a"), Send(b"a", Accepted((1,))),
+    ]  # fmt: skip
+
+
+def test_a_solution_counts_though_its_node_dies_while_it_is_kept() -> None:
+    table = Table(keeps=True)
+    table.hello(b"a")
+    table.submit(1)
+    table.hear(b"a", SolutionReady(1, {}, b"one", {}))
+    (keep,) = kept(table)
+    effects = table.dispatcher.unreachable(b"a", table.now)
+    assert effects == [Left("a.id-a", "connection lost")]
+    table.hello(b"b")
+    assert not table.offers()  # nobody else has to solve it
+    assert table.dispatcher.kept(1, keep.solution, table.now) == [
+        Accept(1, keep.solution, "a.id-a")
+    ]
+
+
+def test_an_unfit_solution_is_a_failed_attempt_at_whose_end_the_next_is_looked_at() -> None:
+    table = keeping()
+    table.hear(b"b", SolutionReady(2, {}, b"bad", {}))
+    (bad,) = kept(table)
+    assert table.hear(b"a", SolutionReady(1, {}, b"good", {})) == []  # waits for what comes of it
+    effects = table.dispatcher.unfit(bad.task, "bad", table.now)
+    attempt = Attempt("b.id-b", "unfit", "bad")
+    assert Retry(1, attempt) in effects
+    assert Send(b"b", Accepted((2,))) in effects
+    (good,) = [effect for effect in effects if isinstance(effect, Keep)]
+    assert good.solution.to_bytes() == b"good"
+
+
+def remembering(**tasks: tuple[int, str]) -> Table:
+    """Return a table whose dispatcher remembers tasks, by number, from before a restart."""
+    old = {int(number[1:]): place for number, place in tasks.items()}
+    return Table(keeps=True, ledger=Ledger(1000, old))
+
+
+def test_what_a_node_held_before_a_restart_is_waited_for_and_then_taken() -> None:
+    table = remembering(t7=(1, "id-a"))
+    table.hello(b"a", main="main", holds=(7,))
+    assert not any(isinstance(e, Send) and isinstance(e.message, Cancel) for e in table.effects)
+    assert table.hear(b"a", SolutionReady(7, {}, b"one", {})) == []  # its job is not here yet
+    table.submit(1)
+    (keep,) = kept(table)
+    assert (keep.task, keep.solution.to_bytes()) == (7, b"one")
+    assert not table.offers()
+
+
+def test_a_job_that_a_node_may_come_back_with_is_given_away_last() -> None:
+    table = remembering(t7=(1, "id-a"))
+    table.submit(1)
+    table.submit(2)
+    table.submit(3)
+    table.hello(b"b", credit=1)
+    assert list(table.offers()) == [2]
+    table.hello(b"c", credit=1)
+    assert list(table.offers()) == [3]
+    table.hello(b"d", credit=1)
+    assert list(table.offers()) == [1]  # nothing else is left to do
+
+
+def test_nobody_else_may_claim_what_a_node_held() -> None:
+    table = remembering(t7=(1, "id-a"))
+    table.hello(b"b", main="main", holds=(7,))
+    assert Send(b"b", Cancel(7)) in table.effects
+    assert table.hear(b"b", SolutionReady(7, {}, b"a lie", {})) == [Send(b"b", Accepted((7,)))]
+    table.submit(1)
+    assert not kept(table)
+
+
+def begin(table: Table, peer: bytes, task: int, fraction: float = 0.0) -> None:
+    table.hear(peer, Heartbeat((task,), {task: fraction}))
+
+
+def test_a_slow_job_goes_to_an_idle_node_as_well_and_the_first_solution_counts() -> None:
+    table = Table()
+    table.hello(b"a")
+    for number in range(1, 6):
+        table.submit(number)
+    for task in range(1, 5):
+        begin(table, b"a", task)
+        table.now += 2
+        table.hear(b"a", SolutionReady(task, {}, b"", {}))
+    begin(table, b"a", 5)
+    table.hello(b"b")
+    assert not table.offers()
+    assert not table.tick(2.5)
+    table.tick(1)
+    assert Doubled(5, "a.id-a", "b.id-b") in table.effects
+    assert table.offers() == {5: (b"b", 6)}
+    assert not table.tick(3)  # two runners are enough
+    table.hear(b"b", SolutionReady(6, {}, b"", {}))
+    assert Send(b"a", Cancel(5)) in table.effects
+
+
+def test_a_job_that_is_nearly_done_gets_no_second_runner() -> None:
+    table = Table()
+    table.hello(b"a")
+    for number in range(1, 6):
+        table.submit(number)
+    for task in range(1, 5):
+        begin(table, b"a", task)
+        table.now += 2
+        table.hear(b"a", SolutionReady(task, {}, b"", {}))
+    table.hello(b"b")
+    begin(table, b"a", 5)
+    for fraction in (0.3, 0.6, 0.9):  # in all it takes 5 seconds, the others took 2
+        table.now += 1
+        begin(table, b"a", 5, fraction)
+        assert not table.tick(0.5)
+
+
+def test_a_job_without_progress_is_given_up_and_one_with_some_is_not() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.submit(1, JobDataType("slow", stall_seconds=5))
+    for tenth in range(10):
+        begin(table, b"a", 1, tenth / 10)
+        table.tick(3)
+    assert not any(isinstance(effect, Retry) for effect in table.effects)
+    for _ in range(3):
+        begin(table, b"a", 1, 0.9)
+        table.tick(1)
+    assert Send(b"a", Cancel(1)) in table.effects
+    (retry,) = [effect for effect in table.effects if isinstance(effect, Retry)]
+    assert (retry.attempt.kind, retry.attempt.message) == ("stalled", "no progress for 6 s")
+
+
+def test_a_job_that_a_node_never_begins_is_given_up() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.submit(1, JobDataType("slow", stall_seconds=5))
+    for _ in range(11):
+        table.hear(b"a", Heartbeat((1,), {}))
+        table.tick(0.5)
+    (retry,) = [effect for effect in table.effects if isinstance(effect, Retry)]
+    assert retry.attempt.message == "not begun, and nothing of it sent, for 6 s"
+
+
+def test_a_solution_that_stops_arriving_is_given_up() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.submit(1)
+    spec = specify(np.zeros(INLINE_BYTES * 2, np.uint8))
+    table.hear(b"a", SolutionReady(1, {}, b"", {"x": spec}))
+    stories = []
+    for _ in range(35):
+        table.hear(b"a", Heartbeat((1,), {}))
+        stories += [e.attempt for e in table.tick(1) if isinstance(e, Retry)]
+    (attempt,) = stories
+    assert attempt.kind == "transfer"
+
+
+def test_a_node_that_fails_time_and_again_gets_nothing_while_another_can() -> None:
+    table = Table(max_attempts=9)
+    table.hello(b"bad", credit=1)
+    benched = []
+    for number in range(1, 4):
+        table.submit(number)
+    for task in range(1, 4):
+        table.hear(b"bad", TaskFailed(task, "raised", f"no {task}"))
+        benched += [effect for effect in table.effects if isinstance(effect, Benched)]
+    (bench,) = benched
+    assert bench.node == "bad"
+    assert bench.seconds == 60
+    assert bench.reason == "3 jobs in a row failed there, the last: raised: no 3"
+    assert table.dispatcher.view(table.now).nodes[0].benched == bench.reason
+    table.hello(b"good", credit=9)
+    for number in range(4, 12):
+        table.submit(number)
+        assert all(peer == b"good" for peer, _ in table.offers().values())
+    offers = {}
+    for _ in range(65):
+        table.hear(b"bad", Heartbeat())
+        table.hear(b"good", Heartbeat(tuple(range(20))))
+        table.tick(1)
+        offers |= table.offers()
+    assert any(peer == b"bad" for peer, _ in offers.values())
+
+
+def test_a_benched_node_is_better_than_none() -> None:
+    table = Table(max_attempts=9)
+    table.hello(b"bad", credit=1)
+    for number in range(1, 4):
+        table.submit(number)
+    for task in range(1, 5):
+        table.hear(b"bad", TaskFailed(task, "raised", "no"))
+        assert table.offers(), "nobody works, and somebody could"
+
+
+def test_a_node_that_dies_time_and_again_is_benched_by_name() -> None:
+    table = Table(max_attempts=9)
+    benched = []
+    for life in range(3):
+        table.hello(b"p%d" % life, node=f"id-{life}", name="lab")
+        table.submit(life + 1)
+        benched += [
+            effect
+            for effect in table.dispatcher.unreachable(b"p%d" % life, table.now)
+            if isinstance(effect, Benched)
+        ]
+        table.now += 10
+    (bench,) = benched
+    assert (bench.node, bench.reason) == ("lab", "it was lost 3 times within 20 s")
+    table.hello(b"p3", node="id-3", name="lab")
+    assert table.dispatcher.view(table.now).nodes[0].benched
+
+
+def test_a_welcome_after_a_refusal_is_no_business_of_the_dispatcher() -> None:
+    """Found by the fuzzer: a session that was refused broke on a Welcome."""
+    session = Session(HELLO)
+    session.greet(0.0)
+    session.receive(Refuse("domain", "no"), 0.0)
+    assert session.receive(Welcome("main", 1.0), 0.0) == []
 
 
 def test_a_job_moves_by_the_table_and_no_other_way() -> None:

@@ -1,0 +1,289 @@
+"""Keys: who has the right one works, and nobody else is ever given a job."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from computing_node import AsyncComputingNode, Refused
+from main_node import AsyncMainNode
+from protocol import InsecureAddress, JobDataType, KeysError, keys
+from protocol.sockets import is_loopback, make_pair
+
+from .conftest import ANY_PORT, upper
+from .processes import COMPUTE, MAIN, SECONDS, Process, Start, run
+
+KEYS = (MAIN[0], "-c", "from main_node.__main__ import run_keys; run_keys()")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a main node's keys, with nodes `good` and `other`."""
+    keys.create(tmp_path / "keys", ["good", "other"], make_pair)
+    return tmp_path / "keys"
+
+
+@pytest.fixture
+def main(folder: Path) -> Iterator[AsyncMainNode]:
+    with AsyncMainNode("main", address=ANY_PORT, keys=folder) as node:
+        yield node
+
+
+Nodes = Callable[..., AsyncComputingNode]
+
+
+def wait_for_line(caplog: pytest.LogCaptureFixture, *words: str) -> str:
+    """Wait until a log line holds all these words, and return it."""
+    import time
+
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        for record in list(caplog.records):
+            if all(word in record.getMessage() for word in words):
+                return record.getMessage()
+        time.sleep(0.01)
+    raise AssertionError(f"no line with {words}: {[r.getMessage() for r in caplog.records]}")
+
+
+def test_a_right_key_works(main: AsyncMainNode, computing_node: Nodes, folder: Path) -> None:
+    computing_node(main, keys=folder / "nodes" / "good")
+    future = main.submit(JobDataType("hello"))
+    assert future.result(SECONDS).to_string() == "HELLO"
+
+
+def test_large_arrays_travel_encrypted(
+    main: AsyncMainNode, computing_node: Nodes, folder: Path
+) -> None:
+    import numpy as np
+
+    from protocol import JobSolutionDataType
+
+    def twice(job: JobDataType, task_id: int, client_id: str) -> JobSolutionDataType:
+        return JobSolutionDataType({"x": job.arrays["x"] * 2})
+
+    computing_node(main, keys=folder / "nodes" / "good", callback=twice)
+    array = np.arange(1 << 20, dtype=np.float32)
+    solution = main.submit(JobDataType({"x": array})).result(SECONDS)
+    assert np.array_equal(solution.arrays["x"], array * 2)
+
+
+@pytest.fixture(params=["wrong main", "not allowed", "revoked", "without keys"])
+def stranger(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> tuple[object, str]:
+    """Return the keys of somebody who is not let in, and what the main node says of it."""
+    if request.param == "without keys":
+        return None, "without keys"
+    keys.create(tmp_path / "elsewhere", ["node"], make_pair)
+    own = tmp_path / "elsewhere" / "nodes" / "node"
+    if request.param == "wrong main":
+        return own, "it holds another main node's public key"
+    if request.param == "revoked":
+        keys.revoke(folder, "other")
+        return folder / "nodes" / "other", "the key of other was revoked"
+    shutil.copy(folder / "main.pub", own / "main.pub")
+    return own, "its key is not in the allow-list"
+
+
+def test_a_stranger_gets_no_job_and_is_named_on_both_sides(
+    main: AsyncMainNode, computing_node: Nodes, folder: Path, stranger: tuple[object, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    caplog.set_level(logging.INFO, "mnist")
+    own, cause = stranger
+    solved: list[str] = []
+
+    def never(job: JobDataType, task_id: int, client_id: str) -> str:
+        solved.append("by a stranger")
+        return "a lie"
+
+    odd = computing_node(main, name="odd", callback=never, **({"keys": own} if own else {}))
+    line = wait_for_line(caplog, "connection.refused", cause)
+    assert "peer=127.0.0.1" in line
+    wait_for_line(caplog, "connection.failed address=", "still trying")
+    futures = [main.submit(JobDataType(str(n))) for n in range(20)]
+    computing_node(main, name="good", keys=folder / "nodes" / "good")
+    assert [f.result(SECONDS).to_string() for f in futures] == [str(n) for n in range(20)]
+    assert all(future.server_id.startswith("good.") for future in futures)
+    assert not solved
+    assert all(odd.get_id() != node.name for node in main.view().nodes)
+
+
+def test_a_node_with_keys_does_not_work_for_a_main_node_without(
+    main_node: Callable[..., AsyncMainNode], computing_node: Nodes, folder: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    caplog.set_level(logging.INFO, "mnist")
+    main = main_node()
+    computing_node(main, keys=folder / "nodes" / "good")
+    wait_for_line(caplog, "connection.failed address=", "it has no keys")
+    wait_for_line(caplog, "connection.refused")
+    assert main.view().nodes == ()
+
+
+def test_a_node_that_is_added_while_the_main_node_runs_is_let_in(
+    main: AsyncMainNode, computing_node: Nodes, folder: Path, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """It had tried before, and was refused; ZeroMQ alone would never try again."""
+    keys.create(tmp_path / "copy", ["late"], make_pair)
+    own = tmp_path / "copy" / "nodes" / "late"
+    shutil.copy(folder / "main.pub", own / "main.pub")
+    node = computing_node(main, keys=own)
+    wait_for_line(caplog, "connection.failed address=", "does not let this node's key in")
+    shutil.copy(own / "node.pub", folder / "allowed" / "late.pub")
+    future = main.submit(JobDataType("late"))
+    assert future.result(SECONDS).to_string() == "LATE"
+    assert future.server_id == node.get_id()
+
+
+def test_a_node_that_is_revoked_while_it_works_loses_its_job_to_another(
+    main: AsyncMainNode, computing_node: Nodes, folder: Path
+) -> None:
+    import threading
+
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(job: JobDataType, task_id: int, client_id: str) -> object:
+        began.set()
+        go_on.wait(SECONDS)
+        return upper(job, task_id, client_id)
+
+    revoked = computing_node(main, name="bad", callback=slow, keys=folder / "nodes" / "other")
+    future = main.submit(JobDataType("secret"))
+    assert began.wait(SECONDS)
+    keys.revoke(folder, "other")
+    good = computing_node(main, name="good", keys=folder / "nodes" / "good")
+    assert future.result(SECONDS).to_string() == "SECRET"
+    assert future.server_id == good.get_id()
+    with pytest.raises(Refused, match="the key of other was revoked"):
+        revoked.wait(SECONDS)
+    go_on.set()
+
+
+def test_no_connection_without_keys_gets_a_word_through(main: AsyncMainNode) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    raw = context.socket(zmq.DEALER)
+    raw.linger = 0
+    raw.connect(main.address)
+    for _ in range(100):
+        raw.send_multipart([b"MNM\x01" + bytes(8), b"\x90"])
+    assert not raw.poll(300)
+    assert main.view().nodes == ()
+    raw.close()
+    context.term()
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    [
+        ("tcp://127.0.0.1:1", True), ("tcp://127.3.2.1:1", True), ("tcp://localhost:1", True),
+        ("tcp://[::1]:1", True), ("tcp://0.0.0.0:1", False), ("tcp://*:1", False),
+        ("tcp://192.168.1.5:1", False), ("tcp://lab:1", False), ("tcp://eth0:1", False),
+    ],
+)  # fmt: skip
+def test_only_this_machines_own_addresses_need_no_keys(address: str, loopback: bool) -> None:
+    assert is_loopback(address) is loopback
+    if not loopback:
+        with pytest.raises(InsecureAddress, match="mnist-keys new DIR"):
+            AsyncMainNode("main", address=address)
+
+
+def test_it_can_be_said_that_strangers_are_trusted(computing_node: Nodes) -> None:
+    with AsyncMainNode("main", address="tcp://0.0.0.0:0", insecure=True) as main:
+        computing_node(main)
+        assert main.submit(JobDataType("a")).result(SECONDS).to_string() == "A"
+
+
+# The files, and the command.
+
+
+def test_secret_keys_are_for_their_owner_only(folder: Path) -> None:
+    for path in folder.rglob("*.key"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    secret = folder / "nodes" / "good" / "node.key"
+    secret.chmod(0o640)
+    with pytest.raises(KeysError, match=r"others can read it \(mode 0640\); chmod 600"):
+        keys.node_keys(folder / "nodes" / "good")
+    (folder / "main.key").chmod(0o604)
+    with pytest.raises(KeysError, match="others can read it"):
+        AsyncMainNode("main", address=ANY_PORT, keys=folder)
+
+
+def test_no_secret_is_ever_shown(folder: Path) -> None:
+    own = keys.node_keys(folder / "nodes" / "good")
+    assert own.secret.decode() not in repr(own)
+    assert {path.name for path in (folder / "nodes" / "good").iterdir()} == {
+        "node.key", "node.pub", "main.pub",
+    }  # fmt: skip
+
+
+def test_a_node_finds_its_own_among_several(folder: Path) -> None:
+    own = keys.node_keys(folder / "nodes" / "good")
+    assert keys.node_keys(folder, "good") == own
+    with pytest.raises(KeysError, match="holds keys of good, other; choose one: --name NAME"):
+        keys.node_keys(folder, "third")
+    with pytest.raises(KeysError, match="no keys of a computing node"):
+        keys.node_keys(folder / "allowed")
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"\xff" * 40, b"x" * 41])
+def test_a_damaged_key_is_named_and_lets_nobody_in(folder: Path, content: bytes) -> None:
+    (folder / "allowed" / "good.pub").write_bytes(content)
+    assert keys.names(folder) == ["other"]
+    (folder / "main.pub").write_bytes(content)
+    with pytest.raises(KeysError, match=r"main\.pub: no key: one is 40 characters"):
+        keys.MainKeys(folder)
+
+
+def test_the_commands_make_a_cluster_with_keys(
+    start: Start, idx_folder: Path, tmp_path: Path
+) -> None:
+    made = run(*KEYS, "new", "keys", "lab1", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "lab1: copy keys/nodes/lab1 to its host, then there: mnist-compute --keys lab1" in (
+        made.stdout
+    )
+    main: Process = start(
+        *MAIN, "--bind", "tcp://0.0.0.0:0", "--keys", str(tmp_path / "keys"), "--data",
+        str(idx_folder), "--rounds", "1", "--epochs", "1", "--json", "--run-dir",
+        str(tmp_path / "runs"), "--local-nodes", "1", "--min-nodes", "3",
+    )  # fmt: skip
+    line = main.wait_for("start computing nodes: mnist-compute --connect")
+    assert "--keys DIR (DIR: a copy of" in line
+    address = f"tcp://127.0.0.1:{line.split('--connect ')[1].split()[0].rpartition(':')[2]}"
+    assert run(*KEYS, "add", "keys", "lab2", cwd=tmp_path).returncode == 0
+    for name in ("lab1", "lab2"):
+        start(*COMPUTE, "--connect", address, "--keys", str(tmp_path / "keys"), "--name", name)
+    nodes = {name.split(".")[0] for name in main.result()["nodes"]}
+    assert nodes <= {"lab1", "lab2", "local-1"}
+    assert run(*KEYS, "list", "keys", cwd=tmp_path).stdout == "lab1\nlab2\n"
+    assert run(*KEYS, "revoke", "keys", "lab1", cwd=tmp_path).returncode == 0
+    assert run(*KEYS, "list", "keys", cwd=tmp_path).stdout == "lab2\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["new", "{folder}"], "holds keys already; add nodes with mnist-keys add"),
+        (["add", "{folder}", "good"], "good is let in already"),
+        (["add", "{folder}", "../evil"], "can't be a node's name"),
+        (["add", "/nowhere", "a"], "can't be read: No such file"),
+        (["revoke", "{folder}", "nobody"], "nobody is not let in; those are: good, other"),
+        (["revoke", "{folder}", "../../main"], "is not let in"),
+        (["new", "/proc/keys"], "can't be written"),
+    ],
+)
+def test_mistakes_with_keys_are_one_line_and_a_code(
+    folder: Path, arguments: list[str], words: str
+) -> None:
+    done = run(*KEYS, *[argument.format(folder=folder) for argument in arguments])
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert keys.names(folder) == ["good", "other"]
