@@ -149,8 +149,9 @@ class Fuzzer:
         name = self.chance.choice(("liar0", "liar1", "liar2", "liar3", "honest0"))
         holds = tuple(self._count() for _ in range(self.chance.randrange(3)))
         return Hello(
-            name, f"liar{self.chance.randrange(1000)}", 0, ("",), {}, 1, 1, "", self.chance.choice((1, 2, MAX_COUNT)),
-            self.chance.choice((1, 3, MAX_COUNT)), "main", holds,
+            name, f"liar{self.chance.randrange(1000)}", 0, ("",), {}, 1, 1, "",
+            self.chance.choice((1, 2, MAX_COUNT)), self.chance.choice((1, 3, MAX_COUNT)),
+            "main", holds,
         )  # fmt: skip
 
     def _lie(self) -> list[bytes]:
