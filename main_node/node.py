@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from protocol import JobDataType, JobSolutionDataType
-from protocol.dispatch import Dispatcher
+from protocol.dispatch import MAX_SOLUTION_BYTES, Dispatcher
 from protocol.effects import Accept, Fail
 from protocol.keys import MainKeys, NodeKeys
 from protocol.ledger import Job, Ledger
@@ -152,6 +152,7 @@ class AsyncMainNode:
         heartbeat_seconds: how often each side signals life.
         dead_seconds: a node silent for this long is given up and its jobs go to others.
         max_attempts: failed attempts after which a job has failed for good.
+        max_solution_bytes: a solution whose arrays are larger is a failed attempt.
         keys: folder with this main node's keys and its allow-list, as `mnist-keys` makes it.
         insecure: listen without keys at an address that other machines can reach.
         journal: a memory that outlives this node: nothing is accepted that it has not kept, and
@@ -175,6 +176,7 @@ class AsyncMainNode:
         heartbeat_seconds: float = 1.0,
         dead_seconds: float = 10.0,
         max_attempts: int = 3,
+        max_solution_bytes: int = MAX_SOLUTION_BYTES,
         keys: str | Path | None = None,
         insecure: bool = False,
         journal: Journal | None = None,
@@ -192,6 +194,7 @@ class AsyncMainNode:
         dispatcher = Dispatcher(
             self._id, domain=domain, learners=learners, heartbeat_seconds=heartbeat_seconds,
             dead_seconds=dead_seconds, max_attempts=max_attempts, keeps=journal is not None,
+            max_solution_bytes=max_solution_bytes,
             ledger=Ledger(journal.first_task, journal.tasks) if journal else None,
         )  # fmt: skip
         self._keys = None if keys is None else MainKeys(Path(keys))

@@ -9,6 +9,7 @@ on from there: what is there and good is not done again.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -190,10 +191,18 @@ class Training:
         node = AsyncMainNode(
             "main", config.domain, address=address, learners=(config.learner,),
             dead_seconds=config.silence_seconds, max_attempts=config.max_attempts,
-            keys=config.keys, insecure=config.insecure, journal=self._memory,
+            max_solution_bytes=self._largest(), keys=config.keys, insecure=config.insecure,
+            journal=self._memory,
         )  # fmt: skip
         self._database.state(address=node.address)
         return node
+
+    def _largest(self) -> int:
+        """Return how many bytes the arrays of a solution have, at most."""
+        model = sum(
+            math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in self._layout.values()
+        )
+        return max(model, self._test.labels.nbytes)
 
     def _describe(self) -> str:
         """Return what is about to be done, and where, in two lines."""

@@ -371,7 +371,9 @@ class _Buffers:
             raise DecodeError(f"an array of {len(entry)} fields, not 5")
         name, dtype, shape, digest_, here = entry
         spec = _spec(dtype, shape, digest_)
-        if here is not True:
+        if type(here) is not bool:
+            raise _fail("whether an array is here is wanted", here)
+        if not here:
             if not spec.nbytes:
                 raise DecodeError(f"array {_text(name)!r} is empty and yet not here")
             return _text(name), spec

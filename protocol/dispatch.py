@@ -67,6 +67,9 @@ from .views import View
 UNCONFIRMED_SECONDS = 3.0
 #: A node that says that it runs more tasks at once is not believed.
 MAX_TASKS = 1024
+#: Unless the main node knows better. Nothing is allocated for what is only claimed, but address
+#: space.
+MAX_SOLUTION_BYTES = 4 << 30
 #: How a task ended whose node is lost: not the job's fault for sure, nor the node's.
 _LOST = ("lost", "undelivered")
 
@@ -82,6 +85,7 @@ class Dispatcher:
         max_attempts: failed attempts after which a job has failed for good.
         learners: kinds of job that are to come, for nodes to warm up.
         ledger: where jobs and tasks stand; one that remembers tasks from before a restart.
+        max_solution_bytes: a solution whose arrays claim to be larger is a failed attempt.
         keeps: whether each solution is looked at and kept (`Keep`) before it is accepted.
     """
 
@@ -95,6 +99,7 @@ class Dispatcher:
         max_attempts: int = 3,
         learners: tuple[str, ...] = (),
         ledger: Ledger | None = None,
+        max_solution_bytes: int = MAX_SOLUTION_BYTES,
         keeps: bool = False,
     ) -> None:
         self.main = main
@@ -103,6 +108,7 @@ class Dispatcher:
         self.dead_seconds = dead_seconds
         self.max_attempts = max_attempts
         self.learners = learners
+        self.max_solution_bytes = max_solution_bytes
         self.keeps = keeps
         self.retries = 0
         self.ignored = 0
@@ -346,8 +352,8 @@ class Dispatcher:
             else:  # given up, and here it is again
                 self._adopt(Task(task_id, job, node, now))
         for task in list(node.tasks.values()):
-            if task.id not in held and now - task.offered > UNCONFIRMED_SECONDS:
-                task.offered = now
+            if task.id not in held and now - task.asked > UNCONFIRMED_SECONDS:
+                task.asked = now
                 effects.append(Send(node.peer, task.offer()))
         return effects
 
@@ -389,7 +395,6 @@ class Dispatcher:
     def _offer(self, job: Job, node: Node, now: float) -> list[Effect]:
         """Give a job, which is not in the queue any more, to a node."""
         task = self._ledger.new_task(job, node, now)
-        task.moved = now
         self._give(task)
         offer = Send(node.peer, task.offer())
         return [Offered(task.id, job.id, node.hello.node), offer] if self.keeps else [offer]
@@ -410,7 +415,7 @@ class Dispatcher:
             if attempt.node != node.name or attempt.kind not in _LOST
         )  # fmt: skip
         job.failed_at = tuple(at for at in job.failed_at if at != node.hello.node)
-        task.moved = task.offered
+        task.moved = task.asked = task.offered
         self._give(task)
 
     # Jobs come back.
@@ -501,6 +506,10 @@ class Dispatcher:
         specs = [spec for spec in message.arrays.values() if isinstance(spec, ArraySpec)]
         if not specs:
             return self._whole(task, now)
+        claimed = sum(spec.nbytes for spec in specs)
+        if claimed > self.max_solution_bytes:
+            reason = f"it claims {claimed} bytes of arrays, more than {self.max_solution_bytes}"
+            return self._failed(node, TaskFailed(task.id, "unfit", reason), now)
         task.lacking = frozenset(spec.digest for spec in specs)
         return [Send(node.peer, need) for spec in specs for need in node.inbox.want(spec, now)]
 

@@ -103,10 +103,11 @@ class Job:
         """Whether it has failed often enough.
 
         A node that was lost before it was known to have begun may have been killed by the job in
-        its first moments, or by anything else: such an attempt counts for a third.
+        its first moments, or by anything else: three of these count for one attempt, but every
+        further one for one of its own, else a deadly job would have three times as many nodes.
         """
         unsure = sum(attempt.kind == "undelivered" for attempt in self.attempts)
-        return len(self.attempts) - unsure + unsure / 3 >= max_attempts
+        return len(self.attempts) - unsure + max(unsure / 3, unsure - 2) >= max_attempts
 
     def move(self, event: str) -> None:
         """Change state by the table.
@@ -131,6 +132,8 @@ class Task:
     #: When the node was first known to run it.
     begun: float | None = None
     progress: float = 0.0
+    #: When the offer was sent last.
+    asked: float = 0.0
     #: When anything of it moved last: its progress, or an array on its way.
     moved: float = 0.0
     recalled: bool = False
@@ -250,7 +253,7 @@ class Ledger:
 
     def new_task(self, job: Job, node: Node, now: float) -> Task:
         """Return another attempt of a job."""
-        return Task(next(self._ids), job, node, now)
+        return Task(next(self._ids), job, node, now, asked=now, moved=now)
 
     def give(self, task: Task) -> None:
         """Put a task into its node's hands."""

@@ -7,15 +7,16 @@ from statistics import median
 
 from .ledger import Task
 
-#: So many durations are remembered of each group of jobs, and so many are enough to judge by.
+#: So many durations are remembered of each group of jobs.
 REMEMBERED = 64
-ENOUGH = 3
 #: A job is slow if what is left of it takes so many times as long as a whole one usually does,
 SLOW = 1.5
 #: and if it has run for so long, in seconds.
 LEAST_SECONDS = 1.0
-#: While no job of its group has been solved, one is slow that is not half done after so long.
+#: While no job of its group has been solved, one is slow that is not half done after so long,
 UNKNOWN_SECONDS = 30.0
+#: or that its node has not begun after so long, though nothing is before it.
+IDLE_SECONDS = 10.0
 #: A solution of which nothing more arrives for this long is given up.
 TRANSFER_SECONDS = 30.0
 
@@ -39,9 +40,10 @@ class Pace:
         """Whether another node that begins now would probably be done before this task's."""
         elapsed = now - (task.offered if task.begun is None else task.begun)
         left = elapsed * (1 / task.progress - 1) if task.progress > 0 else elapsed
-        durations = self._durations.get((task.job.data.learner, task.job.data.group), ())
-        if len(durations) < ENOUGH:
-            return elapsed > UNKNOWN_SECONDS and left >= elapsed
+        durations = self._durations.get((task.job.data.learner, task.job.data.group))
+        if not durations:
+            limit = IDLE_SECONDS if task.begun is None else UNKNOWN_SECONDS
+            return elapsed > limit and left >= elapsed
         usual = median(durations)
         return elapsed > max(LEAST_SECONDS, SLOW * usual) and left > SLOW * usual
 

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import random
+import resource
+import socket
+import subprocess
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from dataclasses import replace
+from pathlib import Path
 
 import msgpack
 import numpy as np
+import psutil
 import pytest
 import xxhash
 import zmq
 
 from computing_node import AsyncComputingNode
-from main_node import AsyncMainNode
-from protocol import JobDataType
-from protocol.codec import MAGIC, decode, encode
-from protocol.messages import Bye, Chunk, Heartbeat, Hello, Message, Need, Refuse, SolutionReady
+from main_node import AsyncMainNode, JobFailed
+from protocol import JobDataType, JobSolutionDataType
+from protocol.codec import MAGIC, decode, encode, specify
+from protocol.messages import (
+    ArraySpec,
+    Bye,
+    Chunk,
+    Heartbeat,
+    Hello,
+    JobOffer,
+    Message,
+    Need,
+    Refuse,
+    SolutionReady,
+)
+
+from .processes import COMPUTE, MAIN, Start, free_port
 
 SECONDS = 20
 HELLO = Hello("id", "odd", 0, ("",), {}, 1, 1, "", 1, 0)
@@ -28,6 +50,7 @@ class Peer:
         self.socket = context.socket(zmq.DEALER)
         self.socket.linger = 0
         self.socket.connect(address)
+        self._heard: list[Message] = []
 
     def say(self, *frames: bytes) -> None:
         self.socket.send_multipart(frames)
@@ -36,12 +59,15 @@ class Peer:
         self.socket.send_multipart(encode(messages))
 
     def hear(self, kind: type[Message]) -> Message:
-        """Return the next message of a kind."""
-        while self.socket.poll(SECONDS * 1000):
-            for message in decode(self.socket.recv_multipart()):
+        """Return the next message of a kind; those before it are gone."""
+        while True:
+            while self._heard:
+                message = self._heard.pop(0)
                 if type(message) is kind:
                     return message
-        raise TimeoutError(f"no {kind.__name__}")
+            if not self.socket.poll(SECONDS * 1000):
+                raise TimeoutError(f"no {kind.__name__}")
+            self._heard += decode(self.socket.recv_multipart())
 
 
 @pytest.fixture
@@ -137,3 +163,156 @@ def test_a_solution_for_somebody_elses_job_changes_nothing(
     main.wait_for_nodes(1, SECONDS)
     computing_node(main)
     assert future.result(SECONDS).to_string() == "MINE"
+
+
+def test_a_job_that_is_answered_a_thousand_times_is_solved_once(
+    main_node: Callable[..., AsyncMainNode], peers: Callable[[str], Peer]
+) -> None:
+    """Before its time, twice, and after it is over, in one go and one by one."""
+    solutions: Counter[int] = Counter()
+    last = threading.Event()
+
+    def count(solution: JobSolutionDataType, task_id: int, server_id: str) -> None:
+        solutions[task_id] += 1
+        if solution.to_string() == "last":
+            last.set()
+
+    main = main_node(callback=count)
+    peer = peers(main.address)
+    peer.send(replace(HELLO, credit=9, tasks=9))
+    peer.send(*[SolutionReady(task, {}, b"too early", {}) for task in range(5)])
+    jobs = [main.request_job_solution(JobDataType(str(n))) for n in range(3)]
+    offers = [peer.hear(JobOffer) for _ in range(3)]
+    for offer in (*offers, *offers):
+        assert isinstance(offer, JobOffer)
+        answers = [SolutionReady(offer.task, {}, b"right", {})] * 100
+        peer.send(*answers)
+        for answer in answers:
+            peer.send(answer)
+    final = main.request_job_solution(JobDataType("last"))
+    offer = peer.hear(JobOffer)
+    assert isinstance(offer, JobOffer)
+    peer.send(SolutionReady(offer.task, {}, b"last", {}))
+    assert last.wait(SECONDS)
+    assert solutions == dict.fromkeys([*jobs, final], 1)
+
+
+def test_nothing_is_allocated_for_what_is_only_claimed(
+    main_node: Callable[..., AsyncMainNode],
+    computing_node: Callable[..., AsyncComputingNode],
+    peers: Callable[[str], Peer],
+) -> None:
+    main = main_node()
+    liar = peers(main.address)
+    liar.send(replace(HELLO, credit=9, tasks=9))
+    main.wait_for_nodes(1, SECONDS)
+    futures = [main.submit(JobDataType(str(n))) for n in range(4)]
+    memory = psutil.Process().memory_info
+    before = memory().rss
+    chunk = bytes(1 << 20)
+    for place, nbytes in enumerate((3 << 30, 4 << 30, 5 << 30, 1 << 40)):
+        offer = liar.hear(JobOffer)
+        assert isinstance(offer, JobOffer)
+        spec = ArraySpec("uint8", (nbytes,), bytes([place]) * 16)
+        liar.send(SolutionReady(offer.task, {}, b"", {"x": spec}))
+        liar.send(Chunk(spec.digest, 0, chunk), Chunk(spec.digest, (nbytes >> 20) - 1, chunk))
+    computing_node(main)
+    liar.send(Bye("enough"))
+    assert [future.result(SECONDS).to_string() for future in futures] == ["0", "1", "2", "3"]
+    assert memory().rss - before < 100 << 20
+
+
+def test_a_peer_that_never_reads_is_dropped_and_nobody_else_notices(
+    main_node: Callable[..., AsyncMainNode],
+    computing_node: Callable[..., AsyncComputingNode],
+    peers: Callable[[str], Peer],
+) -> None:
+    main = main_node()
+    deaf = peers(main.address)
+    deaf.socket.rcvhwm = 1
+    deaf.send(replace(HELLO, node="deaf", name="deaf", credit=1))
+    main.wait_for_nodes(1, SECONDS)
+    array = np.zeros(32 << 20, np.uint8)
+    future = main.submit(JobDataType({"x": array}))
+    digest = specify(array).digest
+    process = psutil.Process()
+    before = process.memory_info().rss
+    for _ in range(20):
+        deaf.send(*[Need(digest, 0, 16)] * 200)
+    computing_node(main, callback=lambda job, task, client: JobSolutionDataType(b"done"))
+    for n in range(100):
+        assert main.submit(JobDataType(str(n))).result(SECONDS).to_string() == "done"
+    assert process.memory_info().rss - before < 200 << 20
+    deaf.socket.close(0)
+    assert future.result(SECONDS).to_string() == "done"
+
+
+def test_a_peer_that_takes_every_job_and_begins_none_keeps_none(
+    main_node: Callable[..., AsyncMainNode],
+    computing_node: Callable[..., AsyncComputingNode],
+    peers: Callable[[str], Peer],
+) -> None:
+    """It is alive and says so; idle nodes are given what it sits on."""
+    main = main_node()
+    hoarder = peers(main.address)
+    hoarder.send(replace(HELLO, name="hoarder", credit=1 << 50, tasks=1 << 50))
+    main.wait_for_nodes(1, SECONDS)
+    computing_node(main)
+    main.wait_for_nodes(2, SECONDS)
+    futures = [main.submit(JobDataType(str(n))) for n in range(30)]
+    while not all(future.done() for future in futures):
+        hoarder.send(Heartbeat())
+        wait(futures, 1)
+    assert [future.result().to_string() for future in futures] == [str(n) for n in range(30)]
+
+
+def test_a_job_that_kills_every_node_that_takes_it_is_stopped(
+    main_node: Callable[..., AsyncMainNode], program: Callable[..., subprocess.Popen[str]]
+) -> None:
+    main = main_node()
+    for _ in range(6):
+        program("fragile.py", main.address)
+    main.wait_for_nodes(6, SECONDS)
+    deadly = main.submit(JobDataType("die"))
+    others = [main.submit(JobDataType(f"live {n}")) for n in range(50)]
+    with pytest.raises(JobFailed) as failed:
+        deadly.result(SECONDS)
+    assert [future.result(SECONDS).to_string() for future in others] == [
+        f"LIVE {n}" for n in range(50)
+    ]
+    story = failed.value.story
+    assert {attempt.kind for attempt in story} <= {"lost", "undelivered"}
+    assert len({attempt.node for attempt in story}) == len(story)
+
+
+def test_ten_thousand_connections_do_not_disturb_a_run(
+    start: Start, idx_folder: Path, tmp_path: Path
+) -> None:
+    """They say nothing, or nonsense; a node that comes after them works as ever."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    wanted = min(10_000, hard - 1000)
+    assert wanted >= 1000, f"the system allows {hard} descriptors only"
+    port = free_port()
+    main = start(
+        *MAIN, "--bind", f"tcp://127.0.0.1:{port}", "--data", str(idx_folder), "--rounds", "1",
+        "--epochs", "1", "--json", "--run-dir", str(tmp_path),
+    )  # fmt: skip
+    main.wait_for("listening at")
+    crowd = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        for number in range(wanted):
+            crowd.append(socket.create_connection(("127.0.0.1", port)))
+            if number % 3 == 0:
+                crowd[-1].sendall(b"GET / HTTP/1.1\r\n\r\n" if number % 2 else bytes(64))
+        node = start(*COMPUTE, "--connect", f"tcp://127.0.0.1:{port}", "--name", "honest")
+        node.wait_for("main.joined")
+        result = main.result()
+    finally:
+        for connection in crowd:
+            connection.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert sum(result["nodes"].values()) == 4
+    assert main.never_said("Traceback")
+    assert len([line for line in main.seen if "connection.refused" in line]) < 10

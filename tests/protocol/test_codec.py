@@ -30,17 +30,24 @@ from protocol.messages import (
     Accepted,
     Arrays,
     ArraySpec,
+    Bye,
+    Cancel,
     Chunk,
     Fields,
     Heartbeat,
+    Hello,
     Ids,
     JobOffer,
     Message,
     Need,
+    Ready,
     Recall,
     SolutionReady,
+    Stop,
+    TaskFailed,
     Texts,
     Unknown,
+    Welcome,
 )
 
 counts = st.integers(0, 1 << 53)
@@ -198,6 +205,39 @@ def test_any_header_at_all_is_a_message_or_refused(header: Any) -> None:
 def test_a_header_that_lies_is_refused_in_words(entry: list[Any], words: str) -> None:
     with pytest.raises(DecodeError, match=words):
         decode(_lie([entry]))
+
+
+REAL: list[list[Message]] = [
+    [Hello("id", "name", 0, ("", "neural"), {"python": "3"}, 2, 1 << 30, "", 1, 2, "main", (1, 2))],
+    [Welcome("main", 1.0, ("neural",)), Ready(3)],
+    [JobOffer(7, 3, "neural", {"a": [1, 2.5]}, b"payload", {"x": np.arange(6.0).reshape(2, 3)})],
+    [SolutionReady(7, {"loss": 0.5}, b"", {"w": ArraySpec("float32", (3, 4), b"d" * 16)})],
+    [TaskFailed(7, "raised", "no", "Traceback"), Accepted((1, 2)), Cancel(4), Recall(5)],
+    [Heartbeat((1, 2), {1: 0.5}), Need(b"d" * 16, 0, 4), Bye("bye"), Stop("end")],
+    [Chunk(b"d" * 16, 3, b"some bytes")],
+]
+
+
+@pytest.mark.parametrize("batch", REAL, ids=lambda batch: type(batch[0]).__name__)
+def test_every_bit_flip_and_every_truncation_under_a_fitting_checksum(batch: list[Message]) -> None:
+    """Whoever lies can sign the lie: it is another message then, or refused in words."""
+    import xxhash
+
+    magic, header, *buffers = (bytes(frame) for frame in wire(batch))
+    lies = [header[:length] for length in range(len(header))]
+    for bit in range(8 * len(header)):
+        flipped = bytearray(header)
+        flipped[bit // 8] ^= 1 << bit % 8
+        lies.append(bytes(flipped))
+    refused = 0
+    for lie in lies:
+        try:
+            messages = decode([magic[:4] + xxhash.xxh3_64_digest(lie), lie, *buffers])
+        except RemoteProtocolError:
+            refused += 1
+        else:
+            assert messages != batch
+    assert refused > len(lies) / 4
 
 
 def test_deep_nesting_is_refused() -> None:
