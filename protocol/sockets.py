@@ -216,7 +216,7 @@ def connect(
     _set_up(socket, address)
     socket.immediate = True  # queue nothing for a connection that does not exist
     socket.reconnect_ivl = 20  # milliseconds, doubling up to
-    socket.reconnect_ivl_max = 2000
+    socket.reconnect_ivl_max = 500
     if keys is not None:
         socket.curve_publickey, socket.curve_secretkey = keys.public, keys.secret
         socket.curve_serverkey = keys.main
