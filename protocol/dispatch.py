@@ -375,6 +375,7 @@ class Dispatcher:
 
     def _busy(self, node: Node, message: Busy, now: float) -> list[Effect]:
         node.busy_others = message.others
+        self._placement.update(node)
         return self._assign(now)
 
     def _waiting(self, node: Node, message: Waiting, now: float) -> list[Effect]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from .ledger import Job, Node, Task, recallable
@@ -15,7 +15,7 @@ AFFINITY_DEPTH = 32
 #: Among how many idle nodes to draw, so that several main nodes don't all pick the same one.
 DRAW = 8
 #: Among how many nodes to look for one: with a thousand, looking would cost more than the job.
-LOOK = 64
+LOOK = 16
 #: A job runs at so many nodes at once, at most.
 RUNNERS = 2
 
@@ -34,7 +34,9 @@ class Placement:
         self.pace = Pace()
         self._queues: dict[str, deque[Job]] = {}  # by learner
         self._reserved: dict[str, deque[Job]] = {}  # the same; taken when nothing else is left
-        self._hungry: dict[bytes, Node] = {}  # with credit left, the longest hungry first
+        # Those with credit left, the longest hungry first: with nothing to do, and with something.
+        self._idle: dict[bytes, Node] = {}
+        self._loaded: dict[bytes, Node] = {}
         self._crowded: dict[bytes, Node] = {}  # with tasks that wait
 
     # Jobs.
@@ -57,10 +59,17 @@ class Placement:
 
     def update(self, node: Node) -> None:
         """See how a node stands, after its tasks or its credit changed."""
-        if node.spare > 0 and node.peer in self._nodes:
-            self._hungry.setdefault(node.peer, node)
+        peer = node.peer
+        if node.spare > 0 and peer in self._nodes:
+            here, there = self._idle, self._loaded
+            if not node.idle:
+                here, there = there, here
+            if peer not in here:
+                here[peer] = node
+                there.pop(peer, None)
         else:
-            self._hungry.pop(node.peer, None)
+            self._idle.pop(peer, None)
+            self._loaded.pop(peer, None)
         if node.waiting:
             self._crowded[node.peer] = node
         elif self._crowded:
@@ -68,14 +77,15 @@ class Placement:
 
     def forget(self, node: Node) -> None:
         """Be done with a node."""
-        self._hungry.pop(node.peer, None)
+        self._idle.pop(node.peer, None)
+        self._loaded.pop(node.peer, None)
         self._crowded.pop(node.peer, None)
 
     # Both.
 
     def next(self) -> tuple[Job, Node] | None:
         """Take a job off its queue for a node with credit; None where nothing fits."""
-        if not self._hungry:
+        if not self._idle and not self._loaded:
             return None
         for queues in (self._queues, self._reserved):
             for learner, queue in queues.items():
@@ -86,21 +96,22 @@ class Placement:
                             return job, node
         return None
 
-    def _takers(self, learner: str) -> list[Node]:
-        """Return hungry nodes that solve such jobs: some idle ones in random order, or by load."""
-        if len(self._hungry) == 1:
-            (node,) = self._hungry.values()
-            return [node] if learner in node.hello.learners else []
-        idle: list[Node] = []
-        loaded: list[Node] = []
-        for node in self._hungry.values():
-            if learner in node.hello.learners:
-                (idle if node.idle else loaded).append(node)
-                if len(idle) == DRAW or len(loaded) == LOOK:
-                    break
+    def _takers(self, learner: str) -> Iterator[Node]:
+        """Yield hungry nodes that solve such jobs: some idle ones in random order, or by load.
+
+        All the others come behind them: no job waits because the first ones should not have it.
+        """
+        able = _able(self._idle, learner)
+        idle = list(islice(able, DRAW))
         self._random.shuffle(idle)
-        loaded.sort(key=lambda node: node.busy_others + len(node.tasks))
-        return idle + loaded
+        yield from idle
+        yield from able
+        able = _able(self._loaded, learner)
+        loaded = list(islice(able, LOOK))
+        if len(loaded) > 1:
+            loaded.sort(key=lambda node: node.busy_others + len(node.tasks))
+        yield from loaded
+        yield from able
 
     def _pick(self, node: Node, queue: deque[Job]) -> Job | None:
         """Take the job for this node off the queue: one whose arrays it holds, or the first."""
@@ -138,7 +149,7 @@ class Placement:
         """
         if not self._crowded:
             return []
-        idle = self._idle()
+        idle = self._free()
         asked = [
             task
             for node in self._crowded.values()
@@ -162,15 +173,15 @@ class Placement:
                 return True
         return False
 
-    def _idle(self) -> list[Node]:
-        """Return the nodes that have nothing to do and want something."""
-        return [node for node in self._hungry.values() if not node.tasks and not node.busy_others]
+    def _free(self) -> list[Node]:
+        """Return the nodes that have nothing at all to do, and want something."""
+        return [node for node in self._idle.values() if not node.tasks]
 
     def doubles(self, now: float) -> list[tuple[Task, Node]]:
         """Return slow tasks, each with an idle node that their job should be given to as well."""
         if any(self._queues.values()) or any(self._reserved.values()):
             return []
-        idle = self._idle()
+        idle = self._free()
         if not idle:
             return []
         running = [task for node in self._nodes.values() for task in node.tasks.values()]
@@ -191,3 +202,8 @@ class Placement:
         """Whether a second runner may help: no solution is on its way, and there is none yet."""
         waits = task.id in task.node.waiting and task.begun is None
         return not waits and task.solution is None and len(task.job.tasks) < RUNNERS
+
+
+def _able(nodes: Mapping[bytes, Node], learner: str) -> Iterator[Node]:
+    """Yield the nodes that solve such jobs."""
+    return (node for node in nodes.values() if learner in node.hello.learners)

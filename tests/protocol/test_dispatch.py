@@ -582,6 +582,20 @@ def test_a_node_that_fails_time_and_again_gets_nothing_while_another_can() -> No
     assert any(peer == b"bad" for peer, _ in offers.values())
 
 
+def test_a_job_that_failed_at_many_idle_nodes_goes_to_the_one_that_is_left() -> None:
+    """More nodes should not have it than are looked at in the first place."""
+    table = Table(max_attempts=99)
+    for number in range(30):
+        table.hello(b"n%02d" % number, credit=1)
+    table.submit(1)
+    seen = set()
+    for _ in range(30):
+        (peer, task) = table.offers()[1]
+        assert peer not in seen
+        seen.add(peer)
+        table.hear(peer, TaskFailed(task, "raised", "no"))
+
+
 def test_a_benched_node_is_better_than_none() -> None:
     table = Table(max_attempts=9)
     table.hello(b"bad", credit=1)
