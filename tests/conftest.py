@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import os
 import struct
 import subprocess
@@ -20,7 +21,7 @@ from loaders import DatasetNotFound
 from main_node import AsyncMainNode
 from protocol import JobDataType, JobSolutionDataType
 
-from .processes import Process, Relay
+from .processes import SECONDS, Process, Relay
 
 ANY_PORT = "tcp://127.0.0.1:0"
 PROGRAMS = Path(__file__).parent / "programs"
@@ -109,6 +110,43 @@ def relay() -> Iterator[Callable[[str], Relay]]:
     yield make
     for each in made:
         each.close()
+
+
+class Heard(logging.Handler):
+    """What the nodes of this process log, for a test to wait for."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[str] = []
+        self._more = threading.Condition()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with self._more:
+            self.lines.append(record.getMessage())
+            self._more.notify_all()
+
+    def wait_for(self, *words: str) -> str:
+        """Wait for a line that holds all these words, and return it."""
+
+        def found() -> str | None:
+            return next((line for line in self.lines if all(w in line for w in words)), None)
+
+        with self._more:
+            line = self._more.wait_for(found, SECONDS)
+            assert line, f"no line with {words} in {self.lines}"
+            return line
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    """Listen to what is logged."""
+    handler, logger = Heard(), logging.getLogger("mnist")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler
+    logger.removeHandler(handler)
+    logger.setLevel(before)
 
 
 @pytest.fixture(autouse=True)

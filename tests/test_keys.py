@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from main_node import AsyncMainNode
 from protocol import InsecureAddress, JobDataType, KeysError, keys
 from protocol.sockets import is_loopback, make_pair
 
-from .conftest import ANY_PORT, upper
+from .conftest import ANY_PORT, Heard, upper
 from .processes import COMPUTE, MAIN, SECONDS, Process, Start, run
 
 KEYS = (MAIN[0], "-c", "from main_node.__main__ import run_keys; run_keys()")
@@ -36,19 +35,6 @@ def main(folder: Path) -> Iterator[AsyncMainNode]:
 
 
 Nodes = Callable[..., AsyncComputingNode]
-
-
-def wait_for_line(caplog: pytest.LogCaptureFixture, *words: str) -> str:
-    """Wait until a log line holds all these words, and return it."""
-    import time
-
-    until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
-        for record in list(caplog.records):
-            if all(word in record.getMessage() for word in words):
-                return record.getMessage()
-        time.sleep(0.01)
-    raise AssertionError(f"no line with {words}: {[r.getMessage() for r in caplog.records]}")
 
 
 def test_a_right_key_works(main: AsyncMainNode, computing_node: Nodes, folder: Path) -> None:
@@ -91,9 +77,8 @@ def stranger(request: pytest.FixtureRequest, folder: Path, tmp_path: Path) -> tu
 
 def test_a_stranger_gets_no_job_and_is_named_on_both_sides(
     main: AsyncMainNode, computing_node: Nodes, folder: Path, stranger: tuple[object, str],
-    caplog: pytest.LogCaptureFixture,
+    heard: Heard,
 ) -> None:  # fmt: skip
-    caplog.set_level(logging.INFO, "mnist")
     own, cause = stranger
     solved: list[str] = []
 
@@ -102,9 +87,9 @@ def test_a_stranger_gets_no_job_and_is_named_on_both_sides(
         return "a lie"
 
     odd = computing_node(main, name="odd", callback=never, **({"keys": own} if own else {}))
-    line = wait_for_line(caplog, "connection.refused", cause)
+    line = heard.wait_for("connection.refused", cause)
     assert "peer=127.0.0.1" in line
-    wait_for_line(caplog, "connection.failed address=", "still trying")
+    heard.wait_for("connection.failed address=", "still trying")
     futures = [main.submit(JobDataType(str(n))) for n in range(20)]
     computing_node(main, name="good", keys=folder / "nodes" / "good")
     assert [f.result(SECONDS).to_string() for f in futures] == [str(n) for n in range(20)]
@@ -115,26 +100,25 @@ def test_a_stranger_gets_no_job_and_is_named_on_both_sides(
 
 def test_a_node_with_keys_does_not_work_for_a_main_node_without(
     main_node: Callable[..., AsyncMainNode], computing_node: Nodes, folder: Path,
-    caplog: pytest.LogCaptureFixture,
+    heard: Heard,
 ) -> None:  # fmt: skip
-    caplog.set_level(logging.INFO, "mnist")
     main = main_node()
     computing_node(main, keys=folder / "nodes" / "good")
-    wait_for_line(caplog, "connection.failed address=", "it has no keys")
-    wait_for_line(caplog, "connection.refused")
+    heard.wait_for("connection.failed address=", "it has no keys")
+    heard.wait_for("connection.refused")
     assert main.view().nodes == ()
 
 
 def test_a_node_that_is_added_while_the_main_node_runs_is_let_in(
     main: AsyncMainNode, computing_node: Nodes, folder: Path, tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
+    heard: Heard,
 ) -> None:  # fmt: skip
     """It had tried before, and was refused; ZeroMQ alone would never try again."""
     keys.create(tmp_path / "copy", ["late"], make_pair)
     own = tmp_path / "copy" / "nodes" / "late"
     shutil.copy(folder / "main.pub", own / "main.pub")
     node = computing_node(main, keys=own)
-    wait_for_line(caplog, "connection.failed address=", "does not let this node's key in")
+    heard.wait_for("connection.failed address=", "does not let this node's key in")
     shutil.copy(own / "node.pub", folder / "allowed" / "late.pub")
     future = main.submit(JobDataType("late"))
     assert future.result(SECONDS).to_string() == "LATE"

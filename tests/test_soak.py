@@ -1,0 +1,17 @@
+"""A thousand jobs while nodes are killed and frozen; `python -m benchmarks.soak` is the long one."""
+
+from __future__ import annotations
+
+from benchmarks.soak import soak
+
+
+def test_every_job_is_solved_once_while_nodes_die_and_nothing_grows() -> None:
+    came = soak(jobs=1000, nodes=8, every=0.5)
+    assert came.once
+    assert came.failed == 0
+    assert came.accidents["killed"] >= 3
+    assert came.accidents["frozen"] >= 3
+    first, last = came.megabytes
+    assert last < 1.1 * first
+    assert abs(came.descriptors[1] - came.descriptors[0]) < 20  # a node or two may be starting
+    assert not came.threads
