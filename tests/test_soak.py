@@ -1,4 +1,4 @@
-"""A thousand jobs while nodes are killed and frozen; `python -m benchmarks.soak` is the long one."""
+"""A thousand jobs while nodes die and freeze; `python -m benchmarks.soak` is the long one."""
 
 from __future__ import annotations
 
