@@ -20,7 +20,9 @@ import grimp
 
 from computing_node.cli import main as compute
 from main_node.cli import main as main_
+from main_node.keys import main as keys
 from main_node.predict import main as predict
+from main_node.runs import main as runs
 from protocol import messages
 from protocol.codec import KINDS
 from protocol.command import EXIT_MEANINGS
@@ -82,6 +84,21 @@ def _options(command: click.Command) -> str:
     return "\n".join(lines)
 
 
+def _group(program: str, group: click.Group) -> str:
+    lines = ["| command | |", "|---|---|"]
+    for name, command in group.commands.items():
+        words = [name]
+        for parameter in command.params:
+            if isinstance(parameter, click.Argument):
+                words.append(parameter.make_metavar(click.Context(command)))
+            else:
+                metavar = "" if getattr(parameter, "is_flag", False) else f" {parameter.metavar}"
+                words.append(f"[{parameter.opts[0]}{metavar}]")
+        text = " ".join((command.help or "").split())
+        lines.append(f"| `{program} {' '.join(words)}` | {text} |")
+    return "\n".join(lines)
+
+
 def _exits() -> str:
     rows = [f"| {int(code)} | {meaning} |" for code, meaning in EXIT_MEANINGS.items()]
     return "\n".join(["| code | meaning |", "|---|---|", *rows])
@@ -95,6 +112,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "mnist-main": lambda: _options(main_),
     "mnist-compute": lambda: _options(compute),
     "mnist-predict": lambda: _options(predict),
+    "mnist-runs": lambda: _group("mnist-runs", runs),
+    "mnist-keys": lambda: _group("mnist-keys", keys),
     "exit-codes": _exits,
 }
 

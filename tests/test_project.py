@@ -21,7 +21,9 @@ from computing_node.config import ComputeConfig
 from loaders import Dataset
 from main_node.cli import main as main_
 from main_node.config import MainConfig
+from main_node.keys import main as keys
 from main_node.predict import main as predict
+from main_node.runs import main as runs
 from protocol.command import EXIT_MEANINGS, Exit
 
 ROOT = Path(__file__).parent.parent
@@ -68,14 +70,21 @@ def test_options_and_configuration_agree(
         assert given[field.name] == field.default
 
 
-@pytest.mark.parametrize("command", [main_, compute, predict])
-def test_every_option_has_help(command: click.Command) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [main_, compute, predict, runs, keys, *runs.commands.values(), *keys.commands.values()],
+    ids=lambda command: command.name,
+)
+def test_every_command_and_option_has_help(command: click.Command) -> None:
+    assert command.help
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
 
 
-@pytest.mark.parametrize("command", ["mnist-main", "mnist-compute", "mnist-predict"])
+@pytest.mark.parametrize(
+    "command", ["mnist-main", "mnist-compute", "mnist-predict", "mnist-runs", "mnist-keys"]
+)
 def test_the_commands_are_installed_and_say_their_version(command: str) -> None:
     path = Path(sys.executable).with_name(command)
     done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
@@ -98,6 +107,14 @@ def test_every_link_and_file_named_is_there(document: Path) -> None:
             assert (document.parent / target).exists(), target
     for name in re.findall(r"`((?:\w+/)+\w+\.(?:py|md))`", text):
         assert (ROOT / name).exists(), name
+
+
+def test_every_test_that_a_guarantee_names_is_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "guarantees.md").read_text()))
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    there = set(re.findall(r"^def (test_\w+)", tests, re.MULTILINE))
+    assert len(named) > 50
+    assert named <= there, named - there
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
