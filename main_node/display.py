@@ -163,7 +163,7 @@ class Screen(Lines):
             doing = [standing.titles.get(job, f"job {job}") for job, _ in node.running]
             done = node.running[0][1] if node.running else 0.0
             silent = f"silent for {node.silent_seconds:.0f} s" if node.silent_seconds > 3 else ""
-            idle = f"benched: {node.benched}" if node.benched else "idle"
+            idle = f"benched: {node.benched}"[:48] if node.benched else "idle"
             table.add_row(
                 Text(node.name), Text(silent or ", ".join(doing) or idle),
                 ProgressBar(1.0, done, width=14) if node.running else "",

@@ -199,8 +199,9 @@ class AsyncMainNode:
         )  # fmt: skip
         self._keys = None if keys is None else MainKeys(Path(keys))
         self._router = Router(
-            name, address, dispatcher, self._finished, self._give_up, journal, self._keys, insecure
-        )
+            name, address, dispatcher, self._finished, self._give_up, self._name_of, journal,
+            self._keys, insecure,
+        )  # fmt: skip
         self._delivering = threading.Thread(
             target=self._deliver, name=f"{name} deliveries", daemon=True
         )
@@ -291,6 +292,11 @@ class AsyncMainNode:
             )
         if crowd.closed:
             raise NodeClosed("this main node was closed; nobody is coming any more")
+
+    def _name_of(self, job_id: int) -> str:
+        """Return what people call a job."""
+        future = self._futures.get(job_id)
+        return future.name if future is not None and future.name else str(job_id)
 
     def _finished(self, effect: Accept | Fail) -> None:
         """Take a result from the router's thread, where no code of the user's may run."""

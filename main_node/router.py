@@ -134,12 +134,14 @@ class Router(Shell):
         dispatcher: Dispatcher,
         deliver: Callable[[Accept | Fail], None],
         broken: Callable[[Exception], None],
+        name_of: Callable[[int], str],
         journal: Journal | None = None,
         keys: MainKeys | None = None,
         insecure: bool = False,
     ) -> None:
         super().__init__(name)
         self._broken = broken
+        self._name_of = name_of
         self._dismiss = True
         self.dispatcher = dispatcher
         self.crowd = Crowd()
@@ -252,7 +254,7 @@ class Router(Shell):
                 self._finished.append(effect)
             else:
                 self.crowd.change({Joined: 1, Left: -1}.get(type(effect), 0))
-                _report(effect)
+                _report(effect, self._name_of)
             if self._scribe is not None and type(effect) is not Accept:
                 self._scribe.put(effect)
 
@@ -334,7 +336,7 @@ class Router(Shell):
         finished, self._finished = self._finished, []
         for effect in finished:
             if type(effect) is Accept and self._scribe is not None:
-                log.debug("job.accepted job=%d node=%s", effect.job, effect.node)
+                log.debug("job.accepted job=%s node=%s", self._name_of(effect.job), effect.node)
             self._deliver(effect)
 
     def _happened(self, event: Event, now: float) -> None:
@@ -421,7 +423,7 @@ class Router(Shell):
         self._broken(error)
 
 
-def _report(effect: Effect) -> None:
+def _report(effect: Effect, name_of: Callable[[int], str]) -> None:
     match effect:
         case Joined(node, hello):
             log.info(
@@ -433,13 +435,13 @@ def _report(effect: Effect) -> None:
         case Refused(name, reason):
             log.warning("node.refused name=%r reason=%r", name, reason)
         case Offered(task, job, node):
-            log.debug("job.offered job=%d task=%d node=%s", job, task, node)
+            log.debug("job.offered job=%s task=%d node=%s", name_of(job), task, node)
         case Benched(node, reason, seconds):
             log.warning("node.benched node=%s seconds=%g reason=%r", node, seconds, reason)
         case Doubled(job, slow, node):
-            log.info("job.doubled job=%d slow=%s node=%s", job, slow, node)
+            log.info("job.doubled job=%s slow=%s node=%s", name_of(job), slow, node)
         case Retry(job, attempt):
             log.warning(
-                "job.retried job=%d node=%s kind=%s message=%r",
-                job, attempt.node, attempt.kind, attempt.message,
+                "job.retried job=%s node=%s kind=%s message=%r",
+                name_of(job), attempt.node, attempt.kind, attempt.message,
             )  # fmt: skip

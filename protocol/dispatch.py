@@ -65,6 +65,8 @@ from .views import View
 
 #: A task that a node does not confirm in its heartbeats for this long is offered again.
 UNCONFIRMED_SECONDS = 3.0
+#: For so long after a good node was lost, a benched one does not get a job that failed there.
+HOPE_SECONDS = 60.0
 #: A node that says that it runs more tasks at once is not believed.
 MAX_TASKS = 1024
 #: Unless the main node knows better. Nothing is allocated for what is only claimed, but address
@@ -118,7 +120,7 @@ class Dispatcher:
         self._peers: dict[str, bytes] = {}  # the same, routing ids by node id
         self._bench = Bench()
         self._placement = Placement(self._nodes, seed=main)
-        self._beat = self._ticked = -math.inf
+        self._beat = self._ticked = self._hope_until = -math.inf
         self._on: dict[type[Any], Callable[[Node, Any, float], list[Effect]]] = {
             Ready: self._ready, Busy: self._busy, Waiting: self._waiting,
             Heartbeat: self._heartbeat, SolutionReady: self._solution, TaskFailed: self._failed,
@@ -212,6 +214,7 @@ class Dispatcher:
             effects += self._overdue(node, now)
             if node.benched:
                 node.benched = self._bench.why(node.hello.name, now)
+        self._placement.hopeful = now < self._hope_until
         for slow, node in self._placement.doubles(now):
             effects += [Doubled(slow.job.id, slow.node.name, node.name)]
             effects += self._offer(slow.job, node, now)
@@ -298,6 +301,9 @@ class Dispatcher:
     def _lose(self, node: Node, reason: str, now: float, keep: Iterable[int] = ()) -> list[Effect]:
         """Forget a node; what it had in hand counts as an attempt and is queued again."""
         effects = self._forget(node, reason)
+        if not node.benched:
+            self._hope_until = now + HOPE_SECONDS
+            self._placement.hopeful = True
         kept = set(keep)
         tasks = list(node.tasks.values())
         for place, task in enumerate(tasks):

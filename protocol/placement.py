@@ -32,6 +32,8 @@ class Placement:
         self._nodes = nodes
         self._random = random.Random(seed)
         self.pace = Pace()
+        #: Whether a node that was lost a moment ago may come back, and is worth waiting for.
+        self.hopeful = False
         self._queues: dict[str, deque[Job]] = {}  # by learner
         self._reserved: dict[str, deque[Job]] = {}  # the same; taken when nothing else is left
         # Those with credit left, the longest hungry first: with nothing to do, and with something.
@@ -135,6 +137,8 @@ class Placement:
         failed = node.hello.node in job.failed_at
         if not failed and not node.benched:
             return False
+        if failed and node.benched and self.hopeful:
+            return True
         return any(
             job.data.learner in other.hello.learners
             and other.hello.node not in job.failed_at

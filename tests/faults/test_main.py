@@ -25,7 +25,7 @@ STAGES = [
     "job.offered",
     "job.accepted",
     "round 1 of 2 merged",
-    "job.accepted job=6",
+    "job.accepted job=round-002-job-0001",
     "round 1: accuracy",
     "round 2 of 2 merged",
     "round 2: accuracy",
@@ -127,7 +127,7 @@ def cut_short(cluster: Cluster) -> Cluster:
     """Return a cluster whose main node was killed in the second round."""
     main = cluster.main("--local-nodes", "1")
     main.wait_for("round 1 of 2 merged")
-    main.wait_for("job.accepted job=5")
+    main.wait_for("job.accepted job=round-002")
     main.kill()
     return cluster
 

@@ -606,6 +606,30 @@ def test_a_benched_node_is_better_than_none() -> None:
         assert table.offers(), "nobody works, and somebody could"
 
 
+def test_a_broken_node_does_not_use_up_a_jobs_attempts_while_the_good_one_is_away() -> None:
+    """Seen on a terminal: one broken node, one killed and one frozen ended a run."""
+    table = Table()
+    table.hello(b"bad", credit=1)
+    table.hello(b"good", credit=1)
+    for number in range(1, 9):
+        table.submit(number)
+    effects = []
+    for _ in range(3):
+        (task,) = table.dispatcher._nodes[b"bad"].tasks
+        effects += table.hear(b"bad", TaskFailed(task, "raised", "broken"))
+    assert any(isinstance(effect, Benched) for effect in effects)
+    effects = table.dispatcher.unreachable(b"good", table.now)
+    for _ in range(50):
+        table.effects = []
+        for task in list(table.dispatcher._nodes[b"bad"].tasks):
+            effects += table.hear(b"bad", TaskFailed(task, "raised", "broken"))
+        table.hear(b"bad", Heartbeat())
+        effects += table.tick(1)
+    assert not any(isinstance(effect, Fail) for effect in effects)
+    table.hello(b"good", credit=1)
+    assert table.offers()
+
+
 def test_a_node_that_dies_time_and_again_is_benched_by_name() -> None:
     table = Table(max_attempts=9)
     benched = []
