@@ -103,6 +103,9 @@ class Placement:
 
         All the others come behind them: no job waits because the first ones should not have it.
         """
+        if len(self._idle) + len(self._loaded) == 1:
+            yield from _able(self._idle or self._loaded, learner)
+            return
         able = _able(self._idle, learner)
         idle = list(islice(able, DRAW))
         self._random.shuffle(idle)
