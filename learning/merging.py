@@ -30,22 +30,23 @@ class WeightedMean:
             MergeError: no solution, no examples, or arrays that don't fit together.
         """
         sums: dict[str, npt.NDArray[np.float64]] = {}
-        dtypes: dict[str, np.dtype[Any]] = {}
+        layout: Layout = {}
         total = 0
         for number, solution in enumerate(solutions, 1):
-            if not number - 1:
-                dtypes = {name: array.dtype for name, array in solution.arrays.items()}
-                sums = {
-                    name: np.zeros(array.shape, np.float64)
-                    for name, array in solution.arrays.items()
-                }
-            _check_fit(number, solution, sums)
+            if number == 1:
+                layout = {n: (a.dtype.name, a.shape) for n, a in solution.arrays.items()}
+                sums = {n: np.zeros(a.shape, np.float64) for n, a in solution.arrays.items()}
+            wrong = _difference(solution.arrays, layout)
+            if solution.examples < 0:
+                wrong = f"it has {solution.examples} examples"
+            if wrong:
+                raise MergeError(f"solution {number} does not fit the first: {wrong}")
             for name, array in solution.arrays.items():
                 sums[name] += array.astype(np.float64) * solution.examples
             total += solution.examples
         if not total:
             raise MergeError("nothing to merge: no solution with any example")
-        return {name: _cast(array / total, dtypes[name]) for name, array in sums.items()}
+        return {name: _cast(array / total, layout[name][0]) for name, array in sums.items()}
 
 
 def check(solution: Solution, layout: Layout, examples: int) -> None:
@@ -61,44 +62,31 @@ def check(solution: Solution, layout: Layout, examples: int) -> None:
     """
     if solution.examples != examples:
         raise UnfitSolution(f"it claims {solution.examples} examples of a shard of {examples}")
-    if solution.arrays.keys() != layout.keys():
-        odd = ", ".join(sorted(solution.arrays.keys() ^ layout.keys())[:5])
-        raise UnfitSolution(f"its arrays are not those of the model: {odd}")
+    wrong = _difference(solution.arrays, layout)
+    if wrong:
+        raise UnfitSolution(wrong)
+
+
+def _difference(arrays: Arrays, layout: Layout) -> str:
+    """Return how arrays differ from what they must be, in words; empty if they don't."""
+    if arrays.keys() != layout.keys():
+        odd = ", ".join(sorted(arrays.keys() ^ layout.keys())[:5])
+        return f"its arrays are not those of the model: {odd}"
     for name, (dtype, shape) in layout.items():
-        array = solution.arrays[name]
-        if array.dtype.name != dtype or array.shape != shape:
-            raise UnfitSolution(
-                f"array {name!r} is {array.dtype.name} of shape {array.shape},"
-                f" not {dtype} of {shape}"
-            )
+        array = arrays[name]
+        if (array.dtype.name, array.shape) != (dtype, shape):
+            was = f"{array.dtype.name} of shape {array.shape}"
+            return f"array {name!r} is {was}, not {dtype} of {shape}"
         if not np.isfinite(array).all():
-            raise UnfitSolution(
+            return (
                 f"array {name!r} holds numbers that are not finite: its training diverged;"
                 " try a smaller learning rate"
             )
+    return ""
 
 
-def _check_fit(number: int, solution: Solution, sums: Arrays) -> None:
-    if solution.examples < 0:
-        raise MergeError(f"solution {number} has {solution.examples} examples")
-    if solution.arrays.keys() != sums.keys():
-        odd = sorted(solution.arrays.keys() ^ sums.keys())
-        raise MergeError(f"solution {number} and the first differ in their arrays: {odd}")
-    for name, array in solution.arrays.items():
-        if array.shape != sums[name].shape:
-            raise MergeError(
-                f"array {name!r} of solution {number} has shape {array.shape},"
-                f" the first solution's {sums[name].shape}"
-            )
-        if not np.isfinite(array).all():
-            raise MergeError(
-                f"array {name!r} of solution {number} holds numbers that are not finite:"
-                " its training diverged; try a smaller learning rate"
-            )
-
-
-def _cast(array: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    return (np.rint(array) if dtype.kind in "iub" else array).astype(dtype)
+def _cast(array: npt.NDArray[np.float64], dtype: str) -> npt.NDArray[Any]:
+    return (np.rint(array) if np.dtype(dtype).kind in "iub" else array).astype(dtype)
 
 
 def sha256(model: Arrays) -> str:
