@@ -144,7 +144,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
     help="The same for an attempt that makes no progress for so long.",
 )  # fmt: skip
 @click.option(
-    "--silence", "silence_seconds", type=_Finite(1, 1e9), metavar="SECONDS",
+    "--silence", "silence_seconds", type=_Finite(2, 1e9), metavar="SECONDS",
     default=_DEFAULT.silence_seconds,
     help="A computing node that is silent for so long is given up, until it is heard again.",
 )  # fmt: skip

@@ -37,6 +37,7 @@ from protocol.messages import (
     SolutionReady,
 )
 
+from .conftest import Heard
 from .processes import COMPUTE, MAIN, Start, free_port
 
 SECONDS = 20
@@ -226,6 +227,7 @@ def test_a_peer_that_never_reads_is_dropped_and_nobody_else_notices(
     main_node: Callable[..., AsyncMainNode],
     computing_node: Callable[..., AsyncComputingNode],
     peers: Callable[[str], Peer],
+    heard: Heard,
 ) -> None:
     main = main_node()
     deaf = peers(main.address)
@@ -243,7 +245,8 @@ def test_a_peer_that_never_reads_is_dropped_and_nobody_else_notices(
     for n in range(100):
         assert main.submit(JobDataType(str(n))).result(SECONDS).to_string() == "done"
     assert process.memory_info().rss - before < 200 << 20
-    deaf.socket.close(0)
+    heard.wait_for("peer.dropped", "it does not read")
+    assert all(not node.name.startswith("deaf") for node in main.view().nodes)
     assert future.result(SECONDS).to_string() == "done"
 
 
