@@ -83,7 +83,7 @@ class _Link:
         self.close(0)
         self.connected = False
         self.outgoing.clear()
-        self._again_at = now + min(RETRY_SECONDS * 2**self.failures, MAX_RETRY_SECONDS)
+        self._again_at = now + min(RETRY_SECONDS * 2 ** min(self.failures, 8), MAX_RETRY_SECONDS)
         self.failures += 1
 
     def go_on(self, now: float) -> None:

@@ -20,6 +20,11 @@ from .base import Arrays
 from .errors import DamagedFile
 
 _CONTENT = "content"
+#: What safetensors keeps.
+_DTYPES = frozenset(
+    ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+     "float16", "float32", "float64"]
+)  # fmt: skip
 
 
 @contextmanager
@@ -32,15 +37,20 @@ def written_whole(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.part")
     try:
         yield part
-        _sync(part)
+        sync(part)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """See that a file or folder is on disk.
+
+    Raises:
+        OSError: it is not.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -58,10 +68,15 @@ def write_arrays(path: Path, arrays: Arrays, notes: Mapping[str, str]) -> None:
     """Write named arrays and notes about them as a safetensors file, whole or not at all.
 
     Raises:
+        ValueError: such arrays can't be kept.
         OSError: it can't be written.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
+
+    odd = {array.dtype.name for array in arrays.values()} - _DTYPES
+    if odd or "__metadata__" in arrays:
+        raise ValueError("arrays of such names or types can't be kept")
 
     kept = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     notes = {**notes, _CONTENT: _checksum(kept, notes)}

@@ -87,7 +87,7 @@ def fitted(values: Values, arrays: Arrays) -> Solution:
     return Solution(arrays, examples, {name: float(value) for name, value in numbers.items()})
 
 
-def predicted(arrays: Arrays, rows: int, classes: int) -> Labels:
+def predicted(values: Values, arrays: Arrays, rows: int, classes: int) -> Labels:
     """Return the labels that `predict_work` led to.
 
     Raises:
@@ -96,6 +96,10 @@ def predicted(arrays: Arrays, rows: int, classes: int) -> Labels:
     labels = arrays.get("labels")
     if labels is None or labels.dtype != np.int64 or labels.shape != (rows,):
         raise UnfitSolution(f"no labels for {rows} images")
+    if values or len(arrays) > 1:
+        raise UnfitSolution("more than labels")
+    if values or len(arrays) > 1:
+        raise UnfitSolution("more than labels")
     if rows and not 0 <= labels.min() <= labels.max() < classes:
         raise UnfitSolution(f"labels outside of the {classes} classes")
     return labels

@@ -19,7 +19,8 @@ from .config import MainConfig, find_run, read_config, resumed
 from .errors import ConfigError, JobFailed, NodeError, NoNode, StorageError
 
 if TYPE_CHECKING:
-    from .training import Result, Training
+    from .rundir import RunDirectory
+    from .training import Metrics, Training
 
 _DEFAULT = MainConfig()
 _AT_LEAST_1 = click.IntRange(1, MAX_COUNT)
@@ -215,7 +216,7 @@ def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
     from loaders import LoaderError
 
     from .display import ConsoleStream, Lines, Quiet, Screen
-    from .report import draw, print_finished, print_summary
+    from .rundb import RunDatabase
     from .rundir import RunDirectory
     from .training import Training
 
@@ -227,7 +228,9 @@ def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
     except ConfigError as error:
         _end(Exit.USAGE, str(error))
     if directory is not None and (metrics := directory.finished()) is not None:
-        print_finished(metrics, config.json)
+        RunDatabase(directory.path / "run.db").state(ending="done")  # should it not say so
+        click.echo(f"run {directory.run_id} is done already", err=True)
+        _show(metrics, directory, config.json)
         return
     stderr = Console(stderr=True)
     screen = stderr.is_terminal and not config.quiet
@@ -238,7 +241,7 @@ def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
     try:
         with watcher:
             training = Training(config, watcher, directory)
-            result = _result(training)
+            metrics = _result(training)
     except LoaderError as error:
         _end(Exit.DATA, str(error))
     except (ConfigError, AddressError, KeysError, LearningError) as error:
@@ -251,14 +254,29 @@ def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
         _end(Exit.NO_NODE, str(error))
     except NodeError as error:
         _end(Exit.JOB_FAILED, str(error))
-    draw(result)
-    if config.json:
-        print(json.dumps(result.metrics))
+    _show(metrics, training.directory, config.json)
+
+
+def _show(metrics: Metrics, directory: RunDirectory, as_json: bool) -> None:
+    """Print a result, and draw it unless it is drawn."""
+    from rich.console import Console
+
+    from .report import draw, print_summary
+
+    if as_json:
+        print(json.dumps(metrics), flush=True)
     else:
-        print_summary(result.metrics, Console())
+        print_summary(metrics, Console())
+    try:
+        if not directory.drawn:
+            draw(metrics, directory.path)
+    except KeyboardInterrupt:
+        _end(Exit.INTERRUPTED, f"interrupted; the run is done, but not drawn: {directory.path}")
+    except OSError as error:
+        _end(Exit.STORAGE, f"the run is done, but can't be drawn: {error}")
 
 
-def _result(training: Training) -> Result:
+def _result(training: Training) -> Metrics:
     """Return the result of a run; where it is cut short, say how to go on, and end."""
     path = training.directory.path
     try:
@@ -268,11 +286,11 @@ def _result(training: Training) -> Result:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _end(Exit.INTERRUPTED, f"interrupted; {_how_to_go_on(path)}")
     except StorageError as error:
-        raise StorageError(f"{error}\nmake room, then {_how_to_go_on(path)}") from error
-    except (NoNode, JobFailed) as error:
+        raise StorageError(f"{error}\nonce that is mended, {_how_to_go_on(path)}") from error
+    except NodeError:
         if path.exists():
             click.echo(f"mnist-main: {_how_to_go_on(path)}", err=True)
-        raise error
+        raise
 
 
 def _how_to_go_on(path: Path) -> str:

@@ -10,6 +10,9 @@ from protocol.sockets import DEFAULT_ADDRESS
 
 from .errors import ConfigError
 
+#: Sources of data that are names, and not folders, whatever folders there are.
+NAMES = ("mnist",)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MainConfig:
@@ -43,17 +46,21 @@ class MainConfig:
     quiet: bool = False
     log_level: str = "warning"
 
-    def as_yaml(self) -> str:
-        """Return the options as a file that `--config` reads."""
-        import yaml
-
+    def resolved(self) -> dict[str, Any]:
+        """Return the options by name, so that they mean the same in every folder."""
         values = asdict(self)
         values["run_dir"] = str(Path(self.run_dir).absolute())
         if self.keys is not None:
             values["keys"] = str(Path(self.keys).absolute())
-        if Path(self.data).is_dir():
+        if self.data not in NAMES and Path(self.data).is_dir():
             values["data"] = str(Path(self.data).absolute())
-        return yaml.safe_dump(values, sort_keys=False)
+        return values
+
+    def as_yaml(self) -> str:
+        """Return the options as a file that `--config` reads."""
+        import yaml
+
+        return yaml.safe_dump(self.resolved(), sort_keys=False)
 
 
 #: What may be given anew when a run goes on: nothing of it shows in the model.
@@ -89,7 +96,7 @@ def resumed(config: MainConfig, given: set[str], path: Path) -> MainConfig:
     """
     stored = {**read_config(path / "config.yaml"), "run_dir": str(path.parent)}
     for name in sorted(given & stored.keys()):
-        value = getattr(config, name)
+        value = config.resolved()[name]
         if name in FREE:
             stored[name] = value
         elif name != "run_dir" and value != stored[name]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,13 +14,17 @@ from learning import UnfitSolution as Unfit
 from protocol import JobSolutionDataType
 from protocol.effects import Benched, Doubled, Effect, Fail, Joined, Left, Offered, Refused, Retry
 
-from .errors import UnfitSolution
+from .errors import StorageError, UnfitSolution
 from .rundb import RunDatabase
 from .rundir import Kept, RunDirectory
 
 Check = Callable[[JobSolutionDataType], object]
 #: Task ids of a run's n-th start begin at n times this: no life knows how far the last one got.
 LIFE = 1 << 32
+#: Of one start, at most; what is more is not worth a disk.
+MAX_EVENTS = 100_000
+#: While there are too many open files, a solution is tried again for so long.
+PATIENCE_SECONDS, AGAIN_SECONDS = 60.0, 0.2
 
 
 class RunMemory:
@@ -31,6 +38,9 @@ class RunMemory:
     def __init__(self, directory: RunDirectory, database: RunDatabase) -> None:
         self._directory, self._database = directory, database
         self._ids = database.jobs()
+        self._next = max(self._ids.values(), default=0) + 1
+        self._solved = database.solved()
+        self._events = 0
         self._names: dict[int, str] = {}
         self._works: dict[str, str] = {}
         self._checks: dict[str, Check] = {}
@@ -61,19 +71,21 @@ class RunMemory:
 
     # What the training program says.
 
-    def expect(self, name: str, work: str, check: Check) -> None:
-        """A job is about to be submitted, or its solution to be asked for.
+    def expect(self, jobs: Mapping[str, tuple[str, Check]]) -> None:
+        """Jobs are about to be submitted, or their solutions to be asked for.
 
         Args:
-            name: of the job; the same in every start.
-            work: digest of all that it is made of.
-            check: raises where a solution of it is none.
+            jobs: name, the same in every start -> digest of all that the job is made of, and
+                what raises where a solution of it is none.
         """
-        if name not in self._ids:
-            self._ids[name] = max(self._ids.values(), default=0) + 1
-            self._database.add_job(self._ids[name], name)
-        self._works[name], self._checks[name] = work, check
-        self._names[self._ids[name]] = name
+        new = [name for name in jobs if name not in self._ids]
+        numbers = dict(zip(new, itertools.count(self._next), strict=False))
+        self._database.add_jobs(numbers)
+        self._next += len(new)
+        self._ids |= numbers
+        for name, (work, check) in jobs.items():
+            self._works[name], self._checks[name] = work, check
+            self._names[self._ids[name]] = name
 
     def has(self, name: str) -> bool:
         """Whether there seems to be a solution of an expected job; fast."""
@@ -92,6 +104,9 @@ class RunMemory:
             self._checks[name](JobSolutionDataType(kept.arrays, kept.values))
         except MergeError as error:
             raise DamagedFile(f"the solution of {name}: {error}") from error
+        if name not in self._solved:  # written at the very end of a start, or before a new run.db
+            self._solved.add(name)
+            self._database.job_kept(self._ids[name], kept.node)
         return kept
 
     # What the main node says, in its scribe's thread, but for `number`.
@@ -104,6 +119,9 @@ class RunMemory:
         """Write tasks and events down."""
         tasks = [(e.task, e.job, e.node) for e in effects if isinstance(e, Offered)]
         events = [event for event in map(self._event, effects) if event is not None]
+        self._events += len(events)
+        if self._events > MAX_EVENTS:  # somebody makes them
+            events = []
         if tasks or events:
             self._database.write(tasks, events)
 
@@ -139,7 +157,20 @@ class RunMemory:
             self._checks[name](solution)
         except Unfit as error:
             raise UnfitSolution(str(error)) from error
-        kept = Kept(node, dict(solution.metrics), solution.arrays)
-        self._directory.write_solution(name, self._works[name], kept)
+        self._write(name, Kept(node, dict(solution.metrics), solution.arrays))
+        self._solved.add(name)
         self._database.job_kept(job, node)
         return JobSolutionDataType(b"", solution.metrics)
+
+    def _write(self, name: str, kept: Kept) -> None:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self._directory.write_solution(name, self._works[name], kept)
+            except (TypeError, ValueError) as error:
+                raise UnfitSolution(f"it can't be written: {error}") from error
+            except StorageError as error:
+                passing = getattr(error.__cause__, "errno", 0) in (errno.EMFILE, errno.ENFILE)
+                if not passing or time.monotonic() > until:
+                    raise
+                time.sleep(AGAIN_SECONDS)  # connections have used up all descriptors

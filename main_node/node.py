@@ -197,6 +197,7 @@ class AsyncMainNode:
             max_solution_bytes=max_solution_bytes,
             ledger=Ledger(journal.first_task, journal.tasks) if journal else None,
         )  # fmt: skip
+        self._failure: Exception | None = None
         self._keys = None if keys is None else MainKeys(Path(keys))
         self._router = Router(
             name, address, dispatcher, self._finished, self._give_up, self._name_of, journal,
@@ -217,6 +218,13 @@ class AsyncMainNode:
     def get_id(self) -> str:
         """Return this node's unique id, `name.` and eight hexadecimal digits."""
         return self._id
+
+    def _check_alive(self) -> None:
+        """Raise unless jobs can be solved."""
+        if isinstance(self._failure, NodeError):
+            raise self._failure
+        if not self._router.alive:
+            raise NodeClosed("this main node was closed; make a new one")
 
     def invite(self, name: str) -> NodeKeys | None:
         """Return keys on no disk that this node lets in while it runs; None if it has none."""
@@ -244,18 +252,20 @@ class AsyncMainNode:
             name: what its failure and a journal call it; one with a journal needs a name.
 
         Raises:
+            ConfigError: a journal's job of this name is on its way already.
             NodeClosed: this node was closed.
             LocalProtocolError: the job holds what can't be sent.
         """
         job_id = next(self._ids) if self._journal is None else self._journal.number(name)
+        if job_id in self._futures:
+            raise ConfigError(f"job {name!r} is submitted already, and not solved yet")
         future = JobFuture(job_id, self._cancel, self._lock)
         future.name = name
         self._submit(future.job_id, job, future)
         return future
 
     def _submit(self, job_id: int, data: JobDataType, future: JobFuture | None) -> int:
-        if not self._router.alive:
-            raise NodeClosed("this main node was closed; make a new one")
+        self._check_alive()
         job = Job.of(job_id, data)
         self._futures[job_id] = future
         self._router.call_soon(partial(self._router.submit, job))
@@ -273,8 +283,7 @@ class AsyncMainNode:
         Raises:
             NodeClosed: this node was closed.
         """
-        if not self._router.alive:
-            raise NodeClosed("this main node was closed")
+        self._check_alive()
         return self._router.call(lambda: self._router.dispatcher.view(time.monotonic()))
 
     def wait_for_nodes(self, nodes: int = 1, timeout: float | None = None) -> None:
@@ -291,7 +300,7 @@ class AsyncMainNode:
                 f" start some: mnist-compute --connect {self.address}"
             )
         if crowd.closed:
-            raise NodeClosed("this main node was closed; nobody is coming any more")
+            self._check_alive()
 
     def _name_of(self, job_id: int) -> str:
         """Return what people call a job."""
@@ -336,7 +345,9 @@ class AsyncMainNode:
             dismiss: tell the computing nodes that this node has ended; else they keep what they
                 hold, and hand it over to a node made again with the same journal.
         """
-        (self._router.end if dismiss else self._router.leave)()
+        # A journal that is written to a slow disk may take its time: what came is kept.
+        timeout = 5.0 if self._journal is None else None
+        (self._router.end if dismiss else self._router.leave)(timeout)
         self._deliveries.put(None)
         if threading.current_thread() is not self._delivering:
             self._delivering.join(5.0)
@@ -344,6 +355,7 @@ class AsyncMainNode:
 
     def _give_up(self, error: Exception | None) -> None:
         """Let nobody wait for what will not come."""
+        self._failure = self._failure or error
         why = "was closed" if error is None else f"broke down ({type(error).__name__}: {error})"
         while self._futures:
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .training import Result, plural
+from .training import Metrics, plural
 
 
-def print_finished(metrics: dict[str, Any], as_json: bool) -> None:
-    """Print the result of a run that had ended already."""
-    if as_json:
-        print(json.dumps(metrics))
-        return
-    console = Console()
-    console.print(f"run {metrics['run']} is done already", highlight=False)
-    print_summary(metrics, console)
-
-
-def print_summary(metrics: dict[str, Any], console: Console) -> None:
+def print_summary(metrics: Metrics, console: Console) -> None:
     """Print how good the model is, where it is and how to use it."""
     seconds = metrics["seconds"]
     console.print(confusion_table(metrics["confusion"]))
@@ -62,16 +51,20 @@ def confusion_table(confusion: list[list[int]]) -> Table:
     return table
 
 
-def draw(result: Result) -> None:
-    """Write `confusion.png` and `learning.png` into the run directory."""
+def draw(metrics: Metrics, folder: Path) -> None:
+    """Write `confusion.png` and `learning.png` into a folder.
+
+    Raises:
+        OSError: they can't be written.
+    """
     from matplotlib.figure import Figure  # half a second
 
-    _draw_confusion(Figure, result)
-    _draw_curve(Figure, result)
+    _draw_confusion(Figure, metrics, folder / "confusion.png")
+    _draw_curve(Figure, metrics["accuracy_by_round"], folder / "learning.png")
 
 
-def _draw_confusion(figure_class: Any, result: Result) -> None:
-    confusion = result.metrics["confusion"]
+def _draw_confusion(figure_class: Any, metrics: Metrics, path: Path) -> None:
+    confusion = metrics["confusion"]
     figure = figure_class(figsize=(6, 5.4), layout="constrained")
     axes = figure.add_subplot()
     shares = [[count / max(1, sum(row)) for count in row] for row in confusion]
@@ -83,17 +76,17 @@ def _draw_confusion(figure_class: Any, result: Result) -> None:
                 axes.text(predicted, true, count, ha="center", va="center", color=colour, size=7)
     classes = range(len(confusion))
     axes.set(xticks=classes, yticks=classes, xlabel="predicted class", ylabel="true class")
-    axes.set_title(f"accuracy {result.metrics['accuracy']:.2%} on the test set")
+    axes.set_title(f"accuracy {metrics['accuracy']:.2%} on the test set")
     figure.colorbar(image, label="share of the true class", shrink=0.8)
-    figure.savefig(result.directory / "confusion.png", dpi=120)
+    figure.savefig(path, dpi=120)
 
 
-def _draw_curve(figure_class: Any, result: Result) -> None:
+def _draw_curve(figure_class: Any, curve: list[float], path: Path) -> None:
     figure = figure_class(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
-    rounds = range(1, len(result.curve) + 1)
-    axes.plot(rounds, [100 * accuracy for accuracy in result.curve], marker="o")
-    for round_, accuracy in zip(rounds, result.curve, strict=True):
+    rounds = range(1, len(curve) + 1)
+    axes.plot(rounds, [100 * accuracy for accuracy in curve], marker="o")
+    for round_, accuracy in zip(rounds, curve, strict=True):
         axes.annotate(
             f"{accuracy:.2%}", (round_, 100 * accuracy), xytext=(0, 6),
             textcoords="offset points", ha="center", size=8,
@@ -101,4 +94,4 @@ def _draw_curve(figure_class: Any, result: Result) -> None:
     axes.set(xlabel="round", ylabel="accuracy on the test set, %", xticks=rounds)
     axes.margins(y=0.15)
     axes.grid(alpha=0.3)
-    figure.savefig(result.directory / "learning.png", dpi=120)
+    figure.savefig(path, dpi=120)

@@ -6,13 +6,12 @@ import logging
 import math
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from protocol import (
-    AddressError,
     JobSolutionDataType,
     LocalProtocolError,
     ProtocolError,
@@ -77,8 +76,11 @@ MAX_WAITING = 20_000
 LOOK_SECONDS = 1.0
 #: The same complaint about the same address is logged once in so many seconds.
 COMPLAIN_SECONDS = 60.0
-#: So many complaints are remembered.
-COMPLAINTS = 1000
+BUDGET = 100
+#: An unknown key is reason to look at the allow-list, but not more often than this.
+HURRY_SECONDS = 0.2
+#: Tasks receipted in one message.
+RECEIPTS = 4000
 
 
 class Crowd:
@@ -108,19 +110,23 @@ class Crowd:
 
 
 class Complaints:
-    """What has been said of whom lately, so that a peer that comes back can't flood the log."""
+    """What has been said of whom lately, so that nobody can flood the log.
+
+    The same of the same is said once a minute, and no more than `BUDGET` lines in one.
+    """
 
     def __init__(self) -> None:
-        self._said: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._said: set[tuple[str, str]] = set()
+        self._until = -math.inf
 
     def new(self, who: str, what: str, now: float) -> bool:
         """Whether this is worth a line; it counts as said then."""
-        if now - self._said.get((who, what), -math.inf) < COMPLAIN_SECONDS:
+        if now >= self._until:
+            self._said.clear()
+            self._until = now + COMPLAIN_SECONDS
+        if (who, what) in self._said or len(self._said) >= BUDGET:
             return False
-        self._said.pop((who, what), None)
-        self._said[who, what] = now
-        if len(self._said) > COMPLAINTS:
-            self._said.popitem(last=False)
+        self._said.add((who, what))
         return True
 
 
@@ -147,13 +153,13 @@ class Router(Shell):
         self.crowd = Crowd()
         self._deliver = deliver
         self._keys = keys
-        self._look_at = 0.0
+        self._look_at = self._hurry_at = 0.0
         self._complaints = Complaints()
         self._context = make_context()
         self._gate = Gate(self._context, self._admit) if keys is not None else None
         try:
             self._socket, self._monitor, self.address = bind(self._context, address, keys, insecure)
-        except AddressError:
+        except ProtocolError:
             if self._gate is not None:
                 self._gate.close()
             self._context.term()
@@ -234,6 +240,7 @@ class Router(Shell):
         """
         self._dismiss = False
         self._broken(error)
+        self.end_soon()
 
     def perform(self, effects: list[Effect]) -> None:
         """Do what the dispatcher says, in order."""
@@ -247,20 +254,24 @@ class Router(Shell):
                 if pending is None:
                     pending = self._outgoing[effect.peer] = deque()
                 pending.append(message)
-                if len(pending) > MAX_WAITING:
+                if len(pending) == MAX_WAITING:
                     self.call_soon(partial(self._unread, effect.peer))
                 continue
             if type(effect) is Accept or type(effect) is Fail:
                 self._finished.append(effect)
             else:
-                self.crowd.change({Joined: 1, Left: -1}.get(type(effect), 0))
+                if type(effect) is Refused:
+                    if not self._complaints.new("", effect.reason, time.monotonic()):
+                        continue
+                elif type(effect) is Joined or type(effect) is Left:
+                    self.crowd.change(1 if type(effect) is Joined else -1)
                 _report(effect, self._name_of)
             if self._scribe is not None and type(effect) is not Accept:
                 self._scribe.put(effect)
 
     def _unread(self, peer: bytes) -> None:
         """Be done with a peer that does not read what it is sent."""
-        if len(self._outgoing.get(peer, ())) > MAX_WAITING:
+        if len(self._outgoing.get(peer, ())) >= MAX_WAITING:
             self._outgoing.pop(peer)
             log.warning("peer.dropped peer=%s reason='it does not read'", peer.hex())
             reason = f"it left {MAX_WAITING} messages unread"
@@ -286,32 +297,38 @@ class Router(Shell):
             frames, key = received
             peer = bytes(frames[0])
             if keys.who(key) is None:
-                self._drop(peer, REFUSE_KEY, keys.describe(key), now)
+                if self._owners.pop(peer, None) is not None:  # told once
+                    self._drop(peer, REFUSE_KEY, keys.describe(key), now)
                 continue
             self._owners[peer] = key
             self._receive(peer, frames[1:], now)
 
     def _look(self, keys: MainKeys, now: float) -> None:
         """Read the allow-list again if it has changed, and drop whom it names no more."""
+        here = set(self.dispatcher.peers)
+        if len(self._owners) > 2 * len(here) + BUDGET:  # most of them are gone
+            self._owners = {peer: key for peer, key in self._owners.items() if peer in here}
         if not keys.look():
             return
         log.info("keys.changed folder=%s", keys.folder)
-        here = set(self.dispatcher.peers)
-        for peer, key in list(self._owners.items()):
-            if peer not in here:
+        for peer in here:
+            key = self._owners.get(peer)
+            if key is not None and keys.who(key) is None:
                 del self._owners[peer]
-            elif keys.who(key) is None:
                 log.warning("node.revoked cause=%r", keys.describe(key))
                 self._drop(peer, REFUSE_KEY, keys.describe(key), now)
 
     def _admit(self, key: bytes, address: str) -> bool:
         """Answer whether a key is let in; called by the gate."""
         assert self._keys is not None
-        self._look(self._keys, time.monotonic())
+        now = time.monotonic()
+        if self._keys.who(key) is None and now >= self._hurry_at:
+            self._hurry_at = now + HURRY_SECONDS
+            self._look(self._keys, now)
         if self._keys.who(key) is not None:
             return True
         what = self._keys.describe(key)
-        if self._complaints.new(address, what, time.monotonic()):
+        if self._complaints.new(address, what, now):
             log.warning("connection.refused peer=%s cause=%r", address, what)
         return False
 
@@ -366,7 +383,9 @@ class Router(Shell):
                 return
         self._lazy_until = 0.0
         for peer, tasks in self._receipts.items():
-            self._outgoing.setdefault(peer, deque()).append(Accepted(tuple(tasks)))
+            for first in range(0, len(tasks), RECEIPTS):
+                receipt = Accepted(tuple(tasks[first : first + RECEIPTS]))
+                self._outgoing.setdefault(peer, deque()).append(receipt)
         self._receipts.clear()
         while self._outgoing:  # an unreachable node's jobs make messages to others
             outgoing, self._outgoing = self._outgoing, {}
@@ -413,7 +432,7 @@ class Router(Shell):
             self._context.term()
             self.crowd.close()
 
-    def leave(self, timeout: float = 5.0) -> None:
+    def leave(self, timeout: float | None = 5.0) -> None:
         """End without a word to the nodes, which keep what they hold for the next start."""
         self._dismiss = False
         self.end(timeout)

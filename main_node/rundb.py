@@ -79,9 +79,19 @@ class RunDatabase:
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
+            except BaseException as error:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise StorageError(f"{self.path}: {error}") from error
+                raise
+
+    def _read(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        with self._lock:
+            try:
+                return self._connection.execute(query, values).fetchall()
+            except sqlite3.Error as error:
                 raise StorageError(f"{self.path}: {error}") from error
 
     def close(self) -> None:
@@ -93,34 +103,43 @@ class RunDatabase:
 
     def fact(self, name: str) -> str | None:
         """Return a fact about the run."""
-        with self._lock:
-            row = self._connection.execute(
-                "SELECT value FROM facts WHERE name = ?", (name,)
-            ).fetchone()
-        return str(row[0]) if row else None
+        rows = self._read("SELECT value FROM facts WHERE name = ?", name)
+        return str(rows[0][0]) if rows else None
 
     def state(self, **facts: object) -> None:
         """Set facts about the run, on disk for sure."""
         with self._lock:
-            self._connection.execute("PRAGMA synchronous = FULL")
             with self._writing() as connection:
                 connection.executemany(
                     "INSERT OR REPLACE INTO facts VALUES (?, ?)",
                     [(name, str(value)) for name, value in facts.items()],
                 )
-            self._connection.execute("PRAGMA synchronous = NORMAL")
+            with self._synced():
+                self._connection.execute("PRAGMA wal_checkpoint(FULL)")
+
+    @contextmanager
+    def _synced(self) -> Iterator[None]:
+        """Turn SQLite's complaints into a `StorageError`."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StorageError(f"{self.path}: {error}") from error
 
     # Jobs and tasks.
 
     def jobs(self) -> dict[str, int]:
         """Return the id of every job so far, by name."""
-        with self._lock:
-            return dict(self._connection.execute("SELECT name, id FROM jobs"))
+        return {str(name): int(job) for name, job in self._read("SELECT name, id FROM jobs")}
 
-    def add_job(self, job: int, name: str) -> None:
-        """Remember a job's id."""
-        with self._writing() as connection:
-            connection.execute("INSERT INTO jobs (id, name) VALUES (?, ?)", (job, name))
+    def solved(self) -> set[str]:
+        """Return the names of the jobs whose solutions are known to be on disk."""
+        return {str(n) for (n,) in self._read("SELECT name FROM jobs WHERE kept_at IS NOT NULL")}
+
+    def add_jobs(self, jobs: Mapping[str, int]) -> None:
+        """Remember the ids of new jobs."""
+        if jobs:
+            with self._writing() as connection:
+                connection.executemany("INSERT INTO jobs (name, id) VALUES (?, ?)", jobs.items())
 
     def job_kept(self, job: int, node: str) -> None:
         """Remember that a job's solution is on disk, and who made it."""
@@ -131,12 +150,11 @@ class RunDatabase:
 
     def tasks(self) -> dict[int, tuple[str, int, str]]:
         """Return every task so far: id -> (name of its job, job id, id of its node)."""
-        with self._lock:
-            rows = self._connection.execute(
-                "SELECT tasks.id, jobs.name, jobs.id, tasks.node FROM tasks"
-                " JOIN jobs ON jobs.id = tasks.job"
-            )
-            return {task: (name, job, node) for task, name, job, node in rows}
+        rows = self._read(
+            "SELECT tasks.id, jobs.name, jobs.id, tasks.node FROM tasks"
+            " JOIN jobs ON jobs.id = tasks.job"
+        )
+        return {task: (name, job, node) for task, name, job, node in rows}
 
     def write(
         self, tasks: Iterable[tuple[int, int, str]], events: Iterable[tuple[str, Mapping[str, Any]]]
@@ -154,20 +172,15 @@ class RunDatabase:
 
     def solved_by(self) -> dict[str, int]:
         """Return how many jobs that were fitted each node has solved, by its name."""
-        with self._lock:
-            return dict(
-                self._connection.execute(
-                    "SELECT node, count(*) FROM jobs WHERE node IS NOT NULL"
-                    " AND name LIKE '%-job-%' GROUP BY node ORDER BY node"
-                )
-            )
+        rows = self._read(
+            "SELECT node, count(*) FROM jobs WHERE node IS NOT NULL"
+            " AND name LIKE '%-job-%' GROUP BY node ORDER BY node"
+        )
+        return {str(node): int(count) for node, count in rows}
 
     def failed_attempts(self) -> int:
         """Return how many attempts have failed, in every life."""
-        with self._lock:
-            (count,) = self._connection.execute(
-                "SELECT count(*) FROM events WHERE kind = 'attempt'"
-            ).fetchone()
+        ((count,),) = self._read("SELECT count(*) FROM events WHERE kind = 'attempt'")
         return int(count)
 
 

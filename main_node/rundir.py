@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from learning import Arrays, DamagedFile, ModelError
-from learning.durable import read_arrays, write_arrays, write_text
+from learning.durable import read_arrays, sync, write_arrays, write_text
 from learning.model import Model, load, save
 
 from .errors import ConfigError, StorageError
@@ -61,6 +61,8 @@ class RunDirectory:
             for folder in (self._solutions, self._models):
                 folder.mkdir(parents=True, exist_ok=not new)
             self._lock = _lock(path)
+            if new:
+                sync(path.parent)
         except OSError as error:
             hint = "name another with --run-dir" if new else "it must be writable to go on"
             raise ConfigError(
@@ -84,7 +86,7 @@ class RunDirectory:
     @property
     def empty(self) -> bool:
         """Whether no job has left anything in it."""
-        return not any(self._solutions.iterdir())
+        return not any(self._solutions.glob("*.safetensors"))
 
     def remove(self) -> None:
         """Remove the directory."""
@@ -141,8 +143,12 @@ class RunDirectory:
         with _storing(self._merged(round_)):
             save(model, self._merged(round_))
 
-    def merged(self, round_: int, notes: Mapping[str, str]) -> Arrays | None:
-        """Return a round's merged model, if it is here, whole, and has these notes.
+    def merged(self, round_: int, notes: Mapping[str, str]) -> Model | None:
+        """Return a round's merged model, if it is here and whole.
+
+        Args:
+            round_: counted from 0.
+            notes: what its notes must say, among other things.
 
         Raises:
             DamagedFile: there is one that can't be used, and why.
@@ -154,9 +160,9 @@ class RunDirectory:
             model = load(path)
         except ModelError as error:
             raise DamagedFile(str(error)) from error
-        if model.notes != notes:
+        if not notes.items() <= model.notes.items():
             raise DamagedFile(f"{path}: the model of another run, or of other data")
-        return model.arrays
+        return model
 
     def _merged(self, round_: int) -> Path:
         return self._models / f"round-{round_ + 1:03d}.safetensors"
@@ -174,6 +180,11 @@ class RunDirectory:
         """Keep the options as they were resolved."""
         with _storing(self.path):
             write_text(self.path / "config.yaml", text)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the pictures of the result are here."""
+        return (self.path / "confusion.png").exists() and (self.path / "learning.png").exists()
 
     def finished(self) -> dict[str, Any] | None:
         """Return the result, if the run has come to its end."""

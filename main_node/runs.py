@@ -66,7 +66,7 @@ def summarize(path: Path) -> Summary:
     except StorageError as error:
         facts = {"ending": f"its history is gone: {error}"}
     ending = facts.get("ending", "")
-    state = ending.split(":")[0] or ("running" if locked(path) else "died")
+    state = ending.split(":")[0] or ("done" if (path / "metrics.json").exists() else "died")
     accuracy = facts.get("accuracy")
     return Summary(
         path.name, "running" if locked(path) else state, ending, config.learner, config.data, done,

@@ -9,6 +9,7 @@ on from there: what is there and good is not done again.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -36,11 +37,15 @@ from .local import LocalNodes
 from .memory import Check, RunMemory
 from .node import AsyncMainNode, JobFuture
 from .rundb import RunDatabase
-from .rundir import RunDirectory
+from .rundir import Kept, RunDirectory
 
 #: The test set is predicted in so many jobs, whoever does them.
 EVALUATION_JOBS = 4
 LOOK_SECONDS = 0.25
+#: In a merged model's notes: the jobs that it was merged without.
+_LEFT_OUT = "left_out"
+
+Metrics = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -98,15 +103,6 @@ class Clock:
         """Return the seconds of each phase, and in all since this clock was made."""
         seconds = {"total": time.perf_counter() - self._begun, **self.seconds}
         return {name: round(value, 3) for name, value in seconds.items()}
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished run: what `--json` prints, and each round's accuracy for the curve."""
-
-    metrics: dict[str, Any]
-    curve: list[float]
-    directory: Path
 
 
 class Training:
@@ -214,8 +210,11 @@ class Training:
             f"listening at {self._node.address}, run directory {self.directory.path}"
         )
 
-    def run(self) -> Result:
+    def run(self) -> Metrics:
         """Train, merge and evaluate; leave everything in the run directory.
+
+        Returns:
+            What `--json` prints.
 
         Raises:
             JobFailed: a job failed for good.
@@ -244,7 +243,7 @@ class Training:
                 self._locals.stop()
             with suppress(StorageError):  # a full disk is told by what it broke
                 self._database.state(ending=ending)
-            self.let_go(forget=ending != "done" and self._memory.starts == 1)
+            self.let_go(forget=ending != "done" and self._memory.starts == 1 and dismiss)
         return result
 
     def let_go(self, forget: bool) -> None:
@@ -255,7 +254,7 @@ class Training:
             self.directory.remove()
         self.directory.close()
 
-    def _run(self) -> Result:
+    def _run(self) -> Metrics:
         config, clock = self._config, self._clock
         with clock.phase("setup"):
             self._gather()
@@ -302,10 +301,9 @@ class Training:
 
     # Jobs.
 
-    def _ask(self, name: str, work: Work, check_: Check) -> JobFuture | None:
+    def _ask(self, name: str, work: Work) -> JobFuture | None:
         """Submit a job, unless there seems to be a solution of it on disk: then return None."""
         values, arrays = work
-        self._memory.expect(name, digest(self._config.learner, work), check_)
         if self._memory.has(name):
             return None
         config = self._config
@@ -324,14 +322,19 @@ class Training:
 
         A solution that is there but no good is said, and done again.
         """
-        asked = {name: self._ask(name, work(), check_(name)) for name, work in works.items()}
+        made = {name: work() for name, work in works.items()}
+        learner = self._config.learner
+        self._memory.expect(
+            {name: (digest(learner, work), check_(name)) for name, work in made.items()}
+        )
+        asked = {name: self._ask(name, work) for name, work in made.items()}
         for name in [name for name, future in asked.items() if future is None]:
             try:
                 self._memory.solution(name)
             except DamagedFile as error:
                 self._watcher.say(f"{error}; done again")
                 self.directory.drop_solution(name)
-                asked[name] = self._ask(name, works[name](), check_(name))
+                asked[name] = self._ask(name, made[name])
         return asked
 
     def _completed(self, futures: list[JobFuture], round_: int, done: int) -> Iterator[JobFuture]:
@@ -355,10 +358,14 @@ class Training:
         if self._memory.starts == 1:
             return None
         try:
-            return self.directory.merged(round_, self._notes(round_))
+            model = self.directory.merged(round_, self._notes(round_))
         except DamagedFile as error:
             self._watcher.say(f"{error}; merged again")
             return None
+        if model is None:
+            return None
+        self._left_out += json.loads(model.notes[_LEFT_OUT])
+        return model.arrays
 
     def _fit(self, round_: int, model: Arrays | None) -> list[str]:
         """Have every shard fitted; return the names of the solved jobs."""
@@ -396,30 +403,40 @@ class Training:
     def _has_come(self, future: JobFuture) -> bool:
         """Whether a job was solved; raise if it was not and may not be left out."""
         try:
-            future.result()
+            _result_of(future)
         except JobFailed as error:
-            told = JobFailed(error.job_id, error.story, _title(future.name))
             if not self._config.partial:
-                raise told from None
-            self._left_out.append(told.name)
-            self._watcher.say(f"left out: {told}")
+                raise
+            self._left_out.append(error.name)
+            self._watcher.say(f"left out: {error}")
             return False
         return True
 
     def _merge(self, round_: int, names: list[str]) -> Arrays:
+        if not names:
+            raise NodeError(f"every job of round {round_ + 1} failed for good; see mnist-runs show")
         losses: list[float] = []
 
         def noted() -> Iterator[Solution]:
             for name in names:
-                kept = self._memory.solution(name)
+                kept = self._kept(name)
                 solution = fitted(kept.values, kept.arrays)
                 losses.append(solution.metrics.get("loss", float("nan")))
                 yield solution
 
         model = self._merger.merge(noted())
-        self.directory.write_merged(round_, self._model(model, self._notes(round_)))
+        left_out = [name for name in self._left_out if name.startswith(f"round {round_ + 1} ")]
+        notes = {**self._notes(round_), _LEFT_OUT: json.dumps(left_out)}
+        self.directory.write_merged(round_, self._model(model, notes))
         self._watcher.merged(round_, float(np.mean(losses)))
         return model
+
+    def _kept(self, name: str) -> Kept:
+        """Return a solution that was on disk when it was accepted."""
+        try:
+            return self._memory.solution(name)
+        except DamagedFile as error:
+            raise StorageError(str(error)) from error
 
     def _model(self, arrays: Arrays, notes: Mapping[str, str]) -> Model:
         height, width, classes = self._shape
@@ -440,7 +457,7 @@ class Training:
         self._tests[round_] = self._ask_all(works, checks.__getitem__)
 
     def _check_predicted(self, rows: int, solution: JobSolutionDataType) -> Labels:
-        return predicted(solution.arrays, rows, self._shape[-1])
+        return predicted(solution.metrics, solution.arrays, rows, self._shape[-1])
 
     def _score_what_is_there(self) -> None:
         for round_, asked in list(self._tests.items()):
@@ -448,8 +465,8 @@ class Training:
                 del self._tests[round_]
                 for future in asked.values():
                     if future is not None:
-                        future.result()
-                parts = [self._memory.solution(name).arrays["labels"] for name in asked]
+                        _result_of(future)
+                parts = [self._kept(name).arrays["labels"] for name in asked]
                 labels = np.concatenate(parts) if parts else np.zeros(0, np.int64)
                 self._scores[round_] = score(self._test.labels, labels, self._test.classes)
                 self._watcher.evaluated(round_, self._scores[round_])
@@ -462,7 +479,7 @@ class Training:
             continue
         self._score_what_is_there()
 
-    def _finish(self, model: Arrays) -> Result:
+    def _finish(self, model: Arrays) -> Metrics:
         config, data = self._config, self._train
         path = self.directory.write_model(self._model(model, {}))
         last = self._scores[config.rounds - 1]
@@ -476,14 +493,26 @@ class Training:
             "nodes": self._database.solved_by(), "accuracy": last.accuracy,
             "macro_f1": last.macro_f1, "confusion": last.confusion,
             "examples": sum(len(rows.labels) for rows in self._shards),
+            "accuracy_by_round": [self._scores[r].accuracy for r in range(config.rounds)],
             "seconds": self._clock.read(), "starts": self._memory.starts,
             "retries": self._database.failed_attempts(), "left_out": self._left_out,
             "model": str(path), "model_sha256": sha256(model),
         }  # fmt: skip
         self.directory.write_metrics(metrics)
         self._database.state(accuracy=last.accuracy)
-        curve = [self._scores[round_].accuracy for round_ in range(config.rounds)]
-        return Result(metrics, curve, self.directory.path)
+        return metrics
+
+
+def _result_of(future: JobFuture) -> None:
+    """See that a job was solved.
+
+    Raises:
+        JobFailed: it was not, told in people's words.
+    """
+    try:
+        future.result()
+    except JobFailed as error:
+        raise JobFailed(error.job_id, error.story, _title(future.name)) from None
 
 
 def _title(name: str) -> str:

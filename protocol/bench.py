@@ -1,11 +1,12 @@
 """Which nodes fail or die too often to be given a job that another node can take.
 
-Nodes are known by name here, not by id: one that dies is another process when it comes back.
+Failures are counted for a node's id, deaths for its name: one that dies is another process when
+it comes back.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 #: A node is benched after so many different jobs in a row have failed there,
@@ -16,6 +17,8 @@ DEATHS_SECONDS = 120.0
 #: The first time for so many seconds, then twice as long each time, up to the limit.
 BENCH_SECONDS = 60.0
 MAX_BENCH_SECONDS = 960.0
+#: So many records are kept, those that changed last.
+RECORDS = 10_000
 
 
 @dataclass(slots=True)
@@ -32,7 +35,14 @@ class Bench:
     """The nodes' records, and who is benched until when."""
 
     def __init__(self) -> None:
-        self._records: dict[str, _Record] = {}
+        self._records: OrderedDict[str, _Record] = OrderedDict()
+
+    def _record(self, name: str) -> _Record:
+        record = self._records.setdefault(name, _Record())
+        self._records.move_to_end(name)
+        if len(self._records) > RECORDS:
+            self._records.popitem(last=False)
+        return record
 
     def solved(self, name: str) -> None:
         """Count a job that was solved there."""
@@ -42,7 +52,7 @@ class Bench:
 
     def failed(self, name: str, job: int, why: str, now: float) -> float:
         """Count a job that failed there; return for how many seconds that benches it, or 0."""
-        record = self._records.setdefault(name, _Record())
+        record = self._record(name)
         record.failed.add(job)
         if len(record.failed) < FAILURES:
             return 0.0
@@ -51,7 +61,7 @@ class Bench:
 
     def died(self, name: str, now: float) -> float:
         """Count a death with work in hand; return for how many seconds that benches it, or 0."""
-        record = self._records.setdefault(name, _Record())
+        record = self._record(name)
         record.deaths.append(now)
         if len(record.deaths) < DEATHS or now - record.deaths[0] > DEATHS_SECONDS:
             return 0.0

@@ -62,6 +62,8 @@ MAX_HEADER_BYTES = 8 << 20
 #: A single array may not be larger than this.
 MAX_ARRAY_BYTES = 1 << 40
 MAX_COUNT = 1 << 53
+#: Ids that one message carries, at most; no node holds as many tasks.
+MAX_IDS = 4096
 #: Messages that travel together, at most.
 MAX_BATCH = 256
 MAX_DIMENSIONS = 32
@@ -155,7 +157,9 @@ def _list(value: Any) -> list[Any]:
 
 
 def _ids(value: Any) -> Ids:
-    return tuple(map(_count, _list(value)))
+    if len(_list(value)) > MAX_IDS:
+        raise DecodeError(f"a list of {len(value)} ids, more than {MAX_IDS}")
+    return tuple(map(_count, value))
 
 
 def _texts(value: Any) -> Texts:
@@ -171,8 +175,8 @@ def _fields(value: Any) -> Fields:
 
 
 def _progress(value: Any) -> Mapping[int, float]:
-    if type(value) is not dict:
-        raise _fail("a map of progress is wanted", value)
+    if type(value) is not dict or len(value) > MAX_IDS:
+        raise _fail(f"a map of progress of at most {MAX_IDS} tasks is wanted", value)
     return {_count(task): _fraction(done) for task, done in value.items()}
 
 
@@ -240,6 +244,16 @@ def safe_text(text: str, limit: int = 64_000) -> str:
     if len(text) > limit:
         text = f"{text[: limit // 2]}\n[...]\n{text[-limit // 2 :]}"
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def safe_line(text: str, limit: int = 2_000) -> str:
+    """Return a peer's words as a terminal may show them: one line, printable, not too long."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:limit])
+
+
+def safe_block(text: str) -> str:
+    """Return a peer's text as a terminal may show it: printable lines."""
+    return "\n".join(safe_line(line) for line in text.splitlines())
 
 
 def safe_name(text: str, limit: int = 80) -> str:

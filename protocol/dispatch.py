@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from .bench import Bench
-from .codec import safe_name
+from .codec import safe_block, safe_line, safe_name
 from .effects import (
     Accept,
     Benched,
@@ -65,8 +65,16 @@ from .views import View
 
 #: A task that a node does not confirm in its heartbeats for this long is offered again.
 UNCONFIRMED_SECONDS = 3.0
+#: What a node may say of how a task failed.
+_KINDS = frozenset(["raised", "crashed", "transfer", "cancelled"])
+#: A waiting task that was asked back is taken back after so long, whatever its node says.
+RECALL_SECONDS = 5.0
+#: For so long a task from before a restart is left with its node though nobody submits its job.
+UNCLAIMED_SECONDS = 600.0
 #: For so long after a good node was lost, a benched one does not get a job that failed there.
 HOPE_SECONDS = 60.0
+#: A node that says that it holds more is not one of ours.
+MAX_HELD = 4096
 #: A node that says that it runs more tasks at once is not believed.
 MAX_TASKS = 1024
 #: Unless the main node knows better. Nothing is allocated for what is only claimed, but address
@@ -136,13 +144,21 @@ class Dispatcher:
             return self._assign(now)
         self._placement.reserve(job)  # a node had it before the restart, and may come back with it
         effects: list[Effect] = []
-        for node in self._nodes.values():
-            for task_id in [i for i in node.unclaimed if self._ledger.job_of(i, node) is job]:
+        for task_id in job.ever:
+            node = self._nodes.get(self._peers.get(self._ledger.owner(task_id), b""))
+            if node is not None and task_id in node.unclaimed:
                 solution = node.unclaimed.pop(task_id)
-                self._adopt(Task(task_id, job, node, now))
+                self._adopt(self._ledger.again(task_id, job, node, now))
                 if solution is not None:
-                    effects += self._solution(node, solution, now)
+                    effects += self._claim(node, solution, now)
         return effects + self._assign(now)
+
+    def _claim(self, node: Node, solution: SolutionReady, now: float) -> list[Effect]:
+        """Take a solution that was announced before its job was submitted."""
+        try:
+            return self._solution(node, solution, now)
+        except RemoteProtocolError as error:
+            return self._failed(node, TaskFailed(solution.task, "transfer", str(error)), now)
 
     def cancel(self, job_id: int, now: float) -> list[Effect]:
         """Give a job up; unknown and finished ones are ignored."""
@@ -168,14 +184,16 @@ class Dispatcher:
             return []
         self._ledger.disown(task.id)
         effects: list[Effect] = []
-        if task.in_hand:
-            self._take_from(task)
-            effects.append(Send(task.node.peer, Accepted((task.id,))))
+        for held in self._hands(task.job):
+            if held.id == task.id:  # maybe over another connection by now
+                self._take_from(held)
+                effects.append(Send(held.node.peer, Accepted((task.id,))))
+        for other in self._hands(task.job):
+            if other.whole is not None:  # it came while this one was looked at
+                effects += self._settle(other, now)
+                break
         attempt = Attempt(task.node.name, "unfit", reason)
         effects += self._again(task.job, task.node, attempt, now)
-        for other in self._hands(task.job):
-            if other.whole is not None and task.job.open:  # it came while this one was looked at
-                return [*effects, *self._settle(other, now), *self._assign(now)]
         return effects + self._assign(now)
 
     def receive(self, peer: bytes, message: Message, now: float) -> list[Effect]:
@@ -205,15 +223,14 @@ class Dispatcher:
         effects: list[Effect] = []
         gap, self._ticked = now - self._ticked, now
         if math.inf > gap > 2 * self.heartbeat_seconds:  # it was this process that was silent
-            self._forgive(gap)
+            self._forgive(gap, now)
         for node in list(self._nodes.values()):
             if now - node.heard > self.dead_seconds:
                 effects += self._lose(node, f"silent for {now - node.heard:.0f} s", now)
                 continue
             effects += [Send(node.peer, need) for need in node.inbox.tick(now)]
             effects += self._overdue(node, now)
-            if node.benched:
-                node.benched = self._bench.why(node.hello.name, now)
+            effects += self._refresh(node, now)
         self._placement.hopeful = now < self._hope_until
         for slow, node in self._placement.doubles(now):
             effects += [Doubled(slow.job.id, slow.node.name, node.name)]
@@ -223,13 +240,32 @@ class Dispatcher:
             effects += [Send(peer, Heartbeat()) for peer in self._nodes]
         return effects + self._assign(now)
 
-    def _forgive(self, gap: float) -> None:
+    def _refresh(self, node: Node, now: float) -> list[Effect]:
+        """Let what a node has to bear end when it is time."""
+        effects: list[Effect] = []
+        if node.benched:
+            node.benched = self._why_benched(node, now)
+        if node.rests:
+            node.rests = False
+            self._placement.update(node)
+        if node.unclaimed and now - node.joined > UNCLAIMED_SECONDS:
+            for task_id in node.unclaimed:
+                self._ledger.disown(task_id)
+                effects.append(Send(node.peer, Cancel(task_id)))
+            node.unclaimed.clear()
+            self._placement.update(node)
+        return effects
+
+    def _why_benched(self, node: Node, now: float) -> str:
+        return self._bench.why(node.name, now) or self._bench.why(node.hello.name, now)
+
+    def _forgive(self, gap: float, now: float) -> None:
         """Move every clock on by a time in which nothing could be heard."""
         for node in self._nodes.values():
-            node.heard += gap
+            node.heard = min(now, node.heard + gap)
             for task in node.tasks.values():
-                task.moved += gap
-                task.begun = None if task.begun is None else task.begun + gap
+                task.moved = min(now, task.moved + gap)
+                task.begun = None if task.begun is None else min(now, task.begun + gap)
 
     def unreachable(self, peer: bytes, now: float) -> list[Effect]:
         """The transport has no connection to this peer any more."""
@@ -282,6 +318,8 @@ class Dispatcher:
             Send(peer, Welcome(self.main, self.heartbeat_seconds, self.learners))
         ]
         holds = hello.holds if hello.main == self.main else ()
+        if len(holds) > MAX_HELD:
+            raise RemoteProtocolError(f"a node that holds {len(holds)} tasks")
         if peer in self._nodes:  # its Hello repeated, or our Welcome lost
             self._nodes[peer].heard = now
             return effects
@@ -289,8 +327,8 @@ class Dispatcher:
             # The same process over a new connection: what it still holds it goes on with.
             old = self._nodes[self._peers[hello.node]]
             effects += self._lose(old, "connected anew", now, keep=holds)
-        node = Node(peer, hello, now, hello.credit, Inbox())
-        node.benched = self._bench.why(hello.name, now)
+        node = Node(peer, hello, now, now, hello.credit, Inbox())
+        node.benched = self._why_benched(node, now)
         self._nodes[peer] = node
         self._peers[hello.node] = peer
         self._placement.update(node)
@@ -318,18 +356,18 @@ class Dispatcher:
             effects += self._again(task.job, node, attempt, now)
         if tasks and not kept:
             seconds = self._bench.died(node.hello.name, now)
-            effects += self._benched(node, seconds, now)
+            effects += self._benched(node, node.hello.name, seconds, now)
         return effects + self._assign(now)
 
-    def _benched(self, node: Node, seconds: float, now: float) -> list[Effect]:
-        """Say so if a node has just been benched, and see to it."""
+    def _benched(self, node: Node, who: str, seconds: float, now: float) -> list[Effect]:
+        """Say so if a node has just been benched, by its id or its name, and see to it."""
         if not seconds:
             return []
-        reason = self._bench.why(node.hello.name, now)
+        reason = self._bench.why(who, now)
         for other in self._nodes.values():
-            if other.hello.name == node.hello.name:
+            if who in (other.name, other.hello.name):
                 other.benched = reason
-        return [Benched(node.hello.name, reason, seconds)]
+        return [Benched(who, reason, seconds)]
 
     def _forget(self, node: Node, reason: str) -> list[Effect]:
         del self._nodes[node.peer]
@@ -338,7 +376,7 @@ class Dispatcher:
         return [Left(node.name, reason)]
 
     def _bye(self, node: Node, message: Bye, now: float) -> list[Effect]:
-        effects = self._forget(node, message.reason)
+        effects = self._forget(node, safe_line(message.reason))
         for task in list(node.tasks.values()):
             self._take_from(task)
             effects += self._again(task.job, node, None, now)
@@ -348,6 +386,9 @@ class Dispatcher:
         """Agree with a node on what it has in hand."""
         effects: list[Effect] = []
         held = set(holds)
+        for task_id in [i for i, told in node.unclaimed.items() if i not in held and not told]:
+            del node.unclaimed[task_id]
+            self._placement.update(node)
         for task_id in held - node.tasks.keys():
             job = self._ledger.job_of(task_id, node)
             if job is None and self._ledger.expects(task_id, node):
@@ -356,7 +397,7 @@ class Dispatcher:
             elif job is None or any(other in node.tasks for other in job.tasks):
                 effects.append(Send(node.peer, Cancel(task_id)))
             else:  # given up, and here it is again
-                self._adopt(Task(task_id, job, node, now))
+                self._adopt(self._ledger.again(task_id, job, node, now))
         for task in list(node.tasks.values()):
             if task.id not in held and now - task.asked > UNCONFIRMED_SECONDS:
                 task.asked = now
@@ -370,7 +411,7 @@ class Dispatcher:
                 node.waiting.discard(task_id)
                 if task.begun is None:
                     task.begun = task.moved = now
-                if fraction != task.progress:
+                if fraction > task.progress:
                     task.progress, task.moved = fraction, now
         return self._reconcile(node, message.tasks, now)
 
@@ -394,6 +435,7 @@ class Dispatcher:
     def _assign(self, now: float) -> list[Effect]:
         """Give queued jobs to nodes with credit; ask back what waits while a node is idle."""
         effects: list[Effect] = []
+        self._placement.now = now
         while (given := self._placement.next()) is not None:
             effects += self._offer(*given, now)
         effects += [Send(task.node.peer, Recall(task.id)) for task in self._placement.recalls()]
@@ -422,7 +464,6 @@ class Dispatcher:
             if attempt.node != node.name or attempt.kind not in _LOST
         )  # fmt: skip
         job.failed_at = tuple(at for at in job.failed_at if at != node.hello.node)
-        task.moved = task.asked = task.offered
         self._give(task)
 
     # Jobs come back.
@@ -436,7 +477,7 @@ class Dispatcher:
         for digest in lacking:
             if not any(digest in other.lacking for other in node.tasks.values()):
                 node.inbox.forget(digest)
-        task.job.tasks = tuple(other for other in task.job.tasks if other != task.id)
+        self._ledger.take(task)
         self._placement.update(node)
 
     def _again(self, job: Job, node: Node, attempt: Attempt | None, now: float) -> list[Effect]:
@@ -449,8 +490,8 @@ class Dispatcher:
             job.failed_at += (node.hello.node,)
             if attempt.kind not in _LOST:
                 why = f"{attempt.kind}: {attempt.message}"
-                seconds = self._bench.failed(node.hello.name, job.id, why, now)
-                effects += self._benched(node, seconds, now)
+                seconds = self._bench.failed(node.name, job.id, why, now)
+                effects += self._benched(node, node.name, seconds, now)
             if job.exhausted(self.max_attempts) and job.keeping is None:
                 return effects + self._finish(job, "exhaust")
             self.retries += 1
@@ -463,8 +504,12 @@ class Dispatcher:
     def _returned(self, node: Node, message: Returned, now: float) -> list[Effect]:
         task = node.tasks.get(message.task)
         if task is None:
+            node.unclaimed.pop(message.task, None)
             return []
         self._take_from(task)
+        self._ledger.disown(task.id)
+        node.rests = task.recalled is None  # else giving back could go on at any speed
+        self._placement.update(node)
         return [*self._again(task.job, node, None, now), *self._assign(now)]
 
     def _failed(self, node: Node, message: TaskFailed, now: float) -> list[Effect]:
@@ -474,12 +519,16 @@ class Dispatcher:
             if self._ledger.expects(message.task, node):
                 node.unclaimed.pop(message.task, None)
                 self._ledger.disown(message.task)
-            return effects
+                self._placement.update(node)
+            return effects + self._assign(now)
         if task.job.keeping is task:  # it has sent the solution before
             return effects
         self._take_from(task)
         self._ledger.disown(task.id)  # a heartbeat from before must not bring it back
-        attempt = Attempt(node.name, message.kind, message.message, message.traceback)
+        kind = message.kind if message.kind in _KINDS else "raised"
+        attempt = Attempt(
+            node.name, kind, safe_line(message.message), safe_block(message.traceback)
+        )
         return [*effects, *self._again(task.job, node, attempt, now), *self._assign(now)]
 
     def _overdue(self, node: Node, now: float) -> list[Effect]:
@@ -493,6 +542,13 @@ class Dispatcher:
                 attempt = Attempt(node.name, kind, message)
                 effects.append(Send(node.peer, Cancel(task.id)))
                 effects += self._again(task.job, node, attempt, now)
+            elif task.recalled is not None and now - task.recalled > RECALL_SECONDS:
+                task.recalled = None if task.begun is not None else task.recalled
+                if task.begun is None and task.in_hand:
+                    self._take_from(task)
+                    self._ledger.disown(task.id)
+                    effects.append(Send(node.peer, Cancel(task.id)))
+                    effects += self._again(task.job, node, None, now)
         return effects
 
     def _solution(self, node: Node, message: SolutionReady, now: float) -> list[Effect]:
@@ -502,10 +558,11 @@ class Dispatcher:
             self._placement.update(node)
             return []
         if job is None:  # solved meanwhile, by this node or by another
+            node.unclaimed.pop(message.task, None)
             return [Send(node.peer, Accepted((message.task,)))]
         task = node.tasks.get(message.task)
         if task is None:
-            task = Task(message.task, job, node, now)
+            task = self._ledger.again(message.task, job, node, now)
             self._adopt(task)
         if task.solution is not None:  # a repeat; its arrays are on their way
             return []
@@ -516,19 +573,21 @@ class Dispatcher:
         claimed = sum(spec.nbytes for spec in specs)
         if claimed > self.max_solution_bytes:
             reason = f"it claims {claimed} bytes of arrays, more than {self.max_solution_bytes}"
-            return self._failed(node, TaskFailed(task.id, "unfit", reason), now)
+            return self._failed(node, TaskFailed(task.id, "transfer", reason), now)
         task.lacking = frozenset(spec.digest for spec in specs)
         return [Send(node.peer, need) for spec in specs for need in node.inbox.want(spec, now)]
 
     def _chunk(self, node: Node, message: Chunk, now: float) -> list[Effect]:
+        held = node.inbox.held(message.digest)
         try:
             needs, content = node.inbox.receive(message, now)
         except RemoteProtocolError as error:
             return self._broken(node, message.digest, str(error), now)
         effects: list[Effect] = [Send(node.peer, need) for need in needs]
         lacking = [task for task in node.tasks.values() if message.digest in task.lacking]
-        for task in lacking:
-            task.moved = now
+        if content is not None or node.inbox.held(message.digest) > held:  # no repeat
+            for task in lacking:
+                task.moved = now
         if content is None:
             return effects
         for task in lacking:
@@ -570,7 +629,7 @@ class Dispatcher:
         assert task.whole is not None
         node = task.node
         node.solved += 1
-        self._bench.solved(node.hello.name)
+        self._bench.solved(node.name)
         self._placement.pace.solved(task, now)
         effects: list[Effect] = [Accept(task.job.id, task.whole, node.name)]
         if task.in_hand:  # its node may have been lost while its solution was kept

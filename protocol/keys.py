@@ -89,26 +89,22 @@ class MainKeys:
         self.public = _read(folder / "main.pub")
         self.secret = _read_secret(folder / "main.key")
         self._guests: dict[bytes, str] = {}
-        self._stamp: object = None
-        self._allowed: dict[bytes, str] = {}
+        self._allowed = _Shelf(folder / "allowed")
+        self._revoked = _Shelf(folder / "revoked")
         self.look()
 
     def look(self) -> bool:
         """Read the allow-list again if it has changed; return whether it had."""
-        stamp = _stamp(self.folder / "allowed")
-        if stamp == self._stamp:
-            return False
-        self._stamp = stamp
-        self._allowed = _read_all(self.folder / "allowed")
-        return True
+        self._revoked.look()
+        return self._allowed.look()
 
     def who(self, public: bytes) -> str | None:
         """Return the name of the node with this key, if it is let in."""
-        return self._guests.get(public) or self._allowed.get(public)
+        return self._guests.get(public) or self._allowed.names.get(public)
 
     def describe(self, public: bytes) -> str:
         """Return what is known of a key that is not let in, for people."""
-        name = _read_all(self.folder / "revoked").get(public)
+        name = self._revoked.names.get(public)
         if name is not None:
             return f"the key of {name} was revoked"
         return f"its key is not in the allow-list ({public[:8].decode()}...)"
@@ -120,6 +116,30 @@ class MainKeys:
         return NodeKeys(public, secret, self.public)
 
 
+class _Shelf:
+    """The public keys in a folder, read again when it has changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stamp: object = None
+        self.names: dict[bytes, str] = {}
+
+    def look(self) -> bool:
+        """Read what has changed; return whether something had.
+
+        Where the system can't tell now (too many open files, say), all stays as it was.
+        """
+        try:
+            stamp = _stamp(self._folder)
+            if stamp == self._stamp:
+                return False
+            self.names = _read_all(self._folder)
+        except OSError:
+            return False
+        self._stamp = stamp
+        return True
+
+
 def create(folder: Path, names: list[str], make_pair: MakePair) -> None:
     """Make a folder with a main node's keys, and those of nodes.
 
@@ -128,9 +148,14 @@ def create(folder: Path, names: list[str], make_pair: MakePair) -> None:
     """
     if (folder / "main.key").exists():
         raise KeysError(f"{folder} holds keys already; add nodes with mnist-keys add {folder} NAME")
+    for name in names:
+        _check_name(name)
+    if len(set(names)) < len(names):
+        raise KeysError("the same name twice; nodes may share a pair, made once")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            folder.chmod(0o700)
         for name in ("allowed", "revoked", "nodes"):
             (folder / name).mkdir(exist_ok=True)
         public, secret = make_pair()
@@ -149,8 +174,7 @@ def add(folder: Path, name: str, make_pair: MakePair) -> Path:
         KeysError: there is one of this name, the name can't be, or it can't be written.
     """
     main = _read(folder / "main.pub")
-    if not _NAME.fullmatch(name):
-        raise KeysError(f"{name!r} can't be a node's name: letters, digits, '-', '_' and '.'")
+    _check_name(name)
     if (folder / "allowed" / f"{name}.pub").exists():
         raise KeysError(f"{name} is let in already; revoke it first, or choose another name")
     public, secret = make_pair()
@@ -162,6 +186,11 @@ def add(folder: Path, name: str, make_pair: MakePair) -> Path:
     except OSError as error:
         raise KeysError(f"{own}: can't be written: {error.strerror}") from error
     return own
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise KeysError(f"{name!r} can't be a node's name: letters, digits, '-', '_' and '.'")
 
 
 def write_node_keys(folder: Path, keys: NodeKeys) -> None:
@@ -205,22 +234,26 @@ def names(folder: Path) -> list[str]:
 def _stamp(folder: Path) -> object:
     """Return what changes whenever a file of a folder does."""
     try:
-        return [
-            (entry.name, entry.stat().st_mtime_ns, entry.stat().st_ino)
-            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
-        ]
-    except OSError as error:
-        return error.errno
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        return [(entry.name, entry.stat().st_mtime_ns, entry.stat().st_ino) for entry in found]
+    except FileNotFoundError:
+        return "none"
 
 
 def _read_all(folder: Path) -> dict[bytes, str]:
-    """Return the good public keys of a folder, with their names; damaged ones let nobody in."""
+    """Return the good public keys of a folder, with their names; damaged ones let nobody in.
+
+    Raises:
+        OSError: the system can't tell.
+    """
     found = {}
-    for path in folder.glob("*.pub"):
-        try:
-            found[_read(path)] = path.stem
-        except KeysError:
-            continue
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.suffix == ".pub" and not path.name.startswith("."):
+                key = path.read_bytes().strip()
+                if _KEY.fullmatch(key):
+                    found[key] = path.stem
     return found
 
 

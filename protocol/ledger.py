@@ -81,6 +81,8 @@ class Job:
     attempts: tuple[Attempt, ...] = ()
     #: Ids of nodes at which it failed.
     failed_at: tuple[str, ...] = ()
+    #: Since when it has been in the queue.
+    queued: float = 0.0
     #: The task whose solution is being kept.
     keeping: Task | None = None
 
@@ -136,7 +138,10 @@ class Task:
     asked: float = 0.0
     #: When anything of it moved last: its progress, or an array on its way.
     moved: float = 0.0
-    recalled: bool = False
+    #: When it was asked back.
+    recalled: float | None = None
+    #: Whether its node came back with it, maybe from before this main node's time.
+    adopted: bool = False
     #: The solution, once announced, while its large arrays are on their way.
     solution: SolutionReady | None = None
     #: Digests that the solution still lacks.
@@ -163,6 +168,7 @@ class Node:
 
     peer: bytes
     hello: Hello
+    joined: float
     heard: float
     credit: int
     inbox: Inbox
@@ -180,6 +186,8 @@ class Node:
     solved: int = 0
     #: Why it gets no job while another node can take it; empty: it is not benched.
     benched: str = ""
+    #: Whether it gave back what it was not asked for, and gets nothing until the next tick.
+    rests: bool = False
 
     @property
     def name(self) -> str:
@@ -197,6 +205,8 @@ class Node:
 
         A node that wants a thousand jobs has to have solved some, else a liar could have them all.
         """
+        if self.rests:
+            return 0
         limit = min(self.credit, self.hello.tasks + 1 + 2 * self.solved)
         return limit - len(self.tasks) - len(self.unclaimed)
 
@@ -217,7 +227,7 @@ def recallable(node: Node) -> Iterator[Task]:
     """Yield the tasks that wait at `node` and have not been asked back."""
     for task_id in node.waiting:
         task = node.tasks.get(task_id)
-        if task is not None and not task.recalled and task.begun is None and not task.solution:
+        if task is not None and task.recalled is None and task.begun is None and not task.solution:
             yield task
 
 
@@ -236,24 +246,35 @@ class Ledger:
         self._tasks: dict[int, tuple[Job, str]] = {}  # every task ever of an open job, its node
         self._blobs: dict[bytes, tuple[AnyArray, int]] = {}  # digest -> array, jobs that use it
         self._remembered = dict(remembered)
+        self._remembered_of: dict[int, list[int]] = {}  # the same, task ids by job
+        for task, (job, _) in remembered.items():
+            self._remembered_of.setdefault(job, []).append(task)
+        self._clocks: dict[int, tuple[float, float | None]] = {}  # of tasks out of hand
 
     def add(self, job: Job) -> bool:
         """Take a job in; return whether tasks of it are remembered from before a restart."""
         for digest, array in job.blobs.items():
             self._blobs[digest] = (array, self._blobs.get(digest, (array, 0))[1] + 1)
         self.jobs[job.id] = job
-        if not self._remembered:
-            return False
-        old = {task: node for task, (job_id, node) in self._remembered.items() if job_id == job.id}
-        for task, node in old.items():
-            del self._remembered[task]
-            self._tasks[task] = (job, node)
-            job.ever += (task,)
-        return bool(old)
+        for task in self._remembered_of.pop(job.id, ()):
+            remembered = self._remembered.pop(task, None)
+            if remembered is not None:
+                self._tasks[task] = (job, remembered[1])
+                job.ever += (task,)
+        return bool(job.ever)
 
     def new_task(self, job: Job, node: Node, now: float) -> Task:
         """Return another attempt of a job."""
         return Task(next(self._ids), job, node, now, asked=now, moved=now)
+
+    def owner(self, task_id: int) -> str:
+        """Return the id of the node that a task of an open job was given to."""
+        return self._tasks[task_id][1] if task_id in self._tasks else ""
+
+    def again(self, task_id: int, job: Job, node: Node, now: float) -> Task:
+        """Return a task that was out of its node's hands, with its old clock."""
+        offered, begun = self._clocks.get(task_id, (now, None))
+        return Task(task_id, job, node, offered, begun, asked=now, moved=now, adopted=True)
 
     def give(self, task: Task) -> None:
         """Put a task into its node's hands."""
@@ -264,6 +285,11 @@ class Ledger:
             job.ever += (task.id,)
             self._tasks[task.id] = (job, node.hello.node)
         node.tasks[task.id] = task
+
+    def take(self, task: Task) -> None:
+        """Take a task out of its node's hands; its clock goes on."""
+        task.job.tasks = tuple(other for other in task.job.tasks if other != task.id)
+        self._clocks[task.id] = (task.offered, task.begun)
 
     def job_of(self, task_id: int, node: Node) -> Job | None:
         """Return the open job of a task that was ever this node's."""
@@ -280,6 +306,7 @@ class Ledger:
         """Forget a task: an answer to it is not welcome any more."""
         self._tasks.pop(task_id, None)
         self._remembered.pop(task_id, None)
+        self._clocks.pop(task_id, None)
 
     def array(self, digest: bytes) -> AnyArray | None:
         """Return the large array with this digest, if an open job has it."""
@@ -291,6 +318,7 @@ class Ledger:
         job.move(event)
         for task_id in job.ever:
             self._tasks.pop(task_id, None)
+            self._clocks.pop(task_id, None)
         for digest in job.blobs:
             array, users = self._blobs.pop(digest)
             if users > 1:

@@ -127,8 +127,15 @@ class Monitor:
 def _address(descriptor: int) -> str:
     """Return who is at the other end of a connection, if it is still there."""
     try:
-        with system_socket.socket(fileno=os.dup(descriptor)) as connection:
+        copy = os.dup(descriptor)
+    except OSError:  # it is gone
+        return ""
+    try:
+        with system_socket.socket(fileno=copy) as connection:
+            copy = -1  # closed with the socket
             host, port = connection.getpeername()[:2]
             return f"{host}:{port}"
-    except (OSError, ValueError):  # gone, or never one of IP's
+    except (OSError, ValueError):  # gone, or by now something else
+        if copy >= 0:
+            os.close(copy)
         return ""

@@ -15,6 +15,8 @@ SLOW = 1.5
 LEAST_SECONDS = 1.0
 #: While no job of its group has been solved, one is slow that is not half done after so long,
 UNKNOWN_SECONDS = 30.0
+#: One that takes so many times as long as usual is slow, whatever its node says of its progress.
+VERY_SLOW = 4.0
 #: or that its node has not begun after so long, though nothing is before it.
 IDLE_SECONDS = 10.0
 #: A solution of which nothing more arrives for this long is given up.
@@ -28,7 +30,9 @@ class Pace:
         self._durations: dict[tuple[str, str], deque[float]] = {}
 
     def solved(self, task: Task, now: float) -> None:
-        """Count a solved task's duration."""
+        """Count a solved task's duration, if it is known."""
+        if task.adopted and task.begun is None:
+            return
         data = task.job.data
         durations = self._durations.get((data.learner, data.group))
         if durations is None:
@@ -43,9 +47,9 @@ class Pace:
         durations = self._durations.get((task.job.data.learner, task.job.data.group))
         if not durations:
             limit = IDLE_SECONDS if task.begun is None else UNKNOWN_SECONDS
-            return elapsed > limit and left >= elapsed
-        usual = median(durations)
-        return elapsed > max(LEAST_SECONDS, SLOW * usual) and left > SLOW * usual
+            return elapsed > limit and (left >= elapsed or elapsed > VERY_SLOW * limit)
+        usual = max(median(durations), LEAST_SECONDS / SLOW)
+        return elapsed > SLOW * usual and (left > SLOW * usual or elapsed > VERY_SLOW * usual)
 
 
 def overdue(task: Task, place: int, now: float) -> tuple[str, str]:
@@ -57,13 +61,15 @@ def overdue(task: Task, place: int, now: float) -> tuple[str, str]:
         now: the time.
     """
     data, still = task.job.data, now - task.moved
-    if task.solution is not None:
-        if task.lacking and still > TRANSFER_SECONDS:
-            return "transfer", f"its solution stopped arriving {still:.0f} s ago"
+    if task.whole is not None:
         return "", ""
     limit, patience = data.timeout_seconds, data.stall_seconds
     if limit is not None and task.begun is not None and now - task.begun > limit:
         return "deadline", f"not done within {limit:g} s"
+    if task.solution is not None:
+        if still > TRANSFER_SECONDS:
+            return "transfer", f"its solution stopped arriving {still:.0f} s ago"
+        return "", ""
     waits = task.begun is None and (task.id in task.node.waiting or place >= task.node.hello.tasks)
     if patience is not None and still > patience and not waits:
         what = "no progress" if task.begun is not None else "not begun, and nothing of it sent,"

@@ -16,6 +16,8 @@ AFFINITY_DEPTH = 32
 DRAW = 8
 #: Among how many nodes to look for one: with a thousand, looking would cost more than the job.
 LOOK = 16
+#: A job that has waited so long is given to whoever takes it, where it failed before or not.
+SHUN_SECONDS = 60.0
 #: A job runs at so many nodes at once, at most.
 RUNNERS = 2
 
@@ -32,6 +34,8 @@ class Placement:
         self._nodes = nodes
         self._random = random.Random(seed)
         self.pace = Pace()
+        #: The time, as of the last message or tick.
+        self.now = 0.0
         #: Whether a node that was lost a moment ago may come back, and is worth waiting for.
         self.hopeful = False
         self._queues: dict[str, deque[Job]] = {}  # by learner
@@ -45,6 +49,7 @@ class Placement:
 
     def add(self, job: Job, *, first: bool = False) -> None:
         """Queue a job, behind the others or before them."""
+        job.queued = self.now
         queue = self._queues.setdefault(job.data.learner, deque())
         (queue.appendleft if first else queue.append)(job)
 
@@ -142,10 +147,13 @@ class Placement:
             return False
         if failed and node.benched and self.hopeful:
             return True
+        if self.now - job.queued > SHUN_SECONDS:
+            return False
         return any(
             job.data.learner in other.hello.learners
             and other.hello.node not in job.failed_at
             and (failed or not other.benched)
+            and (other.spare > 0 or other.tasks)
             for other in self._nodes.values()
         )
 
@@ -161,7 +169,7 @@ class Placement:
             task
             for node in self._crowded.values()
             for task in node.tasks.values()
-            if task.recalled and task.begun is None
+            if task.recalled is not None and task.begun is None
         ]
         del idle[: len(asked)]
         return [
@@ -176,7 +184,7 @@ class Placement:
         for node in idle:
             if task.job.data.learner in node.hello.learners and not self._shunned(task.job, node):
                 idle.remove(node)
-                task.recalled = True
+                task.recalled = self.now
                 return True
         return False
 
@@ -206,9 +214,9 @@ class Placement:
 
     @staticmethod
     def _may_double(task: Task) -> bool:
-        """Whether a second runner may help: no solution is on its way, and there is none yet."""
+        """Whether a second runner may help: its solution is not here, and there is none yet."""
         waits = task.id in task.node.waiting and task.begun is None
-        return not waits and task.solution is None and len(task.job.tasks) < RUNNERS
+        return not waits and task.whole is None and len(task.job.tasks) < RUNNERS
 
 
 def _able(nodes: Mapping[bytes, Node], learner: str) -> Iterator[Node]:

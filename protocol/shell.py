@@ -85,8 +85,17 @@ class Shell:
         self.call_soon(run)
         return future.result(timeout)
 
-    def end(self, timeout: float = 5.0) -> None:
-        """Finish and wait for the thread, unless this is it."""
+    def end_soon(self) -> None:
+        """Finish, and don't wait for it."""
+        self._ending = True
+        self._waker.wake()
+
+    def end(self, timeout: float | None = 5.0) -> None:
+        """Finish and wait for the thread, unless this is it.
+
+        Args:
+            timeout: seconds to wait; None: as long as it takes.
+        """
         if self._thread.ident is None and not self._ending:  # never started
             self.finish()
             self.discard()

@@ -23,7 +23,7 @@ import zmq
 from zmq.utils import z85
 
 from .codec import Frame
-from .errors import AddressError, InsecureAddress
+from .errors import AddressError, InsecureAddress, KeysError
 from .keys import MainKeys, NodeKeys
 from .monitor import Monitor
 from .transfer import CHUNK_BYTES, WINDOW
@@ -46,6 +46,8 @@ _NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
 
 #: Connections that the system holds until they are taken.
 BACKLOG = 4096
+#: Handshakes answered in one go.
+ANSWERS = 100
 _ZAP_ADDRESS = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN = b"mnist-merge"
 
@@ -132,8 +134,7 @@ def bind(
     socket.backlog = BACKLOG
     if keys is not None:
         socket.curve_server = True
-        socket.curve_secretkey = keys.secret
-        socket.curve_publickey = keys.public
+        _set_pair(socket, keys.public, keys.secret)
         socket.zap_domain = _ZAP_DOMAIN
     monitor = Monitor(socket, binds=True, keys=keys is not None)
     try:
@@ -142,6 +143,23 @@ def bind(
         close(socket, monitor, 0)
         raise AddressError(_bind_failure(address, error)) from error
     return socket, monitor, socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+
+def _set_pair(socket: Socket, public: bytes, secret: bytes) -> None:
+    """Give a socket its keys.
+
+    Raises:
+        KeysError: they are none, or do not belong together.
+    """
+    try:
+        together = zmq.curve_public(secret) == public
+        socket.curve_publickey, socket.curve_secretkey = public, secret
+    except (zmq.ZMQError, ValueError) as error:
+        socket.close(0)
+        raise KeysError(f"a key that is none: {error}; make new ones with mnist-keys") from error
+    if not together:
+        socket.close(0)
+        raise KeysError("the secret key is not that of the public one beside it")
 
 
 def _raise_limit() -> None:
@@ -170,8 +188,8 @@ class Gate:
         self._admit = admit
 
     def answer(self) -> None:
-        """Answer every question that waits."""
-        while True:
+        """Answer the questions that wait, not too many at a time."""
+        for _ in range(ANSWERS):
             try:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
@@ -218,7 +236,7 @@ def connect(
     socket.reconnect_ivl = 20  # milliseconds, doubling up to
     socket.reconnect_ivl_max = 500
     if keys is not None:
-        socket.curve_publickey, socket.curve_secretkey = keys.public, keys.secret
+        _set_pair(socket, keys.public, keys.secret)
         socket.curve_serverkey = keys.main
     monitor = Monitor(socket, binds=False, keys=keys is not None)
     try:

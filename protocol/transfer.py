@@ -133,6 +133,11 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._arrivals)
 
+    def held(self, digest: bytes) -> int:
+        """Return how many chunks of an array that is on its way are here."""
+        arrival = self._arrivals.get(digest)
+        return len(arrival.have) if arrival else 0
+
     def want(self, spec: ArraySpec, now: float) -> list[Need]:
         """Begin to fetch an array; return what to ask the other side.
 

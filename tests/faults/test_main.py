@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 from main_node.memory import LIFE
+from main_node.runs import summarize
 
 from ..processes import MAIN, SECONDS, run
 from .conftest import Cluster
@@ -103,6 +105,8 @@ def test_a_host_that_shuts_down_leaves_the_nodes_with_what_they_hold(cluster: Cl
     assert main.end()[0] == 130
     node.wait_for("task.solved", times=2)
     assert node.never_said("main.ended")
+    cluster.same(cluster.resume().result())  # though nothing was solved before
+    assert len([line for line in node.seen if "action=fit" in line]) == 8
 
 
 def test_a_resumed_run_is_resumed_again_and_again(cluster: Cluster) -> None:
@@ -120,6 +124,28 @@ def test_a_finished_run_says_so(cluster: Cluster) -> None:
     code, output = cluster.resume("--json").end()
     assert code == 0
     assert json.loads(output) == first
+
+
+def test_a_run_that_was_killed_at_its_very_end_is_mended(cluster: Cluster) -> None:
+    first = cluster.main("--local-nodes", "1").result()
+    (cluster.run / "confusion.png").unlink()
+    database = sqlite3.connect(cluster.run / "run.db")
+    database.execute("UPDATE facts SET value = '' WHERE name = 'ending'")
+    database.commit()
+    database.close()
+    assert summarize(cluster.run).state == "done"
+    assert cluster.resume("--json").result() == first
+    assert (cluster.run / "confusion.png").exists()
+
+
+def test_what_was_left_out_is_remembered(cluster: Cluster, tmp_path: Path) -> None:
+    one_shard_diverges(cluster, tmp_path)
+    main = cluster.main("--partial", "--max-attempts", "2")
+    cluster.node("a", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    main.wait_for("round 1 of 2 merged")
+    main.kill()
+    result = cluster.resume().result()
+    assert result["left_out"] == ["round 1 job 2", "round 2 job 2"]
 
 
 @pytest.fixture
@@ -296,8 +322,19 @@ def test_a_run_directory_that_is_somebody_elses_is_named(cut_short: Cluster) -> 
 
 def test_what_is_left_out_is_said_and_the_rest_is_merged(cluster: Cluster, tmp_path: Path) -> None:
     """One shard's training diverges wherever it runs; with --partial the others are enough."""
-    broken = tmp_path / "sitecustomize.py"
-    broken.write_text(
+    one_shard_diverges(cluster, tmp_path)
+    main = cluster.main("--partial", "--max-attempts", "2")
+    cluster.node("a", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    result = main.result()
+    assert result["left_out"] == ["round 1 job 2", "round 2 job 2"]
+    assert result["model_sha256"] != cluster.calm
+    line = main.wait_for("left out: round 1 job 2 failed for good after 2 attempts")
+    assert "unfit: array 'conv1.bias' holds numbers that are not finite" in line
+
+
+def one_shard_diverges(cluster: Cluster, folder: Path) -> None:
+    """Put a module into a folder of PYTHONPATH that makes the second shard's training diverge."""
+    (folder / "sitecustomize.py").write_text(
         "import learning.neural as neural\n"
         "fit = neural.NeuralLearner.fit\n"
         "def diverge(self, shard, start, *, seed, **more):\n"
@@ -307,13 +344,6 @@ def test_what_is_left_out_is_said_and_the_rest_is_merged(cluster: Cluster, tmp_p
         "    return solution\n"
         "neural.NeuralLearner.fit = diverge\n".replace("FIRST", str(first_labels(cluster.data)))
     )
-    main = cluster.main("--partial", "--max-attempts", "2")
-    cluster.node("a", env={**os.environ, "PYTHONPATH": str(tmp_path)})
-    result = main.result()
-    assert result["left_out"] == ["round 1 job 2", "round 2 job 2"]
-    assert result["model_sha256"] != cluster.calm
-    line = main.wait_for("left out: round 1 job 2 failed for good after 2 attempts")
-    assert "unfit: array 'conv1.bias' holds numbers that are not finite" in line
 
 
 def first_labels(data: Path) -> int:

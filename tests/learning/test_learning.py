@@ -181,11 +181,14 @@ def test_work_survives_being_plain_values_and_arrays(shard: Shard) -> None:
     assert sha256(again.arrays) == sha256(fit(shard, epochs=1, lr=0.02).arrays)
     values, arrays = predict_work({}, again.arrays, shard.images[:10])
     _, first = perform("neural", values, arrays, lambda f: None, lambda: False)
-    assert len(predicted(first, 10, 10)) == 10
+    assert len(predicted({}, first, 10, 10)) == 10
     with pytest.raises(UnfitSolution, match="no labels for 11 images"):
-        predicted(first, 11, 10)
+        predicted({}, first, 11, 10)
+    for values, more in (({"x": b"\0"}, {}), ({}, {"__metadata__": np.zeros(1)})):
+        with pytest.raises(UnfitSolution, match="more than labels"):  # found in review
+            predicted(values, {**first, **more}, 10, 10)
     with pytest.raises(UnfitSolution, match="outside of the 2 classes"):
-        predicted({"labels": np.array([0, 1, 2])}, 3, 2)
+        predicted({}, {"labels": np.array([0, 1, 2])}, 3, 2)
     with pytest.raises(LearningError, match="without a number of examples"):
         fitted({}, made)
     with pytest.raises(UnfitSolution, match="metric 'loss' is no number"):

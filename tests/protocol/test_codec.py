@@ -186,6 +186,8 @@ def test_any_header_at_all_is_a_message_or_refused(header: Any) -> None:
         ([14, [], {1: 2.0}], "fraction"),
         ([14, [], {"one": 0.5}], "count"),
         ([14, [-1], {}], "count"),
+        ([14, [1] * 5000, {}], "5000 ids"),
+        ([14, [], dict.fromkeys(range(5000), 0.5)], "at most 4096 tasks"),
         ([6, 1, {}, b"", [["x", "object", [1], b"0" * 16, False]]], "element type"),
         ([6, 1, {}, b"", [["x", "float64", [1 << 50], b"0" * 16, False]]], "larger"),
         ([6, 1, {}, b"", [["x", "float64", [-4], b"0" * 16, False]]], "count"),

@@ -48,6 +48,7 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.session import Session
+from protocol.transfer import CHUNK_BYTES
 
 HELLO = Hello("id-a", "a", 0, ("",), {}, 2, 1 << 30, "", tasks=1, credit=2)
 
@@ -565,7 +566,7 @@ def test_a_node_that_fails_time_and_again_gets_nothing_while_another_can() -> No
         table.hear(b"bad", TaskFailed(task, "raised", f"no {task}"))
         benched += [effect for effect in table.effects if isinstance(effect, Benched)]
     (bench,) = benched
-    assert bench.node == "bad"
+    assert bench.node == "bad.id-bad"
     assert bench.seconds == 60
     assert bench.reason == "3 jobs in a row failed there, the last: raised: no 3"
     assert table.dispatcher.view(table.now).nodes[0].benched == bench.reason
@@ -654,6 +655,186 @@ def test_a_welcome_after_a_refusal_is_no_business_of_the_dispatcher() -> None:
     session.greet(0.0)
     session.receive(Refuse("domain", "no"), 0.0)
     assert session.receive(Welcome("main", 1.0), 0.0) == []
+
+
+# Found in review: ways to hold a job for ever, to lose one, or to break the dispatcher.
+
+
+def with_an_idle_node(**options: Any) -> Table:
+    """Return a table whose job 1 is at `a`, and with `b` idle."""
+    table = Table()
+    table.hello(b"a")
+    table.submit(1, JobDataType("x", **options))
+    table.hello(b"b")
+    return table
+
+
+def given_to_b(table: Table, say: Any, seconds: float, step: float = 1.0) -> bool:
+    """Whether `b` is given the job while `a` says something again and again."""
+    for number in range(round(seconds / step)):
+        say(number)
+        table.hear(b"b", Heartbeat(tuple(table.dispatcher._nodes[b"b"].tasks)))
+        table.tick(step)
+        if 1 in table.offers():
+            return True
+    return False
+
+
+def test_a_recall_that_is_ignored_is_not_waited_for() -> None:
+    table = with_an_idle_node()
+    assert given_to_b(table, lambda n: table.hear(b"a", Waiting((1,))), 20)
+
+
+def test_progress_that_goes_up_and_down_is_none() -> None:
+    table = with_an_idle_node(stall_seconds=10)
+
+    def flicker(number: int) -> None:
+        table.hear(b"a", Heartbeat((1,), {1: 0.99 if number % 2 else 1.0}))
+
+    assert given_to_b(table, flicker, 30)
+
+
+def test_a_job_that_is_nearly_done_for_ever_gets_a_second_runner() -> None:
+    table = with_an_idle_node()
+    assert given_to_b(
+        table, lambda n: table.hear(b"a", Heartbeat((1,), {1: 1 - 0.5 / (n + 1)})), 200
+    )
+
+
+def test_a_chunk_that_comes_again_and_again_is_no_progress() -> None:
+    table = with_an_idle_node()
+    spec = specify(np.zeros(INLINE_BYTES * 3, np.uint8))
+    table.hear(b"a", SolutionReady(1, {}, b"", {"x": spec}))
+
+    def repeat(number: int) -> None:
+        table.hear(b"a", Heartbeat((1,)))
+        table.hear(b"a", Chunk(spec.digest, 0, bytes(CHUNK_BYTES)))
+
+    assert given_to_b(table, repeat, 60)
+
+
+def test_a_deadline_counts_across_new_connections() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.submit(1, JobDataType("x", timeout_seconds=20))
+    begin(table, b"a", 1)
+    stories = []
+    for number in range(6):
+        peer = b"a%d" % number
+        table.hello(peer, node="id-a", name="a", main="main", holds=(1,))
+        begin(table, peer, 1)
+        stories += [e.attempt.kind for e in table.tick(5) if isinstance(e, Retry)]
+        if stories:
+            break
+    assert stories == ["deadline"]
+
+
+def test_a_node_that_takes_nothing_keeps_nobody_else_from_trying_again() -> None:
+    table = Table()
+    table.hello(b"a", credit=1)
+    table.hello(b"lazy", credit=0)
+    table.submit(1)
+    table.hear(b"a", TaskFailed(1, "raised", "no"))
+    assert table.offers() == {1: (b"a", 2)}
+
+
+def test_the_last_attempts_unfit_solution_does_not_hide_a_good_one() -> None:
+    table = Table(keeps=True, max_attempts=1)
+    table.hello(b"a")
+    table.submit(1)
+    begin(table, b"a", 1)
+    table.hello(b"b")
+    for _ in range(40):
+        table.hear(b"a", Heartbeat((1,), {1: 0.0}))
+        table.hear(b"b", Heartbeat(tuple(table.dispatcher._nodes[b"b"].tasks)))
+        table.tick(1)
+    table.hear(b"a", SolutionReady(1, {}, b"bad", {}))
+    table.hear(b"b", SolutionReady(2, {}, b"good", {}))
+    effects = table.dispatcher.unfit(1, "bad", table.now)
+    assert not any(isinstance(effect, Fail) for effect in effects)
+    (good,) = [effect for effect in effects if isinstance(effect, Keep)]
+    assert good.task == 2
+
+
+def test_an_unfit_solution_is_one_attempt_though_its_node_connects_anew_meanwhile() -> None:
+    table = Table(keeps=True)
+    table.hello(b"a")
+    table.submit(1)
+    table.hear(b"a", SolutionReady(1, {}, b"bad", {}))
+    table.hello(b"a2", node="id-a", name="a", main="main", holds=(1,))
+    table.hear(b"a2", SolutionReady(1, {}, b"bad", {}))
+    effects = table.dispatcher.unfit(1, "bad", table.now)
+    assert [type(e) for e in effects if isinstance(e, (Keep, Retry))] == [Retry]
+    assert Send(b"a2", Accepted((1,))) in effects
+
+
+def test_tasks_from_before_that_fail_make_room_for_others() -> None:
+    table = remembering(t7=(1, "id-a"), t8=(2, "id-a"))
+    table.hello(b"a", main="main", holds=(7, 8))
+    for task in (7, 8):
+        table.hear(b"a", TaskFailed(task, "raised", "no"))
+    table.submit(3)
+    assert 3 in table.offers()
+
+
+def test_tasks_from_before_whose_jobs_never_come_are_let_go() -> None:
+    table = remembering(t7=(1, "id-a"), t8=(2, "id-a"))
+    table.hello(b"a", main="main", holds=(7, 8))
+    table.submit(3)
+    assert not table.offers()
+    for _ in range(601):
+        table.hear(b"a", Heartbeat((7, 8)))
+        table.tick(1)
+        if table.offers():
+            break
+    assert 3 in table.offers()
+    assert Send(b"a", Cancel(7)) in table.effects
+
+
+def test_what_was_announced_before_its_job_and_can_not_be_fetched_is_a_failed_attempt() -> None:
+    table = remembering(t7=(1, "id-a"), t8=(2, "id-a"))
+    table.hello(b"a", main="main", holds=(7, 8))
+    spec = specify(np.zeros(INLINE_BYTES * 2, np.uint8))
+    other = replace(spec, shape=(INLINE_BYTES * 3,))
+    table.hear(b"a", SolutionReady(7, {}, b"", {"x": spec}))
+    table.hear(b"a", SolutionReady(8, {}, b"", {"x": other}))
+    table.submit(1)
+    table.submit(2)
+    (retry,) = [effect for effect in table.effects if isinstance(effect, Retry)]
+    assert (retry.job, retry.attempt.kind) == (2, "transfer")
+
+
+def test_a_main_node_that_stood_still_for_an_hour_notices_silence_at_once() -> None:
+    table = Table()
+    table.hello(b"a")
+    table.now += 3600
+    table.hear(b"a", Heartbeat())  # it was drained before the tick
+    assert not table.tick(0.25, 0.25)
+    left = [effect for effect in table.tick(11) if isinstance(effect, Left)]
+    assert left, "a node that is silent now is excused for another hour"
+
+
+def test_giving_back_what_was_not_asked_for_goes_on_at_the_pace_of_ticks() -> None:
+    table = Table()
+    table.hello(b"a", credit=1)
+    table.submit(1)
+    ((_, task),) = table.offers().values()
+    table.hear(b"a", Returned(task))
+    assert not table.offers()
+    table.tick(0.5)
+    assert table.offers() == {1: (b"a", task + 1)}
+
+
+def test_a_nodes_words_are_shown_and_nothing_of_them_is_obeyed() -> None:
+    table = Table(max_attempts=1)
+    table.hello(b"a")
+    table.submit(1)
+    table.hear(b"a", TaskFailed(1, "lost\n\x1b[2J", "red \x1b[31m\r\nline", "a\n\x07b"))
+    (fail,) = [effect for effect in table.effects if isinstance(effect, Fail)]
+    (attempt,) = fail.story
+    assert attempt.kind == "raised"
+    assert attempt.message == "red  [31m  line"
+    assert attempt.traceback == "a\n b"
 
 
 def test_a_job_moves_by_the_table_and_no_other_way() -> None:
