@@ -77,7 +77,7 @@ LOOK_SECONDS = 1.0
 #: The same complaint about the same address is logged once in so many seconds.
 COMPLAIN_SECONDS = 60.0
 BUDGET = 100
-#: An unknown key is reason to look at the allow-list, but not more often than this.
+#: A handshake is reason to look at the allow-list, but not more often than this.
 HURRY_SECONDS = 0.2
 #: Tasks receipted in one message.
 RECEIPTS = 4000
@@ -322,7 +322,7 @@ class Router(Shell):
         """Answer whether a key is let in; called by the gate."""
         assert self._keys is not None
         now = time.monotonic()
-        if self._keys.who(key) is None and now >= self._hurry_at:
+        if now >= self._hurry_at:  # who was revoked a moment ago is not let in
             self._hurry_at = now + HURRY_SECONDS
             self._look(self._keys, now)
         if self._keys.who(key) is not None:

@@ -19,6 +19,7 @@ BENCH_SECONDS = 60.0
 MAX_BENCH_SECONDS = 960.0
 #: So many records are kept, those that changed last.
 RECORDS = 10_000
+_LOST = "it was lost"
 
 
 @dataclass(slots=True)
@@ -67,7 +68,17 @@ class Bench:
             return 0.0
         span = now - record.deaths[0]
         record.deaths.clear()
-        return self._bench(record, f"it was lost {DEATHS} times within {span:.0f} s", now)
+        return self._bench(record, f"{_LOST} {DEATHS} times within {span:.0f} s", now)
+
+    def came_back(self, name: str) -> None:
+        """Take a death back: the same process is here again."""
+        record = self._records.get(name)
+        if record is None:
+            return
+        if record.deaths:
+            record.deaths.pop()
+        if record.reason.startswith(_LOST):
+            record.until, record.seconds = 0.0, BENCH_SECONDS
 
     def why(self, name: str, now: float) -> str:
         """Return why a node is benched; empty if it is not."""

@@ -11,6 +11,7 @@ one gets a second runner; a node that fails too often is benched.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -67,6 +68,8 @@ from .views import View
 UNCONFIRMED_SECONDS = 3.0
 #: What a node may say of how a task failed.
 _KINDS = frozenset(["raised", "crashed", "transfer", "cancelled"])
+#: So many lost nodes are remembered.
+GONE = 10_000
 #: A waiting task that was asked back is taken back after so long, whatever its node says.
 RECALL_SECONDS = 5.0
 #: For so long a task from before a restart is left with its node though nobody submits its job.
@@ -127,6 +130,8 @@ class Dispatcher:
         self._nodes: dict[bytes, Node] = {}  # by routing id
         self._peers: dict[str, bytes] = {}  # the same, routing ids by node id
         self._bench = Bench()
+        #: Nodes that were lost, by id, and the jobs that this was an attempt of.
+        self._gone: OrderedDict[str, list[Job]] = OrderedDict()
         self._placement = Placement(self._nodes, seed=main)
         self._beat = self._ticked = self._hope_until = -math.inf
         self._on: dict[type[Any], Callable[[Node, Any, float], list[Effect]]] = {
@@ -327,6 +332,7 @@ class Dispatcher:
             # The same process over a new connection: what it still holds it goes on with.
             old = self._nodes[self._peers[hello.node]]
             effects += self._lose(old, "connected anew", now, keep=holds)
+        self._come_back(hello)
         node = Node(peer, hello, now, now, hello.credit, Inbox())
         node.benched = self._why_benched(node, now)
         self._nodes[peer] = node
@@ -336,6 +342,20 @@ class Dispatcher:
         effects += self._reconcile(node, holds, now)
         return effects + self._assign(now)
 
+    def _come_back(self, hello: Hello) -> None:
+        """Undo what was held against a node that was only cut off: no job had killed it."""
+        if hello.node not in self._gone:
+            return
+        self._bench.came_back(hello.name)
+        name = f"{hello.name}.{hello.node}"
+        for job in self._gone.pop(hello.node):
+            job.attempts = tuple(
+                attempt for attempt in job.attempts
+                if attempt.node != name or attempt.kind not in _LOST
+            )  # fmt: skip
+            if not any(attempt.node == name for attempt in job.attempts):
+                job.failed_at = tuple(at for at in job.failed_at if at != hello.node)
+
     def _lose(self, node: Node, reason: str, now: float, keep: Iterable[int] = ()) -> list[Effect]:
         """Forget a node; what it had in hand counts as an attempt and is queued again."""
         effects = self._forget(node, reason)
@@ -343,6 +363,9 @@ class Dispatcher:
             self._hope_until = now + HOPE_SECONDS
             self._placement.hopeful = True
         kept = set(keep)
+        gone = self._gone[node.hello.node] = list[Job]()
+        if len(self._gone) > GONE:
+            self._gone.popitem(last=False)
         tasks = list(node.tasks.values())
         for place, task in enumerate(tasks):
             self._take_from(task)
@@ -353,6 +376,8 @@ class Dispatcher:
                 attempt = Attempt(node.name, "lost", reason)
             elif place < node.hello.tasks:  # it may have been about to begin, or beginning
                 attempt = Attempt(node.name, "undelivered", reason)
+            if attempt is not None:
+                gone.append(task.job)
             effects += self._again(task.job, node, attempt, now)
         if tasks and not kept:
             seconds = self._bench.died(node.hello.name, now)
@@ -455,15 +480,9 @@ class Dispatcher:
 
     def _adopt(self, task: Task) -> None:
         """Put a task that had been given up back into its node's hands."""
-        job, node = task.job, task.node
+        job = task.job
         if job.state is JobState.QUEUED:
             self._placement.remove(job)
-        # A node that comes back was cut off, not killed by the job: that was no attempt.
-        job.attempts = tuple(
-            attempt for attempt in job.attempts
-            if attempt.node != node.name or attempt.kind not in _LOST
-        )  # fmt: skip
-        job.failed_at = tuple(at for at in job.failed_at if at != node.hello.node)
         self._give(task)
 
     # Jobs come back.

@@ -417,7 +417,7 @@ def test_closing_a_main_node_ends_what_is_open(main_node: Mains) -> None:
         future.result(SECONDS)
     with pytest.raises(NodeClosed):
         main.submit(JobDataType("y"))
-    with pytest.raises(NodeClosed, match="nobody is coming"):
+    with pytest.raises(NodeClosed, match="was closed"):
         main.wait_for_nodes(1)
     main.close()  # twice is once
 

@@ -631,6 +631,20 @@ def test_a_broken_node_does_not_use_up_a_jobs_attempts_while_the_good_one_is_awa
     assert table.offers()
 
 
+def test_a_node_on_a_bad_line_is_neither_benched_nor_shunned_nor_is_its_job_given_up() -> None:
+    """Seen in a test that took a minute: the only node was not trusted any more."""
+    table = Table(max_attempts=3)
+    for number in range(20):
+        peer = b"p%d" % number
+        table.hello(peer, node="id-a", name="a")
+        if not number:
+            table.submit(1)
+        assert table.offers()[1][0] == peer
+        begin(table, peer, number + 1)
+        table.dispatcher.unreachable(peer, table.now)
+        table.now += 0.1
+
+
 def test_a_node_that_dies_time_and_again_is_benched_by_name() -> None:
     table = Table(max_attempts=9)
     benched = []
