@@ -57,12 +57,11 @@ class _Reporter:
 
 def _prepare(learners: list[str]) -> None:
     from learning import create
-    from learning.errors import UnknownLearner
 
     for learner in learners:
         try:
             create(learner, {})
-        except (UnknownLearner, ImportError):
+        except Exception:
             continue  # a job will tell, in words
 
 

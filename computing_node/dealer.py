@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -148,7 +149,7 @@ class Dealer(Shell):
         self._links: list[_Link] = []
         self._workers: Workers | None = None
         try:
-            for address in addresses:
+            for address in dict.fromkeys(addresses):
                 session = Session(
                     hello, dead_seconds=dead_seconds, cache_bytes=cache_bytes, allocate=allocate
                 )
@@ -273,6 +274,7 @@ class Dealer(Shell):
             elif type(effect) is Abort:
                 self._abort((place, effect.task))
             elif type(effect) is Serving:
+                self._leave_double(link, effect.welcome.main)
                 log.info("main.joined address=%s id=%s", link.address, effect.welcome.main)
                 self._prepare(effect.welcome.learners)
             elif type(effect) is Reconnect:
@@ -280,6 +282,20 @@ class Dealer(Shell):
                 link.reopen()
             elif type(effect) is Ended:
                 self._ended(link, effect)
+
+    def _leave_double(self, link: _Link, main: str) -> None:
+        """Keep one connection only to a main node that has several addresses here."""
+        for other in self._links:
+            serving = other.session.state is SessionState.SERVING
+            if other is not link and serving and other.session.main == main:
+                log.warning(
+                    "main.twice address=%s: the same main node as %s; this one is used",
+                    other.address, link.address,
+                )  # fmt: skip
+                for effect in other.session.leave("twice"):
+                    if type(effect) is Abort:
+                        self._abort((self._links.index(other), effect.task))
+                other.pause(math.inf)
 
     def _prepare(self, learners: tuple[str, ...]) -> None:
         try:

@@ -137,7 +137,10 @@ class ChildReplier(JobReplier):
             self._idle.put(self._start())  # warm for the next job
         if self._closed:
             self.close()  # this very moment
-        return TaskCancelled("cancelled") if task.cancelled else ChildDied(epitaph)
+        if task.cancelled:
+            log.info("task.cancelled job=%d", task.task_id)
+            return TaskCancelled("cancelled")
+        return ChildDied(epitaph)
 
     def close(self) -> None:
         """End the children."""

@@ -6,6 +6,7 @@ moment, there is the old file, the new one, or none, and never a part of one.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -84,7 +85,10 @@ def write_arrays(path: Path, arrays: Arrays, notes: Mapping[str, str]) -> None:
         try:
             save_file(kept, part, notes)
         except SafetensorError as error:  # its way to say that the disk is full
-            raise OSError(f"{path}: {error}") from error
+            full = os.strerror(errno.ENOSPC)
+            if full in str(error):
+                raise OSError(errno.ENOSPC, full) from error
+            raise OSError(errno.EIO, str(error)) from error
 
 
 def read_arrays(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:

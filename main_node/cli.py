@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import signal
 import sys
 from pathlib import Path
@@ -19,8 +21,7 @@ from .config import MainConfig, find_run, read_config, resumed
 from .errors import ConfigError, JobFailed, NodeError, NoNode, StorageError
 
 if TYPE_CHECKING:
-    from .rundir import RunDirectory
-    from .training import Metrics, Training
+    from .training import Metrics
 
 _DEFAULT = MainConfig()
 _AT_LEAST_1 = click.IntRange(1, MAX_COUNT)
@@ -95,11 +96,11 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
 @click.option(
     "--threads",
     default=_DEFAULT.threads,
-    type=_AT_LEAST_1,
+    type=click.IntRange(1, 1024),
     help="Of each job. Part of the job: another number gives another (equally good) model.",
 )
 @click.option(
-    "--local-nodes", default=_DEFAULT.local_nodes, type=_NATURAL,
+    "--local-nodes", default=_DEFAULT.local_nodes, type=click.IntRange(0, 1024),
     help="Start so many computing nodes on this machine.",
 )  # fmt: skip
 @click.option(
@@ -186,11 +187,9 @@ def main(context: click.Context, /, resume: str | None, **options: Any) -> None:
     """
     config = MainConfig(**options)
     signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        _run(config, resume, _given(context))
-    except KeyboardInterrupt:  # before there was a run, or before it was taken up again
-        how = f"go on with: mnist-main --resume {resume}" if resume else "before any job was done"
-        _end(Exit.INTERRUPTED, f"interrupted; {how}")
+    if sys.stderr is None:  # closed by whoever started this; print would take standard output
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    _run(config, resume, _given(context))
 
 
 def _given(context: click.Context) -> set[str]:
@@ -204,7 +203,8 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _end(code: Exit, message: str) -> NoReturn:
-    click.echo(f"mnist-main: {message}", err=True)
+    with contextlib.suppress(OSError):
+        click.echo(f"mnist-main: {message}", err=True)
     sys.exit(code)
 
 
@@ -216,84 +216,90 @@ def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
     from loaders import LoaderError
 
     from .display import ConsoleStream, Lines, Quiet, Screen
-    from .rundb import RunDatabase
-    from .rundir import RunDirectory
+    from .rundir import RunDirectory, finished
     from .training import Training
 
+    directory: RunDirectory | None = None
+    path: Path | None = None  # of the run, once there is something to go on with
     try:
-        directory: RunDirectory | None = None
         if resume is not None:
-            directory = RunDirectory(find_run(resume, Path(config.run_dir)), new=False)
-            config = resumed(config, given, directory.path)
-    except ConfigError as error:
-        _end(Exit.USAGE, str(error))
-    if directory is not None and (metrics := directory.finished()) is not None:
-        RunDatabase(directory.path / "run.db").state(ending="done")  # should it not say so
-        click.echo(f"run {directory.run_id} is done already", err=True)
-        _show(metrics, directory, config.json)
-        return
-    stderr = Console(stderr=True)
-    screen = stderr.is_terminal and not config.quiet
-    set_up_logs(config.log_level, cast(IO[str], ConsoleStream(stderr)) if screen else None)
-    watcher = (
-        Screen(config, stderr) if screen else (Quiet if config.quiet else Lines)(config, sys.stderr)
-    )
-    try:
-        with watcher:
+            path = find_run(resume, Path(config.run_dir))
+            metrics = finished(path)
+            if metrics is not None:
+                click.echo(f"run {path.name} is done already", err=True)
+                return _show(metrics, path, config.json)
+            config = resumed(config, given, path)
+            _check_values(config, path)
+            directory = RunDirectory(path, new=False)
+        stderr = Console(stderr=True)
+        screen = stderr.is_terminal and not config.quiet
+        set_up_logs(config.log_level, cast(IO[str], ConsoleStream(stderr)) if screen else None)
+        watcher = (
+            Screen(config, stderr)
+            if screen
+            else (Quiet if config.quiet else Lines)(config, sys.stderr)
+        )
+        with watcher:  # which must have ended before anything below is said
             training = Training(config, watcher, directory)
-            metrics = _result(training)
+            path = training.directory.path
+            metrics = training.run()
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _end(Exit.INTERRUPTED, f"interrupted; {_how_to_go_on(path)}")
     except LoaderError as error:
         _end(Exit.DATA, str(error))
     except (ConfigError, AddressError, KeysError, LearningError) as error:
         _end(Exit.USAGE, str(error))
     except StorageError as error:
-        _end(Exit.STORAGE, str(error))
+        _end(Exit.STORAGE, f"{error}\nonce that is mended, {_how_to_go_on(path)}")
     except JobFailed as error:
-        _end(Exit.JOB_FAILED, f"{error}\n{error.tell()}")
+        _end(Exit.JOB_FAILED, f"{error}\n{error.tell()}\n{_how_to_go_on(path)}")
     except NoNode as error:
         _end(Exit.NO_NODE, str(error))
     except NodeError as error:
-        _end(Exit.JOB_FAILED, str(error))
-    _show(metrics, training.directory, config.json)
+        _end(Exit.JOB_FAILED, f"{error}\n{_how_to_go_on(path)}")
+    _show(metrics, path, config.json)
+    return None
 
 
-def _show(metrics: Metrics, directory: RunDirectory, as_json: bool) -> None:
+def _check_values(config: MainConfig, path: Path) -> None:
+    """Raise unless the options of a run that goes on are within the command's bounds."""
+    context = click.Context(main)
+    for parameter in main.params:
+        value = getattr(config, parameter.name or "", None)
+        if value is not None:
+            try:
+                parameter.type_cast_value(context, value)
+            except click.BadParameter as error:
+                raise ConfigError(f"{path / 'config.yaml'}: {parameter.name}: {error}") from error
+
+
+def _show(metrics: Metrics, path: Path, as_json: bool) -> None:
     """Print a result, and draw it unless it is drawn."""
     from rich.console import Console
 
-    from .report import draw, print_summary
+    from .report import draw, drawn, print_summary
 
-    if as_json:
-        print(json.dumps(metrics), flush=True)
-    else:
-        print_summary(metrics, Console())
     try:
-        if not directory.drawn:
-            draw(metrics, directory.path)
+        if as_json:
+            print(json.dumps(metrics), flush=True)
+        else:
+            print_summary(metrics, Console())
+            sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = None  # nobody flushes it at the end
+        _end(Exit.STORAGE, f"can't be printed: {error.strerror}; see {path / 'metrics.json'}")
+    try:
+        if not drawn(path):
+            draw(metrics, path)
     except KeyboardInterrupt:
-        _end(Exit.INTERRUPTED, f"interrupted; the run is done, but not drawn: {directory.path}")
+        _end(Exit.INTERRUPTED, f"interrupted; the run is done, but not drawn: {path}")
     except OSError as error:
         _end(Exit.STORAGE, f"the run is done, but can't be drawn: {error}")
 
 
-def _result(training: Training) -> Metrics:
-    """Return the result of a run; where it is cut short, say how to go on, and end."""
-    path = training.directory.path
-    try:
-        return training.run()
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _end(Exit.INTERRUPTED, f"interrupted; {_how_to_go_on(path)}")
-    except StorageError as error:
-        raise StorageError(f"{error}\nonce that is mended, {_how_to_go_on(path)}") from error
-    except NodeError:
-        if path.exists():
-            click.echo(f"mnist-main: {_how_to_go_on(path)}", err=True)
-        raise
-
-
-def _how_to_go_on(path: Path) -> str:
-    if not path.exists():
+def _how_to_go_on(path: Path | None) -> str:
+    if path is None or not path.exists():
         return "before any job was done"
     return f"go on with: mnist-main --resume {path}"

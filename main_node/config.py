@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,11 @@ class MainConfig:
             values["data"] = str(Path(self.data).absolute())
         return values
 
+    def shape(self) -> str:
+        """Return the options that shape the model, in one text: equal models have equal ones."""
+        values = {name: value for name, value in asdict(self).items() if name not in FREE}
+        return json.dumps(values, sort_keys=True)
+
     def as_yaml(self) -> str:
         """Return the options as a file that `--config` reads."""
         import yaml
@@ -65,9 +72,9 @@ class MainConfig:
 
 #: What may be given anew when a run goes on: nothing of it shows in the model.
 FREE = frozenset(
-    ["local_nodes", "min_nodes", "bind", "domain", "timeout_seconds", "deadline_seconds",
-     "stall_seconds", "silence_seconds", "max_attempts", "partial", "json", "quiet", "log_level",
-     "keys", "insecure"]
+    ["data", "run_dir", "local_nodes", "min_nodes", "bind", "domain", "timeout_seconds",
+     "deadline_seconds", "stall_seconds", "silence_seconds", "max_attempts", "partial", "json",
+     "quiet", "log_level", "keys", "insecure"]
 )  # fmt: skip
 
 
@@ -77,6 +84,8 @@ def find_run(name: str, runs: Path) -> Path:
     Raises:
         ConfigError: there is none.
     """
+    if not name.strip():
+        raise ConfigError("name a run; `mnist-runs list` shows them")
     for path in (Path(name), runs / name):
         if (path / "solutions").is_dir():
             return path.absolute()
@@ -95,11 +104,17 @@ def resumed(config: MainConfig, given: set[str], path: Path) -> MainConfig:
         ConfigError: its own can't be read, or one that is given would change the model.
     """
     stored = {**read_config(path / "config.yaml"), "run_dir": str(path.parent)}
+    missing = {field.name for field in fields(MainConfig)} - stored.keys()
+    if missing:
+        raise ConfigError(f"{path / 'config.yaml'}: not whole: no {', '.join(sorted(missing)[:3])}")
+    stored |= {"json": config.json, "quiet": config.quiet}  # of this start only
     for name in sorted(given & stored.keys()):
         value = config.resolved()[name]
+        if name == "run_dir":
+            continue
         if name in FREE:
             stored[name] = value
-        elif name != "run_dir" and value != stored[name]:
+        elif value != stored[name]:
             option = name.replace("_", "-")
             raise ConfigError(
                 f"--{option} {value} can't be: run {path.name} began with {stored[name]}, and"
@@ -139,6 +154,9 @@ def _option(path: Path, name: str, value: Any) -> tuple[str, Any]:
     wanted, *rest = kinds[name].split(" | ")  # as annotated: "int", "float | None", ...
     if value is None and rest:
         return name, None
+    if wanted == "float" and isinstance(value, str):  # YAML takes 1e-2 for a text
+        with contextlib.suppress(ValueError):
+            value = float(value)
     fits = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}[wanted]
     if not isinstance(value, fits) or (isinstance(value, bool) and wanted != "bool"):
         meant = {"int": "a whole number", "float": "a number", "str": "a text",

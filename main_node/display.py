@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from contextlib import suppress
 from typing import IO
 
 from rich.console import Console, Group, RenderableType
@@ -40,7 +41,8 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Write a line."""
-        print(text, file=self._stream, flush=True)
+        with suppress(OSError):  # a log that can't be written must not end a run
+            print(text, file=self._stream, flush=True)
 
     def look(self, standing: Standing) -> None:
         """Say which nodes came and went."""
@@ -77,6 +79,7 @@ class _Clock:
     def __init__(self, config: MainConfig) -> None:
         self._rounds, self._jobs = config.rounds, config.jobs
         self._begun: float | None = None
+        self._first = 0.0  # of the work, done in earlier starts of the run
         self.fraction = 0.0
 
     def look(self, standing: Standing) -> None:
@@ -85,7 +88,8 @@ class _Clock:
         if standing.round == self._rounds:
             self.fraction = 1.0
             return
-        if self._begun is None:
+        first = self._begun is None
+        if first:
             self._begun = time.monotonic()
         done = standing.done + sum(
             fraction
@@ -94,14 +98,16 @@ class _Clock:
             if standing.titles.get(job, "").startswith(f"round {standing.round + 1} job")
         )
         self.fraction = min(1.0, (standing.round + done / self._jobs) / self._rounds)
+        if first:
+            self._first = self.fraction
 
     def left(self) -> str:
         if self.fraction == 1.0:
             return "testing"
-        if self._begun is None or self.fraction < 0.02:
+        if self._begun is None or self.fraction - self._first < 0.02:
             return "time left unknown yet"
         spent = time.monotonic() - self._begun
-        seconds = round(spent * (1 - self.fraction) / self.fraction)
+        seconds = round(spent * (1 - self.fraction) / (self.fraction - self._first))
         return f"{seconds // 60}:{seconds % 60:02d} left" if seconds >= 60 else f"{seconds} s left"
 
 
@@ -129,7 +135,7 @@ class Screen(Lines):
 
     def look(self, standing: Standing) -> None:
         """Draw how things stand."""
-        self._clock.look(standing)
+        super().look(standing)
         self._standing = standing
 
     def _render(self) -> RenderableType:

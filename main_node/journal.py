@@ -101,7 +101,7 @@ class Scribe:
                     if type(effect) is Keep:
                         self._keep(effect)
         except Exception as error:
-            log.error("journal.broken reason=%r", str(error))
+            log.info("journal.broken reason=%r", str(error))
             self._broken(error)
 
     def _take(self) -> list[Effect] | None:

@@ -48,6 +48,7 @@ class RunMemory:
         self.starts = int(database.fact("starts") or 0) + 1
         self._main = database.fact("main") or f"main.{uuid.uuid4().hex[:8]}"
         database.state(starts=self.starts, main=self._main, ending="")
+        database.write([], [("started", {"start": self.starts})])
 
     @property
     def main(self) -> str:

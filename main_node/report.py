@@ -51,6 +51,11 @@ def confusion_table(confusion: list[list[int]]) -> Table:
     return table
 
 
+def drawn(folder: Path) -> bool:
+    """Whether the pictures are there."""
+    return all((folder / name).exists() for name in ("confusion.png", "learning.png"))
+
+
 def draw(metrics: Metrics, folder: Path) -> None:
     """Write `confusion.png` and `learning.png` into a folder.
 

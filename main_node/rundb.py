@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class RunDatabase:
             self._connection = self._open()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) and not _malformed(error):
-                raise StorageError(f"{path}: {error}") from error
+                raise StorageError(f"{path}: {error}; is the disk full?") from error
             self.damage = str(error)
             path.replace(path.with_name(DAMAGED))
             for left in ("-wal", "-shm"):
@@ -95,8 +95,10 @@ class RunDatabase:
                 raise StorageError(f"{self.path}: {error}") from error
 
     def close(self) -> None:
-        """Write everything out and let go; twice is once."""
+        """Write everything out into one file, and let go; twice is once."""
         with self._lock:
+            with suppress(sqlite3.Error):  # somebody reads it: then it stays three files
+                self._connection.execute("PRAGMA journal_mode = DELETE")
             self._connection.close()
 
     # Facts.
@@ -200,16 +202,22 @@ class RunHistory:
 
     def __init__(self, path: Path) -> None:
         try:
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
             try:
-                self.facts: dict[str, str] = dict(connection.execute("SELECT * FROM facts"))
-                self.jobs = list(connection.execute("SELECT id, name, node, kept_at FROM jobs"))
-                self.tasks = list(connection.execute("SELECT id, job, node, at FROM tasks"))
-                self.events = [
-                    (at, kind, json.loads(what))
-                    for at, kind, what in connection.execute("SELECT * FROM events ORDER BY rowid")
-                ]
-            finally:
-                connection.close()
+                self._fill(path, "mode=ro")
+            except sqlite3.OperationalError:  # on a disk that can't be written, say
+                self._fill(path, "immutable=1")
         except (sqlite3.Error, ValueError) as error:
             raise StorageError(f"{path}: can't be read: {error}") from error
+
+    def _fill(self, path: Path, how: str) -> None:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
+        try:
+            self.facts: dict[str, str] = dict(connection.execute("SELECT * FROM facts"))
+            self.jobs = list(connection.execute("SELECT id, name, node, kept_at FROM jobs"))
+            self.tasks = list(connection.execute("SELECT id, job, node, at FROM tasks"))
+            self.events = [
+                (at, kind, json.loads(what))
+                for at, kind, what in connection.execute("SELECT * FROM events ORDER BY rowid")
+            ]
+        finally:
+            connection.close()

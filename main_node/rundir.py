@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 from learning import Arrays, DamagedFile, ModelError
 from learning.durable import read_arrays, sync, write_arrays, write_text
+from learning.merging import sha256
 from learning.model import Model, load, save
 
 from .errors import ConfigError, StorageError
@@ -64,6 +66,8 @@ class RunDirectory:
             if new:
                 sync(path.parent)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageError(f"{path}: can't be made: {error.strerror}") from error
             hint = "name another with --run-dir" if new else "it must be writable to go on"
             raise ConfigError(
                 f"the run directory {path} can't be {'made' if new else 'used'}"
@@ -86,7 +90,7 @@ class RunDirectory:
     @property
     def empty(self) -> bool:
         """Whether no job has left anything in it."""
-        return not any(self._solutions.glob("*.safetensors"))
+        return not any(self._solutions.glob("*.safetensors"))  # nor if it is gone
 
     def remove(self) -> None:
         """Remove the directory."""
@@ -181,20 +185,6 @@ class RunDirectory:
         with _storing(self.path):
             write_text(self.path / "config.yaml", text)
 
-    @property
-    def drawn(self) -> bool:
-        """Whether the pictures of the result are here."""
-        return (self.path / "confusion.png").exists() and (self.path / "learning.png").exists()
-
-    def finished(self) -> dict[str, Any] | None:
-        """Return the result, if the run has come to its end."""
-        try:
-            metrics: dict[str, Any] = json.loads((self.path / "metrics.json").read_text())
-            load(self.path / "model.safetensors")
-        except (OSError, ValueError, ModelError):
-            return None
-        return metrics
-
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Keep the result."""
         with _storing(self.path):
@@ -251,3 +241,15 @@ def locked(path: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def finished(path: Path) -> dict[str, Any] | None:
+    """Return the result of the run in this directory, if it has come to its end."""
+    model = path / "model.safetensors"
+    try:
+        metrics: dict[str, Any] = json.loads((path / "metrics.json").read_text())
+        whole = metrics["model_sha256"] == sha256(load(model).arrays)
+        whole = whole and {"run", "accuracy_by_round", "left_out"} <= metrics.keys()
+    except (OSError, ValueError, KeyError, TypeError, ModelError):
+        return None
+    return {**metrics, "model": str(model)} if whole else None  # it may have been moved

@@ -63,10 +63,12 @@ def summarize(path: Path) -> Summary:
         return Summary(path.name, "damaged", str(error), "", "", done, 0, None, 0, str(path))
     try:
         facts = RunHistory(path / "run.db").facts
-    except StorageError as error:
-        facts = {"ending": f"its history is gone: {error}"}
-    ending = facts.get("ending", "")
-    state = ending.split(":")[0] or ("done" if (path / "metrics.json").exists() else "died")
+    except StorageError:
+        facts = {}
+    ending = facts.get("ending", "") if facts else "its history can't be read"
+    state = facts.get("ending", "").split(":")[0] or (
+        "done" if (path / "metrics.json").exists() else "died"
+    )
     accuracy = facts.get("accuracy")
     return Summary(
         path.name, "running" if locked(path) else state, ending, config.learner, config.data, done,
@@ -129,13 +131,16 @@ def list_(run_dir: str, as_json: bool) -> None:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    for title in ("run", "state", "jobs", "accuracy", "learner", "data", "starts"):
-        table.add_column(title, justify="right" if title in ("jobs", "accuracy") else "left")
+    for title in ("run", "state", "jobs", "accuracy", "starts", "learner", "data"):
+        table.add_column(
+            title, justify="right" if title in ("jobs", "accuracy", "starts") else "left",
+            no_wrap=True, overflow="ellipsis", min_width=20 if title == "run" else None,
+        )  # fmt: skip
     for run in runs:
         accuracy = "" if run.accuracy is None else f"{run.accuracy:.2%}"
         table.add_row(
-            run.run, run.state, f"{run.done}/{run.jobs}", accuracy, run.learner, run.data,
-            str(run.starts),
+            run.run, run.state, f"{run.done}/{run.jobs}", accuracy, str(run.starts), run.learner,
+            run.data,
         )  # fmt: skip
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
@@ -166,7 +171,7 @@ def show(run: str, run_dir: str, as_json: bool, events: bool) -> None:
 def print_story(run: Summary, story: Story, events: bool) -> None:
     """Print a run and its history."""
     accuracy = "" if run.accuracy is None else f", accuracy {run.accuracy:.2%}"
-    ended = run.ending if run.state != "running" else ""
+    ended = run.ending.removeprefix("failed: ") if run.state != "running" else ""
     lines = [
         ("run", run.run),
         ("state", run.state + (f" ({ended})" if ended not in ("", run.state) else "") + accuracy),

@@ -164,13 +164,20 @@ class Training:
             what = f"was damaged ({damage}) and is put aside" if damage else "is gone, or empty"
             self._watcher.say(f"run.db {what}: the run's history is lost, its solutions are not")
         began = self._database.fact("data")
-        if began not in (None, self._train.digest):
+        digest_ = f"{self._train.digest}+{self._test.digest}"
+        if began not in (None, digest_):
             raise ConfigError(
                 f"the data is not what run {self.directory.run_id} began with:"
                 f" {self._config.data} has changed since; begin a new run"
             )
+        options = self._database.fact("options")
+        if options not in (None, self._config.shape()):
+            raise ConfigError(
+                f"{self.directory.path / 'config.yaml'} has been changed since the run began:"
+                " its model would be another; change it back, or begin a new run"
+            )
         self._memory = RunMemory(self.directory, self._database)
-        self._database.state(data=self._train.digest)
+        self._database.state(data=digest_, options=self._config.shape())
 
     def _listen(self) -> AsyncMainNode:
         """Listen at the address of the options, or where nodes of the last start look for it."""
@@ -222,7 +229,7 @@ class Training:
             StorageError: the run directory can't be written.
             NodeError: local nodes end time and again.
         """
-        ending, dismiss = "interrupted", True
+        ending, dismiss, forget = "interrupted", True, True
         try:
             self._watcher.say(self._describe())
             result = self._run()
@@ -230,8 +237,8 @@ class Training:
         except StorageError as error:
             ending, dismiss = f"failed: {error}", False
             raise
-        except NodeError as error:
-            ending = f"failed: {error}"
+        except Exception as error:
+            ending, forget = f"failed: {error}", isinstance(error, NoNode)
             raise
         except KeyboardInterrupt as interrupt:
             # Ctrl-C frees the nodes; a host that shuts down (SIGTERM) will be back.
@@ -243,7 +250,7 @@ class Training:
                 self._locals.stop()
             with suppress(StorageError):  # a full disk is told by what it broke
                 self._database.state(ending=ending)
-            self.let_go(forget=ending != "done" and self._memory.starts == 1 and dismiss)
+            self.let_go(forget and dismiss and ending != "done" and self._memory.starts == 1)
         return result
 
     def let_go(self, forget: bool) -> None:
@@ -351,7 +358,9 @@ class Training:
     # Rounds.
 
     def _notes(self, round_: int) -> dict[str, str]:
-        return {"data": self._train.digest, "round": str(round_ + 1)}
+        return {
+            "data": self._train.digest, "round": str(round_ + 1), "options": self._config.shape(),
+        }  # fmt: skip
 
     def _merged_before(self, round_: int) -> Arrays | None:
         """Return a round's model if an earlier start of this run has merged it."""
@@ -364,6 +373,7 @@ class Training:
             return None
         if model is None:
             return None
+        self._watcher.say(f"round {round_ + 1} of {self._config.rounds} was merged before")
         self._left_out += json.loads(model.notes[_LEFT_OUT])
         return model.arrays
 

@@ -81,11 +81,7 @@ class MainKeys:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if not (folder / "main.key").exists():
-            raise KeysError(
-                f"{folder}: no main node's keys in there;"
-                f" make some: mnist-keys new {folder} NAME..."
-            )
+        _check_main(folder)
         self.public = _read(folder / "main.pub")
         self.secret = _read_secret(folder / "main.key")
         self._guests: dict[bytes, str] = {}
@@ -173,6 +169,7 @@ def add(folder: Path, name: str, make_pair: MakePair) -> Path:
     Raises:
         KeysError: there is one of this name, the name can't be, or it can't be written.
     """
+    _check_main(folder)
     main = _read(folder / "main.pub")
     _check_name(name)
     if (folder / "allowed" / f"{name}.pub").exists():
@@ -186,6 +183,16 @@ def add(folder: Path, name: str, make_pair: MakePair) -> Path:
     except OSError as error:
         raise KeysError(f"{own}: can't be written: {error.strerror}") from error
     return own
+
+
+def _check_main(folder: Path) -> None:
+    """Raise unless a folder holds a main node's keys."""
+    if (folder / "node.key").exists():
+        raise KeysError(f"{folder}: the keys of a computing node, not of a main node")
+    if not (folder / "main.key").exists():
+        raise KeysError(
+            f"{folder}: no main node's keys in there; make some: mnist-keys new {folder} NAME..."
+        )
 
 
 def _check_name(name: str) -> None:
@@ -227,7 +234,7 @@ def names(folder: Path) -> list[str]:
     Raises:
         KeysError: there are no keys.
     """
-    _read(folder / "main.pub")
+    _check_main(folder)
     return sorted(_read_all(folder / "allowed").values())
 
 

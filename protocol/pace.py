@@ -73,5 +73,5 @@ def overdue(task: Task, place: int, now: float) -> tuple[str, str]:
     waits = task.begun is None and (task.id in task.node.waiting or place >= task.node.hello.tasks)
     if patience is not None and still > patience and not waits:
         what = "no progress" if task.begun is not None else "not begun, and nothing of it sent,"
-        return "stalled", f"{what} for {still:.0f} s"
+        return "stalled", f"{what} for {still:.3g} s"
     return "", ""

@@ -125,7 +125,8 @@ def bind(
         raise InsecureAddress(
             f"{address} can be reached from other machines, and there are no keys to keep"
             " strangers out: make some with `mnist-keys new DIR NAME...` and give --keys DIR"
-            " (or --insecure, in a network where you trust everybody)"
+            " (or --insecure, in a network where you trust everybody; in a program keys=DIR or"
+            " insecure=True)"
         )
     _raise_limit()
     socket = context.socket(zmq.ROUTER)

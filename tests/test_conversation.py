@@ -29,7 +29,7 @@ from main_node import (
 )
 from protocol import AddressError, JobDataType, JobSolutionDataType, LocalProtocolError
 
-from .conftest import ANY_PORT, upper
+from .conftest import ANY_PORT, Heard, upper
 
 Mains = Callable[..., AsyncMainNode]
 Nodes = Callable[..., AsyncComputingNode]
@@ -360,6 +360,20 @@ def test_nodes_are_kept_busy(
 
     # The best of three: on a machine that others use as well, one may be disturbed.
     assert min(took() for _ in range(3)) < math.ceil(mains * jobs / nodes) * 0.23 + 0.1
+
+
+def test_a_main_node_with_two_addresses_is_served_once(main_node: Mains, heard: Heard) -> None:
+    """Found in review: the two connections took the node from each other, for ever."""
+    main = main_node()
+    port = main.address.rpartition(":")[2]
+    addresses = [main.address, f"tcp://localhost:{port}", main.address]
+    with AsyncComputingNode("node", callback=upper, address=addresses):
+        heard.wait_for("main.twice", "the same main node")
+        futures = [main.submit(JobDataType(str(n))) for n in range(50)]
+        assert [f.result(SECONDS).to_string() for f in futures] == [str(n) for n in range(50)]
+        assert len(main.view().nodes) == 1
+        joined = [line for line in heard.lines if line.startswith("node.joined")]
+        assert len(joined) == 2
 
 
 def test_a_listener_that_raises_does_not_stop_the_others(

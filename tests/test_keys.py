@@ -256,10 +256,12 @@ def test_the_commands_make_a_cluster_with_keys(
         (["new", "{folder}"], "holds keys already; add nodes with mnist-keys add"),
         (["add", "{folder}", "good"], "good is let in already"),
         (["add", "{folder}", "../evil"], "can't be a node's name"),
-        (["add", "/nowhere", "a"], "can't be read: No such file"),
+        (["add", "/nowhere", "a"], "no main node's keys in there; make some"),
         (["revoke", "{folder}", "nobody"], "nobody is not let in; those are: good, other"),
         (["revoke", "{folder}", "../../main"], "is not let in"),
         (["new", "/proc/keys"], "can't be written"),
+        (["list", "{folder}/nodes/good"], "the keys of a computing node, not of a main node"),
+        (["new", "{folder}2", "a", "a"], "the same name twice"),
     ],
 )
 def test_mistakes_with_keys_are_one_line_and_a_code(

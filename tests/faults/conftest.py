@@ -59,7 +59,7 @@ class Cluster:
 
     def resume(self, *options: str) -> Process:
         """Start the main node again; it needs to be told nothing but which run."""
-        return self.start(*MAIN, "--resume", str(self.run), *options)
+        return self.start(*MAIN, "--resume", str(self.run), "--json", *options)
 
     def node(self, name: str, *options: str, address: str = "", **more: Any) -> Process:
         """Start a computing node."""

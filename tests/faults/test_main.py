@@ -121,7 +121,7 @@ def test_a_resumed_run_is_resumed_again_and_again(cluster: Cluster) -> None:
 
 def test_a_finished_run_says_so(cluster: Cluster) -> None:
     first = cluster.main("--local-nodes", "1").result()
-    code, output = cluster.resume("--json").end()
+    code, output = cluster.resume().end()
     assert code == 0
     assert json.loads(output) == first
 
@@ -134,7 +134,7 @@ def test_a_run_that_was_killed_at_its_very_end_is_mended(cluster: Cluster) -> No
     database.commit()
     database.close()
     assert summarize(cluster.run).state == "done"
-    assert cluster.resume("--json").result() == first
+    assert cluster.resume().result() == first
     assert (cluster.run / "confusion.png").exists()
 
 
@@ -224,12 +224,61 @@ def test_data_that_has_changed_since_is_refused(cut_short: Cluster, tmp_path: Pa
     assert cut_short.run.exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("jobs: 4", "jobs: 5"), "config.yaml has been changed since the run began"),
+        (("lr: 0.05", "lr: 0.06"), "config.yaml has been changed since the run began"),
+        (("rounds: 2", "rounds: 0"), "config.yaml: rounds: 0 is not in the range"),
+        (("log_level: debug", "log_level: foo"), "config.yaml: log_level: 'foo' is not one of"),
+        (("jobs: 4", ""), "config.yaml: not whole: no jobs"),
+    ],
+)
+def test_a_configuration_that_was_changed_is_refused(
+    cut_short: Cluster, change: tuple[str, str], told: str
+) -> None:
+    config = cut_short.run / "config.yaml"
+    assert change[0] in config.read_text()
+    config.write_text(config.read_text().replace(*change))
+    code, _ = (again := cut_short.resume()).end()
+    assert code == 2
+    assert told in again.seen[-1]
+
+
+def test_test_data_that_has_changed_is_refused_and_data_may_move(
+    cut_short: Cluster, tmp_path: Path
+) -> None:
+    other = tmp_path / "moved"
+    shutil.copytree(cut_short.data, other)
+    cut_short.same(cut_short.resume("--data", str(other), "--local-nodes", "1").result())
+    shutil.rmtree(cut_short.run / "models")
+    (cut_short.run / "metrics.json").unlink()
+    damage(other / "t10k-images-idx3-ubyte")
+    code, _ = (again := cut_short.resume("--data", str(other))).end()
+    assert code == 2
+    assert "the data is not what run" in again.seen[-1]
+
+
 def test_options_that_shape_the_model_can_not_change(cut_short: Cluster) -> None:
     code, _ = (again := cut_short.resume("--jobs", "5")).end()
     assert code == 2
     assert "--jobs 5 can't be: run" in again.seen[-1]
     again = cut_short.resume("--jobs", "4", "--local-nodes", "2")
     cut_short.same(again.result())
+
+
+def test_a_log_that_can_not_be_written_costs_the_log(cluster: Cluster) -> None:
+    main = cluster.main("--local-nodes", "1")
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [*MAIN, "--bind", "tcp://127.0.0.1:0", "--data", str(cluster.data), "--run-dir",
+             str(cluster.runs.with_name("other")), "--jobs", "1", "--rounds", "1", "--epochs", "1",
+             "--local-nodes", "1", "--json"],
+            stdout=subprocess.PIPE, stderr=full, text=True, timeout=SECONDS, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["left_out"] == []
+    cluster.same(main.result())
 
 
 def test_two_main_nodes_can_not_share_a_run_directory(cluster: Cluster) -> None:
