@@ -208,7 +208,7 @@ def test_a_slow_job_gets_a_second_runner_and_the_first_solution_counts(cluster: 
     main.wait_for("job.doubled")
     child.send_signal(signal.SIGCONT)
     cluster.same(main.result())
-    assert max(len(tasks) for tasks in cluster.tasks().values()) == 2
+    assert max(len(tasks) for tasks in cluster.tasks().values()) >= 2
 
 
 def test_a_node_at_which_everything_fails_is_benched_in_words(

@@ -528,7 +528,7 @@ def test_a_job_without_progress_is_given_up_and_one_with_some_is_not() -> None:
         table.tick(1)
     assert Send(b"a", Cancel(1)) in table.effects
     (retry,) = [effect for effect in table.effects if isinstance(effect, Retry)]
-    assert (retry.attempt.kind, retry.attempt.message) == ("stalled", "no progress for 6 s")
+    assert (retry.attempt.kind, retry.attempt.message) == ("stalled", "no progress for 5.5 s")
 
 
 def test_a_job_that_a_node_never_begins_is_given_up() -> None:
@@ -539,7 +539,7 @@ def test_a_job_that_a_node_never_begins_is_given_up() -> None:
         table.hear(b"a", Heartbeat((1,), {}))
         table.tick(0.5)
     (retry,) = [effect for effect in table.effects if isinstance(effect, Retry)]
-    assert retry.attempt.message == "not begun, and nothing of it sent, for 6 s"
+    assert retry.attempt.message == "not begun, and nothing of it sent, for 5.5 s"
 
 
 def test_a_solution_that_stops_arriving_is_given_up() -> None:
