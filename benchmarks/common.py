@@ -66,10 +66,12 @@ def alternate(runs: int, *measures: Callable[[], float]) -> list[float]:
 
 
 @contextmanager
-def node_process(address: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `benchmarks.noop_node` for a block."""
+def node_process(
+    address: str, *arguments: str, module: str = "benchmarks.noop_node"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a computing node, which is a module of this package, for a block."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.noop_node", address, *arguments],
+        [sys.executable, "-m", module, address, *arguments],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     try:

@@ -10,51 +10,36 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from main_node import AsyncMainNode
 from protocol import JobDataType
 
-from .common import HEAD, Row, alternate, machine
+from .common import HEAD, Row, alternate, machine, node_process
 
+NODE = "benchmarks.fault_node"
 JOBS = 1000
 #: A run of so many jobs is killed when so many are done.
 DONE = 900
-
-
-@contextmanager
-def fault_node(address: str) -> Iterator[subprocess.Popen[str]]:
-    """Run `benchmarks.fault_node` for a block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.fault_node", address],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def given_to_another(number: int) -> float:
     """Return seconds from a signal to a node until its job begins at another."""
     with (
         AsyncMainNode("bench", address="tcp://127.0.0.1:0") as main,
-        fault_node(main.address) as first,
+        node_process(main.address, module=NODE) as first,
     ):
         main.wait_for_nodes(1, 20)
         main.submit(JobDataType("hold"))
         assert first.stdout is not None
-        assert first.stdout.readline().startswith("began")
-        with fault_node(main.address) as second:
+        assert first.stdout.readline().startswith(b"began")
+        with node_process(main.address, module=NODE) as second:
             main.wait_for_nodes(2, 20)
             assert second.stdout is not None
             time.sleep(1.5)  # as long as it takes until the main node knows that the job runs
             begun = time.perf_counter()
             first.send_signal(number)
-            assert second.stdout.readline().startswith("began")
+            assert second.stdout.readline().startswith(b"began")
             return time.perf_counter() - begun
 
 

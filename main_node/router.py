@@ -337,7 +337,8 @@ class Router(Shell):
             for message in decode(frames):
                 self.perform(self.dispatcher.receive(peer, message, now))
         except ProtocolError as error:
-            log.warning("peer.refused peer=%s reason=%r", peer.hex(), str(error))
+            if self._complaints.new(peer.hex(), str(error), now):
+                log.warning("peer.refused peer=%s reason=%r", peer.hex(), str(error))
             code = REFUSE_VERSION if isinstance(error, VersionMismatch) else REFUSE_MALFORMED
             self._drop(peer, code, str(error), now)
         except Exception as error:  # a bug here; one peer's message must not end the run

@@ -10,7 +10,8 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -191,19 +192,14 @@ class RunDirectory:
             write_text(self.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
 
-class _storing:  # noqa: N801  # reads as a statement
+@contextmanager
+def _storing(path: Path) -> Iterator[None]:
     """Turn what the system says of a full or broken disk into a `StorageError`."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, OSError):
-            reason = error.strerror or str(error)
-            raise StorageError(f"{self._path}: can't be written: {reason}") from error
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(f"{path}: can't be written: {reason}") from error
 
 
 def _lock(path: Path) -> Any:

@@ -55,12 +55,14 @@ class Placement:
 
     def reserve(self, job: Job) -> None:
         """Queue a job that a node may come back with: others get it when nothing else is left."""
+        job.queued = self.now
         self._reserved.setdefault(job.data.learner, deque()).append(job)
 
     def remove(self, job: Job) -> None:
         """Take a queued job off its queue."""
-        reserved = self._reserved.get(job.data.learner, ())
-        (reserved if job in reserved else self._queues[job.data.learner]).remove(job)  # type: ignore[union-attr]
+        learner = job.data.learner
+        queues = self._reserved if job in self._reserved.get(learner, ()) else self._queues
+        queues[learner].remove(job)
 
     # Nodes.
 

@@ -477,7 +477,8 @@ def begin(table: Table, peer: bytes, task: int, fraction: float = 0.0) -> None:
     table.hear(peer, Heartbeat((task,), {task: fraction}))
 
 
-def test_a_slow_job_goes_to_an_idle_node_as_well_and_the_first_solution_counts() -> None:
+def after_four_jobs_of_two_seconds() -> Table:
+    """Return a table with one node, which has solved four jobs and was given a fifth."""
     table = Table()
     table.hello(b"a")
     for number in range(1, 6):
@@ -486,6 +487,11 @@ def test_a_slow_job_goes_to_an_idle_node_as_well_and_the_first_solution_counts()
         begin(table, b"a", task)
         table.now += 2
         table.hear(b"a", SolutionReady(task, {}, b"", {}))
+    return table
+
+
+def test_a_slow_job_goes_to_an_idle_node_as_well_and_the_first_solution_counts() -> None:
+    table = after_four_jobs_of_two_seconds()
     begin(table, b"a", 5)
     table.hello(b"b")
     assert not table.offers()
@@ -499,14 +505,7 @@ def test_a_slow_job_goes_to_an_idle_node_as_well_and_the_first_solution_counts()
 
 
 def test_a_job_that_is_nearly_done_gets_no_second_runner() -> None:
-    table = Table()
-    table.hello(b"a")
-    for number in range(1, 6):
-        table.submit(number)
-    for task in range(1, 5):
-        begin(table, b"a", task)
-        table.now += 2
-        table.hear(b"a", SolutionReady(task, {}, b"", {}))
+    table = after_four_jobs_of_two_seconds()
     table.hello(b"b")
     begin(table, b"a", 5)
     for fraction in (0.3, 0.6, 0.9):  # in all it takes 5 seconds, the others took 2
