@@ -7,7 +7,7 @@ It is started as `python -m computing_node.child DESCRIPTOR` and speaks over tha
 
     node -> child   {"prepare": [learner, ...]}
                     {"solve": learner, "values": {...}} and arrays
-    child -> node   {"progress": fraction}
+    child -> node   {"progress": fraction, "note": text}
                     {"solved": {...}} and arrays
                     {"failed": message, "traceback": text}
 """
@@ -48,11 +48,11 @@ class _Reporter:
         self._channel = channel
         self._told = 0.0
 
-    def __call__(self, fraction: float) -> None:
+    def __call__(self, fraction: float, note: str = "", /) -> None:
         now = time.monotonic()
         if now - self._told >= PROGRESS_SECONDS:
             self._told = now
-            self._channel.send({"progress": fraction}, {})
+            self._channel.send({"progress": fraction, "note": note}, {})
 
 
 def _prepare(learners: list[str]) -> None:
@@ -60,7 +60,7 @@ def _prepare(learners: list[str]) -> None:
 
     for learner in learners:
         try:
-            create(learner, {})
+            create(learner, {}).prepare()
         except Exception:
             continue  # a job will tell, in words
 

@@ -192,7 +192,7 @@ class Dealer(Shell):
 
     def _tick(self, now: float) -> None:
         for key, task in self._tasks.items():
-            self._links[key[0]].session.progressed(key[1], task.fraction)
+            self._links[key[0]].session.progressed(key[1], task.fraction, task.note)
         long = [key for key, since in self._running.items() if now - since > BUSY_SECONDS]
         for place, link in enumerate(self._links):
             link.go_on(now)

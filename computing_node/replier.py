@@ -30,7 +30,7 @@ class Task:
     """
 
     __slots__ = ("_cancelled", "_given_up", "_lock", "_on_cancel", "_running", "client_id",
-                 "fraction", "job", "key", "task_id")  # fmt: skip
+                 "fraction", "job", "key", "note", "task_id")  # fmt: skip
 
     def __init__(self, key: Any, job: JobDataType, task_id: int, client_id: str) -> None:
         self.key = key
@@ -38,6 +38,7 @@ class Task:
         self.task_id = task_id
         self.client_id = client_id
         self.fraction = 0.0
+        self.note = ""
         self._lock = threading.Lock()  # a task may end and be cancelled at the same moment
         self._running = False
         self._cancelled = False
@@ -49,9 +50,9 @@ class Task:
         """Whether nobody wants the solution any more: stop if you can."""
         return self._cancelled
 
-    def progress(self, fraction: float) -> None:
-        """Say how much is done, 0 to 1; it goes out with the next heartbeat."""
-        self.fraction = float(fraction)
+    def progress(self, fraction: float, note: str = "") -> None:
+        """Say how much is done, 0 to 1, and a line on it; it goes out with the next heartbeat."""
+        self.fraction, self.note = float(fraction), note
 
     def on_cancel(self, stop: Callable[[], None]) -> None:
         """Call `stop`, maybe from another thread, if the task is cancelled while it runs."""

@@ -165,7 +165,7 @@ def _follow(child: Child, task: Task) -> JobSolutionDataType:
     while True:
         values, arrays = child.channel.receive()
         if "progress" in values:
-            task.progress(values["progress"])
+            task.progress(values["progress"], values["note"])
         elif "failed" in values:
             raise TaskRaised(values["failed"], values["traceback"])
         else:

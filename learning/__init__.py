@@ -1,6 +1,19 @@
 """Mathematics on arrays: learners, merging, metrics. It knows no message and no socket."""
 
-from .base import Arrays, Labels, Layout, Learner, Shard, Solution, create, merger, names
+from .base import (
+    Arrays,
+    CountingMerger,
+    Form,
+    Labels,
+    Layout,
+    Learner,
+    Merger,
+    Shard,
+    Solution,
+    create,
+    merger,
+    names,
+)
 from .errors import (
     DamagedFile,
     LearningError,
@@ -12,12 +25,15 @@ from .errors import (
 
 __all__ = [
     "Arrays",
+    "CountingMerger",
     "DamagedFile",
+    "Form",
     "Labels",
     "Layout",
     "Learner",
     "LearningError",
     "MergeError",
+    "Merger",
     "ModelError",
     "Shard",
     "Solution",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,14 @@ Labels = npt.NDArray[np.int64]
 #: Name of an array -> its element type and shape.
 Layout = Mapping[str, tuple[str, tuple[int, ...]]]
 
-#: Told a fraction done, 0 to 1.
-Progress = Callable[[float], object]
+
+class Progress(Protocol):
+    """Told how far a piece of work is."""
+
+    def __call__(self, fraction: float, note: str = "", /) -> object:
+        """Take the fraction done, 0 to 1, and what there is to say about it, in a line."""
+
+
 #: Says whether to stop.
 Cancelled = Callable[[], bool]
 
@@ -36,6 +42,20 @@ class Shard:
 
     images: Images
     labels: Labels
+    classes: int
+
+
+@dataclass(frozen=True)
+class Form:
+    """What the images of a data set are like.
+
+    Args:
+        height, width: in pixels.
+        classes: how many there are.
+    """
+
+    height: int
+    width: int
     classes: int
 
 
@@ -59,6 +79,9 @@ class Learner(Protocol):
 
     name: str
 
+    def prepare(self) -> None:
+        """Do what takes long before the first job; called once in a process that will solve."""
+
     def fit(
         self, shard: Shard, start: Arrays | None, *, seed: int, progress: Progress,
         cancelled: Cancelled,
@@ -69,15 +92,8 @@ class Learner(Protocol):
             shard: the rows.
             start: the model to go on from; None: a fresh one, the same for every shard.
             seed: of the order of rows and everything else that is random.
-            progress: called now and then with the fraction done.
+            progress: called now and then.
             cancelled: asked now and then; return early where it says so.
-        """
-
-    def merge(self, solutions: Iterable[Solution]) -> Arrays:
-        """Merge solutions, read one at a time and in order, into one model.
-
-        Raises:
-            MergeError: there is none, or they don't fit together.
         """
 
     def predict(self, model: Arrays, images: Images) -> Labels:
@@ -91,15 +107,60 @@ class Learner(Protocol):
 class Merger(Protocol):
     """The part of a learner that a main node needs; it must not need the learner's library."""
 
-    def merge(self, solutions: Iterable[Solution]) -> Arrays:
-        """Merge solutions, read one at a time and in order, into one model."""
+    #: Names of the options of `mnist-main` that the learner is made with.
+    options: tuple[str, ...]
 
-    def layout(self, height: int, width: int, classes: int) -> Layout:
-        """Return what the arrays of every solution must be, for images of this size.
+    def merge(self, solutions: Iterable[Solution], before: Arrays | None = None) -> Arrays:
+        """Merge solutions, read one at a time and in order, into one model.
+
+        Args:
+            solutions: of one round.
+            before: the merged model that the round began with.
 
         Raises:
-            ModelError: the learner can't learn from such images.
+            MergeError: there is none, or they don't fit together.
         """
+
+    def check_form(self, form: Form) -> None:
+        """Raise unless the learner can learn from such images.
+
+        Raises:
+            ModelError: it can't.
+        """
+
+    def largest(self, form: Form) -> int:
+        """Return how many bytes the arrays of a solution have, at most."""
+
+    def describe(self, model: Arrays) -> dict[str, Any]:
+        """Return plain values that say what a merged model is made of."""
+
+    def check(self, solution: Solution, form: Form, examples: int) -> None:
+        """Raise unless a solution, from whomever, is one of a shard of such images.
+
+        Raises:
+            UnfitSolution: it is not, in words.
+        """
+
+
+@runtime_checkable
+class CountingMerger(Merger, Protocol):
+    """A merger whose models say how the rows of every shard count for or against their parts.
+
+    The counts of the shards are summed, so each can be made where the shard's rows are.
+    """
+
+    def count(self, model: Arrays, shard: Shard) -> npt.NDArray[np.int64]:
+        """Return a shard's counts for a merged model."""
+
+    def check_counts(self, counts: Any, model: Arrays, examples: int) -> None:
+        """Raise unless counts, from whomever, can be those of a shard of so many rows.
+
+        Raises:
+            UnfitSolution: they can't.
+        """
+
+    def weigh(self, model: Arrays, counts: npt.NDArray[np.int64]) -> Arrays:
+        """Return a merged model with the sum of all shards' counts in it."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +170,13 @@ class _Entry:
 
 
 #: Name -> where its classes are; imported only when used.
-_BUILT_IN = {"neural": _Entry("learning.neural:NeuralLearner", "learning.layout:NeuralMerger")}
+_BUILT_IN = {
+    "neural": _Entry("learning.neural:NeuralLearner", "learning.layout:NeuralMerger"),
+    "algebraic": _Entry(
+        "learning.algebraic.learner:AlgebraicLearner",
+        "learning.algebraic.merger:AlgebraicMerger",
+    ),
+}
 
 
 def names() -> tuple[str, ...]:

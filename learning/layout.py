@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from .base import Layout
+import math
+from typing import Any
+
+import numpy as np
+
+from .base import Arrays, Form, Layout, Solution
 from .errors import ModelError
-from .merging import WeightedMean
+from .merging import WeightedMean, check
 
 
 def pooled(length: int) -> int:
@@ -21,6 +26,25 @@ def pooled(length: int) -> int:
 
 class NeuralMerger(WeightedMean):
     """Merges solutions of `learning.neural`, and knows what they look like."""
+
+    options = ("threads", "epochs", "batch_size", "lr")
+
+    def check_form(self, form: Form) -> None:
+        """Raise unless the images are large enough for the net."""
+        self.layout(form.height, form.width, form.classes)
+
+    def largest(self, form: Form) -> int:
+        """Return how many bytes the arrays of the net have."""
+        layout = self.layout(form.height, form.width, form.classes)
+        return sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in layout.values())
+
+    def describe(self, model: Arrays) -> dict[str, Any]:
+        """Return how many weights the net has."""
+        return {"weights": sum(array.size for array in model.values())}
+
+    def check(self, solution: Solution, form: Form, examples: int) -> None:
+        """Raise unless a solution is the weights of such a net, of so many examples."""
+        check(solution, self.layout(form.height, form.width, form.classes), examples)
 
     def layout(self, height: int, width: int, classes: int) -> Layout:
         """Return type and shape of each array of `SmallNet`.

@@ -23,8 +23,8 @@ class WeightedMean:
     Decentralized Data", algorithm 1 (FederatedAveraging).
     """
 
-    def merge(self, solutions: Iterable[Solution]) -> Arrays:
-        """Return the mean, each array in the type of the first solution's.
+    def merge(self, solutions: Iterable[Solution], before: Arrays | None = None) -> Arrays:
+        """Return the mean, each array in the type of the first solution's; forget what was before.
 
         Raises:
             MergeError: no solution, no examples, or arrays that don't fit together.
@@ -60,11 +60,20 @@ def check(solution: Solution, layout: Layout, examples: int) -> None:
     Raises:
         UnfitSolution: it is not, in words.
     """
-    if solution.examples != examples:
-        raise UnfitSolution(f"it claims {solution.examples} examples of a shard of {examples}")
+    check_examples(solution, examples)
     wrong = _difference(solution.arrays, layout)
     if wrong:
         raise UnfitSolution(wrong)
+
+
+def check_examples(solution: Solution, examples: int) -> None:
+    """Raise unless a solution is of so many examples.
+
+    Raises:
+        UnfitSolution: it is of others.
+    """
+    if solution.examples != examples:
+        raise UnfitSolution(f"it claims {solution.examples} examples of a shard of {examples}")
 
 
 def _difference(arrays: Arrays, layout: Layout) -> str:

@@ -7,7 +7,7 @@ and seeds give equal bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from torch.nn import functional
 from .base import Arrays, Cancelled, Images, Labels, Progress, Shard, Solution
 from .errors import ModelError
 from .layout import pooled
-from .merging import WeightedMean
 
 #: Training images move by up to so many pixels, each way: the margin of MNIST's digits.
 SHIFT = 2
@@ -83,6 +82,9 @@ class NeuralLearner:
         torch.set_num_threads(threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
+    def prepare(self) -> None:
+        """Do nothing: torch was imported with this module."""
+
     def fit(
         self, shard: Shard, start: Arrays | None, *, seed: int, progress: Progress,
         cancelled: Cancelled,
@@ -137,10 +139,6 @@ class NeuralLearner:
         writable = images if images.flags.writeable else images.copy()  # torch warns otherwise
         tensor = torch.from_numpy(np.ascontiguousarray(writable)).to(self._device).unsqueeze(1)
         return tensor.float().div_(255).contiguous(memory_format=torch.channels_last)
-
-    def merge(self, solutions: Iterable[Solution]) -> Arrays:
-        """Return the example-weighted mean of the weights."""
-        return WeightedMean().merge(solutions)
 
     def predict(self, model: Arrays, images: Images) -> Labels:
         """Return the most likely class of each image."""

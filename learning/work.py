@@ -7,9 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
-from .base import Arrays, Cancelled, Images, Labels, Progress, Shard, Solution, create
+from .base import (
+    Arrays,
+    Cancelled,
+    CountingMerger,
+    Images,
+    Labels,
+    Progress,
+    Shard,
+    Solution,
+    create,
+    merger,
+)
 from .errors import LearningError, UnfitSolution
 
 _START = "start/"
@@ -36,6 +48,13 @@ def predict_work(make: Values, model: Arrays, images: Images) -> Work:
     return {"action": "predict", "make": dict(make)}, {"images": images, **started}
 
 
+def count_work(make: Values, shard: Shard, model: Arrays) -> Work:
+    """Return the work of counting for a merged model in a shard (`CountingMerger.count`)."""
+    values = {"action": "count", "make": dict(make), "classes": shard.classes}
+    started = {_START + name: array for name, array in model.items()}
+    return values, {"images": shard.images, "labels": shard.labels, **started}
+
+
 def digest(learner: str, work: Work) -> str:
     """Return what tells a piece of work from every other: xxh3-128 over all of it, in hex."""
     values, arrays = work
@@ -56,8 +75,11 @@ def perform(
         LearningError: it is no work that this release knows, or the learner can't do it.
     """
     try:
-        made = create(learner, values["make"])
         start = {n.removeprefix(_START): a for n, a in arrays.items() if n.startswith(_START)}
+        if values["action"] == "count":
+            shard = Shard(arrays["images"], arrays["labels"], values["classes"])
+            return {}, {"counts": _counting(learner).count(start, shard)}
+        made = create(learner, values["make"])
         if values["action"] == "predict":
             return {}, {"labels": made.predict(start, arrays["images"])}
         if values["action"] == "fit":
@@ -69,6 +91,13 @@ def perform(
     except KeyError as error:
         raise LearningError(f"the job lacks {error}; are both sides of one release?") from error
     raise LearningError(f"no action {values['action']!r}; are both sides of one release?")
+
+
+def _counting(learner: str) -> CountingMerger:
+    found = merger(learner)
+    if not isinstance(found, CountingMerger):
+        raise LearningError(f"learner {learner!r} counts nothing")
+    return found
 
 
 def fitted(values: Values, arrays: Arrays) -> Solution:
@@ -98,8 +127,20 @@ def predicted(values: Values, arrays: Arrays, rows: int, classes: int) -> Labels
         raise UnfitSolution(f"no labels for {rows} images")
     if values or len(arrays) > 1:
         raise UnfitSolution("more than labels")
-    if values or len(arrays) > 1:
-        raise UnfitSolution("more than labels")
     if rows and not 0 <= labels.min() <= labels.max() < classes:
         raise UnfitSolution(f"labels outside of the {classes} classes")
     return labels
+
+
+def counted(
+    values: Values, arrays: Arrays, merger_: CountingMerger, model: Arrays, rows: int
+) -> npt.NDArray[np.int64]:
+    """Return the counts that `count_work` led to.
+
+    Raises:
+        UnfitSolution: they are none of this model and of so many rows.
+    """
+    if values or arrays.keys() != {"counts"}:
+        raise UnfitSolution("not counts, and nothing else")
+    merger_.check_counts(arrays["counts"], model, rows)
+    return arrays["counts"]

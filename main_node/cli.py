@@ -75,19 +75,43 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
     help="disjoint: each row in one job; sample: each job its own random rows/jobs; labels:"
     " disjoint and skewed, a few classes a job.",
 )
-@click.option("--learner", default=_DEFAULT.learner, help="What learns: neural.")
+@click.option(
+    "--learner", default=_DEFAULT.learner, help="What learns: neural, or algebraic.",
+)  # fmt: skip
 @click.option(
     "--rounds", default=_DEFAULT.rounds, type=_AT_LEAST_1,
     help="How often to merge; the merged model starts the next round.",
 )  # fmt: skip
 @click.option(
     "--epochs", default=_DEFAULT.epochs, type=_AT_LEAST_1,
-    help="Passes over its shard that each job makes, each round.",
+    help="neural: passes over its shard that each job makes, each round.",
 )  # fmt: skip
-@click.option("--batch-size", default=_DEFAULT.batch_size, type=_AT_LEAST_1, help="Rows a step.")
+@click.option(
+    "--batch-size", default=_DEFAULT.batch_size, type=_AT_LEAST_1, help="neural: rows a step.",
+)  # fmt: skip
 @click.option(
     "--lr", default=_DEFAULT.lr, type=_Finite(0, 1e6, min_open=True),
-    help="Learning rate at the start; it falls to zero over all rounds.",
+    help="neural: learning rate at the start; it falls to zero over all rounds.",
+)  # fmt: skip
+@click.option(
+    "--batches", default=_DEFAULT.batches, type=click.IntRange(1, 100_000),
+    help="algebraic: batches that each job learns, each round.",
+)  # fmt: skip
+@click.option(
+    "--levels", default=_DEFAULT.levels, type=click.IntRange(1, 16),
+    help="algebraic: thresholds of grey that a pixel is told by.",
+)  # fmt: skip
+@click.option(
+    "--shifts", default=_DEFAULT.shifts, type=click.IntRange(0, 8),
+    help="algebraic: images are also learned moved by up to so many pixels.",
+)  # fmt: skip
+@click.option(
+    "--target-digit", type=_NATURAL, metavar="CLASS",
+    help="Learn this class against the rest, as class 1 against 0.  [default: every class]",
+)  # fmt: skip
+@click.option(
+    "--count", default=_DEFAULT.count, type=click.Choice(["main", "nodes"]),
+    help="algebraic: where to count what contradicts the merged atoms; the model is the same.",
 )  # fmt: skip
 @click.option(
     "--seed", default=_DEFAULT.seed, type=_NATURAL,
@@ -97,7 +121,7 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
     "--threads",
     default=_DEFAULT.threads,
     type=click.IntRange(1, 1024),
-    help="Of each job. Part of the job: another number gives another (equally good) model.",
+    help="neural: of each job. Part of the job: another number gives another (equally good) model.",
 )
 @click.option(
     "--local-nodes", default=_DEFAULT.local_nodes, type=click.IntRange(0, 1024),

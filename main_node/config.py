@@ -29,6 +29,11 @@ class MainConfig:
     epochs: int = 3
     batch_size: int = 16
     lr: float = 0.02
+    batches: int = 30
+    levels: int = 1
+    shifts: int = 1
+    target_digit: int | None = None
+    count: str = "main"
     seed: int = 0
     threads: int = 1
     local_nodes: int = 0
@@ -72,7 +77,7 @@ class MainConfig:
 
 #: What may be given anew when a run goes on: nothing of it shows in the model.
 FREE = frozenset(
-    ["data", "run_dir", "local_nodes", "min_nodes", "bind", "domain", "timeout_seconds",
+    ["count", "data", "run_dir", "local_nodes", "min_nodes", "bind", "domain", "timeout_seconds",
      "deadline_seconds", "stall_seconds", "silence_seconds", "max_attempts", "partial", "json",
      "quiet", "log_level", "keys", "insecure"]
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO
 
@@ -54,16 +55,21 @@ class Lines:
             self.say(f"node {name} is gone")
         self._nodes = nodes
 
-    def merged(self, round_: int, loss: float) -> None:
+    def merged(self, round_: int, means: Mapping[str, float]) -> None:
         """Say that a round is merged, and how long the rest may take."""
+        told = "".join(f" {name} {_number(value)}," for name, value in means.items())
         self.say(
-            f"round {round_ + 1} of {self._config.rounds} merged: loss {loss:.4f},"
+            f"round {round_ + 1} of {self._config.rounds} merged: a job's{told}"
             f" {self._clock.left()}"
         )
 
     def evaluated(self, round_: int, scores: Scores) -> None:
         """Say how good a round's model is."""
         self.say(f"round {round_ + 1}: accuracy {scores.accuracy:.2%}")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.4g}"
 
 
 class Quiet(Lines):

@@ -10,24 +10,33 @@ on from there: what is there and good is not done again.
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from learning import Arrays, DamagedFile, Labels, Shard, Solution, merger
-from learning.merging import check, sha256
+from learning import Arrays, CountingMerger, DamagedFile, Form, Labels, Shard, Solution, merger
+from learning.merging import sha256
 from learning.metrics import Scores, score
 from learning.model import Model
-from learning.work import Work, digest, fit_work, fitted, predict_work, predicted
-from loaders import load, shard
+from learning.work import (
+    Work,
+    count_work,
+    counted,
+    digest,
+    fit_work,
+    fitted,
+    predict_work,
+    predicted,
+)
+from loaders import Dataset, load, shard
 from protocol import AddressError, JobDataType, JobSolutionDataType
 from protocol.views import View
 
@@ -75,8 +84,8 @@ class Watcher(Protocol):
     def look(self, standing: Standing) -> None:
         """See how things stand; several times a second."""
 
-    def merged(self, round_: int, loss: float) -> None:
-        """A round is merged; the mean loss of its jobs."""
+    def merged(self, round_: int, means: Mapping[str, float]) -> None:
+        """A round is merged; the means of what its jobs said of themselves, e.g. `loss`."""
 
     def evaluated(self, round_: int, scores: Scores) -> None:
         """A round's model has been tried on the test set."""
@@ -129,10 +138,10 @@ class Training:
         self._clock = Clock()
         with self._clock.phase("setup"):
             self._merger = merger(config.learner)
-            self._train = load(config.data, "train", config.limit, watcher.say)
-            self._test = load(config.data, "test", None, watcher.say)
-            self._shape = (*self._train.images.shape[1:], self._train.classes)
-            self._layout = self._merger.layout(*self._shape)
+            self._train = self._load("train", config.limit)
+            self._test = self._load("test", None)
+            self._form = Form(*self._train.images.shape[1:], self._train.classes)
+            self._merger.check_form(self._form)
             self._shards = self._cut()
             self.directory = directory or RunDirectory.make(Path(config.run_dir))
             try:
@@ -148,6 +157,18 @@ class Training:
         self._tests: dict[int, dict[str, JobFuture | None]] = {}
         self._scores: dict[int, Scores] = {}
         self._left_out: list[str] = []
+
+    def _load(self, split: str, limit: int | None) -> Dataset:
+        """Return data; with a target digit, of two classes: 1 is the digit, 0 the rest."""
+        data = load(self._config.data, split, limit, self._watcher.say)
+        target = self._config.target_digit
+        if target is None:
+            return data
+        if target >= data.classes:
+            raise ConfigError(
+                f"--target-digit {target}: {self._config.data} has classes 0 to {data.classes - 1}"
+            )
+        return replace(data, labels=(data.labels == target).astype(np.int64), classes=2)
 
     def _cut(self) -> list[Shard]:
         data, config = self._train, self._config
@@ -202,20 +223,22 @@ class Training:
 
     def _largest(self) -> int:
         """Return how many bytes the arrays of a solution have, at most."""
-        model = sum(
-            math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in self._layout.values()
-        )
-        return max(model, self._test.labels.nbytes)
+        return max(self._merger.largest(self._form), self._test.labels.nbytes)
 
     def _describe(self) -> str:
         """Return what is about to be done, and where, in two lines."""
         config = self._config
         return (
             f"{config.data}: {len(self._train):,} images, {plural(config.jobs, 'job')}"
-            f" ({config.sharding}), {plural(config.rounds, 'round')} of"
-            f" {plural(config.epochs, 'epoch')}\n"
+            f" ({config.sharding}), {plural(config.rounds, 'round')} of {self._lesson()}\n"
             f"listening at {self._node.address}, run directory {self.directory.path}"
         )
+
+    def _lesson(self) -> str:
+        """Return what a job does in a round."""
+        if self._config.learner == "algebraic":
+            return plural(self._config.batches, "batch", "es")
+        return plural(self._config.epochs, "epoch")
 
     def run(self) -> Metrics:
         """Train, merge and evaluate; leave everything in the run directory.
@@ -272,7 +295,7 @@ class Training:
                 with clock.phase("training"):
                     names = self._fit(round_, model)
                 with clock.phase("merging"):
-                    merged = self._merge(round_, names)
+                    merged = self._merge(round_, names, model)
             elif model is not None:
                 self._test_model(round_ - 1, model)
             model = merged
@@ -381,9 +404,7 @@ class Training:
         """Have every shard fitted; return the names of the solved jobs."""
         config = self._config
         make = {
-            "threads": config.threads, "epochs": config.epochs, "batch_size": config.batch_size,
-            "lr": config.lr, "round": round_, "rounds": config.rounds,
-            "initial_seed": config.seed,
+            **self._make, "round": round_, "rounds": config.rounds, "initial_seed": config.seed,
         }  # fmt: skip
         works: dict[str, Callable[[], Work]] = {}
         checks: dict[str, Check] = {}
@@ -407,8 +428,14 @@ class Training:
         ]
         return [name for name in asked if name not in failed]
 
+    @property
+    def _make(self) -> dict[str, Any]:
+        """What a learner is made with, whatever the round."""
+        return {name: getattr(self._config, name) for name in self._merger.options}
+
     def _check_fit(self, examples: int, solution: JobSolutionDataType) -> None:
-        check(fitted(solution.metrics, solution.arrays), self._layout, examples)
+        made = fitted(solution.metrics, solution.arrays)
+        self._merger.check(made, self._form, examples)
 
     def _has_come(self, future: JobFuture) -> bool:
         """Whether a job was solved; raise if it was not and may not be left out."""
@@ -422,24 +449,47 @@ class Training:
             return False
         return True
 
-    def _merge(self, round_: int, names: list[str]) -> Arrays:
+    def _merge(self, round_: int, names: list[str], before: Arrays | None) -> Arrays:
         if not names:
             raise NodeError(f"every job of round {round_ + 1} failed for good; see mnist-runs show")
-        losses: list[float] = []
+        metrics: list[Mapping[str, float]] = []
 
         def noted() -> Iterator[Solution]:
             for name in names:
                 kept = self._kept(name)
                 solution = fitted(kept.values, kept.arrays)
-                losses.append(solution.metrics.get("loss", float("nan")))
+                metrics.append(solution.metrics)
                 yield solution
 
-        model = self._merger.merge(noted())
+        model = self._merger.merge(noted(), before)
+        if isinstance(self._merger, CountingMerger):
+            model = self._merger.weigh(model, self._count(self._merger, round_, model))
         left_out = [name for name in self._left_out if name.startswith(f"round {round_ + 1} ")]
         notes = {**self._notes(round_), _LEFT_OUT: json.dumps(left_out)}
         self.directory.write_merged(round_, self._model(model, notes))
-        self._watcher.merged(round_, float(np.mean(losses)))
+        self._watcher.merged(round_, means(metrics))
         return model
+
+    def _count(self, merger_: CountingMerger, round_: int, model: Arrays) -> npt.NDArray[np.int64]:
+        """Return the sum of every shard's counts for a merged model."""
+        if self._config.count == "main":
+            return np.sum([merger_.count(model, rows) for rows in self._shards], axis=0)
+        works: dict[str, Callable[[], Work]] = {}
+        checks: dict[str, Check] = {}
+        for job, rows in enumerate(self._shards):
+            name = f"round-{round_ + 1:03d}-count-{job + 1:04d}"
+            works[name] = partial(count_work, self._make, rows, model)
+            checks[name] = partial(self._check_counts, merger_, model, len(rows.labels))
+        asked = self._ask_all(works, checks.__getitem__)
+        futures = [future for future in asked.values() if future is not None]
+        for future in self._completed(futures, round_, len(asked) - len(futures)):
+            _result_of(future)
+        return np.sum([self._kept(name).arrays["counts"] for name in asked], axis=0)
+
+    def _check_counts(
+        self, merger_: CountingMerger, model: Arrays, rows: int, solution: JobSolutionDataType
+    ) -> None:
+        counted(solution.metrics, solution.arrays, merger_, model, rows)
 
     def _kept(self, name: str) -> Kept:
         """Return a solution that was on disk when it was accepted."""
@@ -449,14 +499,15 @@ class Training:
             raise StorageError(str(error)) from error
 
     def _model(self, arrays: Arrays, notes: Mapping[str, str]) -> Model:
-        height, width, classes = self._shape
-        return Model(arrays, self._config.learner, (height, width), classes, notes)
+        form = self._form
+        size = (form.height, form.width)
+        return Model(arrays, self._config.learner, size, form.classes, notes)
 
     # Evaluation.
 
     def _test_model(self, round_: int, model: Arrays) -> None:
         """Have the test set predicted, while other things go on."""
-        make = {"threads": self._config.threads}
+        make = {n: v for n, v in self._make.items() if n == "threads"}
         works: dict[str, Callable[[], Work]] = {}
         checks: dict[str, Check] = {}
         for part, images in enumerate(np.array_split(self._test.images, EVALUATION_JOBS), 1):
@@ -467,7 +518,7 @@ class Training:
         self._tests[round_] = self._ask_all(works, checks.__getitem__)
 
     def _check_predicted(self, rows: int, solution: JobSolutionDataType) -> Labels:
-        return predicted(solution.metrics, solution.arrays, rows, self._shape[-1])
+        return predicted(solution.metrics, solution.arrays, rows, self._form.classes)
 
     def _score_what_is_there(self) -> None:
         for round_, asked in list(self._tests.items()):
@@ -507,6 +558,7 @@ class Training:
             "seconds": self._clock.read(), "starts": self._memory.starts,
             "retries": self._database.failed_attempts(), "left_out": self._left_out,
             "model": str(path), "model_sha256": sha256(model),
+            "model_parts": self._merger.describe(model),
         }  # fmt: skip
         self.directory.write_metrics(metrics)
         self._database.state(accuracy=last.accuracy)
@@ -523,6 +575,12 @@ def _result_of(future: JobFuture) -> None:
         future.result()
     except JobFailed as error:
         raise JobFailed(error.job_id, error.story, _title(future.name)) from None
+
+
+def means(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each number that every one of some solutions has."""
+    shared = [name for name in metrics[0] if all(name in each for each in metrics)]
+    return {name: float(np.mean([each[name] for each in metrics])) for name in shared}
 
 
 def _title(name: str) -> str:
@@ -557,9 +615,9 @@ class _Company:
             )
 
 
-def plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str, ending: str = "s") -> str:
     """Return `3 jobs`, or `1 job`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else ending}"
 
 
 def invitation(address: str, domain: int, keys: str | None = None) -> str:

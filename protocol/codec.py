@@ -180,6 +180,12 @@ def _progress(value: Any) -> Mapping[int, float]:
     return {_count(task): _fraction(done) for task, done in value.items()}
 
 
+def _notes(value: Any) -> Mapping[int, str]:
+    if type(value) is not dict or len(value) > MAX_IDS:
+        raise _fail(f"a map of notes on at most {MAX_IDS} tasks is wanted", value)
+    return {_count(task): safe_line(_text(note)) for task, note in value.items()}
+
+
 def _fraction(value: Any) -> float:
     if type(value) not in (float, int) or not 0 <= value <= 1:
         raise _fail("a fraction from 0 to 1 is wanted", value)
@@ -201,7 +207,7 @@ def _spec(dtype: Any, shape: Any, digest_: Any) -> ArraySpec:
 
 _CHECKS: dict[Any, Check] = {
     str: _text, int: _count, float: _seconds, bytes: _bytes, Ids: _ids, Texts: _texts,
-    Fields: _fields, Mapping[int, float]: _progress,
+    Fields: _fields, Mapping[int, float]: _progress, Mapping[int, str]: _notes,
 }  # fmt: skip
 
 

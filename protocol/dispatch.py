@@ -438,6 +438,7 @@ class Dispatcher:
                     task.begun = task.moved = now
                 if fraction > task.progress:
                     task.progress, task.moved = fraction, now
+                task.note = message.notes.get(task_id, "")
         return self._reconcile(node, message.tasks, now)
 
     def _ready(self, node: Node, message: Ready, now: float) -> list[Effect]:

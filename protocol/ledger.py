@@ -134,6 +134,8 @@ class Task:
     #: When the node was first known to run it.
     begun: float | None = None
     progress: float = 0.0
+    #: What its node says of it.
+    note: str = ""
     #: When the offer was sent last.
     asked: float = 0.0
     #: When anything of it moved last: its progress, or an array on its way.
@@ -219,7 +221,7 @@ class Node:
         running = tuple((task.job.id, task.progress) for task in begun + likely)
         return NodeView(
             self.name, running, len(tasks) - len(running), self.solved, now - self.heard,
-            self.benched,
+            self.benched, next((task.note for task in begun if task.note), ""),
         )  # fmt: skip
 
 

@@ -208,10 +208,12 @@ class Heartbeat:
     Args:
         tasks: every task that the node holds: arriving, waiting, running or solved.
         progress: of the running ones, task -> fraction done, 0 to 1.
+        notes: of those, too, where there is something to say: task -> a line.
     """
 
     tasks: Ids = ()
     progress: Mapping[int, float] = field(default_factory=dict)
+    notes: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

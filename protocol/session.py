@@ -53,6 +53,8 @@ RUNNING_SECONDS = 0.02
 #: For jobs shorter than this, so many are asked for that about this much work is in hand.
 IN_HAND_SECONDS = 0.02
 MAX_CREDIT = 1024
+#: A note on a task is cut to so many letters.
+NOTE_LENGTH = 200
 #: Whatever a main node wishes, heartbeats are so many seconds apart.
 MIN_BEAT, MAX_BEAT = 0.05, 60.0
 
@@ -99,6 +101,7 @@ class _Task:
     #: Digests of arrays that are not here yet.
     lacking: frozenset[bytes] = frozenset()
     progress: float = 0.0
+    note: str = ""
     reported: bool = False
     outcome: SolutionReady | TaskFailed | None = None
     #: The solution's large arrays, for the main node to ask for.
@@ -324,11 +327,11 @@ class Session:
         task.state, task.since = TaskState.RUNNING, now
         return True
 
-    def progressed(self, task_id: int, fraction: float) -> None:
+    def progressed(self, task_id: int, fraction: float, note: str = "") -> None:
         """A running task is done to this fraction, 0 to 1; told with the next heartbeat."""
         task = self._tasks.get(task_id)
         if task is not None:
-            task.progress = min(1.0, max(0.0, fraction))
+            task.progress, task.note = min(1.0, max(0.0, fraction)), note[:NOTE_LENGTH]
 
     def solved(
         self, task_id: int, solution: JobSolutionDataType, seconds: float, now: float
@@ -470,7 +473,7 @@ class Session:
 
     def _beat_now(self, now: float) -> list[NodeEffect]:
         self._beat = now
-        running = {
-            i: task.progress for i, task in self._tasks.items() if task.state is TaskState.RUNNING
-        }
-        return [Tell(Heartbeat(self.holds, running))]
+        running = {i: t for i, t in self._tasks.items() if t.state is TaskState.RUNNING}
+        progress = {i: task.progress for i, task in running.items()}
+        notes = {i: task.note for i, task in running.items() if task.note}
+        return [Tell(Heartbeat(self.holds, progress, notes))]

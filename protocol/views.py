@@ -15,6 +15,8 @@ class NodeView:
     solved: int
     silent_seconds: float
     benched: str = ""
+    #: What the node says of the first of the running tasks of which it says anything.
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

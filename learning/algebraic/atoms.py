@@ -232,7 +232,7 @@ class _Planes:
     def add(self, rows: Rows) -> None:
         """Count the ones of each column of some rows."""
         level = 0
-        while len(rows):
+        while rows.any():
             if level == len(self._planes):
                 self._planes.append(np.zeros((1, self._words), np.uint64))
             rows = np.concatenate([self._planes[level], rows])

@@ -214,3 +214,23 @@ class ImageEmbedding:
 
 
 Embedding = TableEmbedding | ImageEmbedding
+
+
+def shifted(images: npt.NDArray[Any], pixels: int) -> list[npt.NDArray[Any]]:
+    """Return images moved by up to so many pixels up, down, left and right; black comes in.
+
+    Args:
+        images: shape (n, height, width).
+        pixels: 0 for none.
+    """
+    moved = []
+    height, width = images.shape[1:]
+    for distance in range(1, pixels + 1):
+        for axis, step in ((1, distance), (1, -distance), (2, distance), (2, -distance)):
+            if distance < (height, width)[axis - 1]:
+                padding = [(0, 0), (0, 0), (0, 0)]
+                padding[axis] = (step, 0) if step > 0 else (0, -step)
+                wider = np.pad(images, padding)
+                begin = 0 if step > 0 else -step
+                moved.append(np.take(wider, range(begin, begin + images.shape[axis]), axis=axis))
+    return moved

@@ -309,6 +309,24 @@ def first_equal(rows):
     return first
 
 
+@_compiled
+def count_misses(starts, constants, atoms, table, count):
+    """Return how many terms each atom is not below: int64, shape (n,); as `misses`."""
+    words = table.shape[1]
+    out = np.zeros(len(atoms), np.int64)
+    met = np.empty(words, np.uint64)
+    for k in range(len(atoms)):
+        met[:] = _ZERO
+        for at in range(starts[atoms[k]], starts[atoms[k] + 1]):
+            for word in range(words):
+                met[word] |= table[constants[at], word]
+        below = _ZERO
+        for word in range(words):
+            below += _popcount(met[word])
+        out[k] = count - np.int64(below)
+    return out
+
+
 # Step 4: a random hitting set of indicators.
 
 
@@ -645,9 +663,7 @@ def reduction(rows, outs, column, n, target, random):
                 indicator = _random_of(rem, random)
                 if indicator < 0:
                     break
-                atom = _random_of_both(
-                    column[indicator], containing[constant], atom_words, random
-                )
+                atom = _random_of_both(column[indicator], containing[constant], atom_words, random)
             else:
                 atom = -1 if has_one[constant] else _random_of(containing[constant], random)
                 if atom < 0:

@@ -91,6 +91,8 @@ class SparseCrossing:
         self.master = singletons(np.arange(constants), self._words)
         #: Every atom produced so far that no positive has contradicted since.
         self.union = np.zeros((0, self._words), np.uint64) if union is None else union
+        #: The last batch's atoms that were not in the union model.
+        self.new = self.union[:0]
         self._stored_lefts = np.zeros((0, self._words), np.uint64)
         self._stored_rights = np.zeros((0, self._words), np.uint64)
         self._skipping = 0
@@ -104,7 +106,7 @@ class SparseCrossing:
         Raises:
             ContradictionError: a negative follows from the positives.
         """
-        lefts, positives, negatives = duples.lefts, duples.positives, duples.negatives
+        negatives = duples.negatives
         below = self._filter_union(duples)  # step 1
         terms, every = self._all_positives(duples)  # step 2
         own, own_of = self._closed(duples, terms, every)  # step 3
@@ -258,9 +260,10 @@ class SparseCrossing:
     def _unite(self, lefts: Rows) -> None:
         """Add the master's atoms to the union model: those that can ever discriminate."""
         in_lefts = np.bitwise_or.reduce(lefts, axis=0)
-        new = self.master[(self.master & in_lefts).any(axis=1)]
-        both = np.concatenate([self.union, new])
-        self.union = both[kernels.first_equal(both) == np.arange(len(both))]
+        both = np.concatenate([self.union, self.master[(self.master & in_lefts).any(axis=1)]])
+        fresh = kernels.first_equal(both) == np.arange(len(both))
+        self.new = both[len(self.union) :][fresh[len(self.union) :]]
+        self.union = np.concatenate([self.union, self.new])
 
 
 def _numbered(rows: Rows) -> tuple[Rows, Index]:

@@ -1,0 +1,255 @@
+"""A course of batches over labelled rows, and what comes out of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from . import kernels
+from .atoms import Atoms, Counts, Rows, distinct, joined, pack, padded, rows_of, unpack
+from .embedding import Embedding, ImageEmbedding
+from .errors import ContradictionError
+from .model import FULL_WEIGHT, MOST_VIOLATIONS, AlgebraicModel
+from .sparse import Duples, SparseCrossing, seeded, singletons
+
+Labels = npt.NDArray[np.int64]
+
+#: Rows of the first batch, how many more each later one has, and how many at most.
+FIRST_ROWS, MORE_ROWS, MOST_ROWS = 500, 100, 8000
+#: Batches draw rows with a generator of their own.
+_DRAWING = 0x5EED
+
+
+@dataclass(frozen=True)
+class Batch:
+    """How things stand after a batch.
+
+    Args:
+        number: of the batch, from 0.
+        rows: it was made of.
+        atoms: of the master.
+        union: of the union model.
+        indicators: that were kept.
+        error: the share of the held-out rows that is classified wrong, 0 to 1; not a number
+            where none are held out.
+    """
+
+    number: int
+    rows: int
+    atoms: int
+    union: int
+    indicators: int
+    error: float
+
+
+def embedded(embedding: Embedding, classes: int, data: npt.NDArray[np.generic]) -> Rows:
+    """Return data as terms, rows of bits; classes' constants are in none."""
+    parts = [
+        pack(np.pad(embedding.bits(data[first : first + 4096]), ((0, 0), (0, classes))))
+        for first in range(0, max(1, len(data)), 4096)
+    ]
+    return np.concatenate(parts)
+
+
+def check_rows(terms: Rows, labels: Labels) -> None:
+    """Raise if equal rows are of different classes.
+
+    Raises:
+        ContradictionError: they are; it names them.
+    """
+    first = kernels.first_equal(terms)
+    bad = np.flatnonzero(labels != labels[first])
+    if len(bad):
+        row, other = int(bad[0]), int(first[bad[0]])
+        more = f", and {len(bad) - 1} more such rows" if len(bad) > 1 else ""
+        raise ContradictionError(
+            f"rows {other} and {row} (counted from 0) are the same to the model, but of classes"
+            f" {labels[other]} and {labels[row]}{more}; remove one of each, or tell more values"
+            " apart",
+            int(labels[other]), row,
+        )  # fmt: skip
+
+
+def _without_clashes(forms: Sequence[Rows], labels: Labels) -> Rows:
+    """Return all forms of some rows, (forms, rows, words); one that is another class's is undone.
+
+    A row's first form is what it is; the others may happen to be a row of another class.
+    """
+    stacked = np.stack(forms)
+    if len(forms) > 1:
+        first = kernels.first_equal(stacked.reshape(-1, stacked.shape[2]))
+        classes = np.tile(labels, len(forms))
+        clash = (classes != classes[first]).reshape(len(forms), -1)
+        form, row = np.nonzero(clash)
+        stacked[form, row] = stacked[0, row]
+    return stacked
+
+
+class Course:
+    """Learning from rows, batch by batch.
+
+    Args:
+        embedding: of the rows.
+        classes: how many there are.
+        seed: of everything random.
+        start: atoms to begin the union model with; they are not returned again.
+        first_batch: the number that the first batch has.
+    """
+
+    def __init__(
+        self, embedding: Embedding, classes: int, seed: int, start: Atoms | None = None,
+        first_batch: int = 0,
+    ) -> None:  # fmt: skip
+        self._embedding, self._classes = embedding, classes
+        self._constants = embedding.constants + classes
+        union = None if start is None else rows_of(start, self._constants)
+        self._crossing = SparseCrossing(self._constants, seed, union)
+        self._random = seeded(seed ^ _DRAWING)
+        self._number = first_batch
+        self._lefts = singletons(
+            embedding.constants + np.arange(classes), (self._constants + 63) >> 6
+        )
+        self._made: list[tuple[Rows, int]] = []
+
+    def learn(
+        self, terms: Rows, labels: Labels, batches: int,
+        held_out: tuple[Rows, Labels] | None = None, variants: Sequence[Rows] = (),
+    ) -> Iterator[Batch]:  # fmt: skip
+        """Learn some batches, each drawn from these rows; all are seen before one is again.
+
+        Args:
+            terms: rows of bits, from `embedded`.
+            labels: int64, 0 to classes - 1.
+            batches: how many.
+            held_out: rows to be tried after each batch.
+            variants: other terms of the same rows, e.g. of shifted images: each time that a row
+                is drawn, it or one of them is taken at random.
+
+        Raises:
+            ContradictionError: equal rows of different classes.
+        """
+        check_rows(terms, labels)
+        tally = None if held_out is None else _Tally(self, terms, labels, *held_out)
+        forms = _without_clashes([terms, *variants], labels)
+        queue = np.zeros(0, np.int64)
+        for _ in range(batches):
+            size = min(len(terms), FIRST_ROWS + MORE_ROWS * self._number, MOST_ROWS)
+            while len(queue) < size:
+                queue = np.concatenate([queue, kernels.shuffled(len(terms), self._random)])
+            chosen, queue = np.unique(queue[:size]), queue[size:]
+            form = kernels.shuffled(len(chosen), self._random) % len(forms)
+            yield self._batch(forms[form, chosen], labels[chosen], tally)
+
+    def _batch(self, terms: Rows, labels: Labels, tally: _Tally | None) -> Batch:
+        new = kernels.first_equal(terms) == np.arange(len(terms))
+        terms, labels = terms[new], labels[new]
+        rows = np.arange(len(terms))
+        positives = np.stack([labels, rows], axis=1)
+        class_, row = np.meshgrid(np.arange(self._classes), rows, indexing="ij")
+        other = class_ != labels
+        negatives = np.stack([class_[other], row[other]], axis=1)
+        counts = self._crossing.enforce(Duples(self._lefts, terms, positives, negatives))
+        self._made.append((self._crossing.new, self._number))
+        error = float("nan") if tally is None else tally.error(self._crossing.new)
+        self._number += 1
+        return Batch(
+            self._number - 1, len(terms), counts.atoms, counts.union, counts.indicators, error
+        )
+
+    def made(self) -> tuple[Atoms, Counts]:
+        """Return every atom that was made, in lexical order, and the first batch that made it."""
+        parts = [padded(*kernels.listed(rows)) for rows, _ in self._made]
+        numbers = [np.full(len(rows), number, np.int64) for rows, number in self._made]
+        atoms, which = distinct(joined(parts))
+        epochs = np.full(len(atoms), np.iinfo(np.int64).max)
+        if len(atoms):
+            np.minimum.at(epochs, which, np.concatenate(numbers))
+        return atoms, epochs
+
+    def model(self, terms: Rows, labels: Labels) -> AlgebraicModel:
+        """Return the model: every atom that was made and is not contradicted too often.
+
+        Args:
+            terms, labels: the rows that may contradict it.
+        """
+        atoms, epochs = self.made()
+        counts = self.violations(rows_of(atoms, self._constants), terms, labels)
+        kept = counts <= MOST_VIOLATIONS
+        return AlgebraicModel(
+            self._embedding, self._classes, atoms[kept], counts[kept], epochs[kept]
+        )
+
+    def violations(self, atoms: Rows, terms: Rows, labels: Labels) -> Counts:
+        """Return how many rows contradict each atom (rows of bits)."""
+        result = np.zeros(len(atoms), np.int64)
+        listed = kernels.listed(atoms)
+        for class_, left in enumerate(self._lefts):
+            mine = terms[labels == class_]
+            below = np.flatnonzero((atoms & left).any(axis=1))
+            table = kernels.transposed(mine, self._constants)
+            result[below] += kernels.count_misses(*listed, below, table, len(mine))
+        return result
+
+    def below(self, atoms: Rows, class_: int) -> npt.NDArray[np.int64]:
+        """Return the numbers of the atoms (rows of bits) that are below a class."""
+        return np.flatnonzero((atoms & self._lefts[class_]).any(axis=1))
+
+
+class _Tally:
+    """Votes on held-out rows, kept up batch by batch."""
+
+    def __init__(
+        self, course: Course, terms: Rows, labels: Labels, held: Rows, truth: Labels
+    ) -> None:
+        self._course, self._terms, self._labels = course, terms, labels
+        self._truth = truth
+        self._table = kernels.transposed(held, course._constants)
+        self._votes = np.zeros((course._classes, len(held)))
+        self._most = np.zeros((course._classes, 1))
+
+    def error(self, atoms: Rows) -> float:
+        """Return the share of the held-out rows that is wrong, now that there are these too."""
+        violations = self._course.violations(atoms, self._terms, self._labels)
+        weights = np.where(
+            violations <= MOST_VIOLATIONS, FULL_WEIGHT // (1 + violations), 0
+        ).astype(np.float64)
+        listed = kernels.listed(atoms)
+        for class_ in range(len(self._votes)):
+            mine = self._course.below(atoms, class_)
+            missed = kernels.misses(*listed, mine, self._table, len(self._truth))
+            self._votes[class_] += weights[mine] @ unpack(missed, len(self._truth))
+            self._most[class_] += weights[mine].sum()
+        share = self._votes / np.maximum(self._most, 1)
+        share[self._most[:, 0] == 0] = 1
+        return float(np.mean(np.argmin(share, axis=0) != self._truth))
+
+
+#: Loading kernels that have been compiled before takes a fraction of this.
+_LOADING_SECONDS = 2.0
+
+
+def prepare(say: Callable[[str], object]) -> None:
+    """Compile the kernels, or load them if that has been done, by learning something tiny.
+
+    Args:
+        say: told that it takes a while, where it does.
+    """
+    note = threading.Timer(
+        _LOADING_SECONDS, say,
+        ["compiling the algebraic learner's inner loops; once on this machine, some 15 s"],
+    )  # fmt: skip
+    note.daemon = True
+    note.start()
+    try:
+        embedding = ImageEmbedding(1, 2)
+        terms = embedded(embedding, 2, np.array([[[0, 0]], [[0, 255]], [[255, 0]]], np.uint8))
+        labels = np.array([0, 1, 1])
+        course = Course(embedding, 2, seed=0)
+        list(course.learn(terms, labels, 2, (terms, labels)))
+        course.model(terms, labels)
+    finally:
+        note.cancel()

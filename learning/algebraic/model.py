@@ -1,0 +1,176 @@
+"""What has been learned: atoms, how often each is contradicted, and what they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ModelError
+from .atoms import (
+    BLANK,
+    Atoms,
+    Counts,
+    Rows,
+    count_misses,
+    decode,
+    encode,
+    missed_terms,
+    slice_terms,
+    vote,
+)
+from .embedding import Embedding, ImageEmbedding
+
+#: Atoms that more positives contradict than this say nothing.
+MOST_VIOLATIONS = 15
+#: The weight of an atom that nothing contradicts; every whole number up to 16 divides it.
+FULL_WEIGHT = 720_720
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class AlgebraicModel:
+    """Atoms and their votes.
+
+    Args:
+        embedding: what the constants mean; after its own come the classes'.
+        classes: how many there are.
+        atoms: int32, shape (n, .), each below at least one class, distinct, in lexical order.
+        violations: int64, shape (n,): positives of all shards that contradict each atom.
+        epochs: int64, shape (n,): the batch that made it, from 0.
+    """
+
+    embedding: Embedding
+    classes: int
+    atoms: Atoms
+    violations: Counts
+    epochs: Counts
+
+    @property
+    def constants(self) -> int:
+        """How many constants there are, the classes' included."""
+        return self.embedding.constants + self.classes
+
+    @property
+    def strict(self) -> npt.NDArray[np.bool_]:
+        """Which atoms no positive contradicts."""
+        return self.violations == 0
+
+    def of_class(self, class_: int) -> npt.NDArray[np.int64]:
+        """Return the numbers of the atoms that are below a class."""
+        return np.flatnonzero((self.atoms == self.embedding.constants + class_).any(axis=1))
+
+    def literals(self, atom: int) -> list[int]:
+        """Return the constants of an atom that are no classes."""
+        return [int(c) for c in self.atoms[atom] if c < self.embedding.constants]
+
+    @property
+    def weights(self) -> Counts:
+        """What each atom's miss weighs: its share of `FULL_WEIGHT` is 1 / (1 + violations)."""
+        weights = FULL_WEIGHT // (1 + np.minimum(self.violations, MOST_VIOLATIONS))
+        return np.where(self.violations <= MOST_VIOLATIONS, weights, 0)
+
+    def terms(self, rows: npt.NDArray[Any]) -> Rows:
+        """Return rows of data as a table of terms, for `missed_terms` and others."""
+        return sliced(self.embedding, self.classes, rows)
+
+    def misses(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return the share of each class's atoms that each row misses, by weight.
+
+        Args:
+            rows: data as the embedding takes them.
+
+        Returns:
+            float64, shape (rows, classes), 0 to 1; 1 for a class without atoms.
+        """
+        table, weights = self.terms(rows), self.weights
+        result = np.ones((len(rows), self.classes))
+        for class_ in range(self.classes):
+            mine = self.of_class(class_)
+            if weights[mine].any():
+                missed = vote(self.atoms[mine], weights[mine], table, len(rows))
+                result[:, class_] = missed / int(weights[mine].sum())
+        return result
+
+    def predict(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Return the class of each row: that of which it misses least, the lowest on ties."""
+        return np.argmin(self.misses(rows), axis=1).astype(np.int64, copy=False)
+
+    def missed(self, row: npt.NDArray[Any], class_: int) -> npt.NDArray[np.int64]:
+        """Return the atoms of a class that one row misses, the weightiest first."""
+        mine = self.of_class(class_)
+        mine = mine[missed_terms(self.atoms[mine], self.terms(row[None]), 1)[:, 0]]
+        return mine[np.argsort(-self.weights[mine], kind="stable")]
+
+
+def sliced(embedding: Embedding, classes: int, rows: npt.NDArray[Any]) -> Rows:
+    """Return rows of data as a table of terms; the classes' constants are in none of them."""
+    return slice_terms(np.pad(embedding.bits(rows), ((0, 0), (0, classes))))
+
+
+def violations(
+    embedding: Embedding, classes: int, atoms: Atoms, rows: npt.NDArray[Any],
+    labels: npt.NDArray[np.int64],
+) -> Counts:  # fmt: skip
+    """Return how many labelled rows contradict each atom: it is below the class and misses them.
+
+    Args:
+        embedding, classes: of the atoms.
+        atoms: as ever.
+        rows, labels: data.
+    """
+    result = np.zeros(len(atoms), np.int64)
+    for class_ in np.unique(labels):
+        mine = rows[labels == class_]
+        below = np.flatnonzero((atoms == embedding.constants + class_).any(axis=1))
+        result[below] += count_misses(atoms[below], sliced(embedding, classes, mine), len(mine))
+    return result
+
+
+# As arrays, on the wire and on disk. Images only: it is what travels.
+
+
+def to_arrays(model: AlgebraicModel) -> dict[str, npt.NDArray[Any]]:
+    """Return a model of images as plain arrays.
+
+    Raises:
+        ModelError: it is not of images.
+    """
+    embedding = model.embedding
+    if not isinstance(embedding, ImageEmbedding):
+        raise ModelError("only a model of images can be sent or kept")
+    atom_sizes, gaps = encode(model.atoms)
+    return {
+        "sizes": atom_sizes, "gaps": gaps,
+        "violations": np.minimum(model.violations, np.iinfo(np.uint16).max).astype(np.uint16),
+        "epochs": np.minimum(model.epochs, np.iinfo(np.uint16).max).astype(np.uint16),
+        "image": np.array([embedding.height, embedding.width, model.classes], np.uint16),
+        "thresholds": np.array(embedding.thresholds, np.float64),
+    }  # fmt: skip
+
+
+def from_arrays(arrays: Arrays) -> AlgebraicModel:
+    """Return the model that `to_arrays` made arrays of; they may come from anybody.
+
+    Raises:
+        ModelError: they are none.
+    """
+    try:
+        height, width, classes = (int(n) for n in arrays["image"])
+        thresholds = tuple(float(t) for t in arrays["thresholds"])
+        violated, epochs = arrays["violations"], arrays["epochs"]
+        embedding = ImageEmbedding(height, width, thresholds)
+        atoms = decode(arrays["sizes"], arrays["gaps"], embedding.constants + classes)
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
+        raise ModelError(f"not an algebraic model: {error}") from error
+    if not violated.shape == epochs.shape == (len(atoms),):
+        raise ModelError("not an algebraic model: its counts are not of its atoms")
+    if not ((atoms >= embedding.constants) & (atoms != BLANK)).any(axis=1).all():
+        raise ModelError("not an algebraic model: an atom of no class")
+    return AlgebraicModel(
+        embedding, classes, atoms, violated.astype(np.int64), epochs.astype(np.int64)
+    )
