@@ -19,7 +19,7 @@ def main(threads: int, epochs: int) -> None:
     learner = NeuralLearner(epochs=epochs, threads=threads)
     solution = learner.fit(
         learning.Shard(train.images, train.labels, train.classes), None, seed=0,
-        progress=lambda fraction: None, cancelled=lambda: False,
+        progress=lambda fraction, note="": None, cancelled=lambda: False,
     )  # fmt: skip
     labels = learner.predict(solution.arrays, test.images)
     print((labels == test.labels).mean(), time.perf_counter() - begun)

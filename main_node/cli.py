@@ -315,7 +315,7 @@ def _show(metrics: Metrics, path: Path, as_json: bool) -> None:
         sys.stdout = None  # nobody flushes it at the end
         _end(Exit.STORAGE, f"can't be printed: {error.strerror}; see {path / 'metrics.json'}")
     try:
-        if not drawn(path):
+        if not drawn(metrics, path):
             draw(metrics, path)
     except KeyboardInterrupt:
         _end(Exit.INTERRUPTED, f"interrupted; the run is done, but not drawn: {path}")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json as json_
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from protocol.command import Exit
+
+if TYPE_CHECKING:
+    from learning.algebraic.model import AlgebraicModel
 
 
 @click.command(context_settings={"show_default": True})
@@ -20,11 +23,16 @@ from protocol.command import Exit
     "--split", default="test", type=click.Choice(["test", "train"]), help="Which part of --data."
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="ROWS", help="Of --data, the first.")
+@click.option("--explain", is_flag=True, help="Algebraic models: show the atoms that were missed.")
+@click.option(
+    "--export", type=click.Choice(["json"]),
+    help="Algebraic models: print the atoms in the form of AML-IP's tutorial, and only that.",
+)  # fmt: skip
 @click.option("--json", is_flag=True, help="Print one JSON object, and only that.")
 @click.version_option(package_name="mnist-merge", prog_name="mnist-predict")
 def main(
     model: Path, images: tuple[Path, ...], data: str | None, split: str, limit: int | None,
-    json: bool,
+    explain: bool, export: str | None, json: bool,
 ) -> None:  # fmt: skip
     """Say what a MODEL sees in each IMAGE, or how good it is on a test set (--data).
 
@@ -34,9 +42,17 @@ def main(
     from learning import LearningError
     from loaders import LoaderError
 
-    if bool(images) == bool(data):
+    if export is None and bool(images) == bool(data):
         raise click.UsageError("name images, or a data set with --data, and not both")
+    if export is not None and (images or data or explain):
+        raise click.UsageError("--export prints the model; it takes no images, --data or --explain")
+    if explain and data:
+        raise click.UsageError("--explain explains images; it can't explain --data")
     try:
+        if export is not None:
+            return _export(model)
+        if explain:
+            return _explain(model, images, json)
         result = _try_data(model, data, split, limit) if data else _try_images(model, images)
     except LearningError as error:
         _end(Exit.USAGE, str(error))
@@ -46,6 +62,49 @@ def main(
         click.echo(json_.dumps(result))
     else:
         _print(result)
+    return None
+
+
+def _algebraic(path: Path) -> AlgebraicModel:
+    """Return the algebraic model in a file.
+
+    Raises:
+        ModelError: it is of another learner.
+    """
+    from learning import ModelError
+    from learning import model as models
+    from learning.algebraic.model import from_arrays
+
+    model = models.load(path)
+    if model.learner != "algebraic":
+        raise ModelError(f"{path}: a {model.learner} model; only an algebraic one can be read so")
+    return from_arrays(model.arrays)
+
+
+def _export(path: Path) -> None:
+    from learning.algebraic.alma import tutorial_form
+
+    click.echo(json_.dumps(tutorial_form(_algebraic(path))))
+
+
+def _explain(path: Path, images: tuple[Path, ...], json: bool) -> None:
+    from .atoms import explain
+
+    model = _algebraic(path)
+    size = (model.pixels.height, model.pixels.width)
+    told = {str(image): explain(model, read_image(image, size)) for image in images}
+    if json:
+        return click.echo(json_.dumps(told))
+    for image, story in told.items():
+        click.echo(f"{story['label']}  {image}")
+        for class_ in story["missed"][:3]:
+            click.echo(
+                f"   misses {class_['missed']:,} of the {class_['atoms']:,} atoms of"
+                f" {class_['class']} ({class_['share']:.2%} by weight)"
+            )
+            for atom in class_["first"]:
+                click.echo(f"      {atom}")
+    return None
 
 
 def _end(code: Exit, message: str) -> NoReturn:

@@ -20,11 +20,18 @@ def print_summary(metrics: Metrics, console: Console) -> None:
     retries = f"; {plural(metrics['retries'], 'attempt')} failed" if metrics["retries"] else ""
     if metrics["left_out"]:
         retries += f"; left out: {', '.join(metrics['left_out'])}"
+    parts = metrics["model_parts"]
+    made_of = (
+        f"{parts['atoms']:,} atoms, {parts['strict']:,} of them contradicted by no example"
+        if "atoms" in parts
+        else f"{parts['weights']:,} weights"
+    )
     lines = (
         ("accuracy", f"{metrics['accuracy']:.2%} (macro F1 {metrics['macro_f1']:.4f})"),
         ("learned from", f"{metrics['examples']:,} examples in {plural(metrics['jobs'], 'job')}"
                          f" and {plural(metrics['rounds'], 'round')},"
                          f" by {plural(nodes, 'node')}{retries}"),
+        ("model", made_of),
         ("took", f"{seconds['total']:.1f} s (training {seconds.get('training', 0):.1f} s)"
                  + (f" since start {metrics['starts']}" if metrics["starts"] > 1 else "")),
         ("run directory", str(Path(metrics["model"]).parent)),
@@ -51,13 +58,17 @@ def confusion_table(confusion: list[list[int]]) -> Table:
     return table
 
 
-def drawn(folder: Path) -> bool:
+def drawn(metrics: Metrics, folder: Path) -> bool:
     """Whether the pictures are there."""
-    return all((folder / name).exists() for name in ("confusion.png", "learning.png"))
+    names = ["confusion.png", "learning.png"]
+    if metrics["learner"] == "algebraic":
+        names += ["batches.png", "atoms.png"]
+    return all((folder / name).exists() for name in names)
 
 
 def draw(metrics: Metrics, folder: Path) -> None:
-    """Write `confusion.png` and `learning.png` into a folder.
+    """Write `confusion.png` and `learning.png` into a folder; of an algebraic model, also
+    `batches.png` and `atoms.png`.
 
     Raises:
         OSError: they can't be written.
@@ -66,6 +77,16 @@ def draw(metrics: Metrics, folder: Path) -> None:
 
     _draw_confusion(Figure, metrics, folder / "confusion.png")
     _draw_curve(Figure, metrics["accuracy_by_round"], folder / "learning.png")
+    if metrics["learner"] == "algebraic":
+        from learning import model as models
+        from learning.algebraic.model import from_arrays
+
+        from .atoms import draw_atoms, draw_batches
+
+        draw_batches(folder, folder / "batches.png")
+        draw_atoms(
+            from_arrays(models.load(folder / "model.safetensors").arrays), folder / "atoms.png"
+        )
 
 
 def _draw_confusion(figure_class: Any, metrics: Metrics, path: Path) -> None:

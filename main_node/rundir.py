@@ -245,7 +245,7 @@ def finished(path: Path) -> dict[str, Any] | None:
     try:
         metrics: dict[str, Any] = json.loads((path / "metrics.json").read_text())
         whole = metrics["model_sha256"] == sha256(load(model).arrays)
-        whole = whole and {"run", "accuracy_by_round", "left_out"} <= metrics.keys()
+        whole = whole and {"run", "accuracy_by_round", "left_out", "model_parts"} <= metrics.keys()
     except (OSError, ValueError, KeyError, TypeError, ModelError):
         return None
     return {**metrics, "model": str(model)} if whole else None  # it may have been moved

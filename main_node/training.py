@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -140,7 +140,8 @@ class Training:
             self._merger = merger(config.learner)
             self._train = self._load("train", config.limit)
             self._test = self._load("test", None)
-            self._form = Form(*self._train.images.shape[1:], self._train.classes)
+            height, width = self._train.images.shape[1:]
+            self._form = Form(height, width, self._train.classes)
             self._merger.check_form(self._form)
             self._shards = self._cut()
             self.directory = directory or RunDirectory.make(Path(config.run_dir))
@@ -473,7 +474,7 @@ class Training:
     def _count(self, merger_: CountingMerger, round_: int, model: Arrays) -> npt.NDArray[np.int64]:
         """Return the sum of every shard's counts for a merged model."""
         if self._config.count == "main":
-            return np.sum([merger_.count(model, rows) for rows in self._shards], axis=0)
+            return _sum(merger_.count(model, rows) for rows in self._shards)
         works: dict[str, Callable[[], Work]] = {}
         checks: dict[str, Check] = {}
         for job, rows in enumerate(self._shards):
@@ -484,7 +485,7 @@ class Training:
         futures = [future for future in asked.values() if future is not None]
         for future in self._completed(futures, round_, len(asked) - len(futures)):
             _result_of(future)
-        return np.sum([self._kept(name).arrays["counts"] for name in asked], axis=0)
+        return _sum(self._kept(name).arrays["counts"] for name in asked)
 
     def _check_counts(
         self, merger_: CountingMerger, model: Arrays, rows: int, solution: JobSolutionDataType
@@ -575,6 +576,15 @@ def _result_of(future: JobFuture) -> None:
         future.result()
     except JobFailed as error:
         raise JobFailed(error.job_id, error.story, _title(future.name)) from None
+
+
+def _sum(counts: Iterable[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    """Return the sum of arrays, one of them in memory at a time."""
+    each = iter(counts)
+    total = next(each).copy()
+    for more in each:
+        total += more
+    return total
 
 
 def means(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -96,17 +96,19 @@ class Course:
         embedding: of the rows.
         classes: how many there are.
         seed: of everything random.
-        start: atoms to begin the union model with; they are not returned again.
+        start: a model to go on from: its strict atoms are the union model to begin with.
+            Atoms that it has are not returned again.
         first_batch: the number that the first batch has.
     """
 
     def __init__(
-        self, embedding: Embedding, classes: int, seed: int, start: Atoms | None = None,
+        self, embedding: Embedding, classes: int, seed: int, start: AlgebraicModel | None = None,
         first_batch: int = 0,
     ) -> None:  # fmt: skip
         self._embedding, self._classes = embedding, classes
         self._constants = embedding.constants + classes
-        union = None if start is None else rows_of(start, self._constants)
+        self._start = start
+        union = None if start is None else rows_of(start.atoms[start.strict], self._constants)
         self._crossing = SparseCrossing(self._constants, seed, union)
         self._random = seeded(seed ^ _DRAWING)
         self._number = first_batch
@@ -186,12 +188,12 @@ class Course:
     def violations(self, atoms: Rows, terms: Rows, labels: Labels) -> Counts:
         """Return how many rows contradict each atom (rows of bits)."""
         result = np.zeros(len(atoms), np.int64)
-        listed = kernels.listed(atoms)
+        starts, constants = kernels.listed(atoms)
         for class_, left in enumerate(self._lefts):
             mine = terms[labels == class_]
             below = np.flatnonzero((atoms & left).any(axis=1))
             table = kernels.transposed(mine, self._constants)
-            result[below] += kernels.count_misses(*listed, below, table, len(mine))
+            result[below] += kernels.count_misses(starts, constants, below, table, len(mine))
         return result
 
     def below(self, atoms: Rows, class_: int) -> npt.NDArray[np.int64]:
@@ -210,22 +212,27 @@ class _Tally:
         self._table = kernels.transposed(held, course._constants)
         self._votes = np.zeros((course._classes, len(held)))
         self._most = np.zeros((course._classes, 1))
+        start = course._start
+        if start is not None:
+            self._add(rows_of(start.atoms, course._constants), start.violations)
 
     def error(self, atoms: Rows) -> float:
         """Return the share of the held-out rows that is wrong, now that there are these too."""
-        violations = self._course.violations(atoms, self._terms, self._labels)
-        weights = np.where(
-            violations <= MOST_VIOLATIONS, FULL_WEIGHT // (1 + violations), 0
-        ).astype(np.float64)
-        listed = kernels.listed(atoms)
-        for class_ in range(len(self._votes)):
-            mine = self._course.below(atoms, class_)
-            missed = kernels.misses(*listed, mine, self._table, len(self._truth))
-            self._votes[class_] += weights[mine] @ unpack(missed, len(self._truth))
-            self._most[class_] += weights[mine].sum()
+        self._add(atoms, self._course.violations(atoms, self._terms, self._labels))
         share = self._votes / np.maximum(self._most, 1)
         share[self._most[:, 0] == 0] = 1
         return float(np.mean(np.argmin(share, axis=0) != self._truth))
+
+    def _add(self, atoms: Rows, violations: Counts) -> None:
+        weights = np.where(
+            violations <= MOST_VIOLATIONS, FULL_WEIGHT // (1 + violations), 0
+        ).astype(np.float64)
+        starts, constants = kernels.listed(atoms)
+        for class_ in range(len(self._votes)):
+            mine = self._course.below(atoms, class_)
+            missed = kernels.misses(starts, constants, mine, self._table, len(self._truth))
+            self._votes[class_] += weights[mine] @ unpack(missed, len(self._truth))
+            self._most[class_] += weights[mine].sum()
 
 
 #: Loading kernels that have been compiled before takes a fraction of this.

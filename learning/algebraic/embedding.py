@@ -94,13 +94,17 @@ class TableEmbedding:
 
     @classmethod
     def of(
-        cls, table: npt.NDArray[Any], categorical: Iterable[int] = (), levels: int = LEVELS,
-        names: Sequence[str] | None = None,
+        cls, table: npt.NDArray[Any], labels: npt.NDArray[Any], categorical: Iterable[int] = (),
+        levels: int = LEVELS, names: Sequence[str] | None = None,
     ) -> TableEmbedding:  # fmt: skip
         """Return an embedding that fits a table.
 
+        Where rows of different labels would become the same term, a threshold is added in the
+        numeric column that tells them apart best.
+
         Args:
             table: shape (rows, columns); numbers, or objects where columns differ in type.
+            labels: shape (rows,).
             categorical: numbers of the columns whose values are names; those that hold texts
                 are without being named.
             levels: thresholds of a numeric column, at most, at its quantiles.
@@ -115,7 +119,38 @@ class TableEmbedding:
                 columns.append(Categorical(tuple(dict.fromkeys(values.tolist()))))
             else:
                 columns.append(Numeric(_thresholds(values.astype(np.float64), levels)))
-        return cls(tuple(columns), tuple(names or (f"x{k}" for k in range(table.shape[1]))))
+        titles = tuple(names or (f"x{k}" for k in range(table.shape[1])))
+        while True:
+            embedding = cls(tuple(columns), titles)
+            more = embedding._distinctions(table, labels)
+            if not more:
+                return embedding
+            for column, thresholds in more.items():
+                old = columns[column]
+                assert isinstance(old, Numeric)
+                columns[column] = Numeric(tuple(sorted(thresholds.union(old.thresholds))))
+
+    def _distinctions(
+        self, table: npt.NDArray[Any], labels: npt.NDArray[Any]
+    ) -> dict[int, set[float]]:
+        """Return further thresholds, by column, that rows of different labels need."""
+        _, first, which = np.unique(
+            np.packbits(self.bits(table), axis=1), axis=0, return_index=True, return_inverse=True
+        )
+        other = first[which.ravel()]
+        numeric = [k for k, column in enumerate(self.columns) if isinstance(column, Numeric)]
+        numbers = table[:, numeric].astype(np.float64)
+        spread = np.maximum(np.ptp(numbers, axis=0), np.finfo(float).tiny) if len(table) else 1
+        more: dict[int, set[float]] = {}
+        for row in np.flatnonzero(labels != labels[other]):
+            apart = np.abs(numbers[row] - numbers[other[row]]) / spread
+            if len(apart) and apart.max() > 0:
+                best = int(np.argmax(apart))
+                low, high = sorted([numbers[row, best], numbers[other[row], best]])
+                middle = low + (high - low) / 2
+                threshold = float(middle if middle < high else low)
+                more.setdefault(numeric[best], set()).add(threshold)
+        return more
 
     def bits(self, table: npt.NDArray[Any]) -> Bools:
         """Return the terms of a table's rows, bool, shape (rows, constants).

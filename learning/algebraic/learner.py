@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+import numpy.typing as npt
 
 from ..base import Arrays, Cancelled, Images, Labels, Progress, Shard, Solution
 from .embedding import ImageEmbedding, shifted
 from .merger import HISTORY_COLUMNS
-from .model import AlgebraicModel, from_arrays, to_arrays
+from .model import from_arrays, to_arrays
+
+if TYPE_CHECKING:
+    from .course import Batch
 
 #: Of a shard's rows, this share is held out to show how learning goes, but so many at most.
 HELD_OUT, MOST_HELD_OUT = 0.05, 500
@@ -52,7 +58,7 @@ class AlgebraicLearner:
         Raises:
             ContradictionError: equal images of different classes.
         """
-        from .course import Batch, Course, check_rows, embedded, prepare
+        from .course import Course, check_rows, embedded, prepare
 
         prepare(lambda text: progress(0.0, text))
         height, width = shard.images.shape[1:]
@@ -61,7 +67,8 @@ class AlgebraicLearner:
         check_rows(terms, shard.labels)
         held = min(int(len(terms) * HELD_OUT), MOST_HELD_OUT)
         train, test = slice(0, len(terms) - held), slice(len(terms) - held, None)
-        course = Course(embedding, shard.classes, seed, _pinning(start), self.round * self.batches)
+        before = None if start is None else from_arrays(start)
+        course = Course(embedding, shard.classes, seed, before, self.round * self.batches)
         history: list[Batch] = []
         held_out = (terms[test], shard.labels[test]) if held else None
         variants = [
@@ -90,15 +97,7 @@ class AlgebraicLearner:
         return from_arrays(model).predict(images)
 
 
-def _pinning(start: Arrays | None) -> np.ndarray[tuple[int, int], np.dtype[np.int32]] | None:
-    """Return the atoms of a model that nothing contradicts: the only ones to go on from."""
-    if start is None:
-        return None
-    model: AlgebraicModel = from_arrays(start)
-    return model.atoms[model.strict]
-
-
-def _tell(batch: object, done: int, batches: int) -> str:
+def _tell(batch: Batch, done: int, batches: int) -> str:
     """Return how a batch went, for people."""
     error = "" if np.isnan(batch.error) else f", {batch.error:.1%} error held out"
     return (
@@ -107,7 +106,7 @@ def _tell(batch: object, done: int, batches: int) -> str:
     )
 
 
-def _table(history: list) -> np.ndarray:
+def _table(history: list[Batch]) -> npt.NDArray[np.float32]:
     """Return batches as numbers, float32, shape (batches, HISTORY_COLUMNS)."""
     rows = [(b.number, b.rows, b.atoms, b.union, b.indicators, b.error) for b in history]
     return np.array(rows, np.float32).reshape(-1, HISTORY_COLUMNS)

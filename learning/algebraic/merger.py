@@ -59,11 +59,9 @@ class AlgebraicMerger:
         if history.shape[1] != HISTORY_COLUMNS:
             raise UnfitSolution(f"its history has {history.shape[1]} columns")
         model = _read(solution)
-        embedding = model.embedding
-        assert isinstance(embedding, ImageEmbedding)
-        levels = len(embedding.thresholds)
-        wanted = ImageEmbedding.of_levels(form.height, form.width, levels)
-        if embedding != wanted or model.classes != form.classes:
+        levels = len(model.pixels.thresholds)
+        wanted = ImageEmbedding.of_levels(form.height, form.width, max(1, levels))
+        if model.embedding != wanted or model.classes != form.classes:
             raise UnfitSolution("its atoms are of other images, thresholds or classes")
         if len(model.atoms) > MOST_ATOMS:
             raise UnfitSolution(f"{len(model.atoms)} atoms of one shard")

@@ -58,7 +58,18 @@ class AlgebraicModel:
     @property
     def strict(self) -> npt.NDArray[np.bool_]:
         """Which atoms no positive contradicts."""
-        return self.violations == 0
+        return np.asarray(self.violations == 0)
+
+    @property
+    def pixels(self) -> ImageEmbedding:
+        """The embedding of a model of images.
+
+        Raises:
+            ModelError: it is of a table.
+        """
+        if not isinstance(self.embedding, ImageEmbedding):
+            raise ModelError("only a model of images can be sent, kept or drawn")
+        return self.embedding
 
     def of_class(self, class_: int) -> npt.NDArray[np.int64]:
         """Return the numbers of the atoms that are below a class."""
@@ -98,7 +109,7 @@ class AlgebraicModel:
 
     def predict(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Return the class of each row: that of which it misses least, the lowest on ties."""
-        return np.argmin(self.misses(rows), axis=1).astype(np.int64, copy=False)
+        return np.asarray(np.argmin(self.misses(rows), axis=1), np.int64)
 
     def missed(self, row: npt.NDArray[Any], class_: int) -> npt.NDArray[np.int64]:
         """Return the atoms of a class that one row misses, the weightiest first."""
@@ -140,9 +151,7 @@ def to_arrays(model: AlgebraicModel) -> dict[str, npt.NDArray[Any]]:
     Raises:
         ModelError: it is not of images.
     """
-    embedding = model.embedding
-    if not isinstance(embedding, ImageEmbedding):
-        raise ModelError("only a model of images can be sent or kept")
+    embedding = model.pixels
     atom_sizes, gaps = encode(model.atoms)
     return {
         "sizes": atom_sizes, "gaps": gaps,

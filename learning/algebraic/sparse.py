@@ -254,8 +254,8 @@ class SparseCrossing:
             np.flatnonzero(~(right & ~own).any(axis=1) & (left & ~own).any(axis=1))
             for left, right in zip(lefts, duples.rights[duples.negatives[:, 1]], strict=True)
         ]
-        ends = np.cumsum([len(each) for each in found])
-        return np.concatenate([[0], ends]).astype(np.int64), np.concatenate(found)
+        starts = np.cumsum([0] + [len(each) for each in found])
+        return starts, np.concatenate([numbers[:0], *found])
 
     def _unite(self, lefts: Rows) -> None:
         """Add the master's atoms to the union model: those that can ever discriminate."""

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import loaders
 from learning import (
     DamagedFile,
+    Form,
     LearningError,
     MergeError,
     ModelError,
@@ -124,7 +125,7 @@ def shard(idx_folder: Path) -> Shard:
 def fit(shard: Shard, seed: int = 1, start: Any = None, **make: Any) -> Solution:
     learner = create("neural", {"epochs": 2, "lr": 0.05, **make})
     return learner.fit(
-        shard, start, seed=seed, progress=lambda fraction: None, cancelled=lambda: False
+        shard, start, seed=seed, progress=lambda fraction, note="": None, cancelled=lambda: False
     )
 
 
@@ -150,7 +151,11 @@ def test_a_later_round_goes_on_from_the_merged_model(shard: Shard) -> None:
 def test_a_fit_reports_progress_and_stops_when_cancelled(shard: Shard) -> None:
     told: list[float] = []
     create("neural", {"epochs": 4}).fit(
-        shard, None, seed=0, progress=told.append, cancelled=lambda: len(told) > 1
+        shard,
+        None,
+        seed=0,
+        progress=lambda fraction, note="": told.append(fraction),
+        cancelled=lambda: len(told) > 1,
     )
     assert told == sorted(told)
     assert len(told) == 2
@@ -168,7 +173,7 @@ def test_a_model_for_other_images_is_refused_in_words(shard: Shard) -> None:
 def test_learners_are_found_by_name() -> None:
     assert "neural" in names()
     assert isinstance(merger("neural"), WeightedMean)
-    with pytest.raises(UnknownLearner, match="no learner 'psychic'; there is neural"):
+    with pytest.raises(UnknownLearner, match="no learner 'psychic'; there is neural, algebraic"):
         create("psychic", {})
     with pytest.raises(UnknownLearner, match="can't be made with"):
         create("neural", {"depth": 3})
@@ -176,11 +181,11 @@ def test_learners_are_found_by_name() -> None:
 
 def test_work_survives_being_plain_values_and_arrays(shard: Shard) -> None:
     values, arrays = fit_work({"epochs": 1}, shard, None, seed=1)
-    metrics, made = perform("neural", values, arrays, lambda f: None, lambda: False)
+    metrics, made = perform("neural", values, arrays, lambda fraction, note="": None, lambda: False)
     again = fitted(metrics, made)
     assert sha256(again.arrays) == sha256(fit(shard, epochs=1, lr=0.02).arrays)
     values, arrays = predict_work({}, again.arrays, shard.images[:10])
-    _, first = perform("neural", values, arrays, lambda f: None, lambda: False)
+    _, first = perform("neural", values, arrays, lambda fraction, note="": None, lambda: False)
     assert len(predicted({}, first, 10, 10)) == 10
     with pytest.raises(UnfitSolution, match="no labels for 11 images"):
         predicted({}, first, 11, 10)
@@ -194,9 +199,15 @@ def test_work_survives_being_plain_values_and_arrays(shard: Shard) -> None:
     with pytest.raises(UnfitSolution, match="metric 'loss' is no number"):
         fitted({"examples": 3, "loss": [1]}, made)
     with pytest.raises(LearningError, match="no action 'dream'"):
-        perform("neural", {"action": "dream", "make": {}}, {}, lambda f: None, lambda: False)
+        perform(
+            "neural",
+            {"action": "dream", "make": {}},
+            {},
+            lambda fraction, note="": None,
+            lambda: False,
+        )
     with pytest.raises(LearningError, match="lacks 'make'"):
-        perform("neural", {}, {}, lambda f: None, lambda: False)
+        perform("neural", {}, {}, lambda fraction, note="": None, lambda: False)
 
 
 def test_a_model_comes_back_from_disk(tmp_path: Path) -> None:
@@ -272,11 +283,14 @@ def test_a_main_node_knows_what_the_net_looks_like(height: int, width: int, clas
     from learning.neural import SmallNet
 
     arrays = {n: t.numpy() for n, t in SmallNet(height, width, classes).state_dict().items()}
-    layout = merger("neural").layout(height, width, classes)
-    assert {n: (a.dtype.name, a.shape) for n, a in arrays.items()} == dict(layout)
-    check(Solution(arrays, 5), layout, 5)
+    form, known = Form(height, width, classes), merger("neural")
+    known.check_form(form)
+    known.check(Solution(arrays, 5), form, 5)
+    assert known.largest(form) == sum(array.nbytes for array in arrays.values())
+    with pytest.raises(UnfitSolution, match="is float32 of shape"):
+        known.check(Solution(arrays, 5), Form(height, width, classes + 1), 5)
     with pytest.raises(ModelError, match="too small"):
-        merger("neural").layout(15, 28, 10)
+        known.check_form(Form(15, 28, 10))
 
 
 LAYOUT = {"w": ("float32", (2,))}

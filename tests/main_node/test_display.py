@@ -67,12 +67,12 @@ def test_lines_tell_who_comes_and_goes_and_how_it_goes() -> None:
     stream = io.StringIO()
     lines = Lines(CONFIG, stream)
     lines.look(STANDING)
-    lines.merged(0, 0.25)
+    lines.merged(0, {"loss": 0.25, "atoms": 12345.0})
     lines.evaluated(0, Scores(0.9876, 0.98, [[1]]))
     lines.look(replace(STANDING, view=replace(VIEW, nodes=())))
     text = stream.getvalue()
     assert "node lab.1234 is here" in text
-    assert "round 1 of 2 merged: loss 0.2500" in text
+    assert "round 1 of 2 merged: a job's loss 0.25, atoms 12,345, " in text
     assert "round 1: accuracy 98.76%" in text
     assert "node lab.1234 is gone" in text
     quiet = Quiet(CONFIG, stream)

@@ -1,0 +1,181 @@
+"""Algebraic learning as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.validation import (
+    check_array,
+    check_is_fitted,
+    check_random_state,
+    column_or_1d,
+    validate_data,
+)
+
+from .atoms import Rows
+from .course import Batch, Course, check_rows, embedded
+from .embedding import LEVELS, Embedding, ImageEmbedding, TableEmbedding, shifted
+from .model import AlgebraicModel
+
+
+class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Classifies by Sparse Crossing: rules that each class implies, learned from rows.
+
+    Rows are images, shape (n, height, width), uint8; or a table, shape (n, columns), of numbers
+    and, in arrays of objects, names.
+
+    Args:
+        batches: how many `fit` learns, and each `partial_fit`.
+        levels: thresholds of a numeric column, or of grey; None: 16 of a column, one of grey.
+        categorical: numbers of the columns whose values are names, though they may be numbers.
+        shifts: images are also learned moved by up to so many pixels.
+        target_digit: learn one class against the rest; labels are then True and False.
+        validation_fraction: of the rows `fit` holds out, the last ones, to say how it goes in
+            `history_`.
+        random_state: seed of everything random: same seed and rows, same atoms.
+        on_batch: called with each `Batch`.
+
+    Attributes:
+        classes_: the labels.
+        model_: the `AlgebraicModel`.
+        history_: a `Batch` for each batch.
+
+    Source: Martin-Maroto and de Polavieja, arXiv 1803.05252. See docs/algebraic.md.
+    """
+
+    def __init__(
+        self, *, batches: int = 50, levels: int | None = None, categorical: Iterable[int] = (),
+        shifts: int = 0, target_digit: Any = None, validation_fraction: float = 0.0,
+        random_state: Any = 0, on_batch: Callable[[Batch], object] | None = None,
+    ) -> None:  # fmt: skip
+        self.batches = batches
+        self.levels = levels
+        self.categorical = categorical
+        self.shifts = shifts
+        self.target_digit = target_digit
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.on_batch = on_batch
+
+    def fit(self, X: Any, y: Any) -> AlgebraicClassifier:  # noqa: N803
+        """Learn from rows, forgetting what was learned before.
+
+        Raises:
+            ContradictionError: equal rows of different classes.
+            ValueError: rows or labels that can't be learned from.
+        """
+        return self._begin(X, y, None)._go_on(X, y)
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> AlgebraicClassifier:  # noqa: N803
+        """Learn from more rows.
+
+        Args:
+            X, y: the rows and their labels.
+            classes: every label that there will be; needed the first time.
+
+        Raises:
+            ContradictionError: equal rows of different classes.
+            ValueError: rows or labels that can't be learned from.
+        """
+        if not hasattr(self, "course_"):
+            self._begin(X, y, classes)
+        return self._go_on(X, y)
+
+    def _begin(self, X: Any, y: Any, classes: Any) -> AlgebraicClassifier:  # noqa: N803
+        data = self._read(X, reset=True)
+        labels = self._labels(y, len(data))
+        self.classes_ = unique_labels(labels if classes is None else self._target(classes))
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"rows of one class only, {self.classes_[0]!r}; the classifier needs two classes"
+                " or more"
+            )
+        self.embedding_ = self._embedding(data, labels)
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        self.course_ = Course(self.embedding_, len(self.classes_), seed)
+        self.history_: list[Batch] = []
+        self._seen: list[tuple[Rows, npt.NDArray[np.int64]]] = []
+        return self
+
+    def _go_on(self, X: Any, y: Any) -> AlgebraicClassifier:  # noqa: N803
+        data = self._read(X, reset=False)
+        labels = self._labels(y, len(data))
+        known = np.isin(labels, self.classes_)
+        if not known.all():
+            raise ValueError(f"labels that `classes` did not name: {np.unique(labels[~known])[:5]}")
+        numbers = np.searchsorted(self.classes_, labels).astype(np.int64)
+        classes = len(self.classes_)
+        terms = embedded(self.embedding_, classes, data)
+        check_rows(terms, numbers)
+        held = int(len(terms) * self.validation_fraction)
+        train = slice(0, len(terms) - held)
+        variants = [
+            embedded(self.embedding_, classes, moved)
+            for moved in (shifted(data[train], self.shifts) if data.ndim == 3 else [])
+        ]
+        held_out = (terms[-held:], numbers[-held:]) if held else None
+        course = self.course_
+        for batch in course.learn(terms[train], numbers[train], self.batches, held_out, variants):
+            self.history_.append(batch)
+            if self.on_batch is not None:
+                self.on_batch(batch)
+        self._seen.append((terms, numbers))
+        self.model_: AlgebraicModel = course.model(
+            np.concatenate([rows for rows, _ in self._seen]),
+            np.concatenate([labels for _, labels in self._seen]),
+        )
+        return self
+
+    def _embedding(self, data: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Embedding:
+        if data.ndim == 3:
+            return ImageEmbedding.of_levels(data.shape[1], data.shape[2], self.levels or 1)
+        return TableEmbedding.of(data, labels, self.categorical, self.levels or LEVELS)
+
+    def _read(self, X: Any, reset: bool) -> npt.NDArray[Any]:  # noqa: N803
+        """Return rows as an array, checked as scikit-learn does."""
+        if isinstance(X, np.ndarray) and X.ndim == 3:
+            if reset:
+                self.n_features_in_ = X.shape[1] * X.shape[2]
+            return np.asarray(check_array(X, allow_nd=True, dtype=None))
+        names = getattr(X, "dtype", np.asarray(X).dtype).kind in "OUS"
+        return np.asarray(validate_data(self, X, reset=reset, dtype=None if names else "numeric"))
+
+    def _labels(self, y: Any, rows: int) -> npt.NDArray[Any]:
+        if y is None:
+            raise ValueError(
+                "This AlgebraicClassifier estimator requires y to be passed, but the target y is"
+                " None"
+            )
+        check_classification_targets(y)
+        labels = self._target(column_or_1d(y, warn=True))
+        if len(labels) != rows:
+            raise ValueError(f"{rows} rows, but {len(labels)} labels")
+        return labels
+
+    def _target(self, labels: Any) -> npt.NDArray[Any]:
+        labels = np.asarray(labels)
+        return labels if self.target_digit is None else np.asarray(labels == self.target_digit)
+
+    def decision_function(self, X: Any) -> npt.NDArray[np.float64]:  # noqa: N803
+        """Return how little each row misses of each class's atoms.
+
+        Returns:
+            float64: minus the share that is missed, shape (n, classes); of two classes the
+            second's less the first's, shape (n,).
+        """
+        check_is_fitted(self, "model_")
+        misses = self.model_.misses(self._read(X, reset=False))
+        if len(self.classes_) == 2:
+            return np.asarray(misses[:, 0] - misses[:, 1])
+        return -misses
+
+    def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
+        """Return the label of each row: the class of whose atoms it misses least."""
+        scores = self.decision_function(X)
+        numbers = (scores > 0).astype(int) if scores.ndim == 1 else np.argmax(scores, axis=1)
+        return np.asarray(self.classes_[numbers])
