@@ -13,15 +13,26 @@ from . import kernels
 from .atoms import Atoms, Counts, Rows, distinct, joined, pack, padded, rows_of, unpack
 from .embedding import Embedding, ImageEmbedding
 from .errors import ContradictionError
-from .model import FULL_WEIGHT, MOST_VIOLATIONS, AlgebraicModel
-from .sparse import Duples, SparseCrossing, seeded, singletons
+from .model import MOST_VIOLATIONS, AlgebraicModel, weights_of
+from .sparse import Duples, SparseCrossing, meets, seeded, singletons
 
 Labels = npt.NDArray[np.int64]
 
-#: Rows of the first batch, how many more each later one has, and how many at most.
-FIRST_ROWS, MORE_ROWS, MOST_ROWS = 500, 100, 8000
 #: Batches draw rows with a generator of their own.
 _DRAWING = 0x5EED
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How large batches are: of `first` rows, then each of so many more, but `most` at most."""
+
+    first: int = 500
+    more: int = 100
+    most: int = 8000
+
+    def rows(self, number: int) -> int:
+        """Return how many rows batch `number`, from 0, has."""
+        return min(self.first + self.more * number, self.most)
 
 
 @dataclass(frozen=True)
@@ -99,15 +110,17 @@ class Course:
         start: a model to go on from: its strict atoms are the union model to begin with.
             Atoms that it has are not returned again.
         first_batch: the number that the first batch has.
+        pace: how large batches are.
     """
 
     def __init__(
         self, embedding: Embedding, classes: int, seed: int, start: AlgebraicModel | None = None,
-        first_batch: int = 0,
+        first_batch: int = 0, pace: Pace = Pace(),
     ) -> None:  # fmt: skip
         self._embedding, self._classes = embedding, classes
         self._constants = embedding.constants + classes
         self._start = start
+        self._pace = pace
         union = None if start is None else rows_of(start.atoms[start.strict], self._constants)
         self._crossing = SparseCrossing(self._constants, seed, union)
         self._random = seeded(seed ^ _DRAWING)
@@ -139,7 +152,7 @@ class Course:
         forms = _without_clashes([terms, *variants], labels)
         queue = np.zeros(0, np.int64)
         for _ in range(batches):
-            size = min(len(terms), FIRST_ROWS + MORE_ROWS * self._number, MOST_ROWS)
+            size = min(len(terms), self._pace.rows(self._number))
             while len(queue) < size:
                 queue = np.concatenate([queue, kernels.shuffled(len(terms), self._random)])
             chosen, queue = np.unique(queue[:size]), queue[size:]
@@ -189,16 +202,16 @@ class Course:
         """Return how many rows contradict each atom (rows of bits)."""
         result = np.zeros(len(atoms), np.int64)
         starts, constants = kernels.listed(atoms)
-        for class_, left in enumerate(self._lefts):
+        for class_ in range(self._classes):
             mine = terms[labels == class_]
-            below = np.flatnonzero((atoms & left).any(axis=1))
+            below = self.below(atoms, class_)
             table = kernels.transposed(mine, self._constants)
             result[below] += kernels.count_misses(starts, constants, below, table, len(mine))
         return result
 
     def below(self, atoms: Rows, class_: int) -> npt.NDArray[np.int64]:
         """Return the numbers of the atoms (rows of bits) that are below a class."""
-        return np.flatnonzero((atoms & self._lefts[class_]).any(axis=1))
+        return np.flatnonzero(meets(atoms, self._lefts[class_]))
 
 
 class _Tally:
@@ -224,9 +237,7 @@ class _Tally:
         return float(np.mean(np.argmin(share, axis=0) != self._truth))
 
     def _add(self, atoms: Rows, violations: Counts) -> None:
-        weights = np.where(
-            violations <= MOST_VIOLATIONS, FULL_WEIGHT // (1 + violations), 0
-        ).astype(np.float64)
+        weights = weights_of(violations).astype(np.float64)
         starts, constants = kernels.listed(atoms)
         for class_ in range(len(self._votes)):
             mine = self._course.below(atoms, class_)

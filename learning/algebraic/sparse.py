@@ -148,7 +148,7 @@ class SparseCrossing:
             bool, shape (lefts, atoms left): whether an atom is below a left term.
         """
         starts, constants = kernels.listed(self.union)
-        below = np.stack([(self.union & row).any(axis=1) for row in duples.lefts])
+        below = np.stack([meets(self.union, row) for row in duples.lefts])
         good = np.ones(len(self.union), bool)
         for left, mine in enumerate(below):
             rights = duples.positives[duples.positives[:, 0] == left, 1]
@@ -264,6 +264,12 @@ class SparseCrossing:
         fresh = kernels.first_equal(both) == np.arange(len(both))
         self.new = both[len(self.union) :][fresh[len(self.union) :]]
         self.union = np.concatenate([self.union, self.new])
+
+
+def meets(atoms: Rows, term: Rows) -> npt.NDArray[np.bool_]:
+    """Return whether each atom is below a term, looking at the words where the term has some."""
+    there = np.flatnonzero(term)
+    return np.asarray((atoms[:, there] & term[there]).any(axis=1))
 
 
 def _numbered(rows: Rows) -> tuple[Rows, Index]:

@@ -206,7 +206,7 @@ def test_work_survives_being_plain_values_and_arrays(shard: Shard) -> None:
             lambda fraction, note="": None,
             lambda: False,
         )
-    with pytest.raises(LearningError, match="lacks 'make'"):
+    with pytest.raises(LearningError, match="lacks 'action'"):
         perform("neural", {}, {}, lambda fraction, note="": None, lambda: False)
 
 

@@ -175,8 +175,8 @@ def test_batches_that_differ_against_full_crossing(
 ) -> None:
     learner = SparseCrossing(CONSTANTS, seed)
     stored: list[Duple] = []
-    for positives, negatives in batches:
-        positives, negatives = list(dict.fromkeys(positives)), list(dict.fromkeys(negatives))
+    for some, others in batches:
+        positives, negatives = list(dict.fromkeys(some)), list(dict.fromkeys(others))
         enforced = positives + stored
         if not positives and not negatives:
             continue
