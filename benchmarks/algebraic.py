@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from learning import Shard, Solution
-from learning.algebraic.course import Course, Pace, embedded, prepare
+from learning.algebraic.course import USUAL, Course, Pace, embedded, prepare
 from learning.algebraic.embedding import ImageEmbedding, TableEmbedding, shifted
 from learning.algebraic.learner import AlgebraicLearner
 from learning.algebraic.merger import AlgebraicMerger
@@ -52,7 +52,7 @@ def error(model: AlgebraicModel, test: Dataset) -> float:
 
 def learn(
     train: Dataset, *, shifts: int = 0, seconds: float = float("inf"), batches: int = 1_000_000,
-    seed: int = 0, at: tuple[float, ...] = (), test: Dataset | None = None, pace: Pace = Pace(),
+    seed: int = 0, at: tuple[float, ...] = (), test: Dataset | None = None, pace: Pace = USUAL,
 ) -> Learned:  # fmt: skip
     """Learn one model until so many CPU seconds or batches are spent."""
     embedding = ImageEmbedding(*train.images.shape[1:])
@@ -126,7 +126,7 @@ def targets() -> Iterator[str]:
         for shifts in (0, 1):
             made = learn(mnist.limited(images), seconds=seconds, shifts=shifts)
             cells.append(f"{error(made.model, test):.2%} ({made.seconds:.1f} s)")
-        yield row(f"{images:,}, {seconds:g}", *cells, f"{wanted} %")
+        yield row(f"{images:,}, {seconds:g}", cells[0], cells[1], f"{wanted} %")
     made = learn(one_digit(mnist.limited(20_000)), seconds=2.0)
     wrong = error(made.model, one_digit(test))
     yield row("digit 0, 20,000, 2", f"{wrong:.2%} ({made.seconds:.1f} s)", "", "0.6 %")

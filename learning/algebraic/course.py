@@ -35,6 +35,9 @@ class Pace:
         return min(self.first + self.more * number, self.most)
 
 
+USUAL = Pace()
+
+
 @dataclass(frozen=True)
 class Batch:
     """How things stand after a batch.
@@ -115,7 +118,7 @@ class Course:
 
     def __init__(
         self, embedding: Embedding, classes: int, seed: int, start: AlgebraicModel | None = None,
-        first_batch: int = 0, pace: Pace = Pace(),
+        first_batch: int = 0, pace: Pace = USUAL,
     ) -> None:  # fmt: skip
         self._embedding, self._classes = embedding, classes
         self._constants = embedding.constants + classes
