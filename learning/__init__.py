@@ -19,6 +19,7 @@ from .errors import (
     LearningError,
     MergeError,
     ModelError,
+    UnfitData,
     UnfitSolution,
     UnknownLearner,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "ModelError",
     "Shard",
     "Solution",
+    "UnfitData",
     "UnfitSolution",
     "UnknownLearner",
     "create",

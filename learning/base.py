@@ -128,6 +128,13 @@ class Merger(Protocol):
             ModelError: it can't.
         """
 
+    def check_data(self, images: Images, labels: Labels, make: Mapping[str, Any]) -> None:
+        """Raise unless the learner, made so, can learn from the whole of some data.
+
+        Raises:
+            UnfitData: it can't; the rows are named.
+        """
+
     def largest(self, form: Form) -> int:
         """Return how many bytes the arrays of a solution have, at most."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from .base import Arrays, Form, Layout, Solution
+from .base import Arrays, Form, Images, Labels, Layout, Solution
 from .errors import ModelError
 from .merging import WeightedMean, check
 
@@ -32,6 +33,9 @@ class NeuralMerger(WeightedMean):
     def check_form(self, form: Form) -> None:
         """Raise unless the images are large enough for the net."""
         self.layout(form.height, form.width, form.classes)
+
+    def check_data(self, images: Images, labels: Labels, make: Mapping[str, Any]) -> None:
+        """Learn from anything."""
 
     def largest(self, form: Form) -> int:
         """Return how many bytes the arrays of the net have."""

@@ -68,3 +68,13 @@ class Dataset:
         if rows < 1:
             raise LoaderError(f"a limit of {rows} rows leaves nothing; give 1 or more")
         return Dataset(self.images[:rows], self.labels[:rows], self.classes, self.name)
+
+    def one_against_rest(self, target: int) -> Dataset:
+        """Return the same rows of two classes: 1 is the target class, 0 every other.
+
+        Raises:
+            LoaderError: there is no such class.
+        """
+        if not 0 <= target < self.classes:
+            raise LoaderError(f"no class {target}: {self.name} has 0 to {self.classes - 1}")
+        return Dataset(self.images, (self.labels == target).astype(np.int64), 2, self.name)

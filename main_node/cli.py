@@ -236,7 +236,7 @@ def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
     # Imported here: --help must not wait for numpy.
     from rich.console import Console
 
-    from learning import LearningError
+    from learning import LearningError, UnfitData
     from loaders import LoaderError
 
     from .display import ConsoleStream, Lines, Quiet, Screen
@@ -271,7 +271,7 @@ def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _end(Exit.INTERRUPTED, f"interrupted; {_how_to_go_on(path)}")
-    except LoaderError as error:
+    except (LoaderError, UnfitData) as error:
         _end(Exit.DATA, str(error))
     except (ConfigError, AddressError, KeysError, LearningError) as error:
         _end(Exit.USAGE, str(error))

@@ -136,6 +136,8 @@ def _try_data(path: Path, source: str, split: str, limit: int | None) -> dict[st
 
     model = models.load(path)
     dataset = load(source, split, limit, lambda text: click.echo(text, err=True))
+    if "target" in model.notes:
+        dataset = dataset.one_against_rest(int(model.notes["target"]))
     predicted = create(model.learner, {}).predict(model.arrays, dataset.images)
     scores = score(dataset.labels, predicted, max(model.classes, dataset.classes))
     return {

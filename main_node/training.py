@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -143,6 +143,7 @@ class Training:
             height, width = self._train.images.shape[1:]
             self._form = Form(height, width, self._train.classes)
             self._merger.check_form(self._form)
+            self._merger.check_data(self._train.images, self._train.labels, self._make)
             self._shards = self._cut()
             self.directory = directory or RunDirectory.make(Path(config.run_dir))
             try:
@@ -163,13 +164,7 @@ class Training:
         """Return data; with a target digit, of two classes: 1 is the digit, 0 the rest."""
         data = load(self._config.data, split, limit, self._watcher.say)
         target = self._config.target_digit
-        if target is None:
-            return data
-        if target >= data.classes:
-            raise ConfigError(
-                f"--target-digit {target}: {self._config.data} has classes 0 to {data.classes - 1}"
-            )
-        return replace(data, labels=(data.labels == target).astype(np.int64), classes=2)
+        return data if target is None else data.one_against_rest(target)
 
     def _cut(self) -> list[Shard]:
         data, config = self._train, self._config
@@ -501,8 +496,10 @@ class Training:
 
     def _model(self, arrays: Arrays, notes: Mapping[str, str]) -> Model:
         form = self._form
+        target = self._config.target_digit
+        of = {} if target is None else {"target": str(target)}
         size = (form.height, form.width)
-        return Model(arrays, self._config.learner, size, form.classes, notes)
+        return Model(arrays, self._config.learner, size, form.classes, {**notes, **of})
 
     # Evaluation.
 

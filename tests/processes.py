@@ -18,10 +18,12 @@ MAIN = (sys.executable, "-m", "main_node")
 COMPUTE = (sys.executable, "-m", "computing_node")
 
 
-def run(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str, timeout: float = SECONDS, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=SECONDS, check=False, **options
+        command, capture_output=True, text=True, timeout=timeout, check=False, **options
     )
 
 

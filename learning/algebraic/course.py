@@ -12,7 +12,7 @@ import numpy.typing as npt
 from . import kernels
 from .atoms import Atoms, Counts, Rows, distinct, joined, pack, padded, rows_of, unpack
 from .embedding import Embedding, ImageEmbedding
-from .errors import ContradictionError
+from .errors import check_equal_rows
 from .model import MOST_VIOLATIONS, AlgebraicModel, weights_of
 from .sparse import Duples, SparseCrossing, meets, seeded, singletons
 
@@ -75,17 +75,7 @@ def check_rows(terms: Rows, labels: Labels) -> None:
     Raises:
         ContradictionError: they are; it names them.
     """
-    first = kernels.first_equal(terms)
-    bad = np.flatnonzero(labels != labels[first])
-    if len(bad):
-        row, other = int(bad[0]), int(first[bad[0]])
-        more = f", and {len(bad) - 1} more such rows" if len(bad) > 1 else ""
-        raise ContradictionError(
-            f"rows {other} and {row} (counted from 0) are the same to the model, but of classes"
-            f" {labels[other]} and {labels[row]}{more}; remove one of each, or tell more values"
-            " apart",
-            int(labels[other]), row,
-        )  # fmt: skip
+    check_equal_rows(kernels.first_equal(terms), labels)
 
 
 def _without_clashes(forms: Sequence[Rows], labels: Labels) -> Rows:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from ..errors import LearningError
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UnfitData
 
 
-class ContradictionError(LearningError, ValueError):
+class ContradictionError(UnfitData, ValueError):
     """Data that no algebra satisfies: equal rows of different classes.
 
     Args:
@@ -16,3 +19,25 @@ class ContradictionError(LearningError, ValueError):
     def __init__(self, message: str, left: int = -1, right: int = -1) -> None:
         super().__init__(message)
         self.left, self.right = left, right
+
+
+def check_equal_rows(first: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> None:
+    """Raise if equal rows are of different classes.
+
+    Args:
+        first: for each row, the number of the first one that equals it.
+        labels: of the rows.
+
+    Raises:
+        ContradictionError: they are; it names them.
+    """
+    bad = np.flatnonzero(labels != labels[first])
+    if len(bad):
+        row, other = int(bad[0]), int(first[bad[0]])
+        more = f", and {len(bad) - 1} more such rows" if len(bad) > 1 else ""
+        raise ContradictionError(
+            f"rows {other} and {row} (counted from 0) are the same to the model, but of classes"
+            f" {labels[other]} and {labels[row]}{more}; remove one of each, or let the model tell"
+            " more values apart (levels)",
+            int(labels[other]), row,
+        )  # fmt: skip

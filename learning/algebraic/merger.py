@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..base import Arrays, Form, Shard, Solution
+from ..base import Arrays, Form, Images, Labels, Shard, Solution
 from ..errors import MergeError, ModelError, UnfitSolution
 from ..merging import check_examples
 from .atoms import distinct, joined
 from .embedding import ImageEmbedding
+from .errors import check_equal_rows
 from .model import MOST_VIOLATIONS, AlgebraicModel, from_arrays, to_arrays, violations
 
 #: Numbers of a batch in `history`: batch, rows, atoms, union, indicators, error.
@@ -32,6 +33,23 @@ class AlgebraicMerger:
     """
 
     options = ("batches", "levels", "shifts")
+
+    def check_data(self, images: Images, labels: Labels, make: Mapping[str, Any]) -> None:
+        """Raise if equal images, as far as the model can tell, are of different classes.
+
+        Raises:
+            ContradictionError: they are; it names them.
+        """
+        _, height, width = images.shape
+        embedding = ImageEmbedding.of_levels(height, width, make["levels"])
+        parts = [
+            np.packbits(embedding.bits(images[first : first + 4096]), axis=1)
+            for first in range(0, len(images), 4096)
+        ]
+        rows = np.concatenate(parts)
+        keys = rows.view(np.dtype((np.void, rows.shape[1]))).ravel()
+        _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+        check_equal_rows(first[which], labels)
 
     def largest(self, form: Form) -> int:
         """Return how many bytes a solution has, at most."""

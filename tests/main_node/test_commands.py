@@ -60,7 +60,7 @@ def test_the_result_is_what_is_promised(result: dict[str, Any], data: Path) -> N
     assert set(result) == {
         "run", "data", "learner", "jobs", "rounds", "nodes", "accuracy", "macro_f1", "confusion",
         "examples", "seconds", "starts", "retries", "left_out", "model", "model_sha256",
-        "accuracy_by_round",
+        "accuracy_by_round", "model_parts",
     }  # fmt: skip
     assert set(result["seconds"]) == {"total", "setup", "training", "merging", "evaluating"}
     assert (result["learner"], result["jobs"], result["rounds"]) == ("neural", 4, 2)
@@ -225,7 +225,7 @@ def _taken() -> tuple[str, Any]:
         (["--jobs", "0"], 2, "not in the range"),
         (["--jobs", "many"], 2, "not a valid integer"),
         (["--sharding", "stripes"], 2, "not one of"),
-        (["--learner", "psychic"], 2, "no learner 'psychic'; there is neural"),
+        (["--learner", "psychic"], 2, "no learner 'psychic'; there is neural, algebraic"),
         (["--bind", "localhost"], 2, "looks like tcp://127.0.0.1:5555"),
         (["--bind", "tcp://8.8.8.8:5555"], 2, "mnist-keys new DIR NAME"),
         (["--bind", "tcp://8.8.8.8:5555", "--insecure"], 2, "not an address of this machine"),
@@ -239,6 +239,8 @@ def _taken() -> tuple[str, Any]:
         (["--seed", "99999999999999999999"], 2, "not in the range"),
         (["--data", ""], 2, "it is empty"),
         (["--keys", "/nowhere"], 2, "make some: mnist-keys new /nowhere"),
+        (["--learner", "algebraic", "--target-digit", "12"], 3, "no class 12"),
+        (["--learner", "algebraic", "--batches", "0"], 2, "not in the range"),
         (["--resume", "nothing"], 2, "no run, neither here nor in"),
     ],
 )
@@ -295,6 +297,10 @@ def test_predict_says_how_good_a_model_is_and_what_it_sees(
         (["{data}", "x.png"], 2, "a folder; name the model.safetensors"),
         (["{model}", "{data}/t10k-labels-idx1-ubyte"], 3, "not a picture"),
         (["{model}", "--data", "/nowhere"], 3, "neither 'mnist'"),
+        (["{model}", "--export", "json"], 2, "a neural model; only an algebraic one"),
+        (["{model}", "x.png", "--explain"], 2, "a neural model; only an algebraic one"),
+        (["{model}", "x.png", "--export", "json"], 2, "it takes no images"),
+        (["{model}", "--data", "mnist", "--explain"], 2, "can't explain --data"),
     ],
 )
 def test_mistakes_with_predict_are_one_line_and_a_code(

@@ -1,0 +1,156 @@
+"""Algebraic learning through the system: real processes, real digits."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from learning.algebraic.model import from_arrays
+from learning.durable import read_arrays
+from learning.merging import sha256
+from loaders import Dataset, load
+
+from ..conftest import make_idx_folder
+from ..processes import MAIN, run
+
+PREDICT = (sys.executable, "-c", "from main_node.__main__ import run_predict; run_predict()")
+
+
+def train(folder: Path, *options: str) -> dict[str, Any]:
+    done = run(
+        *MAIN, "--bind", "tcp://127.0.0.1:0", "--learner", "algebraic", "--limit", "1500",
+        "--jobs", "3", "--rounds", "2", "--batches", "6", "--run-dir", str(folder), "--json",
+        *options, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    result["stderr"] = done.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def result(mnist: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return train(tmp_path_factory.mktemp("runs"), "--local-nodes", "2")
+
+
+def test_a_run_is_merged_and_told(result: dict[str, Any]) -> None:
+    assert result["learner"] == "algebraic"
+    assert result["accuracy"] > 0.85
+    assert result["accuracy_by_round"][1] > result["accuracy_by_round"][0]
+    model = from_arrays(load_file(result["model"]))
+    assert sha256(load_file(result["model"])) == result["model_sha256"]
+    parts = result["model_parts"]
+    assert parts["atoms"] == len(model.atoms) == sum(parts["by_violations"])
+    assert parts["strict"] == model.strict.sum() == parts["by_violations"][0]
+    assert parts["by_class"] == [len(model.of_class(k)) for k in range(10)]
+    assert "2 rounds of 6 batches" in result["stderr"]
+    assert "round 1 of 2 merged: a job's atoms" in result["stderr"]
+    assert ", error 0." in result["stderr"]  # on held-out rows
+
+
+def test_the_run_directory_shows_how_it_came_about(result: dict[str, Any]) -> None:
+    folder = Path(result["model"]).parent
+    for picture in ("atoms.png", "batches.png", "confusion.png", "learning.png"):
+        with Image.open(folder / picture) as image:
+            assert min(image.size) > 300
+    for round_, first in ((1, 0), (2, 6)):
+        arrays, _ = read_arrays(folder / "solutions" / f"round-00{round_}-job-0001.safetensors")
+        history = arrays["history"]
+        assert history[:, 0].tolist() == list(range(first, first + 6))
+        assert (history[:, 2:5] > 0).all()  # atoms, union, indicators
+        assert ((history[:, 5] >= 0) & (history[:, 5] <= 1)).all()  # error on held-out rows
+
+
+@pytest.mark.parametrize(
+    "options", [("--local-nodes", "1"), ("--local-nodes", "2", "--count", "nodes")]
+)
+def test_the_model_is_the_same_however_the_work_is_spread(
+    result: dict[str, Any], tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    again = train(tmp_path, *options)
+    assert again["model_sha256"] == result["model_sha256"]
+    counted = list((Path(again["model"]).parent / "solutions").glob("*-count-*"))
+    assert len(counted) == (6 if "nodes" in options else 0)
+
+
+def test_a_run_that_was_cut_short_comes_to_the_same_end(
+    result: dict[str, Any], tmp_path: Path
+) -> None:
+    again = train(tmp_path, "--local-nodes", "2", "--count", "nodes")
+    folder = Path(again["model"]).parent
+    for gone in ("model.safetensors", "metrics.json", "models/round-002.safetensors",
+                 "solutions/round-002-count-0002.safetensors",
+                 "solutions/round-002-job-0001.safetensors"):  # fmt: skip
+        (folder / gone).unlink()
+    done = run(*MAIN, "--resume", str(folder), "--local-nodes", "1", "--json", timeout=240)
+    assert json.loads(done.stdout)["model_sha256"] == result["model_sha256"], done.stderr
+
+
+def test_one_digit_against_the_rest(mnist: Dataset, tmp_path: Path) -> None:
+    zero = train(tmp_path, "--local-nodes", "2", "--target-digit", "0", "--shifts", "0")
+    assert np.array(zero["confusion"]).shape == (2, 2)
+    assert zero["confusion"][1][1] > 900  # of 980 zeros
+    assert zero["accuracy"] > 0.97
+    done = run(*PREDICT, zero["model"], "--data", "mnist", "--limit", "500", "--json")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout)
+    assert np.array(scores["confusion"]).shape == (2, 2)
+    assert scores["accuracy"] > 0.97
+
+
+def test_a_decision_is_explained(result: dict[str, Any], tmp_path: Path) -> None:
+    image = load("mnist", "test", 1).images[0]
+    Image.fromarray(image).save(tmp_path / "seven.png")
+    done = run(*PREDICT, result["model"], str(tmp_path / "seven.png"), "--explain", "--json")
+    assert done.returncode == 0, done.stderr
+    (story,) = json.loads(done.stdout).values()
+    assert story["label"] == 7
+    model = from_arrays(load_file(result["model"]))
+    shares = [each["share"] for each in story["missed"]]
+    assert shares == sorted(shares)
+    on = model.embedding.bits(image[None])[0]
+    for each in story["missed"]:
+        mine = model.of_class(each["class"])
+        missed = [atom for atom in mine if not on[model.literals(int(atom))].any()]
+        assert (each["missed"], each["atoms"]) == (len(missed), len(mine))
+        assert len(each["first"]) == min(5, len(each["first"]))
+    done = run(*PREDICT, result["model"], str(tmp_path / "seven.png"), "--explain")
+    assert done.stdout.startswith("7  ")
+    assert "misses" in done.stdout
+    assert "has pixel (" in done.stdout
+
+
+def test_a_model_is_exported_in_the_form_of_the_tutorial(result: dict[str, Any]) -> None:
+    done = run(*PREDICT, result["model"], "--export", "json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["vTerm"] == list(range(1568, 1578))
+    assert sorted(told) == sorted(["vTerm", *map(str, range(1568, 1578))])
+    distinct = {tuple(a["atom_ucs"]) for c in told["vTerm"] for a in told[str(c)]}
+    assert len(distinct) == result["model_parts"]["strict"]
+    assert {a["atom_epoch"] for c in told["vTerm"] for a in told[str(c)]} == set(range(12))
+
+
+def test_contradictory_data_is_told_by_its_rows(tmp_path: Path) -> None:
+    folder = make_idx_folder(tmp_path / "idx", 60, 20)
+    images, labels = folder / "train-images-idx3-ubyte", folder / "train-labels-idx1-ubyte"
+    pixels, classes = bytearray(images.read_bytes()), bytearray(labels.read_bytes())
+    size = (len(pixels) - 16) // 60
+    pixels[16 + 7 * size : 16 + 8 * size] = pixels[16 : 16 + size]
+    classes[8 + 7] = (classes[8] + 1) % 10
+    images.write_bytes(pixels)
+    labels.write_bytes(classes)
+    done = run(
+        *MAIN, "--bind", "tcp://127.0.0.1:0", "--learner", "algebraic", "--data", str(folder),
+        "--jobs", "1", "--run-dir", str(tmp_path / "runs"),
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "rows 0 and 7 (counted from 0) are the same" in done.stderr
+    assert not list((tmp_path / "runs").glob("*"))
