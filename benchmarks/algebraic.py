@@ -115,14 +115,21 @@ def targets() -> Iterator[str]:
     yield "\n### Targets\n"
     yield "| images, CPU seconds | ours as is | ours, images also shifted | target |"
     yield "|---|---|---|---|"
-    rows = ((1000, 5.0, 11.5), (2000, 5.0, 9.2), (8000, 6.0, 7.2), (50_000, 25.0, 5.2),
-            (50_000, 90.0, 3.8), (50_000, 200.0, 3.5))  # fmt: skip
-    for images, seconds, wanted in rows:
+    for images, seconds, wanted in ((1000, 5.0, 11.5), (2000, 5.0, 9.2), (8000, 6.0, 7.2)):
         cells = []
         for shifts in (0, 1):
             made = learn(mnist.limited(images), seconds=seconds, shifts=shifts)
             cells.append(f"{error(made.model, test):.2%} ({made.seconds:.1f} s)")
         yield row(f"{images:,}, {seconds:g}", cells[0], cells[1], f"{wanted} %")
+    # Looked at a little early: counting what contradicts the atoms takes seconds too.
+    runs = [
+        learn(mnist.limited(50_000), seconds=190.0, shifts=shifts, at=(23.0, 85.0, 188.0),
+              test=test)
+        for shifts in (0, 1)
+    ]  # fmt: skip
+    for number, (seconds, wanted) in enumerate(((25.0, 5.2), (90.0, 3.8), (200.0, 3.5))):
+        cells = ["{1:.2%} ({0:.1f} s)".format(*run.curve[number]) for run in runs]
+        yield row(f"50,000, {seconds:g}", cells[0], cells[1], f"{wanted} %")
     made = learn(mnist.limited(20_000).one_against_rest(0), seconds=2.0)
     wrong = error(made.model, test.one_against_rest(0))
     yield row("digit 0, 20,000, 2", f"{wrong:.2%} ({made.seconds:.1f} s)", "", "0.6 %")
@@ -356,6 +363,7 @@ if __name__ == "__main__":
     print(machine(), "", HEAD, sep="\n")
     prepare(lambda text: print(text, file=sys.stderr))
     for name in asked.parts or PARTS:
-        print(*PARTS[name](), sep="\n", flush=True)
+        for line in PARTS[name]():
+            print(line, flush=True)
     if asked.plot and CURVES:
         plot(asked.plot)

@@ -172,12 +172,13 @@ class Screen(Lines):
         for title in ("node", "doing", "", "waiting", "solved"):
             table.add_column(title, no_wrap=True, overflow="ellipsis")
         for node in standing.view.nodes:
-            doing = [standing.titles.get(job, f"job {job}") for job, _ in node.running]
+            doing = ", ".join(standing.titles.get(job, f"job {job}") for job, _ in node.running)
+            note = f": {node.note}" if doing and node.note else ""
             done = node.running[0][1] if node.running else 0.0
             silent = f"silent for {node.silent_seconds:.0f} s" if node.silent_seconds > 3 else ""
             idle = f"benched: {node.benched}"[:48] if node.benched else "idle"
             table.add_row(
-                Text(node.name), Text(silent or ", ".join(doing) or idle),
+                Text(node.name), Text(silent or doing + note or idle),
                 ProgressBar(1.0, done, width=14) if node.running else "",
                 str(node.waiting), str(node.solved),
             )  # fmt: skip

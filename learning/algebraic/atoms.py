@@ -18,6 +18,8 @@ import numpy.typing as npt
 BLANK = np.iinfo(np.int32).max
 #: Gaps of this and above take a further byte.
 _ESCAPE = 255
+#: Of a set of atoms, times the constants of its longest: what a liar may make us allocate.
+MOST_CELLS = 1 << 27
 #: How many atoms are worked on at a time: their bits stay in the cache.
 _CHUNK = 1024
 
@@ -131,6 +133,8 @@ def decode(sizes: npt.NDArray[Any], gaps: npt.NDArray[Any], constants: int) -> A
     for array in (sizes, gaps):
         if array.dtype != np.uint8 or array.ndim != 1:
             raise ValueError("atoms are two flat arrays of uint8")
+    if len(sizes) * int(sizes.max(initial=0)) > MOST_CELLS:
+        raise ValueError(f"{len(sizes)} atoms of up to {sizes.max()} constants are too many")
     ends = np.flatnonzero(gaps != _ESCAPE)
     starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
     if len(ends) != starts[-1] or (len(gaps) and gaps[-1] == _ESCAPE) or not sizes.all():

@@ -99,11 +99,8 @@ class AlgebraicLearner:
 
 def _tell(batch: Batch, done: int, batches: int) -> str:
     """Return how a batch went, for people."""
-    error = "" if np.isnan(batch.error) else f", {batch.error:.1%} error held out"
-    return (
-        f"batch {done}/{batches}: {batch.atoms:,} atoms, {batch.indicators:,} indicators,"
-        f" {batch.union:,} in the union{error}"
-    )
+    error = "" if np.isnan(batch.error) else f", {batch.error:.1%} error"
+    return f"batch {done}/{batches}, {batch.atoms:,} atoms, {batch.indicators:,} indicators{error}"
 
 
 def _table(history: list[Batch]) -> npt.NDArray[np.float32]:

@@ -18,10 +18,9 @@ from .model import MOST_VIOLATIONS, AlgebraicModel, from_arrays, to_arrays, viol
 
 #: Numbers of a batch in `history`: batch, rows, atoms, union, indicators, error.
 HISTORY_COLUMNS = 6
-#: A shard may send so many atoms.
-MOST_ATOMS = 4_000_000
 #: A batch leaves some thousand atoms, of some 15 bytes; this is beyond any that was seen.
-_MOST_BYTES = 256 << 20
+_MOST_BYTES = 64 << 20
+_NAMES = frozenset(["sizes", "gaps", "violations", "epochs", "image", "thresholds", "history"])
 
 
 class AlgebraicMerger:
@@ -71,18 +70,18 @@ class AlgebraicMerger:
     def check(self, solution: Solution, form: Form, examples: int) -> None:
         """Raise unless a solution is atoms over the constants of such images."""
         check_examples(solution, examples)
+        if solution.arrays.keys() - _NAMES:
+            raise UnfitSolution("it has more arrays than a solution has")
         history = solution.arrays.get("history")
         if history is None or history.dtype != np.float32 or history.ndim != 2:
             raise UnfitSolution("it has no history of its batches")
-        if history.shape[1] != HISTORY_COLUMNS:
-            raise UnfitSolution(f"its history has {history.shape[1]} columns")
+        if history.shape[1] != HISTORY_COLUMNS or not np.isfinite(history[:, :-1]).all():
+            raise UnfitSolution(f"its history is not {HISTORY_COLUMNS} numbers for each batch")
         model = _read(solution)
         levels = len(model.pixels.thresholds)
         wanted = ImageEmbedding.of_levels(form.height, form.width, max(1, levels))
         if model.embedding != wanted or model.classes != form.classes:
             raise UnfitSolution("its atoms are of other images, thresholds or classes")
-        if len(model.atoms) > MOST_ATOMS:
-            raise UnfitSolution(f"{len(model.atoms)} atoms of one shard")
 
     def merge(self, solutions: Iterable[Solution], before: Arrays | None = None) -> Arrays:
         """Return the union of the atoms, those of the model before it included.

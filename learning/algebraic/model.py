@@ -175,6 +175,17 @@ def from_arrays(arrays: Arrays) -> AlgebraicModel:
     Raises:
         ModelError: they are none.
     """
+    wanted = {"image": (np.uint16, (3,)), "violations": (np.uint16, None),
+              "epochs": (np.uint16, None), "thresholds": (np.float64, None)}  # fmt: skip
+    for name, (dtype, shape) in wanted.items():
+        array = arrays.get(name)
+        if (
+            array is None
+            or array.dtype != dtype
+            or array.ndim != 1
+            or shape not in (None, array.shape)
+        ):
+            raise ModelError(f"not an algebraic model: {name!r} is missing, or not what it must be")
     try:
         height, width, classes = (int(n) for n in arrays["image"])
         thresholds = tuple(float(t) for t in arrays["thresholds"])

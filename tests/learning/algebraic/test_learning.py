@@ -235,7 +235,7 @@ def test_prediction_needs_no_compiler(train: Dataset, tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"image": np.zeros(2)}, "not enough values"),
+        ({"image": np.zeros(2)}, "'image' is missing, or not"),
         ({"sizes": np.zeros(3, np.uint8)}, "don't fit together"),
         ({"violations": np.zeros(1, np.uint16)}, "counts are not of its atoms"),
         ({"thresholds": np.zeros(0)}, "beyond the 10"),

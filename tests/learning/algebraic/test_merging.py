@@ -122,12 +122,16 @@ def test_an_atom_takes_20_bytes_at_most(solutions: list[Solution]) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"history": np.zeros((1, 2), np.float32)}, "history has 2 columns"),
+        ({"history": np.zeros((1, 2), np.float32)}, "history is not 6 numbers"),
         ({"history": np.zeros((1, 6))}, "no history"),
+        ({"history": np.full((1, 6), np.inf, np.float32)}, "history is not 6 numbers"),
+        ({"more": np.zeros(1)}, "more arrays"),
+        ({"epochs": np.zeros(4)}, "'epochs' is missing, or not"),
+        ({"sizes": np.full(600_000, 255, np.uint8)}, "are too many"),
         ({"image": np.array([28, 27, 10], np.uint16)}, "beyond|other images"),
         ({"thresholds": np.array([99.0])}, "other images, thresholds"),
         ({"gaps": np.zeros(4, np.uint8)}, "don't fit together"),
-        ({"violations": np.zeros(4, np.uint8)}, "counts are not of its atoms"),
+        ({"violations": np.zeros(4, np.uint16)}, "counts are not of its atoms"),
     ],
 )
 def test_solutions_from_liars_are_told_in_words(
