@@ -255,6 +255,7 @@ def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
             config = resumed(config, given, path)
             _check_values(config, path)
             directory = RunDirectory(path, new=False)
+        _check_learners(config, given)
         stderr = Console(stderr=True)
         screen = stderr.is_terminal and not config.quiet
         set_up_logs(config.log_level, cast(IO[str], ConsoleStream(stderr)) if screen else None)
@@ -285,6 +286,19 @@ def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
         _end(Exit.JOB_FAILED, f"{error}\n{_how_to_go_on(path)}")
     _show(metrics, path, config.json)
     return None
+
+
+def _check_learners(config: MainConfig, given: set[str]) -> None:
+    """Raise if an option stands on the command line that only another learner takes."""
+    from learning import merger, names
+
+    own = set(merger(config.learner).options)
+    for name in names():
+        for option in sorted(given & (set(merger(name).options) - own)):
+            raise ConfigError(
+                f"--{option.replace('_', '-')} is for --learner {name}; {config.learner} takes"
+                f" {', '.join('--' + o.replace('_', '-') for o in sorted(own))}"
+            )
 
 
 def _check_values(config: MainConfig, path: Path) -> None:

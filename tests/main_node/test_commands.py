@@ -241,6 +241,8 @@ def _taken() -> tuple[str, Any]:
         (["--keys", "/nowhere"], 2, "make some: mnist-keys new /nowhere"),
         (["--learner", "algebraic", "--target-digit", "12"], 3, "no class 12"),
         (["--learner", "algebraic", "--batches", "0"], 2, "not in the range"),
+        (["--learner", "algebraic", "--lr", "1"], 2, "--lr is for --learner neural; algebraic"),
+        (["--batches", "3"], 2, "--batches is for --learner algebraic; neural takes --batch-size"),
         (["--resume", "nothing"], 2, "no run, neither here nor in"),
     ],
 )
