@@ -28,7 +28,7 @@ class UnfitSolution(MergeError):
     """A solution that is not what its job asked for: other arrays, or numbers that are none."""
 
 
-class UnfitData(LearningError):
+class UnfitData(LearningError, ValueError):
     """Data that the learner can't learn from, e.g. equal rows of different classes."""
 
 

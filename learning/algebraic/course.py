@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import UnfitData
 from . import kernels
 from .atoms import Atoms, Counts, Rows, distinct, joined, pack, padded, rows_of, unpack
 from .embedding import Embedding, ImageEmbedding
@@ -70,11 +71,18 @@ def embedded(embedding: Embedding, classes: int, data: npt.NDArray[np.generic]) 
 
 
 def check_rows(terms: Rows, labels: Labels) -> None:
-    """Raise if equal rows are of different classes.
+    """Raise unless rows can be learned from.
 
     Raises:
-        ContradictionError: they are; it names them.
+        ContradictionError: equal ones are of different classes; it names them.
+        UnfitData: one has nothing that the model knows.
     """
+    empty = np.flatnonzero(~terms.any(axis=1))
+    if len(empty):
+        raise UnfitData(
+            f"row {empty[0]} (counted from 0) has no value that the model knows: its columns have"
+            " one value only, or names that were not there before"
+        )
     check_equal_rows(kernels.first_equal(terms), labels)
 
 

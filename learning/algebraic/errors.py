@@ -8,7 +8,7 @@ import numpy.typing as npt
 from ..errors import UnfitData
 
 
-class ContradictionError(UnfitData, ValueError):
+class ContradictionError(UnfitData):
     """Data that no algebra satisfies: equal rows of different classes.
 
     Args:

@@ -27,10 +27,9 @@ FLOOR = 256
 
 _U = np.uint64
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-_ONE, _ZERO, _63 = np.uint64(1), np.uint64(0), np.uint64(63)
+_ONE, _ZERO = np.uint64(1), np.uint64(0)
 
 _compiled = numba.njit(cache=True, nogil=True)
-_inlined = numba.njit(cache=True, nogil=True)
 
 
 @intrinsic
@@ -57,7 +56,7 @@ def _lowest(context: Any, word: Any) -> Any:
 # generators, scrambled"); its state is an array of one word that is not 0.
 
 
-@_inlined
+@_compiled
 def _draw(random):
     word = random[0]
     word ^= word >> _U(12)
@@ -67,7 +66,7 @@ def _draw(random):
     return word * _U(0x2545F4914F6CDD1D)
 
 
-@_inlined
+@_compiled
 def _below(random, count):
     """Return a random number from 0 to count - 1; count is less than 2**32."""
     return np.int64(((_draw(random) >> _U(32)) * _U(count)) >> _U(32))
@@ -86,17 +85,17 @@ def shuffled(count, random):
 # Bits.
 
 
-@_inlined
+@_compiled
 def _has(row, bit):
     return (row[bit >> 6] >> _U(bit & 63)) & _ONE != _ZERO
 
 
-@_inlined
+@_compiled
 def _put(row, bit):
     row[bit >> 6] |= _ONE << _U(bit & 63)
 
 
-@_inlined
+@_compiled
 def _nth(word, n):
     """Return the place of the n-th one (from 0) of a word that has so many."""
     for _ in range(n):
@@ -104,7 +103,7 @@ def _nth(word, n):
     return np.int64(_lowest(word))
 
 
-@_inlined
+@_compiled
 def _random_of(row, random):
     """Return a random member of a set, or -1 where it is empty."""
     count = _ZERO
@@ -121,7 +120,7 @@ def _random_of(row, random):
     return np.int64(-1)
 
 
-@_inlined
+@_compiled
 def _random_of_both(a, b, words, random):
     """Return a random member of the intersection of two sets, or -1 where it is empty."""
     count = _ZERO
@@ -139,7 +138,7 @@ def _random_of_both(a, b, words, random):
     return np.int64(-1)
 
 
-@_inlined
+@_compiled
 def _transpose_block(block):
     """Transpose 64 x 64 bits in place (Warren, "Hacker's Delight", section 7-3)."""
     width = _U(32)
@@ -156,7 +155,7 @@ def _transpose_block(block):
         mask ^= mask << width
 
 
-@_inlined
+@_compiled
 def _transpose_into(rows, n, out):
     """Set `out` to the transpose of the first n rows; bits beyond them become 0."""
     block = np.empty(64, np.uint64)
@@ -439,7 +438,7 @@ def hitting_set(lefts, rights, bits, bases, widths, own_starts, own, n_own, rand
 # Step 5: the constraints on traces.
 
 
-@_inlined
+@_compiled
 def _out_of_atom(row, avoided, out):
     """Set `out` to the indicators that avoid every constant of an atom."""
     out[:] = _ALL
@@ -452,7 +451,7 @@ def _out_of_atom(row, avoided, out):
             left &= left - _ONE
 
 
-@_inlined
+@_compiled
 def _meet_more(more, met, terms, constant):
     """Note that the terms of a constant are met by more indicators."""
     for word in range(len(more)):
@@ -466,7 +465,7 @@ def _meet_more(more, met, terms, constant):
                 row[k] |= members[k]
 
 
-@_inlined
+@_compiled
 def _add_constant(constant, avoided, out, met, terms):
     """Account for a new atom that is one constant."""
     more = avoided[constant] & ~out[constant]
@@ -474,7 +473,7 @@ def _add_constant(constant, avoided, out, met, terms):
     _meet_more(more, met, terms, constant)
 
 
-@_inlined
+@_compiled
 def _out_of_left(row, out, result):
     result[:] = _ZERO
     for word in range(len(row)):
@@ -486,7 +485,7 @@ def _out_of_left(row, out, result):
             left &= left - _ONE
 
 
-@_inlined
+@_compiled
 def _discriminated(of_left, met, result):
     """Set `result` to the terms that some indicator of a left term does not meet."""
     result[:] = _ZERO
@@ -680,21 +679,21 @@ def reduction(rows, outs, column, n, target, random):
     return keep
 
 
-@_inlined
+@_compiled
 def _grown(array, columns):
     more = np.zeros((array.shape[0], columns), array.dtype)
     more[:, : array.shape[1]] = array
     return more
 
 
-@_inlined
+@_compiled
 def _grown_rows(array, rows):
     more = np.zeros((rows, array.shape[1]), array.dtype)
     more[: array.shape[0]] = array
     return more
 
 
-@_inlined
+@_compiled
 def _set_column(column, out, atom):
     for word in range(len(out)):
         left = out[word]
@@ -703,7 +702,7 @@ def _set_column(column, out, atom):
             left &= left - _ONE
 
 
-@_inlined
+@_compiled
 def _sides(row, left_table, right_table, meet, miss, atom):
     """Set which positives of a block an atom is below the left side of, and not the right."""
     words = left_table.shape[1]
@@ -722,7 +721,7 @@ def _sides(row, left_table, right_table, meet, miss, atom):
         miss[word, atom] = ~miss[word, atom]
 
 
-@_inlined
+@_compiled
 def _sort_out(meet, miss, mark, n, below, discriminant):
     """Set the atoms below the right side of a positive, and list its discriminant."""
     count = 0
@@ -873,7 +872,7 @@ def cross(rows, avoided, n_indicators, target, lefts, rights, positives, random)
     return rows[:n].copy(), crossed
 
 
-@_inlined
+@_compiled
 def _keep(keep, rows, outs, meet, miss, single, column):
     """Close the ranks of the atoms that are kept; return how many they are."""
     n = 0

@@ -14,7 +14,7 @@ import pytest
 from sklearn.datasets import load_digits, load_wine
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from learning import LearningError, ModelError
+from learning import LearningError, ModelError, UnfitData
 from learning.algebraic import AlgebraicClassifier, train_alma
 from learning.algebraic.atoms import rows_of, unpack
 from learning.algebraic.course import Course, embedded
@@ -167,6 +167,15 @@ def test_contradictory_rows_are_named(train: Dataset) -> None:
     with pytest.raises(ContradictionError, match="rows 4 and 31 .* of classes"):
         AlgebraicClassifier().fit(images, labels)
     assert issubclass(ContradictionError, LearningError)
+
+
+def test_rows_of_nothing_known_are_named() -> None:
+    with pytest.raises(UnfitData, match="row 0 .* has no value that the model knows"):
+        AlgebraicClassifier().fit(np.ones((4, 2)), [0, 1, 0, 1])
+    learner = AlgebraicClassifier(batches=3, categorical=[0])
+    learner.partial_fit(np.array([[1], [2]]), [0, 1], classes=[0, 1])
+    with pytest.raises(UnfitData, match="row 1 .* has no value that the model knows"):
+        learner.partial_fit(np.array([[2], [7]]), [1, 0])
 
 
 def test_numbers_that_thresholds_would_not_tell_apart_get_more_of_them() -> None:
