@@ -183,7 +183,7 @@ def _progress(value: Any) -> Mapping[int, float]:
 def _notes(value: Any) -> Mapping[int, str]:
     if type(value) is not dict or len(value) > MAX_IDS:
         raise _fail(f"a map of notes on at most {MAX_IDS} tasks is wanted", value)
-    return {_count(task): safe_line(_text(note)) for task, note in value.items()}
+    return {_count(task): safe_line(_text(note), 200) for task, note in value.items()}
 
 
 def _fraction(value: Any) -> float:
