@@ -246,7 +246,7 @@ def others() -> Iterator[str]:
     yield "| data | error | CPU seconds |\n|---|---|---|"
     if Path(FASHION).is_dir():
         train, test = load(FASHION), load(FASHION, "test")
-        for levels in (1, 3):
+        for levels in (2, 4):
             yield _fashion(train, test, levels)
     else:
         yield f"| Fashion-MNIST | not here ({FASHION}; Debian: dataset-fashion-mnist) | |"
@@ -257,6 +257,9 @@ def _fashion(train: Dataset, test: Dataset, levels: int) -> str:
     begun = time.process_time()
     embedding = ImageEmbedding.of_levels(28, 28, levels)
     terms = embedded(embedding, 10, train.images)
+    _, first, which = np.unique(terms, axis=0, return_index=True, return_inverse=True)
+    same = train.labels == train.labels[first[which.ravel()]]  # as far as the model can tell
+    terms, train = terms[same], Dataset(train.images[same], train.labels[same], 10)
     course = Course(embedding, 10, 0)
     for _ in course.learn(terms, train.labels, 1_000_000):
         if time.process_time() - begun > 60:
@@ -264,7 +267,8 @@ def _fashion(train: Dataset, test: Dataset, levels: int) -> str:
     model = course.model(terms, train.labels)
     spent = time.process_time() - begun
     wrong = error(model, test)
-    return f"| Fashion-MNIST, {levels} grey level(s) | {wrong:.1%} | {spent:.0f} |"
+    out = int((~same).sum())
+    return f"| Fashion-MNIST, {levels} levels, {out} rows left out | {wrong:.1%} | {spent:.0f} |"
 
 
 def _digits() -> str:

@@ -141,8 +141,14 @@ class Merger(Protocol):
     def describe(self, model: Arrays) -> dict[str, Any]:
         """Return plain values that say what a merged model is made of."""
 
-    def check(self, solution: Solution, form: Form, examples: int) -> None:
+    def check(self, solution: Solution, form: Form, examples: int, make: Mapping[str, Any]) -> None:
         """Raise unless a solution, from whomever, is one of a shard of such images.
+
+        Args:
+            solution: whatever came.
+            form: of the images.
+            examples: rows of the shard.
+            make: what the learner was made with.
 
         Raises:
             UnfitSolution: it is not, in words.

@@ -46,7 +46,7 @@ class NeuralMerger(WeightedMean):
         """Return how many weights the net has."""
         return {"weights": sum(array.size for array in model.values())}
 
-    def check(self, solution: Solution, form: Form, examples: int) -> None:
+    def check(self, solution: Solution, form: Form, examples: int, make: Mapping[str, Any]) -> None:
         """Raise unless a solution is the weights of such a net, of so many examples."""
         check(solution, self.layout(form.height, form.width, form.classes), examples)
 

@@ -15,8 +15,8 @@ from .training import plural
 if TYPE_CHECKING:
     from learning.algebraic.model import AlgebraicModel
 
-#: Atoms of each class that are drawn, and that are told of a decision.
-DRAWN, TOLD = 7, 5
+#: Atoms of each class that are drawn, and that are told of a decision; classes that are drawn.
+DRAWN, TOLD, CLASSES = 7, 5, 20
 #: Literals of an atom that are told.
 _LITERALS = 12
 _JOB = re.compile(r"round-(\d+)-job-(\d+)\.safetensors")
@@ -35,10 +35,10 @@ def draw_batches(folder: Path, path: Path) -> None:
     from matplotlib.figure import Figure
 
     jobs: dict[int, list[Any]] = {}
-    for file in sorted((folder / "solutions").glob("*.safetensors")):
-        found = _JOB.fullmatch(file.name)
-        if found:
-            jobs.setdefault(int(found[2]), []).append(read_arrays(file)[0]["history"])
+    found = [_JOB.fullmatch(file.name) for file in (folder / "solutions").iterdir()]
+    for match in sorted(filter(None, found), key=lambda match: int(match[1])):
+        history = read_arrays(folder / "solutions" / match[0])[0]["history"]
+        jobs.setdefault(int(match[2]), []).append(history)
     figure = Figure(figsize=(7, 6), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     for job, histories in sorted(jobs.items()):
@@ -64,8 +64,9 @@ def draw_atoms(model: AlgebraicModel, path: Path) -> None:
     from matplotlib.figure import Figure
 
     embedding = model.pixels
-    figure = Figure(figsize=(1.25 * (DRAWN + 1), 1.35 * model.classes + 0.6), layout="constrained")
-    grid = figure.subplots(model.classes, DRAWN + 1, squeeze=False)
+    classes = min(model.classes, CLASSES)
+    figure = Figure(figsize=(1.25 * (DRAWN + 1), 1.35 * classes + 0.6), layout="constrained")
+    grid = figure.subplots(classes, DRAWN + 1, squeeze=False)
     for class_, row in enumerate(grid):
         mine = model.of_class(class_)
         together = sum(

@@ -317,6 +317,8 @@ def _show(metrics: Metrics, path: Path, as_json: bool) -> None:
     """Print a result, and draw it unless it is drawn."""
     from rich.console import Console
 
+    from learning import LearningError
+
     from .report import draw, drawn, print_summary
 
     try:
@@ -333,7 +335,7 @@ def _show(metrics: Metrics, path: Path, as_json: bool) -> None:
             draw(metrics, path)
     except KeyboardInterrupt:
         _end(Exit.INTERRUPTED, f"interrupted; the run is done, but not drawn: {path}")
-    except OSError as error:
+    except (OSError, LearningError, ValueError, OverflowError) as error:
         _end(Exit.STORAGE, f"the run is done, but can't be drawn: {error}")
 
 

@@ -78,7 +78,10 @@ def _algebraic(path: Path) -> AlgebraicModel:
     model = models.load(path)
     if model.learner != "algebraic":
         raise ModelError(f"{path}: a {model.learner} model; only an algebraic one can be read so")
-    return from_arrays(model.arrays)
+    made = from_arrays(model.arrays)
+    if (made.pixels.height, made.pixels.width, made.classes) != (*model.shape, model.classes):
+        raise ModelError(f"{path}: its atoms are of other images than it says")
+    return made
 
 
 def _export(path: Path) -> None:

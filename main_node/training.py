@@ -431,7 +431,7 @@ class Training:
 
     def _check_fit(self, examples: int, solution: JobSolutionDataType) -> None:
         made = fitted(solution.metrics, solution.arrays)
-        self._merger.check(made, self._form, examples)
+        self._merger.check(made, self._form, examples, self._make)
 
     def _has_come(self, future: JobFuture) -> bool:
         """Whether a job was solved; raise if it was not and may not be left out."""
@@ -479,8 +479,16 @@ class Training:
         asked = self._ask_all(works, checks.__getitem__)
         futures = [future for future in asked.values() if future is not None]
         for future in self._completed(futures, round_, len(asked) - len(futures)):
-            _result_of(future)
-        return _sum(self._kept(name).arrays["counts"] for name in asked)
+            try:
+                _result_of(future)
+            except JobFailed as error:  # its shard is here too
+                self._watcher.say(f"counted here: {error}")
+                asked[future.name] = future
+        here = {f.name for f in futures if f.exception() is not None}
+        return _sum(
+            merger_.count(model, rows) if name in here else self._kept(name).arrays["counts"]
+            for name, rows in zip(asked, self._shards, strict=True)
+        )
 
     def _check_counts(
         self, merger_: CountingMerger, model: Arrays, rows: int, solution: JobSolutionDataType

@@ -18,8 +18,10 @@ import numpy.typing as npt
 BLANK = np.iinfo(np.int32).max
 #: Gaps of this and above take a further byte.
 _ESCAPE = 255
+#: An atom of more constants is dropped: it says next to nothing, and takes more than a byte.
+MOST_CONSTANTS = 255
 #: Of a set of atoms, times the constants of its longest: what a liar may make us allocate.
-MOST_CELLS = 1 << 27
+MOST_CELLS = 1 << 26
 #: How many atoms are worked on at a time: their bits stay in the cache.
 _CHUNK = 1024
 
@@ -107,11 +109,11 @@ def encode(atoms: Atoms) -> tuple[Codes, Codes]:
         sizes, uint8, a byte for each atom, and gaps, uint8, of all atoms in a row.
 
     Raises:
-        ValueError: an atom has more than 255 constants.
+        ValueError: an atom has more than `MOST_CONSTANTS`.
     """
     each = sizes(atoms)
-    if each.max(initial=0) > 255:
-        raise ValueError("an atom of more than 255 constants can't be sent")
+    if each.max(initial=0) > MOST_CONSTANTS:
+        raise ValueError(f"an atom of more than {MOST_CONSTANTS} constants can't be sent")
     there = atoms != BLANK
     gaps = np.diff(np.where(there, atoms, 0), axis=1, prepend=0)[there]
     bytes_, last = gaps // _ESCAPE, gaps % _ESCAPE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from .atoms import Rows
 from .course import Batch, Course, check_rows, embedded
-from .embedding import LEVELS, Embedding, ImageEmbedding, TableEmbedding, shifted
+from .embedding import LEVELS, ON, Embedding, ImageEmbedding, TableEmbedding, shifted
 from .model import AlgebraicModel
 
 
@@ -49,7 +48,7 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     def __init__(
-        self, *, batches: int = 50, levels: int | None = None, categorical: Iterable[int] = (),
+        self, *, batches: int = 50, levels: int | None = None, categorical: Sequence[int] = (),
         shifts: int = 0, target_digit: Any = None, validation_fraction: float = 0.0,
         random_state: Any = 0, on_batch: Callable[[Batch], object] | None = None,
     ) -> None:  # fmt: skip
@@ -67,12 +66,15 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             ContradictionError: equal rows of different classes.
-            ValueError: rows or labels that can't be learned from.
+            ValueError: rows, labels or parameters that can't be learned from.
         """
-        return self._begin(X, y, None)._go_on(X, y)
+        self._begin(X, y, None)
+        return self._go_on(X, y)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> AlgebraicClassifier:  # noqa: N803
         """Learn from more rows.
+
+        The first call chooses what numbers are told apart (the thresholds of each column).
 
         Args:
             X, y: the rows and their labels.
@@ -80,27 +82,42 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Raises:
             ContradictionError: equal rows of different classes.
-            ValueError: rows or labels that can't be learned from.
+            ValueError: rows, labels or parameters that can't be learned from.
         """
-        if not hasattr(self, "course_"):
+        if not hasattr(self, "model_"):
             self._begin(X, y, classes)
         return self._go_on(X, y)
 
-    def _begin(self, X: Any, y: Any, classes: Any) -> AlgebraicClassifier:  # noqa: N803
+    def _begin(self, X: Any, y: Any, classes: Any) -> None:  # noqa: N803
+        if hasattr(self, "model_"):
+            del self.model_  # what fails from here on leaves nothing that is half of this
+        self._check_parameters()
         data = self._read(X, reset=True)
         labels = self._labels(y, len(data))
         self.classes_ = unique_labels(labels if classes is None else self._target(classes))
         if len(self.classes_) < 2:
             raise ValueError(
-                f"rows of one class only, {self.classes_[0]!r}; the classifier needs two classes"
-                " or more"
+                f"rows of one class only, {self.classes_.tolist()[0]!r}; the classifier needs two"
+                " classes or more"
             )
         self.embedding_ = self._embedding(data, labels)
         seed = int(check_random_state(self.random_state).randint(2**31))
         self.course_ = Course(self.embedding_, len(self.classes_), seed)
         self.history_: list[Batch] = []
-        self._seen: list[tuple[Rows, npt.NDArray[np.int64]]] = []
-        return self
+        self._seen = np.zeros((0, 0), np.uint64), np.zeros(0, np.int64)
+
+    def _check_parameters(self) -> None:
+        if self.batches < 1:
+            raise ValueError(f"batches is {self.batches}; it must be 1 or more")
+        if self.levels is not None and not self.levels >= 1:
+            raise ValueError(f"levels is {self.levels}; it must be 1 or more, or None")
+        if self.shifts < 0:
+            raise ValueError(f"shifts is {self.shifts}; it must be 0 or more")
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(
+                f"validation_fraction is {self.validation_fraction}; it must be 0 or more, and"
+                " below 1"
+            )
 
     def _go_on(self, X: Any, y: Any) -> AlgebraicClassifier:  # noqa: N803
         data = self._read(X, reset=False)
@@ -112,6 +129,9 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes = len(self.classes_)
         terms = embedded(self.embedding_, classes, data)
         check_rows(terms, numbers)
+        seen = np.concatenate([self._seen[0].reshape(-1, terms.shape[1]), terms])
+        truth = np.concatenate([self._seen[1], numbers])
+        check_rows(seen, truth)  # counted over all calls
         held = int(len(terms) * self.validation_fraction)
         train = slice(0, len(terms) - held)
         variants = [
@@ -124,17 +144,22 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.history_.append(batch)
             if self.on_batch is not None:
                 self.on_batch(batch)
-        self._seen.append((terms, numbers))
-        self.model_: AlgebraicModel = course.model(
-            np.concatenate([rows for rows, _ in self._seen]),
-            np.concatenate([labels for _, labels in self._seen]),
-        )
+        self._seen = seen, truth
+        self.model_: AlgebraicModel = course.model(seen, truth)
         return self
 
     def _embedding(self, data: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Embedding:
         if data.ndim == 3:
+            if data.max(initial=0) <= ON:
+                raise ValueError(
+                    f"the brightest pixel of these images is {data.max(initial=0)}; grey goes from"
+                    " 0 to 255"
+                )
             return ImageEmbedding.of_levels(data.shape[1], data.shape[2], self.levels or 1)
-        return TableEmbedding.of(data, labels, self.categorical, self.levels or LEVELS)
+        categorical = tuple(self.categorical)
+        if any(not 0 <= column < data.shape[1] for column in categorical):
+            raise ValueError(f"categorical is {categorical}; there are {data.shape[1]} columns")
+        return TableEmbedding.of(data, labels, categorical, self.levels or LEVELS)
 
     def _read(self, X: Any, reset: bool) -> npt.NDArray[Any]:  # noqa: N803
         """Return rows as an array, checked as scikit-learn does."""

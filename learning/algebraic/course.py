@@ -11,9 +11,20 @@ import numpy.typing as npt
 
 from ..errors import UnfitData
 from . import kernels
-from .atoms import Atoms, Counts, Rows, distinct, joined, pack, padded, rows_of, unpack
+from .atoms import (
+    MOST_CONSTANTS,
+    Atoms,
+    Counts,
+    Rows,
+    distinct,
+    joined,
+    pack,
+    padded,
+    rows_of,
+    unpack,
+)
 from .embedding import Embedding, ImageEmbedding
-from .errors import check_equal_rows
+from .errors import ContradictionError, check_equal_rows
 from .model import MOST_VIOLATIONS, AlgebraicModel, weights_of
 from .sparse import Duples, SparseCrossing, meets, seeded, singletons
 
@@ -158,7 +169,16 @@ class Course:
                 queue = np.concatenate([queue, kernels.shuffled(len(terms), self._random)])
             chosen, queue = np.unique(queue[:size]), queue[size:]
             form = kernels.shuffled(len(chosen), self._random) % len(forms)
-            yield self._batch(forms[form, chosen], labels[chosen], tally)
+            try:
+                batch = self._batch(forms[form, chosen], labels[chosen], tally)
+            except ContradictionError as clash:
+                row = int(chosen[clash.right])
+                raise ContradictionError(
+                    f"row {row} (counted from 0), of class {labels[row]}, contradicts rows that"
+                    f" were learned before: it would have to be of class {clash.left} too",
+                    clash.left, row,
+                ) from clash  # fmt: skip
+            yield batch
 
     def _batch(self, terms: Rows, labels: Labels, tally: _Tally | None) -> Batch:
         new = kernels.first_equal(terms) == np.arange(len(terms))
@@ -168,7 +188,11 @@ class Course:
         class_, row = np.meshgrid(np.arange(self._classes), rows, indexing="ij")
         other = class_ != labels
         negatives = np.stack([class_[other], row[other]], axis=1)
-        counts = self._crossing.enforce(Duples(self._lefts, terms, positives, negatives))
+        try:
+            counts = self._crossing.enforce(Duples(self._lefts, terms, positives, negatives))
+        except ContradictionError as clash:
+            clash.right = int(np.flatnonzero(new)[clash.right])
+            raise
         self._made.append((self._crossing.new, self._number))
         error = float("nan") if tally is None else tally.error(self._crossing.new)
         self._number += 1
@@ -178,8 +202,11 @@ class Course:
 
     def made(self) -> tuple[Atoms, Counts]:
         """Return every atom that was made, in lexical order, and the first batch that made it."""
-        parts = [padded(*kernels.listed(rows)) for rows, _ in self._made]
-        numbers = [np.full(len(rows), number, np.int64) for rows, number in self._made]
+        parts, numbers = [], []
+        for rows, number in self._made:
+            short = rows[np.bitwise_count(rows).sum(axis=1) <= MOST_CONSTANTS]
+            parts.append(padded(*kernels.listed(short)))
+            numbers.append(np.full(len(short), number, np.int64))
         atoms, which = distinct(joined(parts))
         epochs = np.full(len(atoms), np.iinfo(np.int64).max)
         if len(atoms):

@@ -15,6 +15,8 @@ Bools = npt.NDArray[np.bool_]
 
 #: Grey above this is "on", of 255: a tenth, as in the sources' experiments.
 ON = 25.6
+#: Thresholds of grey, at most.
+MOST_LEVELS = 16
 #: At most so many thresholds of a numeric column by default.
 LEVELS = 16
 
@@ -48,7 +50,7 @@ class Numeric:
 
 @dataclass(frozen=True)
 class Categorical:
-    """A column of names: a constant for each; a name never seen has none.
+    """A column of names: a constant for each, and one for a name that was not there.
 
     Args:
         values: the names.
@@ -59,14 +61,17 @@ class Categorical:
     @property
     def constants(self) -> int:
         """How many constants the column has."""
-        return len(self.values)
+        return len(self.values) + 1
 
     def bits(self, values: npt.NDArray[Any]) -> Bools:
         """Return which constants each value has, bool, shape (n, constants)."""
-        return np.stack([values == value for value in self.values], axis=1).astype(bool)
+        known = np.stack([values == value for value in self.values], axis=1).astype(bool)
+        return np.concatenate([known, ~known.any(axis=1, keepdims=True)], axis=1)
 
     def name(self, constant: int) -> str:
         """Return what a constant says of the column, e.g. `= red`."""
+        if constant == len(self.values):
+            return "= a name never seen"
         return f"= {self.values[constant]}"
 
 
@@ -118,7 +123,10 @@ class TableEmbedding:
             if number in chosen or text:
                 columns.append(Categorical(tuple(dict.fromkeys(values.tolist()))))
             else:
-                columns.append(Numeric(_thresholds(values.astype(np.float64), levels)))
+                numbers = values.astype(np.float64)
+                if not np.isfinite(numbers).all():
+                    raise ValueError(f"column {number}: a value is missing, or not finite")
+                columns.append(Numeric(_thresholds(numbers, levels)))
         titles = tuple(names or (f"x{k}" for k in range(table.shape[1])))
         while True:
             embedding = cls(tuple(columns), titles)
@@ -140,14 +148,16 @@ class TableEmbedding:
         other = first[which.ravel()]
         numeric = [k for k, column in enumerate(self.columns) if isinstance(column, Numeric)]
         numbers = table[:, numeric].astype(np.float64)
-        spread = np.maximum(np.ptp(numbers, axis=0), np.finfo(float).tiny) if len(table) else 1
+        tiny = np.finfo(float).tiny
+        scaled = numbers / np.maximum(np.abs(numbers).max(axis=0, initial=0), tiny)
+        scaled /= np.maximum(np.ptp(scaled, axis=0), tiny) if len(table) else 1
         more: dict[int, set[float]] = {}
         for row in np.flatnonzero(labels != labels[other]):
-            apart = np.abs(numbers[row] - numbers[other[row]]) / spread
+            apart = np.abs(scaled[row] - scaled[other[row]])
             if len(apart) and apart.max() > 0:
                 best = int(np.argmax(apart))
                 low, high = sorted([numbers[row, best], numbers[other[row], best]])
-                middle = low + (high - low) / 2
+                middle = low / 2 + high / 2
                 threshold = float(middle if middle < high else low)
                 more.setdefault(numeric[best], set()).add(threshold)
         return more

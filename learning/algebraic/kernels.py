@@ -29,7 +29,13 @@ _U = np.uint64
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ONE, _ZERO = np.uint64(1), np.uint64(0)
 
-_compiled = numba.njit(cache=True, nogil=True)
+
+def _compiled(function: Any) -> Any:
+    """Compile a function, once on this machine where there is a place to keep that."""
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # no folder can be written: a service without a home, say
+        return numba.njit(nogil=True)(function)
 
 
 @intrinsic
@@ -611,6 +617,8 @@ def close_traces(rows, avoided, n_indicators, lefts, rights, terms, positives, n
                             count += 1
                             if _below(random, count) == 0:
                                 chosen = constant
+                if chosen < 0:  # no constant of its right side can help: it has none, say
+                    return added[:0].copy(), out, np.int64(negatives.shape[0])
                 _add_constant(chosen, avoided, out, met, terms)
                 added[n_added] = chosen
                 n_added += 1
@@ -663,6 +671,8 @@ def reduction(rows, outs, column, n, target, random):
                 if indicator < 0:
                     break
                 atom = _random_of_both(column[indicator], containing[constant], atom_words, random)
+                if atom < 0:
+                    break
             else:
                 atom = -1 if has_one[constant] else _random_of(containing[constant], random)
                 if atom < 0:
@@ -751,7 +761,8 @@ def cross(rows, avoided, n_indicators, target, lefts, rights, positives, random)
         random: the generator.
 
     Returns:
-        The new master's atoms, and for each positive whether it had to be crossed (bool).
+        The new master's atoms (none where a right term has no constant, or `target` is not that
+        of these atoms), and for each positive whether it had to be crossed (bool).
     """
     n, words = rows.shape
     n_constants, width = avoided.shape
@@ -818,6 +829,8 @@ def cross(rows, avoided, n_indicators, target, lefts, rights, positives, random)
                             other = _random_of(below[:last_words], random)
                         else:
                             other = _random_of_both(column[indicator], below, last_words, random)
+                        if other < 0:  # the arguments are not what they must be
+                            return rows[:0].copy(), crossed
                         for word in range(width):
                             rem[word] &= ~outs[other, word]
                         if mate < 0:  # the first takes the place of the atom itself, below

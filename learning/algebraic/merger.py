@@ -20,6 +20,7 @@ from .model import MOST_VIOLATIONS, AlgebraicModel, from_arrays, to_arrays, viol
 HISTORY_COLUMNS = 6
 #: A batch leaves some thousand atoms, of some 15 bytes; this is beyond any that was seen.
 _MOST_BYTES = 64 << 20
+_MOST_BATCHES = 100_000
 _NAMES = frozenset(["sizes", "gaps", "violations", "epochs", "image", "thresholds", "history"])
 
 
@@ -67,7 +68,7 @@ class AlgebraicMerger:
             "bytes": int(model["sizes"].nbytes + model["gaps"].nbytes),
         }  # fmt: skip
 
-    def check(self, solution: Solution, form: Form, examples: int) -> None:
+    def check(self, solution: Solution, form: Form, examples: int, make: Mapping[str, Any]) -> None:
         """Raise unless a solution is atoms over the constants of such images."""
         check_examples(solution, examples)
         if solution.arrays.keys() - _NAMES:
@@ -75,11 +76,12 @@ class AlgebraicMerger:
         history = solution.arrays.get("history")
         if history is None or history.dtype != np.float32 or history.ndim != 2:
             raise UnfitSolution("it has no history of its batches")
+        if len(history) > _MOST_BATCHES:
+            raise UnfitSolution(f"a history of {len(history)} batches")
         if history.shape[1] != HISTORY_COLUMNS or not np.isfinite(history[:, :-1]).all():
             raise UnfitSolution(f"its history is not {HISTORY_COLUMNS} numbers for each batch")
         model = _read(solution)
-        levels = len(model.pixels.thresholds)
-        wanted = ImageEmbedding.of_levels(form.height, form.width, max(1, levels))
+        wanted = ImageEmbedding.of_levels(form.height, form.width, make["levels"])
         if model.embedding != wanted or model.classes != form.classes:
             raise UnfitSolution("its atoms are of other images, thresholds or classes")
 

@@ -22,7 +22,7 @@ from .atoms import (
     slice_terms,
     vote,
 )
-from .embedding import Embedding, ImageEmbedding
+from .embedding import MOST_LEVELS, Embedding, ImageEmbedding
 
 #: Atoms that more positives contradict than this say nothing.
 MOST_VIOLATIONS = 7
@@ -30,6 +30,9 @@ MOST_VIOLATIONS = 7
 #: is left, exactly. Measured on MNIST (docs/algebraic.md): from 1,000 to 60,000 images, of one
 #: model or of many shards, no other weight of 1/v, 1/v^2, 2^-v, 4^-v was better throughout.
 FULL_WEIGHT = 3**MOST_VIOLATIONS
+
+#: Rows that are predicted at a time.
+_ROWS = 10_000
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -99,13 +102,16 @@ class AlgebraicModel:
         Returns:
             float64, shape (rows, classes), 0 to 1; 1 for a class without atoms.
         """
-        table, weights = self.terms(rows), self.weights
+        weights = self.weights
         result = np.ones((len(rows), self.classes))
-        for class_ in range(self.classes):
-            mine = self.of_class(class_)
-            if weights[mine].any():
-                missed = vote(self.atoms[mine], weights[mine], table, len(rows))
-                result[:, class_] = missed / int(weights[mine].sum())
+        groups = [self.of_class(class_) for class_ in range(self.classes)]
+        for first in range(0, len(rows), _ROWS):
+            some = rows[first : first + _ROWS]
+            table = self.terms(some)
+            for class_, mine in enumerate(groups):
+                if weights[mine].any():
+                    missed = vote(self.atoms[mine], weights[mine], table, len(some))
+                    result[first : first + _ROWS, class_] = missed / int(weights[mine].sum())
         return result
 
     def predict(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -190,6 +196,10 @@ def from_arrays(arrays: Arrays) -> AlgebraicModel:
         height, width, classes = (int(n) for n in arrays["image"])
         thresholds = tuple(float(t) for t in arrays["thresholds"])
         violated, epochs = arrays["violations"], arrays["epochs"]
+        if not (height and width and classes and 1 <= len(thresholds) <= MOST_LEVELS):
+            raise ValueError(f"images of {height} x {width}, {classes} classes, {thresholds}")
+        if not np.isfinite(thresholds).all() or list(thresholds) != sorted(set(thresholds)):
+            raise ValueError(f"thresholds {thresholds}")
         embedding = ImageEmbedding(height, width, thresholds)
         atoms = decode(arrays["sizes"], arrays["gaps"], embedding.constants + classes)
     except (KeyError, ValueError, TypeError, OverflowError) as error:

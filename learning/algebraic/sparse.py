@@ -105,7 +105,10 @@ class SparseCrossing:
 
         Raises:
             ContradictionError: a negative follows from the positives.
+            ValueError: a term has no constant.
         """
+        if not duples.rights.any(axis=1).all() or not duples.lefts.any(axis=1).all():
+            raise ValueError("a term without any constant")
         negatives = duples.negatives
         below = self._filter_union(duples)  # step 1
         terms, every = self._all_positives(duples)  # step 2
@@ -248,7 +251,8 @@ class SparseCrossing:
         lefts = duples.lefts[duples.negatives[:, 0]]
         numbers = own_of[duples.negatives[:, 1]]
         if self._flat(duples):
-            outside = (lefts & ~own[numbers]).any(axis=1)
+            some = np.flatnonzero(np.bitwise_or.reduce(duples.lefts, axis=0))
+            outside = (lefts[:, some] & ~own[:, some][numbers]).any(axis=1)
             return np.concatenate([[0], np.cumsum(outside)]), numbers[outside]
         found = [
             np.flatnonzero(~(right & ~own).any(axis=1) & (left & ~own).any(axis=1))

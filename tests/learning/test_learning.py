@@ -285,10 +285,10 @@ def test_a_main_node_knows_what_the_net_looks_like(height: int, width: int, clas
     arrays = {n: t.numpy() for n, t in SmallNet(height, width, classes).state_dict().items()}
     form, known = Form(height, width, classes), merger("neural")
     known.check_form(form)
-    known.check(Solution(arrays, 5), form, 5)
+    known.check(Solution(arrays, 5), form, 5, {})
     assert known.largest(form) == sum(array.nbytes for array in arrays.values())
     with pytest.raises(UnfitSolution, match="is float32 of shape"):
-        known.check(Solution(arrays, 5), Form(height, width, classes + 1), 5)
+        known.check(Solution(arrays, 5), Form(height, width, classes + 1), 5, {})
     with pytest.raises(ModelError, match="too small"):
         known.check_form(Form(15, 28, 10))
 

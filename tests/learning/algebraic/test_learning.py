@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits, load_wine
+from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from learning import LearningError, ModelError, UnfitData
@@ -169,13 +170,63 @@ def test_contradictory_rows_are_named(train: Dataset) -> None:
     assert issubclass(ContradictionError, LearningError)
 
 
+def test_contradictions_between_calls_are_named(train: Dataset) -> None:
+    learner = AlgebraicClassifier(batches=2)
+    learner.partial_fit(train.images[:40], train.labels[:40], classes=range(10))
+    with pytest.raises(ContradictionError, match="rows 0 and 40 .* of classes"):
+        learner.partial_fit(train.images[:1], [(train.labels[0] + 1) % 10])
+
+
+def test_names_that_were_not_there_before_are_one_more_name() -> None:
+    random = np.random.default_rng(0)
+    names = np.array(list("abcdefgh"), object)
+    first, second = names[random.integers(0, 4, (40, 3))], names[random.integers(0, 8, (40, 3))]
+    learner = AlgebraicClassifier(batches=5)
+    learner.partial_fit(first, first[:, 0] == "a", classes=[False, True])
+    learner.partial_fit(second, second[:, 0] == "a")
+    assert learner.score(second, second[:, 0] == "a") > 0.9
+    assert learner.embedding_.name(4) == "x0 = a name never seen"
+
+
+def test_more_than_255_classes_can_be_sent() -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 2, (600, 12, 12)).astype(np.uint8) * 255
+    labels = np.arange(600) % 300
+    model = AlgebraicClassifier(batches=1).fit(images, labels).model_
+    assert len(from_arrays(to_arrays(model)).atoms) == len(model.atoms) > 0
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({"batches": 0}, "batches is 0"),
+        ({"levels": -2}, "levels is -2"),
+        ({"shifts": -1}, "shifts is -1"),
+        ({"validation_fraction": 1.0}, "validation_fraction is 1.0"),
+        ({"categorical": [7]}, "there are 2 columns"),
+    ],
+)
+def test_parameters_that_can_not_be_are_refused(parameters: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        AlgebraicClassifier(**parameters).fit(np.eye(2), [0, 1])
+
+
+def test_images_that_are_not_grey_from_0_to_255_are_refused(train: Dataset) -> None:
+    with pytest.raises(ValueError, match="the brightest pixel of these images is 1.0"):
+        AlgebraicClassifier().fit(train.images[:20] / 255, train.labels[:20])
+
+
+def test_a_failed_fit_leaves_nothing_behind(train: Dataset) -> None:
+    learner = AlgebraicClassifier(batches=2).fit(train.images[:50], train.labels[:50])
+    with pytest.raises(ContradictionError):
+        learner.fit(np.ones((4, 2)) * [[1, 2]] * np.array([[1], [1], [2], [2]]), [0, 1, 0, 1])
+    with pytest.raises(NotFittedError):
+        learner.predict(train.images)
+
+
 def test_rows_of_nothing_known_are_named() -> None:
     with pytest.raises(UnfitData, match="row 0 .* has no value that the model knows"):
         AlgebraicClassifier().fit(np.ones((4, 2)), [0, 1, 0, 1])
-    learner = AlgebraicClassifier(batches=3, categorical=[0])
-    learner.partial_fit(np.array([[1], [2]]), [0, 1], classes=[0, 1])
-    with pytest.raises(UnfitData, match="row 1 .* has no value that the model knows"):
-        learner.partial_fit(np.array([[2], [7]]), [1, 0])
 
 
 def test_numbers_that_thresholds_would_not_tell_apart_get_more_of_them() -> None:
@@ -249,7 +300,7 @@ def test_prediction_needs_no_compiler(train: Dataset, tmp_path: Any) -> None:
         ({"image": np.zeros(2)}, "'image' is missing, or not"),
         ({"sizes": np.zeros(3, np.uint8)}, "don't fit together"),
         ({"violations": np.zeros(1, np.uint16)}, "counts are not of its atoms"),
-        ({"thresholds": np.zeros(0)}, "beyond the 10"),
+        ({"thresholds": np.zeros(0)}, "images of 28 x 28, 10 classes"),
     ],
 )
 def test_arrays_that_are_no_model_are_told_in_words(

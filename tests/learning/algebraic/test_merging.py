@@ -130,6 +130,8 @@ def test_an_atom_takes_20_bytes_at_most(solutions: list[Solution]) -> None:
         ({"sizes": np.full(600_000, 255, np.uint8)}, "are too many"),
         ({"image": np.array([28, 27, 10], np.uint16)}, "beyond|other images"),
         ({"thresholds": np.array([99.0])}, "other images, thresholds"),
+        ({"thresholds": np.array([25.6, 140.3])}, "no class|other images"),
+        ({"history": np.zeros((200_000, 6), np.float32)}, "history of 200000 batches"),
         ({"gaps": np.zeros(4, np.uint8)}, "don't fit together"),
         ({"violations": np.zeros(4, np.uint16)}, "counts are not of its atoms"),
     ],
@@ -139,11 +141,13 @@ def test_solutions_from_liars_are_told_in_words(
 ) -> None:
     form = Form(28, 28, 10)
     good = solutions[0]
-    algebraic.check(good, form, good.examples)
+    algebraic.check(good, form, good.examples, MAKE)
     with pytest.raises(UnfitSolution, match=told):
-        algebraic.check(Solution({**good.arrays, **change}, good.examples), form, good.examples)
+        algebraic.check(
+            Solution({**good.arrays, **change}, good.examples), form, good.examples, MAKE
+        )
     with pytest.raises(UnfitSolution, match="claims"):
-        algebraic.check(good, form, good.examples + 1)
+        algebraic.check(good, form, good.examples + 1, MAKE)
 
 
 @pytest.mark.parametrize(
