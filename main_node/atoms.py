@@ -148,8 +148,17 @@ def _first(model: AlgebraicModel, missed: Any, class_: int) -> list[str]:
 
 
 def _tell(model: AlgebraicModel, atom: int, class_: int) -> str:
-    names = [model.embedding.name(constant) for constant in model.literals(atom)]
-    more = f", or {len(names) - _LITERALS} more" if len(names) > _LITERALS else ""
+    """Return an atom in words: `a 7 has one of these pixels: on (3,14) (4,9), off (20,11)`."""
+    states: dict[str, list[str]] = {}
+    literals = model.literals(atom)
+    for constant in literals[:_LITERALS]:
+        row, column, threshold, above = model.pixels.pixel(constant)
+        state = "on" if above else "off"
+        if len(model.pixels.thresholds) > 1:
+            state = f"{'above' if above else 'not above'} {threshold:.0f}"
+        states.setdefault(state, []).append(f"({row},{column})")
+    named = ", ".join(f"{state} {' '.join(places)}" for state, places in states.items())
+    more = f", or {len(literals) - _LITERALS} more" if len(literals) > _LITERALS else ""
     violated = int(model.violations[atom])
-    but = f" ({violated} training examples contradict it)" if violated else ""
-    return f"a {class_} has {', or '.join(names[:_LITERALS])}{more}{but}"
+    but = f" (but {plural(violated, 'training example')} had none)" if violated else ""
+    return f"a {class_} has one of these pixels: {named}{more}{but}"

@@ -19,6 +19,7 @@ from .atoms import (
     decode,
     encode,
     missed_terms,
+    sizes,
     slice_terms,
     vote,
 )
@@ -119,10 +120,10 @@ class AlgebraicModel:
         return np.asarray(np.argmin(self.misses(rows), axis=1), np.int64)
 
     def missed(self, row: npt.NDArray[Any], class_: int) -> npt.NDArray[np.int64]:
-        """Return the atoms of a class that one row misses, the weightiest first."""
+        """Return the atoms of a class that one row misses: weighty ones first, then short ones."""
         mine = self.of_class(class_)
         mine = mine[missed_terms(self.atoms[mine], self.terms(row[None]), 1)[:, 0]]
-        return mine[np.argsort(-self.weights[mine], kind="stable")]
+        return mine[np.lexsort((sizes(self.atoms[mine]), -self.weights[mine]))]
 
 
 def weights_of(violations: Counts) -> Counts:
