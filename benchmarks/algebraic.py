@@ -4,7 +4,7 @@ Seconds are CPU seconds of one thread: learning, counting what contradicts the a
 merging; the test set's prediction is not in them. The reference engine's figures were recorded
 with Open-AML-Engine on a machine of this kind (two cores); targets are those of issue 4.
 
-Usage: python -m benchmarks.algebraic [reference targets merging beyond others speed] [--plot PNG]
+Usage: python -m benchmarks.algebraic [speed reference targets merging others beyond rounds] [--plot PNG]
        (all: some 45 minutes; `beyond` alone half of it)
 """
 
@@ -151,6 +151,11 @@ def beyond() -> Iterator[str]:
         f" {error(runs[1].model, test):.2%} (target 3.0 %), {len(runs[1].model.atoms):,} atoms,"
         f" {int(runs[1].model.strict.sum()):,} strict."
     )
+
+
+def rounds() -> Iterator[str]:
+    """As far as merging goes."""
+    mnist, test = load("mnist"), load("mnist", "test")
     yield "\n8 shards of 60,000 images, merged, with rounds of 30 batches, all CPU of all shards:\n"
     yield "| round | CPU seconds | error |\n|---|---|---|"
     curve: Curve = []
@@ -355,7 +360,7 @@ def plot(path: Path) -> None:
 
 PARTS: dict[str, Callable[[], Iterator[str]]] = {
     "speed": speed, "reference": reference, "targets": targets, "merging": merging,
-    "others": others, "beyond": beyond,
+    "others": others, "beyond": beyond, "rounds": rounds,
 }  # fmt: skip
 
 

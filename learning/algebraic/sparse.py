@@ -23,6 +23,8 @@ Index = npt.NDArray[np.int64]
 PINNING_PER_TERM = 3
 #: ... but so many in any case.
 PINNING_LEAST = 4000
+#: The union model is cut to so many atoms, at random: far more than a batch looks at.
+MOST_UNION = 60_000
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class SparseCrossing:
         self.master = singletons(np.arange(constants), self._words)
         #: Every atom produced so far that no positive has contradicted since.
         self.union = np.zeros((0, self._words), np.uint64) if union is None else union
+        self._cap_union()
         #: The last batch's atoms that were not in the union model.
         self.new = self.union[:0]
         self._stored_lefts = np.zeros((0, self._words), np.uint64)
@@ -268,6 +271,12 @@ class SparseCrossing:
         fresh = kernels.first_equal(both) == np.arange(len(both))
         self.new = both[len(self.union) :][fresh[len(self.union) :]]
         self.union = np.concatenate([self.union, self.new])
+        self._cap_union()
+
+    def _cap_union(self) -> None:
+        if len(self.union) > MOST_UNION:
+            chance = kernels.shuffled(len(self.union), self._random)
+            self.union = self.union[chance < MOST_UNION]
 
 
 def meets(atoms: Rows, term: Rows) -> npt.NDArray[np.bool_]:
