@@ -4,8 +4,8 @@ Seconds are CPU seconds of one thread: learning, counting what contradicts the a
 merging; the test set's prediction is not in them. The reference engine's figures were recorded
 with Open-AML-Engine on a machine of this kind (two cores); targets are those of issue 4.
 
-Usage: python -m benchmarks.algebraic [speed reference targets merging others beyond rounds] [--plot PNG]
-       (all: some 45 minutes; `beyond` alone half of it)
+Usage: python -m benchmarks.algebraic [PART ...] [--plot PNG]
+       PART: speed, reference, targets, merging, others, beyond, rounds; all: some 45 minutes
 """
 
 from __future__ import annotations
