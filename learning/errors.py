@@ -32,7 +32,7 @@ class UnfitData(LearningError, ValueError):
     """Data that the learner can't learn from, e.g. equal rows of different classes."""
 
 
-class ModelError(LearningError):
+class ModelError(LearningError, ValueError):
     """A model file that is damaged, or a model that does not fit the images."""
 
 

@@ -55,7 +55,12 @@ def draw_batches(folder: Path, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def draw_atoms(model: AlgebraicModel, path: Path) -> None:
+def class_names(classes: int, target: str | None) -> list[str]:
+    """Return what the classes are called; of one class against the rest `not 3` and `3`."""
+    return [str(k) for k in range(classes)] if target is None else [f"not {target}", target]
+
+
+def draw_atoms(model: AlgebraicModel, path: Path, names: list[str]) -> None:
     """Draw what each class's atoms ask for: all of them together, and some one by one.
 
     Raises:
@@ -63,25 +68,21 @@ def draw_atoms(model: AlgebraicModel, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    embedding = model.pixels
     classes = min(model.classes, CLASSES)
     figure = Figure(figsize=(1.25 * (DRAWN + 1), 1.35 * classes + 0.6), layout="constrained")
     grid = figure.subplots(classes, DRAWN + 1, squeeze=False)
     for class_, row in enumerate(grid):
         mine = model.of_class(class_)
-        together = sum(
-            (_picture(model, atom) for atom in mine[:20_000]),
-            np.zeros((embedding.height, embedding.width)),
-        )
+        together = _picture(model, mine)
         chosen = _examples(model, mine)
         for column, axes in enumerate(row):
             axes.set(xticks=[], yticks=[])
             if column == 0:
-                axes.set_ylabel(f"class {class_}")
+                axes.set_ylabel(f"class {names[class_]}")
                 _show(axes, together / max(1e-9, np.abs(together).max()))
                 axes.set_title(f"{len(mine):,} atoms", size=7)
             elif column <= len(chosen):
-                _show(axes, _picture(model, chosen[column - 1]))
+                _show(axes, _picture(model, chosen[column - 1 : column]))
                 axes.set_title(plural(len(model.literals(chosen[column - 1])), "pixel"), size=7)
             else:
                 axes.set_axis_off()
@@ -102,21 +103,20 @@ def _examples(model: AlgebraicModel, mine: Any) -> Any:
     return strict[np.argsort(literals, kind="stable")][ranks[: len(strict)]]
 
 
-def _picture(model: AlgebraicModel, atom: int) -> Any:
-    """Return an atom's pixels: 1 where it asks for on, -1 for off."""
+def _picture(model: AlgebraicModel, atoms: Any) -> Any:
+    """Return the pixels of some atoms: how often they ask for on, less how often for off."""
     embedding = model.pixels
-    picture = np.zeros((embedding.height, embedding.width))
-    for constant in model.literals(atom):
-        row, column, _, above = embedding.pixel(constant)
-        picture[row, column] += 1 if above else -1
-    return picture
+    chosen = model.atoms[atoms]
+    counts = np.bincount(chosen[chosen < embedding.constants], minlength=embedding.constants)
+    levels = counts.reshape(len(embedding.thresholds), 2, embedding.height, embedding.width)
+    return (levels[:, 0] - levels[:, 1]).sum(axis=0).astype(float)
 
 
 def _show(axes: Any, picture: Any) -> None:
     axes.imshow(picture, cmap="RdBu_r", vmin=-1, vmax=1)
 
 
-def explain(model: AlgebraicModel, image: Any) -> dict[str, Any]:
+def explain(model: AlgebraicModel, image: Any, names: list[str]) -> dict[str, Any]:
     """Return why an image is taken for what it is taken for, as plain values.
 
     Returns:
@@ -131,23 +131,23 @@ def explain(model: AlgebraicModel, image: Any) -> dict[str, Any]:
             {
                 "class": int(class_), "share": float(shares[class_]), "missed": len(missed),
                 "atoms": len(model.of_class(int(class_))),
-                "first": _first(model, missed, int(class_)),
+                "name": names[class_], "first": _first(model, missed, names[class_]),
             }
         )  # fmt: skip
     return {"label": classes[0]["class"], "missed": classes}
 
 
-def _first(model: AlgebraicModel, missed: Any, class_: int) -> list[str]:
+def _first(model: AlgebraicModel, missed: Any, name: str) -> list[str]:
     """Return the first few atoms in words; those that differ in other classes only, once."""
     told: dict[str, None] = {}
     for atom in missed:
-        told[_tell(model, int(atom), class_)] = None
+        told[_tell(model, int(atom), name)] = None
         if len(told) == TOLD:
             break
     return list(told)
 
 
-def _tell(model: AlgebraicModel, atom: int, class_: int) -> str:
+def _tell(model: AlgebraicModel, atom: int, name: str) -> str:
     """Return an atom in words: `a 7 has one of these pixels: on (3,14) (4,9), off (20,11)`."""
     states: dict[str, list[str]] = {}
     literals = model.literals(atom)
@@ -161,4 +161,5 @@ def _tell(model: AlgebraicModel, atom: int, class_: int) -> str:
     more = f", or {len(literals) - _LITERALS} more" if len(literals) > _LITERALS else ""
     violated = int(model.violations[atom])
     but = f" (but {plural(violated, 'training example')} had none)" if violated else ""
-    return f"a {class_} has one of these pixels: {named}{more}{but}"
+    some = "pixel" if len(literals) == 1 else "one of these pixels:"
+    return f"a {name} has {some} {named}{more}{but}"

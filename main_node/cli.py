@@ -248,11 +248,11 @@ def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
     try:
         if resume is not None:
             path = find_run(resume, Path(config.run_dir))
+            as_json, config = config.json, resumed(config, given, path)
             metrics = finished(path)
             if metrics is not None:
                 click.echo(f"run {path.name} is done already", err=True)
-                return _show(metrics, path, config.json)
-            config = resumed(config, given, path)
+                return _show(metrics, path, as_json)
             _check_values(config, path)
             directory = RunDirectory(path, new=False)
         _check_learners(config, given)

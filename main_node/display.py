@@ -57,9 +57,9 @@ class Lines:
 
     def merged(self, round_: int, means: Mapping[str, float]) -> None:
         """Say that a round is merged, and how long the rest may take."""
-        told = "".join(f" {name} {_number(value)}," for name, value in means.items())
+        told = "".join(f" {_number(name, value)}," for name, value in means.items())
         self.say(
-            f"round {round_ + 1} of {self._config.rounds} merged: a job's{told}"
+            f"round {round_ + 1} of {self._config.rounds} merged; by job:{told}"
             f" {self._clock.left()}"
         )
 
@@ -68,8 +68,10 @@ class Lines:
         self.say(f"round {round_ + 1}: accuracy {scores.accuracy:.2%}")
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.4g}"
+def _number(name: str, value: float) -> str:
+    if name == "error":
+        return f"held-out error {value:.1%}"
+    return f"{name} {value:,.0f}" if value >= 10 else f"{name} {value:.4g}"
 
 
 class Quiet(Lines):

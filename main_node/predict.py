@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 @click.option("--explain", is_flag=True, help="Algebraic models: show the atoms that were missed.")
 @click.option(
     "--export", type=click.Choice(["json"]),
-    help="Algebraic models: print the atoms in the form of AML-IP's tutorial, and only that.",
+    help="Algebraic models: print the strict atoms in the form of AML-IP's tutorial, and only"
+    " that.",
 )  # fmt: skip
 @click.option("--json", is_flag=True, help="Print one JSON object, and only that.")
 @click.version_option(package_name="mnist-merge", prog_name="mnist-predict")
@@ -91,19 +92,22 @@ def _export(path: Path) -> None:
 
 
 def _explain(path: Path, images: tuple[Path, ...], json: bool) -> None:
-    from .atoms import explain
+    from learning import model as models
+
+    from .atoms import class_names, explain
 
     model = _algebraic(path)
     size = (model.pixels.height, model.pixels.width)
-    told = {str(image): explain(model, read_image(image, size)) for image in images}
+    names = class_names(model.classes, models.load(path).notes.get("target"))
+    told = {str(image): explain(model, read_image(image, size), names) for image in images}
     if json:
         return click.echo(json_.dumps(told))
     for image, story in told.items():
-        click.echo(f"{story['label']}  {image}")
+        click.echo(f"{names[story['label']]}  {image}")
         for class_ in story["missed"][:3]:
             click.echo(
-                f"   misses {class_['missed']:,} of the {class_['atoms']:,} atoms of"
-                f" {class_['class']} ({class_['share']:.2%} by weight)"
+                f"   misses {class_['share']:.2%} of {class_['name']} by weight:"
+                f" {class_['missed']:,} of {class_['atoms']:,} atoms"
             )
             for atom in class_["first"]:
                 click.echo(f"      {atom}")

@@ -81,12 +81,12 @@ def draw(metrics: Metrics, folder: Path) -> None:
         from learning import model as models
         from learning.algebraic.model import from_arrays
 
-        from .atoms import draw_atoms, draw_batches
+        from .atoms import class_names, draw_atoms, draw_batches
 
         draw_batches(folder, folder / "batches.png")
-        draw_atoms(
-            from_arrays(models.load(folder / "model.safetensors").arrays), folder / "atoms.png"
-        )
+        model = models.load(folder / "model.safetensors")
+        names = class_names(model.classes, model.notes.get("target"))
+        draw_atoms(from_arrays(model.arrays), folder / "atoms.png", names)
 
 
 def _draw_confusion(figure_class: Any, metrics: Metrics, path: Path) -> None:

@@ -556,6 +556,7 @@ class Training:
                 "source": config.data, "digest": data.digest, "rows": len(data),
                 "sharding": config.sharding,
             },
+            "target_digit": config.target_digit,
             "learner": config.learner, "jobs": config.jobs, "rounds": config.rounds,
             "nodes": self._database.solved_by(), "accuracy": last.accuracy,
             "macro_f1": last.macro_f1, "confusion": last.confusion,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,8 +18,8 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from .course import Batch, Course, check_rows, embedded
-from .embedding import LEVELS, ON, Embedding, ImageEmbedding, TableEmbedding, shifted
+from .course import Batch, Course, check_rows, embedded, prepare
+from .embedding import LEVELS, MOST_LEVELS, ON, Embedding, ImageEmbedding, TableEmbedding, shifted
 from .model import AlgebraicModel
 
 
@@ -85,6 +86,8 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: rows, labels or parameters that can't be learned from.
         """
         if not hasattr(self, "model_"):
+            if classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit")
             self._begin(X, y, classes)
         return self._go_on(X, y)
 
@@ -95,11 +98,14 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         data = self._read(X, reset=True)
         labels = self._labels(y, len(data))
         self.classes_ = unique_labels(labels if classes is None else self._target(classes))
+        if self.target_digit is not None and not labels.any() and classes is None:
+            raise ValueError(f"target_digit {self.target_digit!r} is none of the labels")
         if len(self.classes_) < 2:
             raise ValueError(
                 f"rows of one class only, {self.classes_.tolist()[0]!r}; the classifier needs two"
                 " classes or more"
             )
+        prepare(lambda text: print(text, file=sys.stderr))
         self.embedding_ = self._embedding(data, labels)
         seed = int(check_random_state(self.random_state).randint(2**31))
         self.course_ = Course(self.embedding_, len(self.classes_), seed)
@@ -111,8 +117,8 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"batches is {self.batches}; it must be 1 or more")
         if self.levels is not None and not self.levels >= 1:
             raise ValueError(f"levels is {self.levels}; it must be 1 or more, or None")
-        if self.shifts < 0:
-            raise ValueError(f"shifts is {self.shifts}; it must be 0 or more")
+        if not 0 <= self.shifts <= 8:
+            raise ValueError(f"shifts is {self.shifts}; it must be 0 to 8")
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(
                 f"validation_fraction is {self.validation_fraction}; it must be 0 or more, and"
@@ -155,6 +161,10 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     f"the brightest pixel of these images is {data.max(initial=0)}; grey goes from"
                     " 0 to 255"
                 )
+            if (self.levels or 1) > MOST_LEVELS:
+                raise ValueError(
+                    f"levels is {self.levels}; of grey there are {MOST_LEVELS} at most"
+                )
             return ImageEmbedding.of_levels(data.shape[1], data.shape[2], self.levels or 1)
         categorical = tuple(self.categorical)
         if any(not 0 <= column < data.shape[1] for column in categorical):
@@ -166,7 +176,11 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(X, np.ndarray) and X.ndim == 3:
             if reset:
                 self.n_features_in_ = X.shape[1] * X.shape[2]
-            return np.asarray(check_array(X, allow_nd=True, dtype=None))
+            images = np.asarray(check_array(X, allow_nd=True, dtype=None))
+            low, high = images.min(initial=0), images.max(initial=0)
+            if low < 0 or high > 255 or (images.dtype.kind == "f" and 0 < high <= 1):
+                raise ValueError(f"images from {low:g} to {high:g}; grey goes from 0 to 255")
+            return images
         names = getattr(X, "dtype", np.asarray(X).dtype).kind in "OUS"
         return np.asarray(validate_data(self, X, reset=reset, dtype=None if names else "numeric"))
 
@@ -198,6 +212,33 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(self.classes_) == 2:
             return np.asarray(misses[:, 0] - misses[:, 1])
         return -misses
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+        """Return the share of rows that is classified right; y is as for `fit`.
+
+        (For scikit-learn's own scoring, pass `y == digit` and no `target_digit`.)
+        """
+        labels = np.asarray(y)
+        if labels.dtype != np.bool_:
+            labels = self._target(labels)
+        return float(super().score(X, labels, sample_weight))
+
+    def rules(self, label: Any, most: int = 10) -> list[str]:
+        """Return strict rules of a class in words, the shortest first.
+
+        Args:
+            label: of the class, one of `classes_`.
+            most: how many.
+        """
+        check_is_fitted(self, "model_")
+        model = self.model_
+        mine = model.of_class(int(np.flatnonzero(self.classes_ == label)[0]))
+        strict = mine[model.strict[mine]]
+        told = {
+            f"{label!r} has " + ", or ".join(map(model.embedding.name, model.literals(int(atom))))
+            for atom in strict
+        }
+        return sorted(told, key=lambda rule: (rule.count(", or "), rule))[:most]
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """Return the label of each row: the class of whose atoms it misses least."""

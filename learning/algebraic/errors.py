@@ -37,7 +37,7 @@ def check_equal_rows(first: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]
         more = f", and {len(bad) - 1} more such rows" if len(bad) > 1 else ""
         raise ContradictionError(
             f"rows {other} and {row} (counted from 0) are the same to the model, but of classes"
-            f" {labels[other]} and {labels[row]}{more}; remove one of each, or let the model tell"
-            " more values apart (levels)",
+            f" {labels[other]} and {labels[row]}{more}; remove one of each, or, where they differ"
+            " in grey or in number, tell more values apart (--levels)",
             int(labels[other]), row,
         )  # fmt: skip

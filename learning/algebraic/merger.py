@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..base import Arrays, Form, Images, Labels, Shard, Solution
-from ..errors import MergeError, ModelError, UnfitSolution
+from ..errors import MergeError, ModelError, UnfitData, UnfitSolution
 from ..merging import check_examples
 from .atoms import distinct, joined
-from .embedding import ImageEmbedding
+from .embedding import ON, ImageEmbedding
 from .errors import check_equal_rows
 from .model import MOST_VIOLATIONS, AlgebraicModel, from_arrays, to_arrays, violations
 
@@ -39,7 +39,13 @@ class AlgebraicMerger:
 
         Raises:
             ContradictionError: they are; it names them.
+            UnfitData: nothing is on in any image.
         """
+        if images.max(initial=0) <= ON:
+            raise UnfitData(
+                f"the brightest pixel of these images is {images.max(initial=0)}, and none is on:"
+                " grey goes from 0 to 255"
+            )
         _, height, width = images.shape
         embedding = ImageEmbedding.of_levels(height, width, make["levels"])
         parts = [

@@ -51,8 +51,8 @@ def test_a_run_is_merged_and_told(result: dict[str, Any]) -> None:
     assert parts["strict"] == model.strict.sum() == parts["by_violations"][0]
     assert parts["by_class"] == [len(model.of_class(k)) for k in range(10)]
     assert "2 rounds of 6 batches" in result["stderr"]
-    assert "round 1 of 2 merged: a job's atoms" in result["stderr"]
-    assert ", error 0." in result["stderr"]  # on held-out rows
+    assert "round 1 of 2 merged; by job: atoms" in result["stderr"]
+    assert ", held-out error " in result["stderr"]
 
 
 def test_the_run_directory_shows_how_it_came_about(result: dict[str, Any]) -> None:
@@ -103,6 +103,10 @@ def test_one_digit_against_the_rest(mnist: Dataset, tmp_path: Path) -> None:
     scores = json.loads(done.stdout)
     assert np.array(scores["confusion"]).shape == (2, 2)
     assert scores["accuracy"] > 0.97
+    Image.fromarray(load("mnist", "test", 1).images[0]).save(tmp_path / "seven.png")
+    done = run(*PREDICT, zero["model"], str(tmp_path / "seven.png"), "--explain")
+    assert done.stdout.startswith("not 0  ")
+    assert "% of 0 by weight" in done.stdout
 
 
 def test_a_decision_is_explained(result: dict[str, Any], tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_lines_tell_who_comes_and_goes_and_how_it_goes() -> None:
     lines.look(replace(STANDING, view=replace(VIEW, nodes=())))
     text = stream.getvalue()
     assert "node lab.1234 is here" in text
-    assert "round 1 of 2 merged: a job's loss 0.25, atoms 12,345, " in text
+    assert "round 1 of 2 merged; by job: loss 0.25, atoms 12,345, " in text
     assert "round 1: accuracy 98.76%" in text
     assert "node lab.1234 is gone" in text
     quiet = Quiet(CONFIG, stream)

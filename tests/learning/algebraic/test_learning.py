@@ -94,6 +94,9 @@ def test_one_digit_against_the_rest(train: Dataset, test: Dataset) -> None:
     learner = AlgebraicClassifier(batches=20, target_digit=0).fit(train.images, train.labels)
     assert learner.classes_.tolist() == [False, True]
     assert learner.score(test.images, test.labels == 0) > 0.97
+    assert learner.score(test.images, test.labels) > 0.97
+    with pytest.raises(ValueError, match="target_digit 42 is none of the labels"):
+        AlgebraicClassifier(target_digit=42).fit(train.images, train.labels)
     assert learner.decision_function(test.images).shape == (2000,)
 
 
@@ -104,6 +107,8 @@ def test_partial_fit_goes_on(train: Dataset, test: Dataset) -> None:
         learner.partial_fit(train.images[rows], train.labels[rows], classes=range(10))
     assert [batch.number for batch in learner.history_] == list(range(18))
     assert learner.score(test.images, test.labels) > 0.75
+    with pytest.raises(ValueError, match="classes must be passed"):
+        AlgebraicClassifier().partial_fit(train.images, train.labels)
     with pytest.raises(ValueError, match="labels that `classes` did not name"):
         learner.partial_fit(train.images[:5], [77, 1, 2, 3, 4])
 
@@ -137,6 +142,7 @@ def test_tables_of_numbers_and_names() -> None:
     learner = AlgebraicClassifier(batches=10).fit(colours, ["a", "b", "a", "b"])
     assert learner.predict(np.array([["red", 9.0], ["blue", 0.0]], object)).tolist() == ["a", "b"]
     assert learner.embedding_.name(0) == "x0 = red"
+    assert any("x0 = red" in rule for rule in learner.rules("a"))
     assert learner.embedding_.name(learner.embedding_.constants - 1).startswith("x1 <= ")
 
 
@@ -201,6 +207,7 @@ def test_more_than_255_classes_can_be_sent() -> None:
     [
         ({"batches": 0}, "batches is 0"),
         ({"levels": -2}, "levels is -2"),
+        ({"shifts": 9}, "shifts is 9"),
         ({"shifts": -1}, "shifts is -1"),
         ({"validation_fraction": 1.0}, "validation_fraction is 1.0"),
         ({"categorical": [7]}, "there are 2 columns"),
@@ -212,7 +219,7 @@ def test_parameters_that_can_not_be_are_refused(parameters: Any, told: str) -> N
 
 
 def test_images_that_are_not_grey_from_0_to_255_are_refused(train: Dataset) -> None:
-    with pytest.raises(ValueError, match="the brightest pixel of these images is 1.0"):
+    with pytest.raises(ValueError, match="images from 0 to 1; grey goes from 0 to 255"):
         AlgebraicClassifier().fit(train.images[:20] / 255, train.labels[:20])
 
 
