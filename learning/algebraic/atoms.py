@@ -20,8 +20,8 @@ BLANK = np.iinfo(np.int32).max
 _ESCAPE = 255
 #: An atom of more constants is dropped: it says next to nothing, and takes more than a byte.
 MOST_CONSTANTS = 255
-#: Of a set of atoms, times the constants of its longest: what a liar may make us allocate.
-MOST_CELLS = 1 << 26
+#: Atoms, times the constants of the longest: what arrays from anybody may make us allocate.
+MOST_CELLS = 1 << 30
 #: How many atoms are worked on at a time: their bits stay in the cache.
 _CHUNK = 1024
 
@@ -122,12 +122,15 @@ def encode(atoms: Atoms) -> tuple[Codes, Codes]:
     return each.astype(np.uint8), codes
 
 
-def decode(sizes: npt.NDArray[Any], gaps: npt.NDArray[Any], constants: int) -> Atoms:
+def decode(
+    sizes: npt.NDArray[Any], gaps: npt.NDArray[Any], constants: int, most_cells: int = MOST_CELLS
+) -> Atoms:
     """Return the atoms that `encode` made bytes of.
 
     Args:
         sizes, gaps: what it returned; from anybody.
         constants: how many there are.
+        most_cells: atoms, times the constants of the longest, at most.
 
     Raises:
         ValueError: they are no such bytes, or of other constants.
@@ -135,7 +138,7 @@ def decode(sizes: npt.NDArray[Any], gaps: npt.NDArray[Any], constants: int) -> A
     for array in (sizes, gaps):
         if array.dtype != np.uint8 or array.ndim != 1:
             raise ValueError("atoms are two flat arrays of uint8")
-    if len(sizes) * int(sizes.max(initial=0)) > MOST_CELLS:
+    if len(sizes) * int(sizes.max(initial=0)) > most_cells:
         raise ValueError(f"{len(sizes)} atoms of up to {sizes.max()} constants are too many")
     ends = np.flatnonzero(gaps != _ESCAPE)
     starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])

@@ -20,6 +20,8 @@ from .model import MOST_VIOLATIONS, AlgebraicModel, from_arrays, to_arrays, viol
 HISTORY_COLUMNS = 6
 #: A batch leaves some thousand atoms, of some 15 bytes; this is beyond any that was seen.
 _MOST_BYTES = 64 << 20
+#: A shard has no million atoms; what is merged may have some.
+_MOST_CELLS = 1 << 26
 _MOST_BATCHES = 100_000
 _NAMES = frozenset(["sizes", "gaps", "violations", "epochs", "image", "thresholds", "history"])
 
@@ -142,6 +144,6 @@ class AlgebraicMerger:
 
 def _read(solution: Solution) -> AlgebraicModel:
     try:
-        return from_arrays(solution.arrays)
+        return from_arrays(solution.arrays, _MOST_CELLS)
     except ModelError as error:
         raise UnfitSolution(str(error)) from error

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..errors import ModelError
 from .atoms import (
     BLANK,
+    MOST_CELLS,
     Atoms,
     Counts,
     Rows,
@@ -176,7 +177,7 @@ def to_arrays(model: AlgebraicModel) -> dict[str, npt.NDArray[Any]]:
     }  # fmt: skip
 
 
-def from_arrays(arrays: Arrays) -> AlgebraicModel:
+def from_arrays(arrays: Arrays, most_cells: int = MOST_CELLS) -> AlgebraicModel:
     """Return the model that `to_arrays` made arrays of; they may come from anybody.
 
     Raises:
@@ -202,7 +203,7 @@ def from_arrays(arrays: Arrays) -> AlgebraicModel:
         if not np.isfinite(thresholds).all() or list(thresholds) != sorted(set(thresholds)):
             raise ValueError(f"thresholds {thresholds}")
         embedding = ImageEmbedding(height, width, thresholds)
-        atoms = decode(arrays["sizes"], arrays["gaps"], embedding.constants + classes)
+        atoms = decode(arrays["sizes"], arrays["gaps"], embedding.constants + classes, most_cells)
     except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise ModelError(f"not an algebraic model: {error}") from error
     if not violated.shape == epochs.shape == (len(atoms),):
