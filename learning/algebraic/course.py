@@ -120,7 +120,7 @@ class Course:
         classes: how many there are.
         seed: of everything random.
         start: a model to go on from: its strict atoms are the union model to begin with.
-            Atoms that it has are not returned again.
+            Atoms of that are not returned again.
         first_batch: the number that the first batch has.
         pace: how large batches are.
     """

@@ -125,12 +125,16 @@ class SparseCrossing:
             self.master, avoided, len(inside), terms.lefts, terms.rights, table, every, negatives,
             self._random,
         )  # fmt: skip
+        if wrong == len(negatives):
+            raise RuntimeError("traces can't be closed: an indicator is not closed; a bug")
         if wrong >= 0:
             raise _contradiction(negatives[wrong])
         atoms = np.concatenate([self.master, singletons(added, self._words)])
         self.master, crossed = kernels.cross(  # step 6
             atoms, avoided, len(inside), target, terms.lefts, terms.rights, every, self._random
         )
+        if not len(self.master):
+            raise RuntimeError("crossing found no atom that keeps a trace; a bug")
         self._unite(terms.lefts)  # step 7
         self._stored_lefts = terms.lefts[every[crossed, 0]]
         self._stored_rights = terms.rights[every[crossed, 1]]
