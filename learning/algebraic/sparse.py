@@ -138,7 +138,7 @@ class SparseCrossing:
         self._unite(terms.lefts)  # step 7
         self._stored_lefts = terms.lefts[every[crossed, 0]]
         self._stored_rights = terms.rights[every[crossed, 1]]
-        if len(own) < 0.1 * (len(own) + np.count_nonzero(below.any(axis=0))):  # step 8
+        if len(own) < 0.1 * (len(own) + len(pinning)):  # step 8
             self._skipping += 1
         return BatchCounts(
             len(self.master), len(self.union), len(inside), int(np.count_nonzero(crossed))
