@@ -66,8 +66,8 @@ def main(
     return None
 
 
-def _algebraic(path: Path) -> AlgebraicModel:
-    """Return the algebraic model in a file.
+def _algebraic(path: Path) -> tuple[AlgebraicModel, list[str]]:
+    """Return the algebraic model in a file, and what its classes are called.
 
     Raises:
         ModelError: it is of another learner.
@@ -76,29 +76,28 @@ def _algebraic(path: Path) -> AlgebraicModel:
     from learning import model as models
     from learning.algebraic.model import from_arrays
 
+    from .atoms import class_names
+
     model = models.load(path)
     if model.learner != "algebraic":
         raise ModelError(f"{path}: a {model.learner} model; only an algebraic one can be read so")
     made = from_arrays(model.arrays)
     if (made.pixels.height, made.pixels.width, made.classes) != (*model.shape, model.classes):
         raise ModelError(f"{path}: its atoms are of other images than it says")
-    return made
+    return made, class_names(model.classes, model.notes.get("target"))
 
 
 def _export(path: Path) -> None:
     from learning.algebraic.alma import tutorial_form
 
-    click.echo(json_.dumps(tutorial_form(_algebraic(path))))
+    click.echo(json_.dumps(tutorial_form(_algebraic(path)[0])))
 
 
 def _explain(path: Path, images: tuple[Path, ...], json: bool) -> None:
-    from learning import model as models
+    from .atoms import explain
 
-    from .atoms import class_names, explain
-
-    model = _algebraic(path)
+    model, names = _algebraic(path)
     size = (model.pixels.height, model.pixels.width)
-    names = class_names(model.classes, models.load(path).notes.get("target"))
     told = {str(image): explain(model, read_image(image, size), names) for image in images}
     if json:
         return click.echo(json_.dumps(told))

@@ -478,13 +478,13 @@ class Training:
             checks[name] = partial(self._check_counts, merger_, model, len(rows.labels))
         asked = self._ask_all(works, checks.__getitem__)
         futures = [future for future in asked.values() if future is not None]
+        here: set[str] = set()
         for future in self._completed(futures, round_, len(asked) - len(futures)):
             try:
                 _result_of(future)
             except JobFailed as error:  # its shard is here too
                 self._watcher.say(f"counted here: {error}")
-                asked[future.name] = future
-        here = {f.name for f in futures if f.exception() is not None}
+                here.add(future.name)
         return _sum(
             merger_.count(model, rows) if name in here else self._kept(name).arrays["counts"]
             for name, rows in zip(asked, self._shards, strict=True)
@@ -513,13 +513,12 @@ class Training:
 
     def _test_model(self, round_: int, model: Arrays) -> None:
         """Have the test set predicted, while other things go on."""
-        make = {n: v for n, v in self._make.items() if n == "threads"}
         works: dict[str, Callable[[], Work]] = {}
         checks: dict[str, Check] = {}
         for part, images in enumerate(np.array_split(self._test.images, EVALUATION_JOBS), 1):
             if len(images):
                 name = f"round-{round_ + 1:03d}-test-{part}"
-                works[name] = partial(predict_work, make, model, images)
+                works[name] = partial(predict_work, self._make, model, images)
                 checks[name] = partial(self._check_predicted, len(images))
         self._tests[round_] = self._ask_all(works, checks.__getitem__)
 

@@ -114,8 +114,9 @@ class SparseCrossing:
             raise ValueError("a term without any constant")
         negatives = duples.negatives
         below = self._filter_union(duples)  # step 1
-        terms, every = self._all_positives(duples)  # step 2
-        own, own_of = self._closed(duples, terms, every)  # step 3
+        terms = self._all_positives(duples)  # step 2
+        every = terms.positives
+        own, own_of = self._closed(terms)  # step 3
         pinning = self._pinning(below, len(own))
         kept_own, kept_pins = self._hitting_set(duples, own, own_of, below, pinning)  # step 4
         inside = np.concatenate([~own[kept_own] & self._full(), self.union[kept_pins]])
@@ -168,24 +169,23 @@ class SparseCrossing:
         self.union = self.union[good]
         return below[:, good]
 
-    def _all_positives(self, duples: Duples) -> tuple[Duples, Index]:
-        """Return all terms, each once, and the batch's positives shuffled, then the stored ones."""
+    def _all_positives(self, duples: Duples) -> Duples:
+        """Return all terms once, and all positives: the batch's, shuffled, then the stored ones."""
         lefts, left_numbers = _numbered(np.concatenate([duples.lefts, self._stored_lefts]))
         rights, right_numbers = _numbered(np.concatenate([duples.rights, self._stored_rights]))
         stored = np.stack(
             [left_numbers[len(duples.lefts) :], right_numbers[len(duples.rights) :]], axis=1
         )
         shuffled = duples.positives[kernels.shuffled(len(duples.positives), self._random)]
-        every = np.concatenate([shuffled, stored])
-        return Duples(lefts, rights, every, duples.negatives), every
+        return Duples(lefts, rights, np.concatenate([shuffled, stored]), duples.negatives)
 
-    def _closed(self, duples: Duples, terms: Duples, every: Index) -> tuple[Rows, Index]:
+    def _closed(self, terms: Duples) -> tuple[Rows, Index]:
         """Return indicators of the first kind, the right terms of negatives, closed.
 
         Returns:
             The indicators as rows of bits, and for each right term which one is its own, or -1.
         """
-        numbers = np.unique(duples.negatives[:, 1])
+        every, numbers = terms.positives, np.unique(terms.negatives[:, 1])
         own_of = np.full(len(terms.rights), -1)
         own_of[numbers] = np.arange(len(numbers))
         own = terms.rights[numbers]
