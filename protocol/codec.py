@@ -39,16 +39,20 @@ from .messages import (
     JobOffer,
     Message,
     Need,
+    NodeStatus,
     Ready,
     Recall,
     Refuse,
     Returned,
     SolutionReady,
+    Status,
+    Statuses,
     Stop,
     TaskFailed,
     Texts,
     Unknown,
     Waiting,
+    Watch,
     Welcome,
 )
 
@@ -69,6 +73,8 @@ MAX_BATCH = 256
 MAX_DIMENSIONS = 32
 #: Plain values of one message, packed.
 MAX_PLAIN_BYTES = 512 << 10
+#: Nodes that one message tells of.
+MAX_NODES = 4096
 #: What a message with texts or plain values counts for when messages are cut into batches.
 _WORDY_BYTES = INLINE_BYTES // 8
 
@@ -82,7 +88,7 @@ DTYPES = frozenset(
 KINDS: dict[int, type[Any]] = {
     1: Hello, 2: Welcome, 3: Refuse, 4: Ready, 5: JobOffer, 6: SolutionReady, 7: TaskFailed,
     8: Accepted, 9: Cancel, 10: Recall, 11: Returned, 12: Waiting, 13: Busy, 14: Heartbeat,
-    15: Need, 16: Chunk, 17: Bye, 18: Stop,
+    15: Need, 16: Chunk, 17: Bye, 18: Stop, 19: Watch, 20: Status,
 }  # fmt: skip
 _NUMBERS = {kind: number for number, kind in KINDS.items()}
 
@@ -192,6 +198,26 @@ def _fraction(value: Any) -> float:
     return float(value)
 
 
+def _statuses(value: Any) -> Statuses:
+    if len(_list(value)) > MAX_NODES:
+        raise DecodeError(f"a list of {len(value)} nodes, more than {MAX_NODES}")
+    return tuple(map(_status, value))
+
+
+def _status(value: Any) -> NodeStatus:
+    if len(_list(value)) != len(NodeStatus._fields):
+        raise DecodeError(f"a node's status of {len(value)} fields, not {len(NodeStatus._fields)}")
+    node, kind, state, reason, running, waiting, solved, note, tasks, cores = value
+    if len(_list(running)) > MAX_IDS or any(len(_list(job)) != 2 for job in running):
+        raise _fail("a list of running jobs is wanted", running)
+    return NodeStatus(
+        safe_name(_text(node), 200), safe_name(_text(kind)), safe_name(_text(state)),
+        safe_line(_text(reason)),
+        tuple((safe_name(_text(job), 200), _fraction(done)) for job, done in running),
+        _count(waiting), _count(solved), safe_line(_text(note), 200), _count(tasks), _count(cores),
+    )  # fmt: skip
+
+
 def _spec(dtype: Any, shape: Any, digest_: Any) -> ArraySpec:
     if type(dtype) is not str or dtype not in DTYPES:
         raise _fail("a known element type is wanted", dtype)
@@ -207,7 +233,7 @@ def _spec(dtype: Any, shape: Any, digest_: Any) -> ArraySpec:
 
 _CHECKS: dict[Any, Check] = {
     str: _text, int: _count, float: _seconds, bytes: _bytes, Ids: _ids, Texts: _texts,
-    Fields: _fields, Mapping[int, float]: _progress, Mapping[int, str]: _notes,
+    Fields: _fields, Mapping[int, float]: _progress, Mapping[int, str]: _notes, Statuses: _statuses,
 }  # fmt: skip
 
 
@@ -293,7 +319,7 @@ def batches(messages: Iterable[Message]) -> Iterator[list[Message]]:
             size = _size(message.payload, message.arrays, message.parameters)
         elif isinstance(message, SolutionReady):
             size = _size(message.payload, message.arrays, message.metrics)
-        elif type(message) is TaskFailed:
+        elif type(message) is TaskFailed or type(message) is Status:
             size = _WORDY_BYTES
         if batch and (
             type(message) is Chunk or nbytes + size > INLINE_BYTES or len(batch) == MAX_BATCH

@@ -394,14 +394,14 @@ class Dispatcher:
                 other.benched = reason
         return [Benched(who, reason, seconds)]
 
-    def _forget(self, node: Node, reason: str) -> list[Effect]:
+    def _forget(self, node: Node, reason: str, stopped: bool = False) -> list[Effect]:
         del self._nodes[node.peer]
         del self._peers[node.hello.node]
         self._placement.forget(node)
-        return [Left(node.name, reason)]
+        return [Left(node.name, reason, stopped)]
 
     def _bye(self, node: Node, message: Bye, now: float) -> list[Effect]:
-        effects = self._forget(node, safe_line(message.reason))
+        effects = self._forget(node, safe_line(message.reason), stopped=True)
         for task in list(node.tasks.values()):
             self._take_from(task)
             effects += self._again(task.job, node, None, now)

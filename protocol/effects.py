@@ -73,10 +73,11 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A node is gone, and why."""
+    """A node is gone, and why; `stopped` if it said goodbye."""
 
     node: str
     reason: str
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

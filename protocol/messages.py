@@ -4,6 +4,8 @@
                    Need Chunk Bye
     main -> node   Welcome Refuse JobOffer Accepted Cancel Recall Heartbeat Need Chunk Stop
 
+Who only looks on says Watch, again and again, and is told Status.
+
 A message is a value: frozen, comparable, and free of sockets. Ids are small integers, counted
 by the main node; a *job* is what to solve, a *task* is one attempt of it at one node.
 
@@ -16,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -254,6 +256,66 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """Somebody wants to be told how the nodes are; repeated as a sign of life."""
+
+    node: str
+    name: str
+    domain: int
+
+
+class NodeStatus(NamedTuple):
+    """How a node is, for whoever watches.
+
+    Args:
+        id: unique to one start of one process: `name.` and eight hexadecimal digits.
+        kind: `main`, `computing` or `status`.
+        state: `unknown`, `running`, `stopped` or `dropped`, see `status.py`.
+        reason: why it is so, where there is something to say.
+        running: jobs that it runs, and the fraction of each that is done, 0 to 1.
+        waiting: jobs that wait there.
+        solved: jobs that it has solved.
+        note: what it says of the first of the running jobs.
+        tasks: jobs that it runs at once.
+        cores: of its machine.
+    """
+
+    id: str
+    kind: str
+    state: str
+    reason: str = ""
+    running: tuple[tuple[str, float], ...] = ()
+    waiting: int = 0
+    solved: int = 0
+    note: str = ""
+    tasks: int = 0
+    cores: int = 0
+
+
+Statuses = tuple[NodeStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the nodes of a main node are, to whoever watches.
+
+    Args:
+        number: 0 for the first to this watcher, which names all nodes; later ones name those
+            that have changed, and count on.
+        main: id of the main node.
+        nodes: that are here, or were.
+        jobs: how many are `queued`, `running`, `done`, `failed`; `retries`; jobs done `per_second`.
+        about: what the program says of itself.
+    """
+
+    number: int
+    main: str
+    nodes: Statuses
+    jobs: Fields
+    about: Fields
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A message of a kind that this release does not know; counted and ignored."""
 
@@ -262,5 +324,6 @@ class Unknown:
 
 Message = (
     Hello | Welcome | Refuse | Ready | JobOffer | SolutionReady | TaskFailed | Accepted | Cancel
-    | Recall | Returned | Waiting | Busy | Heartbeat | Need | Chunk | Bye | Stop | Unknown
+    | Recall | Returned | Waiting | Busy | Heartbeat | Need | Chunk | Bye | Stop | Watch | Status
+    | Unknown
 )  # fmt: skip
