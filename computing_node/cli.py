@@ -15,6 +15,7 @@ import click
 from protocol import AddressError, KeysError
 from protocol.codec import MAX_COUNT
 from protocol.command import LOG_LEVELS, Exit, set_up_logs
+from protocol.sockets import DEFAULT_ADDRESS
 
 from .config import ComputeConfig
 from .errors import ConfigError, Refused
@@ -33,7 +34,13 @@ class _Leave(BaseException):
 @click.command(context_settings={"auto_envvar_prefix": "MNIST", "show_default": True})
 @click.option(
     "--connect", multiple=True, default=_DEFAULT.connect, metavar="ADDRESS",
-    help="Where a main node listens; repeat it to serve several. They may start later.",
+    help="Where a main node listens; repeat it to serve several. They may start later."
+    f"  [default: {DEFAULT_ADDRESS}, or none with --discover]", show_default=False,
+)  # fmt: skip
+@click.option(
+    "--discover", is_flag=True,
+    help="Find the main nodes of the domain that announce themselves in this network"
+    " (mnist-main --announce), those that come later too.",
 )  # fmt: skip
 @click.option(
     "--domain", default=_DEFAULT.domain, type=click.IntRange(0, MAX_COUNT),
@@ -42,6 +49,11 @@ class _Leave(BaseException):
 @click.option(
     "--keys", metavar="DIR",
     help="This node's keys, as mnist-keys makes them: to reach main nodes that have some.",
+)  # fmt: skip
+@click.option(
+    "--insecure", is_flag=True,
+    help="With --discover and without keys, serve main nodes on other machines too: in a network"
+    " where you trust everybody.",
 )  # fmt: skip
 @click.option("--name", default="", help="What people see.  [default: this host's name]")
 @click.option(
@@ -89,18 +101,25 @@ def _serve(config: ComputeConfig, lifeline: int | None) -> None:
         if lifeline is not None:
             threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
         node = AsyncComputingNode(
-            config.name, config.domain, ChildReplier(config.tasks), address=config.connect,
+            config.name, config.domain, ChildReplier(config.tasks),
+            address=config.connect or None, discover=config.discover, insecure=config.insecure,
             tasks=config.tasks, max_jobs=config.max_jobs, learners=names(), allocate=allocate,
             keys=config.keys,
         )  # fmt: skip
         node.run()
-        log.info("node.looking id=%s for=%s", node.get_id(), ",".join(config.connect))
+        log.info("node.looking id=%s for=%s", node.get_id(), _what(config))
         node.wait()
     except _Leave:
         log.info("node.leaving; a second Ctrl-C leaves at once")
     finally:
         if node is not None:
             node.stop()
+
+
+def _what(config: ComputeConfig) -> str:
+    """Return what a node looks for, in words."""
+    announced = [f"announced main nodes of domain {config.domain}"] if config.discover else []
+    return ", ".join([*config.connect, *announced]) or DEFAULT_ADDRESS
 
 
 def _leave(number: int, frame: object) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protocol.sockets import DEFAULT_ADDRESS
-
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
     """The options of `mnist-compute`; each field is the option of its name."""
 
-    connect: tuple[str, ...] = (DEFAULT_ADDRESS,)
+    connect: tuple[str, ...] = ()
+    discover: bool = False
     domain: int = 0
     keys: str | None = None
+    insecure: bool = False
     name: str = ""
     tasks: int = 1
     max_jobs: int | None = None

@@ -6,20 +6,22 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from typing import Any
 
-from protocol import LocalProtocolError, ProtocolError
-from protocol.codec import batches, decode, encode
+from protocol import ProtocolError
+from protocol.codec import decode
+from protocol.discovery import Found
 from protocol.effects import Abort, Ended, NodeEffect, Reconnect, Run, Serving, Tell
 from protocol.keys import NodeKeys
-from protocol.messages import AnyArray, Hello, Message
+from protocol.link import STUCK_SECONDS, TRY_SECONDS, Link
+from protocol.messages import AnyArray, Hello
 from protocol.monitor import Event, Happened
 from protocol.session import Session, SessionState
 from protocol.shell import Shell
-from protocol.sockets import READABLE, close, connect, make_context, receive, send
+from protocol.sockets import make_context, receive
 
 from .errors import NodeError, Refused
 from .replier import JobReplier, Outcome, Task, Workers
@@ -30,94 +32,31 @@ DRAIN = 500
 #: A task that runs longer than this makes its place count as taken, for other main nodes.
 BUSY_SECONDS = 0.02
 TICK_SECONDS = 0.01
-#: Without a main node for this long, it is said once.
-WARN_SECONDS = 5.0
-#: Where there was no room to send, it is tried again after this long.
-STUCK_SECONDS = 0.005
-#: After a failed handshake a new connection is made after so long, then twice as long each time,
-#: up to the limit.
-RETRY_SECONDS = 0.25
-MAX_RETRY_SECONDS = 4.0
-#: Handshakes that fail without a reason given are told from the second on: a main node that ends
-#: in the middle of one is no mistake.
-TELL_FROM = 2
+#: Main nodes served at once: whoever is in the network can announce as many as he likes.
+MAX_MAINS = 256
 
 
-class _Link:
-    """The connection to one main node, and the session over it."""
+class _Service(Link):
+    """The connection to one main node, and the session over it.
 
-    def __init__(
-        self, context: Any, poller: Any, address: str, keys: NodeKeys | None, session: Session
-    ) -> None:
-        self.address = address
-        self.keys = keys
+    Args:
+        number: that tasks know it by.
+        session: the conversation.
+        main: id of the main node, where it is known before it answers.
+    """
+
+    def __init__(self, number: int, session: Session, main: str, *link: Any) -> None:
+        super().__init__(*link)
+        self.number = number
         self.session = session
-        self.connected = False
+        self.main = main
         self.greeting_since = 0.0
-        self.looking_since = time.monotonic()
-        self.warned = False
-        self.outgoing: deque[Message] = deque()
-        self.failures = 0
-        self.told = ""
-        self._again_at: float | None = None
-        self._context = context
-        self._poller = poller
-        self._open()
+        #: Whether it was discovered, and is announced no more.
+        self.withdrawn = False
 
-    def _open(self) -> None:
-        self.socket, self.monitor = connect(self._context, self.address, self.keys)
-        self._poller.register(self.socket, READABLE)
-        self._poller.register(self.monitor.socket, READABLE)
-
-    def reopen(self) -> None:
-        """Make a new connection in place of one that is worth nothing."""
-        self.close(0)
-        self.connected = False
-        self.outgoing.clear()
-        self._open()
-
-    def pause(self, now: float) -> None:
-        """Give a connection up that failed before it was one, and make another after a while.
-
-        ZeroMQ itself would either not try again, or every 20 ms.
-        """
-        self.close(0)
-        self.connected = False
-        self.outgoing.clear()
-        self._again_at = now + min(RETRY_SECONDS * 2 ** min(self.failures, 8), MAX_RETRY_SECONDS)
-        self.failures += 1
-
-    def go_on(self, now: float) -> None:
-        """Connect again, if it is time."""
-        if self._again_at is not None and now >= self._again_at:
-            self._again_at = None
-            self._open()
-
-    @property
-    def paused(self) -> bool:
-        """Whether there is no connection, and none is tried."""
-        return self._again_at is not None
-
-    def close(self, linger: int | None = None) -> None:
-        if self.paused:
-            return
-        self._poller.unregister(self.socket)
-        self._poller.unregister(self.monitor.socket)
-        close(self.socket, self.monitor, linger)
-
-    def flush(self) -> bool:
-        """Send what can be sent; return whether something had to wait."""
-        if not self.connected:  # a session sends again whatever matters
-            self.outgoing.clear()
-        for batch in batches(list(self.outgoing)):
-            try:
-                if not send(self.socket, encode(batch)):
-                    return True
-            except LocalProtocolError:  # a bug: what can't be sent is refused on the way in
-                log.exception("message.unsendable address=%s", self.address)
-            for _ in batch:
-                self.outgoing.popleft()
-        return False
+    def is_elsewhere(self, main: str) -> bool:
+        """Whether who answers here is another than the one with several addresses."""
+        return bool(self.main) and main != self.main and self.has_others
 
 
 class Dealer(Shell):
@@ -134,6 +73,7 @@ class Dealer(Shell):
         cache_bytes: int,
         allocate: Callable[[int], AnyArray] | None,
         keys: NodeKeys | None = None,
+        discovers: bool = False,
     ) -> None:
         super().__init__(f"{hello.name} connections")
         self.ended = threading.Event()
@@ -141,23 +81,65 @@ class Dealer(Shell):
         self._replier = replier
         self._max_jobs = max_jobs
         self._dead_seconds = dead_seconds
-        self._tasks: dict[tuple[int, int], Task] = {}  # (link, task id) -> task
+        self._keys = keys
+        self._discovers = discovers
+        self._tasks: dict[tuple[int, int], Task] = {}  # (service, task id) -> task
         self._running: dict[tuple[int, int], float] = {}  # those that run -> since when
         self._begin: list[Task] = []
         self._tick_at = 0.0
         self._context = make_context()
-        self._links: list[_Link] = []
+        self._numbers = count()
+        self._services: dict[int, _Service] = {}
+        self._discovered: dict[str, _Service] = {}  # by what it is announced as
         self._workers: Workers | None = None
+        self._make_session = partial(
+            Session, hello, dead_seconds=dead_seconds, cache_bytes=cache_bytes, allocate=allocate
+        )
         try:
             for address in dict.fromkeys(addresses):
-                session = Session(
-                    hello, dead_seconds=dead_seconds, cache_bytes=cache_bytes, allocate=allocate
-                )
-                self._links.append(_Link(self._context, self.poller, address, keys, session))
+                self._serve([address])
         except ProtocolError:
             self.finish()
             raise
         self._workers = Workers(replier, hello.tasks, self._report)
+
+    def _serve(self, addresses: Sequence[str], main: str = "") -> _Service:
+        """Begin to serve a main node."""
+        service = _Service(
+            next(self._numbers), self._make_session(), main,
+            self._context, self.poller, addresses, self._keys, log,
+        )  # fmt: skip
+        self._services[service.number] = service
+        if self._max_jobs is not None:
+            service.session.limit(self._max_jobs)
+        return service
+
+    def found(self, main: Found) -> None:
+        """Serve a main node that was discovered, or learn where it is now; in this thread."""
+        service = self._discovered.get(main.name)
+        if service is not None:
+            service.withdrawn = False
+            service.look_at(main.addresses)
+        elif len(self._services) >= MAX_MAINS:
+            log.warning("main.ignored id=%s: %d main nodes are known", main.id, MAX_MAINS)
+        else:
+            log.info("main.found id=%s address=%s", main.id, ",".join(main.addresses))
+            self._discovered[main.name] = self._serve(main.addresses, main.id)
+
+    def lost(self, name: str) -> None:
+        """A main node that was discovered is announced no more; in this thread.
+
+        Whoever still talks with it, or holds something for it, goes on.
+        """
+        if name in self._discovered:
+            self._discovered[name].withdrawn = True
+
+    def _forget_withdrawn(self) -> None:
+        for name, service in list(self._discovered.items()):
+            if service.withdrawn and not service.connected and not service.session.holds:
+                log.info("main.gone id=%s", service.main)
+                service.close(0)
+                del self._discovered[name], self._services[service.number]
 
     def _report(self, report: Task | Outcome) -> None:
         """Take a report from a worker's thread; a beginning is not worth waking up for."""
@@ -165,25 +147,26 @@ class Dealer(Shell):
 
     def turn(self, ready: dict[Any, int], now: float) -> float:
         """Receive, let time pass, send, and only then let the workers begin."""
-        for place, link in enumerate(self._links):
-            if link.paused:
+        for service in self._services.values():
+            if service.paused:
                 continue
-            if link.socket in ready:  # before its end is noticed: a Stop may be in there
-                self._drain(place, now)
-            if link.monitor.socket in ready:
-                for event in link.monitor.read():
-                    if self._happened(place, event, now):
+            if service.socket in ready:  # before its end is noticed: a Stop may be in there
+                self._drain(service, now)
+            if service.monitor.socket in ready:
+                for event in service.monitor.read():
+                    self._happened(service, event, now)
+                    if event.what is Happened.FAILED:
                         break  # the monitor is another's now
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self._tick(now)
-        if self._max_jobs == 0 and not any(link.session.unaccepted for link in self._links):
+        if self._max_jobs == 0 and not any(s.session.unaccepted for s in self._services.values()):
             self.ended.set()
         due = now + 1.0
-        for link in self._links:
-            if link.outgoing and link.flush():
+        for service in self._services.values():
+            if service.outgoing and service.flush():
                 due = now + STUCK_SECONDS
-            due = min(due, max(self._tick_at, link.session.wake_at(now)))
+            due = min(due, max(self._tick_at, service.session.wake_at(now)))
         if self._begin and self._workers is not None:
             begin, self._begin = self._begin, []
             for task in begin:  # last, because no worker can go on before the poll
@@ -192,109 +175,89 @@ class Dealer(Shell):
 
     def _tick(self, now: float) -> None:
         for key, task in self._tasks.items():
-            self._links[key[0]].session.progressed(key[1], task.fraction, task.note)
+            self._session(key).progressed(key[1], task.fraction, task.note)
         long = [key for key, since in self._running.items() if now - since > BUSY_SECONDS]
-        for place, link in enumerate(self._links):
-            link.go_on(now)
-            effects = link.session.tick(now)
-            effects += self._unanswered(link, now)
-            self._warn(link, now)
-            if len(self._links) > 1:
-                effects += link.session.occupied(sum(key[0] != place for key in long))
-            self._perform(place, effects, now)
+        for service in self._services.values():
+            service.tick(now)
+            effects = service.session.tick(now)
+            effects += self._unanswered(service, now)
+            if len(self._services) > 1:
+                others = sum(key[0] != service.number for key in long)
+                effects += service.session.occupied(others)
+            self._perform(service, effects, now)
+        if self._discovered:
+            self._forget_withdrawn()
 
-    def _warn(self, link: _Link, now: float) -> None:
-        """Say once that nobody is there: the address may be wrong."""
-        if link.connected or link.warned or now - link.looking_since < WARN_SECONDS:
-            return
-        link.warned = True
-        log.warning(
-            "main.not_found address=%s: no main node answers there; is the name and port right,"
-            " and is it started? still looking", link.address,
-        )  # fmt: skip
-
-    def _unanswered(self, link: _Link, now: float) -> list[NodeEffect]:
+    def _unanswered(self, service: _Service, now: float) -> list[NodeEffect]:
         """Give a connection up over which no Hello is answered: nothing may be behind it."""
-        greeting = link.session.state is SessionState.GREETING
-        if link.connected and greeting and now - link.greeting_since > self._dead_seconds:
+        greeting = service.session.state is SessionState.GREETING
+        if service.connected and greeting and now - service.greeting_since > self._dead_seconds:
             return [Reconnect(f"no answer for {self._dead_seconds:g} s")]
         return []
 
-    def _drain(self, place: int, now: float) -> None:
-        link = self._links[place]
+    def _drain(self, service: _Service, now: float) -> None:
         for _ in range(DRAIN):
-            frames = receive(link.socket, small=2)
+            if service.paused:  # given up meanwhile
+                return
+            frames = receive(service.socket, small=2)
             if frames is None:
                 return
             try:
                 for message in decode(frames):
-                    self._perform(place, link.session.receive(message, now), now)
+                    self._perform(service, service.session.receive(message, now), now)
             except ProtocolError as error:
-                log.warning("main.misbehaves address=%s reason=%r", link.address, str(error))
+                log.warning("main.misbehaves address=%s reason=%r", service.address, str(error))
             except Exception:  # a bug here; the other main nodes must not suffer
-                log.exception("main.broke_us address=%s", link.address)
+                log.exception("main.broke_us address=%s", service.address)
 
-    def _happened(self, place: int, event: Event, now: float) -> bool:
-        """See to what happened to a connection; return whether it was given up."""
-        link = self._links[place]
-        if event.what is Happened.CONNECTED:
-            link.connected = True
-            link.warned = False
-            link.failures, link.told = 0, ""
-            link.greeting_since = now
-            if link.session.state is SessionState.GREETING:
-                self._perform(place, link.session.greet(now), now)
-        elif event.what is Happened.DISCONNECTED:
-            if link.connected:
-                log.info("main.disconnected address=%s", link.address)
-            link.connected = False
-            link.looking_since = now
-            link.session.cut()
-        else:
-            link.session.cut()
-            link.pause(now)
-            if link.told != event.cause and (link.failures >= TELL_FROM or link.keys):
-                link.told, link.warned = event.cause, True
-                log.warning(
-                    "connection.failed address=%s cause=%r; still trying",
-                    link.address, event.cause,
-                )  # fmt: skip
-            return True
-        return False
+    def _happened(self, service: _Service, event: Event, now: float) -> None:
+        """See to what happened to a connection."""
+        service.take(event, now)
+        if event.what is not Happened.CONNECTED:
+            service.session.cut()
+            return
+        service.greeting_since = now
+        if service.session.state is SessionState.GREETING:
+            self._perform(service, service.session.greet(now), now)
 
-    def _perform(self, place: int, effects: list[NodeEffect], now: float) -> None:
-        link = self._links[place]
+    def _perform(self, service: _Service, effects: list[NodeEffect], now: float) -> None:
         for effect in effects:
             if type(effect) is Tell:
-                link.outgoing.append(effect.message)
+                service.outgoing.append(effect.message)
             elif type(effect) is Run:
-                key = (place, effect.task)
+                key = (service.number, effect.task)
                 task = self._tasks[key] = Task(key, effect.job, effect.job_id, effect.client)
                 self._begin.append(task)
             elif type(effect) is Abort:
-                self._abort((place, effect.task))
+                self._abort((service.number, effect.task))
             elif type(effect) is Serving:
-                self._leave_double(link, effect.welcome.main)
-                log.info("main.joined address=%s id=%s", link.address, effect.welcome.main)
+                if service.is_elsewhere(effect.welcome.main):
+                    service.session.cut()
+                    service.pause(now + TRY_SECONDS)
+                    return
+                self._leave_double(service, effect.welcome.main)
+                log.info("main.joined address=%s id=%s", service.address, effect.welcome.main)
                 self._prepare(effect.welcome.learners)
             elif type(effect) is Reconnect:
-                log.warning("main.reconnecting address=%s reason=%r", link.address, effect.reason)
-                link.reopen()
+                log.warning(
+                    "main.reconnecting address=%s reason=%r", service.address, effect.reason
+                )
+                service.reopen()
             elif type(effect) is Ended:
-                self._ended(link, effect)
+                self._ended(service, effect)
 
-    def _leave_double(self, link: _Link, main: str) -> None:
+    def _leave_double(self, service: _Service, main: str) -> None:
         """Keep one connection only to a main node that has several addresses here."""
-        for other in self._links:
+        for other in self._services.values():
             serving = other.session.state is SessionState.SERVING
-            if other is not link and serving and other.session.main == main:
+            if other is not service and serving and other.session.main == main:
                 log.warning(
                     "main.twice address=%s: the same main node as %s; this one is used",
-                    other.address, link.address,
+                    other.address, service.address,
                 )  # fmt: skip
                 for effect in other.session.leave("twice"):
                     if type(effect) is Abort:
-                        self._abort((self._links.index(other), effect.task))
+                        self._abort((other.number, effect.task))
                 other.pause(math.inf)
 
     def _prepare(self, learners: tuple[str, ...]) -> None:
@@ -308,14 +271,15 @@ class Dealer(Shell):
         self.failure = NodeError(f"the node broke down: {type(error).__name__}: {error}")
         self.ended.set()
 
-    def _ended(self, link: _Link, effect: Ended) -> None:
+    def _ended(self, service: _Service, effect: Ended) -> None:
         if not effect.refused:
-            log.info("main.ended address=%s reason=%r", link.address, effect.reason)
-            link.greeting_since = time.monotonic()
+            log.info("main.ended address=%s reason=%r", service.address, effect.reason)
+            service.greeting_since = time.monotonic()
             return
-        log.error("main.refused address=%s reason=%r", link.address, effect.reason)
-        if all(other.session.state is SessionState.REFUSED for other in self._links):
-            self.failure = Refused(f"{link.address}: {effect.reason}")
+        log.error("main.refused address=%s reason=%r", service.address, effect.reason)
+        refused = (s.session.state is SessionState.REFUSED for s in self._services.values())
+        if not self._discovers and all(refused):
+            self.failure = Refused(f"{service.address}: {effect.reason}")
             self.ended.set()
 
     def _abort(self, key: tuple[int, int]) -> None:
@@ -332,39 +296,40 @@ class Dealer(Shell):
             self._running[report.key] = now
 
     def _session(self, key: tuple[int, int]) -> Session:
-        return self._links[key[0]].session
+        return self._services[key[0]].session
 
     def _finished(self, outcome: Outcome, now: float) -> None:
-        place, task_id = outcome.task.key
+        number, task_id = outcome.task.key
         if self._tasks.pop(outcome.task.key, None) is None:
             return
         self._running.pop(outcome.task.key, None)
         if self._max_jobs:  # told before the solution, which would bring another job
             self._count_down(now)
-        session = self._links[place].session
+        service = self._services[number]
+        session = service.session
         if outcome.solution is not None:
             effects = session.solved(task_id, outcome.solution, outcome.seconds, now)
         else:
             log.warning("task.failed kind=%s message=%r", outcome.kind, outcome.message)
             effects = session.failed(task_id, outcome.kind, outcome.message, outcome.traceback, now)
-        self._perform(place, effects, now)
+        self._perform(service, effects, now)
 
     def _count_down(self, now: float) -> None:
         assert self._max_jobs is not None
         self._max_jobs -= 1
-        for place, link in enumerate(self._links):
-            self._perform(place, link.session.limit(self._max_jobs), now)
+        for service in self._services.values():
+            self._perform(service, service.session.limit(self._max_jobs), now)
 
     def leave(self, reason: str) -> None:
         """Hand everything back and say goodbye."""
-        for place, link in enumerate(self._links):
-            self._perform(place, link.session.leave(reason), time.monotonic())
-            link.flush()
+        for service in self._services.values():
+            self._perform(service, service.session.leave(reason), time.monotonic())
+            service.flush()
 
     def finish(self) -> None:
         """Close the connections, the workers and the replier."""
-        for link in self._links:
-            link.close()
+        for service in self._services.values():
+            service.close()
         self._context.term()
         if self._workers is not None:
             self._workers.close()

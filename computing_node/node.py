@@ -8,10 +8,12 @@ import platform
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from protocol.codec import safe_name
+from protocol.discovery import Browser
 from protocol.keys import node_keys
 from protocol.messages import AnyArray, Hello
 from protocol.sockets import DEFAULT_ADDRESS
@@ -31,7 +33,10 @@ class AsyncComputingNode:
         domain: it works with main nodes of this domain only.
         listener: solves the jobs.
         callback: solves them instead of a listener: (job, task id, client id) -> solution.
-        address: of the main node, or of several; they may start later.
+        address: of the main node, or of several; they may start later.  [default: this machine's
+            usual one, or none with `discover`]
+        discover: find the main nodes of the domain that announce themselves, now and later.
+        insecure: without keys, take those on other machines, too.
         tasks: how many jobs to solve at once.
         max_jobs: leave after so many; None: never.
         learners: the kinds of job that it solves; ``""`` is any program's own.
@@ -53,7 +58,9 @@ class AsyncComputingNode:
         listener: JobReplier | None = None,
         callback: Callback | None = None,
         *,
-        address: str | Sequence[str] = DEFAULT_ADDRESS,
+        address: str | Sequence[str] | None = None,
+        discover: bool = False,
+        insecure: bool = False,
         tasks: int = 1,
         max_jobs: int | None = None,
         learners: tuple[str, ...] = ("",),
@@ -74,12 +81,17 @@ class AsyncComputingNode:
             uuid.uuid4().hex[:8], name, domain, learners, {"python": platform.python_version()},
             os.cpu_count() or 1, _memory_bytes(), accelerator, tasks, credit,
         )  # fmt: skip
+        if address is None:
+            address = [] if discover else DEFAULT_ADDRESS
         addresses = [address] if isinstance(address, str) else list(address)
+        self._keys = None if keys is None else node_keys(Path(keys), name)
+        self._domain, self._discover, self._insecure = domain, discover, insecure
+        self._browser: Browser | None = None
         self._id = f"{name}.{hello.node}"
         self._dealer = Dealer(
             hello, addresses, replier, max_jobs=max_jobs, dead_seconds=dead_seconds,
             cache_bytes=cache_bytes, allocate=allocate,
-            keys=None if keys is None else node_keys(Path(keys), name),
+            keys=self._keys, discovers=discover,
         )  # fmt: skip
 
     def get_id(self) -> str:
@@ -87,8 +99,20 @@ class AsyncComputingNode:
         return self._id
 
     def run(self) -> None:
-        """Begin to connect and to solve jobs, in the background."""
-        self._dealer.start()
+        """Begin to connect and to solve jobs, in the background.
+
+        Raises:
+            AddressError: main nodes are to be found, but there is no multicast here.
+        """
+        dealer = self._dealer
+        if self._discover:
+            self._browser = Browser(
+                self._domain,
+                lambda main: dealer.call_soon(partial(dealer.found, main)),
+                lambda name: dealer.call_soon(partial(dealer.lost, name)),
+                keys=self._keys, insecure=self._insecure,
+            )  # fmt: skip
+        dealer.start()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until there is nothing more to do; return False after `timeout` seconds.
@@ -113,6 +137,9 @@ class AsyncComputingNode:
     def stop(self) -> None:
         """Hand back what is not solved, say goodbye, and let go; twice is once."""
         dealer = self._dealer
+        if self._browser is not None:
+            self._browser.close()
+            self._browser = None
         if dealer.alive:
             dealer.call(lambda: dealer.leave("the node was stopped"))
         dealer.end()

@@ -2,6 +2,7 @@
 
 from .errors import ConfigError, JobFailed, NodeClosed, NodeError, NoNode
 from .node import AsyncMainNode, JobFuture, MainNode, SolutionListener
+from .status import StatusListener, StatusNode
 from .waiting import IntWaitHandler
 
 __all__ = [
@@ -15,4 +16,6 @@ __all__ = [
     "NodeClosed",
     "NodeError",
     "SolutionListener",
+    "StatusListener",
+    "StatusNode",
 ]

@@ -21,6 +21,11 @@ def run_runs() -> None:
     _run("runs")
 
 
+def run_status() -> None:
+    """Run `mnist-status`."""
+    _run("watch")
+
+
 def run_keys() -> None:
     """Run `mnist-keys`."""
     _run("keys")

@@ -145,6 +145,10 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
     help="Listen without keys where others can reach it: in a network where you trust everybody.",
 )  # fmt: skip
 @click.option(
+    "--announce", is_flag=True,
+    help="Let computing nodes in this network find this main node (mnist-compute --discover).",
+)  # fmt: skip
+@click.option(
     "--domain", default=_DEFAULT.domain, type=_NATURAL,
     help="Work with computing nodes of this domain only.",
 )  # fmt: skip

@@ -41,6 +41,7 @@ class MainConfig:
     bind: str = DEFAULT_ADDRESS
     keys: str | None = None
     insecure: bool = False
+    announce: bool = False
     domain: int = 0
     run_dir: str = "runs"
     timeout_seconds: float | None = None
@@ -79,7 +80,7 @@ class MainConfig:
 FREE = frozenset(
     ["count", "data", "run_dir", "local_nodes", "min_nodes", "bind", "domain", "timeout_seconds",
      "deadline_seconds", "stall_seconds", "silence_seconds", "max_attempts", "partial", "json",
-     "quiet", "log_level", "keys", "insecure"]
+     "quiet", "log_level", "keys", "insecure", "announce"]
 )  # fmt: skip
 
 

@@ -15,7 +15,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
-from protocol import JobDataType, JobSolutionDataType
+from protocol import AddressError, JobDataType, JobSolutionDataType
+from protocol.codec import check_plain
+from protocol.discovery import Announcement
 from protocol.dispatch import MAX_SOLUTION_BYTES, Dispatcher
 from protocol.effects import Accept, Fail
 from protocol.keys import MainKeys, NodeKeys
@@ -155,11 +157,12 @@ class AsyncMainNode:
         max_solution_bytes: a solution whose arrays are larger is a failed attempt.
         keys: folder with this main node's keys and its allow-list, as `mnist-keys` makes it.
         insecure: listen without keys at an address that other machines can reach.
+        announce: let nodes of this network find this one (`discover`), by multicast.
         journal: a memory that outlives this node: nothing is accepted that it has not kept, and
             a node made again with it goes on where this one ended.
 
     Raises:
-        AddressError: it can't listen there.
+        AddressError: it can't listen there, or can't announce itself.
         InsecureAddress: others can reach the address, and there are no keys.
         KeysError: the keys can't be used.
     """
@@ -179,6 +182,7 @@ class AsyncMainNode:
         max_solution_bytes: int = MAX_SOLUTION_BYTES,
         keys: str | Path | None = None,
         insecure: bool = False,
+        announce: bool = False,
         journal: Journal | None = None,
     ) -> None:
         if listener is not None and callback is not None:
@@ -206,6 +210,14 @@ class AsyncMainNode:
         self._delivering = threading.Thread(
             target=self._deliver, name=f"{name} deliveries", daemon=True
         )
+        self._announcement: Announcement | None = None
+        if announce:
+            public = None if self._keys is None else self._keys.public
+            try:
+                self._announcement = Announcement(self._id, domain, self.address, public)
+            except AddressError:
+                self._router.end()
+                raise
         self._router.start()
         self._delivering.start()
         log.info("main.listening address=%s domain=%d id=%s", self.address, domain, self._id)
@@ -277,6 +289,11 @@ class AsyncMainNode:
         self._futures.pop(job_id, None)
         self._router.call_soon(partial(self._router.cancel, job_id))
 
+    def tell(self, **about: Any) -> None:
+        """Say of this program what whoever watches may know: plain values, by name."""
+        check_plain(about)
+        self._router.call_soon(partial(self._router.tell, about), urgent=False)
+
     def view(self) -> View:
         """Return what every node is doing, at this moment.
 
@@ -347,6 +364,9 @@ class AsyncMainNode:
         """
         # A journal that is written to a slow disk may take its time: what came is kept.
         timeout = 5.0 if self._journal is None else None
+        if self._announcement is not None:
+            self._announcement.close()
+            self._announcement = None
         (self._router.end if dismiss else self._router.leave)(timeout)
         self._deliveries.put(None)
         if threading.current_thread() is not self._delivering:

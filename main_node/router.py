@@ -39,9 +39,12 @@ from protocol.messages import (
     REFUSE_MALFORMED,
     REFUSE_VERSION,
     Accepted,
+    Bye,
+    Fields,
     Heartbeat,
     Message,
     Refuse,
+    Watch,
 )
 from protocol.monitor import Event, Happened
 from protocol.shell import Shell
@@ -55,6 +58,7 @@ from protocol.sockets import (
     receive_from,
     send,
 )
+from protocol.status import Board
 
 from .journal import Journal, Scribe
 
@@ -81,6 +85,7 @@ BUDGET = 100
 HURRY_SECONDS = 0.2
 #: Tasks receipted in one message.
 RECEIPTS = 4000
+_ENDED = "the main node has ended"
 
 
 class Crowd:
@@ -150,6 +155,7 @@ class Router(Shell):
         self._name_of = name_of
         self._dismiss = True
         self.dispatcher = dispatcher
+        self._board = Board(dispatcher.main, dispatcher.domain, dispatcher.heartbeat_seconds)
         self.crowd = Crowd()
         self._deliver = deliver
         self._keys = keys
@@ -198,6 +204,10 @@ class Router(Shell):
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self.perform(self.dispatcher.tick(now))
+            self._board.pace(self.dispatcher.done, now)
+        if self._board.due(now):
+            view = self.dispatcher.view(now)
+            self.perform(self._board.publish(view, self._name_of, now))
         if self._outgoing or self._receipts:
             self._flush(now)
         if self._finished:
@@ -221,6 +231,10 @@ class Router(Shell):
     def cancel(self, job_id: int) -> None:
         """Give a job up; in this thread."""
         self.perform(self.dispatcher.cancel(job_id, time.monotonic()))
+
+    def tell(self, about: Fields) -> None:
+        """Say something to whoever watches; in this thread."""
+        self._board.about = about
 
     def _kept(self, task: int, solution: JobSolutionDataType) -> None:
         """Go on with a solution that is kept; from the scribe's thread."""
@@ -265,6 +279,7 @@ class Router(Shell):
                         continue
                 elif type(effect) is Joined or type(effect) is Left:
                     self.crowd.change(1 if type(effect) is Joined else -1)
+                    self._board.note(effect)
                 _report(effect, self._name_of)
             if self._scribe is not None and type(effect) is not Accept:
                 self._scribe.put(effect)
@@ -275,8 +290,13 @@ class Router(Shell):
             self._outgoing.pop(peer)
             log.warning("peer.dropped peer=%s reason='it does not read'", peer.hex())
             reason = f"it left {MAX_WAITING} messages unread"
-            self.perform(self.dispatcher.drop(peer, reason, time.monotonic()))
+            self._give_up(peer, reason, time.monotonic())
             self._outgoing.pop(peer, None)
+
+    def _give_up(self, peer: bytes, reason: str, now: float) -> None:
+        """Be done with a node or a watcher."""
+        self.perform(self.dispatcher.drop(peer, reason, now))
+        self._board.leave(peer, reason)
 
     def _drain(self, now: float) -> None:
         if self._keys is not None:
@@ -305,7 +325,7 @@ class Router(Shell):
 
     def _look(self, keys: MainKeys, now: float) -> None:
         """Read the allow-list again if it has changed, and drop whom it names no more."""
-        here = set(self.dispatcher.peers)
+        here = {*self.dispatcher.peers, *self._board.peers}
         if len(self._owners) > 2 * len(here) + BUDGET:  # most of them are gone
             self._owners = {peer: key for peer, key in self._owners.items() if peer in here}
         if not keys.look():
@@ -335,7 +355,12 @@ class Router(Shell):
     def _receive(self, peer: bytes, frames: list[Frame], now: float) -> None:
         try:
             for message in decode(frames):
-                self.perform(self.dispatcher.receive(peer, message, now))
+                if type(message) is Watch:
+                    self.perform(self._board.receive(peer, message, now))
+                elif type(message) is Bye and self._board.watches(peer):
+                    self._board.leave(peer, message.reason, stopped=True)
+                else:
+                    self.perform(self.dispatcher.receive(peer, message, now))
         except ProtocolError as error:
             if self._complaints.new(peer.hex(), str(error), now):
                 log.warning("peer.refused peer=%s reason=%r", peer.hex(), str(error))
@@ -346,7 +371,7 @@ class Router(Shell):
             self._drop(peer, REFUSE_MALFORMED, f"the main node stumbled: {error}", now)
 
     def _drop(self, peer: bytes, code: str, reason: str, now: float) -> None:
-        self.perform(self.dispatcher.drop(peer, reason, now))
+        self._give_up(peer, reason, now)
         self.perform([Send(peer, Refuse(code, reason))])
 
     def _hand_over(self) -> None:
@@ -369,7 +394,8 @@ class Router(Shell):
     def _probe(self, now: float) -> None:
         """Send something to every node, to learn which have no connection any more."""
         self._probes.pop(0)
-        self.perform([Send(peer, Heartbeat()) for peer in self.dispatcher.peers])
+        peers = self.dispatcher.peers + self._board.peers
+        self.perform([Send(peer, Heartbeat()) for peer in peers])
 
     def _flush(self, now: float) -> None:
         """Send what there is to send.
@@ -409,6 +435,7 @@ class Router(Shell):
                     return False
             except ConnectionError:
                 self.perform(self.dispatcher.unreachable(peer, now))
+                self._board.leave(peer, "connection lost")
                 return True
             except LocalProtocolError:  # a bug: what can't be sent is refused on the way in
                 log.exception("message.unsendable peer=%s", peer.hex())
@@ -424,7 +451,7 @@ class Router(Shell):
                 self._perform_calls()
             self._hand_over()
             if self._dismiss:
-                self.perform(self.dispatcher.close("the main node has ended"))
+                self.perform(self.dispatcher.close(_ENDED) + self._board.close(_ENDED))
             self._flush(math.inf)
         finally:
             close(self._socket, self._monitor)

@@ -212,7 +212,7 @@ class Training:
             "main", config.domain, address=address, learners=(config.learner,),
             dead_seconds=config.silence_seconds, max_attempts=config.max_attempts,
             max_solution_bytes=self._largest(), keys=config.keys, insecure=config.insecure,
-            journal=self._memory,
+            announce=config.announce, journal=self._memory,
         )  # fmt: skip
         self._database.state(address=node.address)
         return node
@@ -321,9 +321,20 @@ class Training:
     def _look(self, round_: int, done: int) -> None:
         view = self._node.view()
         self._watcher.look(Standing(round_, done, view, self._titles))
+        self._tell(round_, done)
         if self._locals is not None:
             self._locals.check()
         self._company.check(len(view.nodes), self._config.min_nodes if round_ < 0 else 1)
+
+    def _tell(self, round_: int, done: int) -> None:
+        """Say how the run stands to whoever watches the main node."""
+        config = self._config
+        about: dict[str, Any] = {"run": self.directory.run_id, "rounds": config.rounds}
+        if 0 <= round_ < config.rounds:
+            about |= {"round": round_ + 1, "round_done": done, "round_jobs": config.jobs}
+        if self._scores:
+            about["accuracy"] = self._scores[max(self._scores)].accuracy
+        self._node.tell(**about)
 
     # Jobs.
 

@@ -298,6 +298,11 @@ class Dispatcher:
         """How many jobs are not finished."""
         return len(self._ledger.jobs)
 
+    @property
+    def done(self) -> int:
+        """How many jobs are solved."""
+        return self._ledger.finished[JobState.DONE]
+
     def view(self, now: float) -> View:
         """Return what everybody is doing."""
         jobs, finished = self._ledger.jobs, self._ledger.finished

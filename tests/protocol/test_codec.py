@@ -40,9 +40,11 @@ from protocol.messages import (
     JobOffer,
     Message,
     Need,
+    NodeStatus,
     Ready,
     Recall,
     SolutionReady,
+    Statuses,
     Stop,
     TaskFailed,
     Texts,
@@ -52,6 +54,7 @@ from protocol.messages import (
 
 counts = st.integers(0, 1 << 53)
 texts = st.text(max_size=20)
+shown = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=20)
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False)
     | texts | st.binary(max_size=20),
@@ -67,6 +70,13 @@ arrays = hnp.arrays(
 )
 BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     str: texts, int: counts, float: st.floats(0, 1e9), bytes: st.binary(max_size=50),
+    Statuses: st.lists(
+        st.builds(
+            NodeStatus, shown, shown, shown, shown,
+            st.lists(st.tuples(shown, st.floats(0, 1)), max_size=3).map(tuple),
+            counts, counts, shown, counts, counts,
+        ), max_size=3,
+    ).map(tuple),
     Ids: st.lists(counts, max_size=5).map(tuple), Texts: st.lists(texts, max_size=5).map(tuple),
     Fields: st.dictionaries(texts, plain, max_size=4),
     Arrays: st.dictionaries(texts, arrays | specs, max_size=4),

@@ -1,0 +1,237 @@
+"""Main nodes announce themselves in their network, and nodes find them: DNS-SD over multicast.
+
+A main node is the service `ID._mnist-merge._tcp.local.` (RFC 6763 over RFC 6762, by the zeroconf
+library), with the text records `id`, `domain` and, if it has keys, `key`: its public one. What is
+announced is never trusted, whoever is in the network can announce anything: it says where a main
+node may be, and its keys prove that it is.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import queue
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .codec import safe_name
+from .errors import AddressError
+from .keys import NodeKeys
+from .sockets import is_loopback
+
+if TYPE_CHECKING:
+    from zeroconf import ServiceInfo, Zeroconf
+
+log = logging.getLogger("mnist.discovery")
+
+SERVICE = "_mnist-merge._tcp.local."
+#: What is not announced anew for so long is gone: a main node that was killed.
+TTL_SECONDS = 120
+#: To learn the address of what is announced.
+RESOLVE_MILLISECONDS = 3000
+#: Announcements that wait to be looked at; more than that is a flood.
+MAX_PENDING = 1000
+
+
+@dataclass(frozen=True)
+class Found:
+    """A main node that is announced.
+
+    Args:
+        name: of the announcement; unique.
+        id: of the main node.
+        addresses: where it may be, the likeliest first.
+    """
+
+    name: str
+    id: str
+    addresses: tuple[str, ...]
+
+
+def _own_networks() -> list[ipaddress.IPv4Interface]:
+    """Return this machine's addresses, each with its network."""
+    import ifaddr
+
+    return [
+        ipaddress.IPv4Interface(f"{ip.ip}/{ip.network_prefix}")
+        for adapter in ifaddr.get_adapters()
+        for ip in adapter.ips
+        if isinstance(ip.ip, str)
+    ]
+
+
+def _make_zeroconf(loopback_only: bool) -> Zeroconf:
+    from zeroconf import IPVersion, Zeroconf
+
+    try:
+        if loopback_only:
+            return Zeroconf(interfaces=["127.0.0.1"], ip_version=IPVersion.V4Only)
+        return Zeroconf(ip_version=IPVersion.V4Only)
+    except OSError as error:
+        raise AddressError(f"no multicast in this network ({error}): give addresses") from error
+
+
+class Announcement:
+    """Announces a main node until it is closed.
+
+    Args:
+        main: its id.
+        domain: its domain.
+        address: where it listens; with 0.0.0.0 every address of this machine is announced.
+        public: its public key, if it has one.
+
+    Raises:
+        AddressError: there is no multicast here, or the address can't be announced.
+    """
+
+    def __init__(self, main: str, domain: int, address: str, public: bytes | None = None) -> None:
+        from zeroconf import Error, ServiceInfo
+
+        match = re.fullmatch(r"tcp://([\d.]+):(\d+)", address)
+        if match is None:
+            raise AddressError(f"{address} can't be announced, only IPv4 addresses can")
+        hosts = [match[1]]
+        if match[1] == "0.0.0.0":
+            own = [str(network.ip) for network in _own_networks()]
+            hosts = [ip for ip in own if not ip.startswith("127.")] or ["127.0.0.1"]
+        name = re.sub(r"[^\w-]", "-", main)[:60]
+        texts = {"id": main, "domain": str(domain)}
+        if public is not None:
+            texts["key"] = public.decode()
+        self._info = ServiceInfo(
+            SERVICE, f"{name}.{SERVICE}", port=int(match[2]), properties=texts,
+            addresses=[socket.inet_aton(host) for host in hosts],
+            server=f"{name}.local.", host_ttl=TTL_SECONDS, other_ttl=TTL_SECONDS,
+        )  # fmt: skip
+        self._zeroconf = _make_zeroconf(loopback_only=all(h.startswith("127.") for h in hosts))
+        try:
+            self._zeroconf.register_service(self._info, cooperating_responders=True)
+        except (Error, OSError) as error:
+            self._zeroconf.close()
+            raise AddressError(f"{address} can't be announced: {error!r}") from error
+        log.info("main.announced address=%s domain=%d", ",".join(hosts), domain)
+
+    def close(self) -> None:
+        """Say that it is gone."""
+        with suppress(Exception):  # nobody may be there any more to be told
+            self._zeroconf.unregister_service(self._info)
+        self._zeroconf.close()
+
+
+class Browser:
+    """Looks for the main nodes of a domain until it is closed.
+
+    Args:
+        domain: others' are left alone.
+        found: called with each that comes, and again when its addresses change; any thread's.
+        lost: called with the name of each that goes; any thread's.
+        keys: of who looks: then only the main node with the right key counts.
+        insecure: without keys, take those on other machines, too.
+
+    Raises:
+        AddressError: there is no multicast here.
+    """
+
+    def __init__(
+        self,
+        domain: int,
+        found: Callable[[Found], None],
+        lost: Callable[[str], None],
+        *,
+        keys: NodeKeys | None = None,
+        insecure: bool = False,
+    ) -> None:
+        from zeroconf import ServiceBrowser
+
+        self._domain, self._found, self._lost = domain, found, lost
+        self._keys, self._insecure = keys, insecure
+        self._told: set[str] = set()
+        self._pending: queue.Queue[str | None] = queue.Queue(MAX_PENDING)
+        self._zeroconf = _make_zeroconf(loopback_only=False)
+        self._resolving = threading.Thread(target=self._resolve, name="discovery", daemon=True)
+        self._resolving.start()
+        self._browser = ServiceBrowser(self._zeroconf, SERVICE, handlers=[self._change])
+
+    def _change(self, name: str, state_change: Any, **_: Any) -> None:
+        from zeroconf import ServiceStateChange
+
+        if state_change is ServiceStateChange.Removed:
+            self._lost(name)
+        else:
+            with suppress(queue.Full):
+                self._pending.put_nowait(name)
+
+    def _resolve(self) -> None:
+        """Learn what is announced; in a thread, because that takes a while."""
+        while (name := self._pending.get()) is not None:
+            try:
+                info = self._zeroconf.get_service_info(SERVICE, name, RESOLVE_MILLISECONDS)
+                if info is not None:
+                    self._take(info)
+            except Exception as error:  # whatever strangers send
+                log.debug("announcement.strange name=%r error=%r", name, error)
+
+    def _take(self, info: ServiceInfo) -> None:
+        """Tell of a main node, if it is one of ours."""
+        texts = info.decoded_properties
+        if texts.get("domain") != str(self._domain) or not info.port:
+            return
+        main = safe_name(texts.get("id") or "unnamed")
+        addresses = [f"tcp://{ip}:{info.port}" for ip in rank(info.parsed_addresses())]
+        reason = self._unfit(texts.get("key") or "", addresses)
+        if reason:
+            if reason not in self._told and len(self._told) < MAX_PENDING:
+                self._told.add(reason)
+                log.warning("main.ignored id=%s: %s", main, reason)
+            return
+        if self._keys is None and not self._insecure:
+            addresses = [address for address in addresses if is_loopback(address)]
+        self._found(Found(info.name, main, tuple(addresses)))
+
+    def _unfit(self, key: str, addresses: list[str]) -> str:
+        """Return why what is announced is not for us; empty if it may be."""
+        where = ", ".join(addresses) or "no address"
+        if self._keys is not None:
+            right = key.encode() == self._keys.main
+            return "" if right and addresses else f"the one at {where} has not the key of ours"
+        if key:
+            return f"the one at {where} lets nobody in without keys: give --keys DIR"
+        if not self._insecure and not any(map(is_loopback, addresses)):
+            return (
+                f"the one at {where} is on another machine and has no keys; if you trust everybody"
+                " in this network, give --insecure"
+            )
+        return ""
+
+    def close(self) -> None:
+        """Look no more."""
+        self._browser.cancel()
+        self._zeroconf.close()
+        with suppress(queue.Full):
+            self._pending.put_nowait(None)
+        self._resolving.join(RESOLVE_MILLISECONDS / 1000 + 1)
+
+
+def rank(hosts: Iterable[str]) -> list[str]:
+    """Return IPv4 addresses of one host, those first that can be reached the likeliest from here.
+
+    Those of a network that this machine is in, then others, and then those that this machine has
+    itself: either all are this machine's, or they mean another one there (every Docker host has
+    172.17.0.1).
+    """
+    networks = _own_networks()
+    own = {network.ip for network in networks}
+
+    def place(host: str) -> int:
+        address = ipaddress.IPv4Address(host)
+        if address in own:
+            return 2
+        return 0 if any(address in network.network for network in networks) else 1
+
+    hosts = [host for host in hosts if ":" not in host]
+    return sorted(hosts, key=place)

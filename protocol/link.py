@@ -1,0 +1,172 @@
+"""A connection to a main node that is made anew for as long as it is wanted."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from .codec import batches, encode
+from .errors import LocalProtocolError
+from .keys import NodeKeys
+from .messages import Message
+from .monitor import Event, Happened
+from .sockets import READABLE, close, connect, send
+
+#: Without a main node for this long, it is said once.
+WARN_SECONDS = 5.0
+#: Where there was no room to send, it is tried again after this long.
+STUCK_SECONDS = 0.005
+#: After a failed handshake a new connection is made after so long, then twice as long each time,
+#: up to the limit.
+RETRY_SECONDS = 0.25
+MAX_RETRY_SECONDS = 4.0
+#: Handshakes that fail without a reason given are told from the second on: a main node that ends
+#: in the middle of one is no mistake.
+TELL_FROM = 2
+#: A main node that announces several addresses is tried at each for so long.
+TRY_SECONDS = 2.0
+
+
+class Link:
+    """A connection to one main node, made anew whenever it fails.
+
+    Args:
+        context, poller: of the thread that owns it.
+        addresses: where the main node may be; of several, the first that answers is used.
+        keys: this node's.
+        log: where to say what happens.
+
+    Raises:
+        AddressError: an address is malformed.
+    """
+
+    def __init__(
+        self,
+        context: Any,
+        poller: Any,
+        addresses: Sequence[str],
+        keys: NodeKeys | None,
+        log: logging.Logger,
+    ) -> None:
+        self.keys = keys
+        self.connected = False
+        self.outgoing: deque[Message] = deque()
+        self._addresses = deque(addresses)
+        self._log = log
+        self._looking_since = self._tried_since = time.monotonic()
+        self._warned = False
+        self._failures = 0
+        self._told = ""
+        self._again_at: float | None = None
+        self._context = context
+        self._poller = poller
+        self._open()
+
+    @property
+    def address(self) -> str:
+        """Where it is connected, or tries to be."""
+        return self._addresses[0]
+
+    @property
+    def has_others(self) -> bool:
+        """Whether it may be elsewhere."""
+        return len(self._addresses) > 1
+
+    @property
+    def paused(self) -> bool:
+        """Whether there is no connection, and none is tried."""
+        return self._again_at is not None
+
+    def look_at(self, addresses: Sequence[str]) -> None:
+        """Look for the main node at other addresses from now on, if it is not there."""
+        if set(addresses) != set(self._addresses):
+            here = [self.address] if self.connected else []
+            self._addresses = deque(dict.fromkeys([*here, *addresses]))
+            if not self.connected and not self.paused:
+                self.close(0)
+                self._open()
+
+    def _open(self) -> None:
+        self._tried_since = time.monotonic()
+        self.socket, self.monitor = connect(self._context, self.address, self.keys)
+        self._poller.register(self.socket, READABLE)
+        self._poller.register(self.monitor.socket, READABLE)
+
+    def reopen(self) -> None:
+        """Make a new connection in place of one that is worth nothing."""
+        self.close(0)
+        self._addresses.rotate(-1)
+        self._again_at = None
+        self._open()
+
+    def pause(self, until: float) -> None:
+        """Give the connection up, and make another at a moment."""
+        self.close(0)
+        self._again_at = until
+
+    def close(self, linger: int | None = None) -> None:
+        """Close the connection, if there is one."""
+        self.connected = False
+        if linger == 0:
+            self.outgoing.clear()
+        if self.paused:
+            return
+        self._poller.unregister(self.socket)
+        self._poller.unregister(self.monitor.socket)
+        close(self.socket, self.monitor, linger)
+
+    def tick(self, now: float) -> None:
+        """Connect again, if it is time; say once if nobody is there: the address may be wrong."""
+        if self._again_at is not None and now >= self._again_at:
+            self._again_at = None
+            self._addresses.rotate(-1)
+            self._open()
+        if self.connected:
+            return
+        if not self.paused and self.has_others and now - self._tried_since > TRY_SECONDS:
+            self.reopen()
+        if not self._warned and now - self._looking_since >= WARN_SECONDS:
+            self._warned = True
+            self._log.warning(
+                "main.not_found address=%s: no main node answers there; is the name and port"
+                " right, and is it started? still looking", self.address,
+            )  # fmt: skip
+
+    def take(self, event: Event, now: float) -> None:
+        """See to what happened to the connection."""
+        if event.what is Happened.CONNECTED:
+            self.connected, self._warned = True, False
+            self._failures, self._told = 0, ""
+        elif event.what is Happened.DISCONNECTED:
+            if self.connected:
+                self._log.info("main.disconnected address=%s", self.address)
+            self.connected = False
+            self._looking_since = now
+        else:
+            # ZeroMQ itself would either not try again, or every 20 ms.
+            wait = min(RETRY_SECONDS * 2 ** min(self._failures, 8), MAX_RETRY_SECONDS)
+            self._failures += 1
+            if self._told != event.cause and (self._failures >= TELL_FROM or self.keys):
+                self._told, self._warned = event.cause, True
+                self._log.warning(
+                    "connection.failed address=%s cause=%r; still trying",
+                    self.address, event.cause,
+                )  # fmt: skip
+            self.pause(now + wait)
+
+    def flush(self) -> bool:
+        """Send what can be sent; return whether something had to wait."""
+        if not self.connected:  # whatever matters is sent again
+            self.outgoing.clear()
+        for batch in batches(list(self.outgoing)):
+            try:
+                if not send(self.socket, encode(batch)):
+                    return True
+            except LocalProtocolError:  # a bug: what can't be sent is refused on the way in
+                self._log.exception("message.unsendable address=%s", self.address)
+            for _ in batch:
+                self.outgoing.popleft()
+        return False

@@ -1,0 +1,328 @@
+"""How nodes are, for people and programs that watch a main node: both ends, as state machines.
+
+A node is
+    unknown   silent for a while, or only heard of: nobody can tell
+    running   here
+    stopped   gone, and has said so
+    dropped   gone without a word: killed, cut off, or given up
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import chain
+from typing import Any
+
+from .codec import safe_name
+from .effects import Effect, Joined, Left, Send
+from .messages import (
+    REFUSE_DOMAIN,
+    REFUSE_UNKNOWN,
+    Bye,
+    Fields,
+    Heartbeat,
+    Message,
+    NodeStatus,
+    Refuse,
+    Status,
+    Stop,
+    Watch,
+)
+from .views import View
+
+#: A watcher says so this often, and is forgotten after the silence.
+WATCH_SECONDS = 1.0
+DEAD_SECONDS = 10.0
+#: What changes all the time is told this often; who comes and goes at once.
+PUBLISH_SECONDS = 0.5
+#: A node that has been silent for so many heartbeats may be gone.
+QUIET_BEATS = 3
+#: Nodes that are gone are remembered, so many.
+GONE = 256
+#: So many may watch.
+MAX_WATCHERS = 256
+#: Throughput is of the last so many seconds.
+PACE_SECONDS = 60.0
+#: Nodes told in one message.
+PART = 1000
+
+
+class NodeState(str, Enum):
+    """What is known of a node."""
+
+    UNKNOWN = "unknown"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    DROPPED = "dropped"
+
+
+@dataclass(slots=True)
+class _Watcher:
+    node: NodeStatus
+    heard: float
+    told: int = 0
+
+
+class Board:
+    """A main node's end: who is here, who was, and who is told of it.
+
+    Args:
+        main: the main node's id.
+        domain: watchers of another are refused.
+        heartbeat_seconds: of its nodes.
+    """
+
+    def __init__(self, main: str, domain: int, heartbeat_seconds: float) -> None:
+        self.main = main
+        self.domain = domain
+        #: What the program says of itself.
+        self.about: Fields = {}
+        self._quiet_seconds = QUIET_BEATS * heartbeat_seconds
+        self._watchers: dict[bytes, _Watcher] = {}  # by routing id
+        self._cores: dict[str, tuple[int, int]] = {}  # node id -> tasks, cores
+        self._gone: OrderedDict[str, NodeStatus] = OrderedDict()
+        self._told: dict[str, NodeStatus] = {}
+        self._told_of_it: tuple[Any, Any] = ({}, {})
+        self._paces: deque[tuple[float, int]] = deque()
+        self._paced, self._due = -math.inf, 0.0
+
+    def note(self, effect: Joined | Left) -> None:
+        """A node came or went; it is told by the next `publish`."""
+        if isinstance(effect, Joined):
+            self._gone.pop(effect.node, None)
+            self._cores[effect.node] = (effect.hello.tasks, effect.hello.cores)
+        else:
+            state = NodeState.STOPPED if effect.stopped else NodeState.DROPPED
+            self._go(effect.node, "computing", state, effect.reason)
+        self._due = 0.0
+
+    def _go(self, node: str, kind: str, state: NodeState, reason: str) -> None:
+        tasks, cores = self._cores.pop(node, (0, 0))
+        solved = self._told[node].solved if node in self._told else 0
+        self._gone[node] = NodeStatus(
+            node, kind, state.value, reason, solved=solved, tasks=tasks, cores=cores
+        )
+        while len(self._gone) > GONE:
+            self._told.pop(self._gone.popitem(last=False)[0], None)
+
+    def receive(self, peer: bytes, message: Watch, now: float) -> list[Effect]:
+        """Take a watcher in, or hear that it is still there."""
+        watcher = self._watchers.get(peer)
+        if watcher is not None:
+            watcher.heard = now
+            return []
+        if message.domain != self.domain:
+            reason = f"this main node is of domain {self.domain}, not {message.domain}"
+            return [Send(peer, Refuse(REFUSE_DOMAIN, reason))]
+        if len(self._watchers) >= MAX_WATCHERS:
+            return [Send(peer, Refuse(REFUSE_UNKNOWN, f"{MAX_WATCHERS} are watching already"))]
+        node = f"{safe_name(message.name)}.{safe_name(message.node, 8)}"
+        self._gone.pop(node, None)
+        status = NodeStatus(node, "status", NodeState.RUNNING.value)
+        self._watchers[peer] = _Watcher(status, now)
+        self._due = 0.0
+        return []
+
+    def watches(self, peer: bytes) -> bool:
+        """Whether this peer is a watcher."""
+        return peer in self._watchers
+
+    def leave(self, peer: bytes, reason: str, stopped: bool = False) -> None:
+        """A watcher is gone."""
+        watcher = self._watchers.pop(peer, None)
+        if watcher is not None:
+            state = NodeState.STOPPED if stopped else NodeState.DROPPED
+            self._go(watcher.node.id, "status", state, reason)
+            self._due = 0.0
+
+    @property
+    def peers(self) -> list[bytes]:
+        """Routing ids of the watchers."""
+        return list(self._watchers)
+
+    def pace(self, done: int, now: float) -> None:
+        """So many jobs are done by now; call it a few times a second."""
+        if now - self._paced >= WATCH_SECONDS:
+            self._paced = now
+            self._paces.append((now, done))
+            if now - self._paces[0][0] > PACE_SECONDS:
+                self._paces.popleft()
+
+    def due(self, now: float) -> bool:
+        """Whether there is somebody to tell, and it is time."""
+        return bool(self._watchers) and now >= self._due
+
+    def publish(self, view: View, name_of: Callable[[int], str], now: float) -> list[Effect]:
+        """Tell the watchers what has changed.
+
+        Args:
+            view: how the nodes are.
+            name_of: returns what people call a job.
+            now: the time.
+        """
+        self._due = now + PUBLISH_SECONDS
+        for peer in [p for p, w in self._watchers.items() if now - w.heard > DEAD_SECONDS]:
+            self.leave(peer, f"silent for {DEAD_SECONDS:g} s")
+        nodes = {status.id: status for status in self._statuses(view, name_of)}
+        changed = [status for name, status in nodes.items() if self._told.get(name) != status]
+        self._told = nodes
+        jobs, about = self._jobs(view, now), self.about
+        news = bool(changed) or (jobs, about) != self._told_of_it
+        self._told_of_it = (jobs, about)
+        effects: list[Effect] = []
+        for peer, watcher in self._watchers.items():
+            wanted = changed if watcher.told else list(nodes.values())
+            if news or not watcher.told:
+                for part in _parts(wanted):
+                    message = Status(watcher.told, self.main, tuple(part), jobs, about)
+                    effects.append(Send(peer, message))
+                    watcher.told += 1
+            else:
+                effects.append(Send(peer, Heartbeat()))
+        return effects
+
+    def _statuses(self, view: View, name_of: Callable[[int], str]) -> Iterator[NodeStatus]:
+        for node in view.nodes:
+            quiet = node.silent_seconds > self._quiet_seconds
+            yield NodeStatus(
+                node.name, "computing", (NodeState.UNKNOWN if quiet else NodeState.RUNNING).value,
+                "silent" if quiet else f"benched: {node.benched}" if node.benched else "",
+                tuple((name_of(job), round(done, 2)) for job, done in node.running),
+                node.waiting, node.solved, node.note, *self._cores.get(node.name, (0, 0)),
+            )  # fmt: skip
+        yield from chain((watcher.node for watcher in self._watchers.values()), self._gone.values())
+
+    def _jobs(self, view: View, now: float) -> Fields:
+        done = view.done
+        self.pace(done, now)
+        since, before = self._paces[0]
+        pace = (done - before) / (now - since) if now > since else 0.0
+        return {
+            "queued": view.queued, "running": view.running, "done": done, "failed": view.failed,
+            "retries": view.retries, "per_second": float(f"{pace:.3g}"),
+        }  # fmt: skip
+
+    def close(self, reason: str) -> list[Effect]:
+        """Tell the watchers that this main node ends."""
+        return [Send(peer, Stop(reason)) for peer in self._watchers]
+
+
+def _parts(nodes: list[NodeStatus]) -> Iterator[list[NodeStatus]]:
+    yield nodes[:PART]
+    for first in range(PART, len(nodes), PART):
+        yield nodes[first : first + PART]
+
+
+@dataclass(slots=True)
+class Overview:
+    """What a watcher knows of one main node.
+
+    Args:
+        address: where it is.
+        main: how it is itself; its id is empty until it has answered.
+        nodes: how its nodes are, by id; those that are gone, too.
+        jobs: how many are `queued`, `running`, `done`, `failed`; `retries`; done `per_second`.
+        about: what its program says of itself; for `mnist-main` the run, its rounds, and so on.
+    """
+
+    address: str
+    main: NodeStatus
+    nodes: dict[str, NodeStatus] = field(default_factory=dict)
+    jobs: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Watching:
+    """A watcher's end of the conversation with one main node.
+
+    Args:
+        watch: what it says.
+        address: of the main node.
+    """
+
+    def __init__(self, watch: Watch, address: str) -> None:
+        self.overview = Overview(address, NodeStatus("", "main", NodeState.UNKNOWN.value))
+        #: Why the main node won't have this watcher.
+        self.refused = ""
+        #: Whether the main node, or the reason why there is none, is known.
+        self.answered = False
+        self._watch = watch
+        self._said = self._heard = 0.0
+        self._next = 0
+
+    def greet(self, now: float) -> list[Message]:
+        """Return what to say over a new connection."""
+        self._next, self._said, self._heard = 0, now, now
+        return [self._watch]
+
+    def receive(self, message: Message, now: float) -> list[NodeStatus]:
+        """Take a message; return the nodes whose state has changed, the main node's own first."""
+        self._heard = now
+        if isinstance(message, Status):
+            return self._status(message)
+        if isinstance(message, Stop):
+            self._next = 0
+            return self._end(NodeState.STOPPED, message.reason)
+        if isinstance(message, Refuse):
+            self.refused = message.reason if message.code != REFUSE_UNKNOWN else ""
+            self.answered = True
+            return self._end(NodeState.UNKNOWN, message.reason)
+        return []
+
+    def _status(self, message: Status) -> list[NodeStatus]:
+        if message.number != self._next:  # of before; the first names all
+            return []
+        self._next += 1
+        self.answered, self.refused = True, ""
+        view = self.overview
+        changes = []
+        if (view.main.id, view.main.state) != (message.main, NodeState.RUNNING.value):
+            view.main = NodeStatus(message.main, "main", NodeState.RUNNING.value)
+            changes.append(view.main)
+        before = view.nodes
+        if message.number == 0:
+            view.nodes = {}
+        for node in message.nodes:
+            old = before.get(node.id)
+            view.nodes[node.id] = node
+            if old is None or old.state != node.state:
+                changes.append(node)
+        view.jobs, view.about = message.jobs, message.about
+        return changes
+
+    def _end(self, state: NodeState, reason: str) -> list[NodeStatus]:
+        """Nothing is known of the nodes any more, but of those that are gone."""
+        view = self.overview
+        changes = []
+        if view.main.id and (view.main.state, view.main.reason) != (state.value, reason):
+            if view.main.state == NodeState.STOPPED.value:  # and then its connection went
+                return []
+            view.main = view.main._replace(state=state.value, reason=reason)
+            changes.append(view.main)
+        for name, node in view.nodes.items():
+            if node.state == NodeState.RUNNING.value:
+                lost = node._replace(state=NodeState.UNKNOWN.value, running=(), waiting=0)
+                view.nodes[name] = lost._replace(reason="its main node does not tell")
+                changes.append(view.nodes[name])
+        return changes
+
+    def cut(self, reason: str = "connection lost") -> list[NodeStatus]:
+        """The connection is lost; call `greet` when there is one again."""
+        self._next = 0
+        return self._end(NodeState.DROPPED, reason)
+
+    def tick(self, now: float) -> tuple[list[Message], bool]:
+        """Return what to say, and whether the main node is silent: make a new connection then."""
+        silent = now - self._heard > DEAD_SECONDS
+        if now - self._said < WATCH_SECONDS:
+            return [], silent
+        self._said = now
+        return [self._watch], silent
+
+    def bye(self) -> list[Message]:
+        """Return what to say at the end."""
+        return [Bye("the watcher was stopped")]
