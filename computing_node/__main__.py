@@ -21,7 +21,7 @@ def _explain() -> None:
     """Say so if another distribution has overwritten one of our packages."""
     from importlib.metadata import packages_distributions
 
-    for name in ("protocol", "loaders", "learning", "main_node", "computing_node"):
+    for name in ("protocol", "loaders", "learning", "main_node", "computing_node", "relay_node"):
         others = set(packages_distributions().get(name, ())) - {"mnist-merge"}
         if others:
             sys.exit(

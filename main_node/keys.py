@@ -63,6 +63,15 @@ def add(folder: Path, name: str) -> None:
 
 
 @main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def secret(file: Path) -> None:
+    """Make a secret for relays that meet (mnist-relay --accept and --dial)."""
+    with _told():
+        keys.create_secret(file)
+    print(f"made {file}; copy it to the other relay's host, readable by its user only (mode 0600)")
+
+
+@main.command()
 @_FOLDER
 @click.argument("name")
 def revoke(folder: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""A node that only looks on: how the nodes of one or more main nodes are, as AML-IP's StatusNode."""
+"""A node that only looks on: how the nodes of main nodes are, as AML-IP's StatusNode."""
 
 from __future__ import annotations
 

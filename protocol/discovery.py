@@ -44,7 +44,7 @@ class Found:
 
     Args:
         name: of the announcement; unique.
-        id: of the main node.
+        id: of the main node; empty where a relay leads to it.
         addresses: where it may be, the likeliest first.
     """
 
@@ -84,12 +84,15 @@ class Announcement:
         domain: its domain.
         address: where it listens; with 0.0.0.0 every address of this machine is announced.
         public: its public key, if it has one.
+        name: of the announcement, unique; the id unless given.
 
     Raises:
         AddressError: there is no multicast here, or the address can't be announced.
     """
 
-    def __init__(self, main: str, domain: int, address: str, public: bytes | None = None) -> None:
+    def __init__(
+        self, main: str, domain: int, address: str, public: bytes | None = None, name: str = ""
+    ) -> None:
         from zeroconf import Error, ServiceInfo
 
         match = re.fullmatch(r"tcp://([\d.]+):(\d+)", address)
@@ -99,7 +102,7 @@ class Announcement:
         if match[1] == "0.0.0.0":
             own = [str(network.ip) for network in _own_networks()]
             hosts = [ip for ip in own if not ip.startswith("127.")] or ["127.0.0.1"]
-        name = re.sub(r"[^\w-]", "-", main)[:60]
+        name = re.sub(r"[^\w-]", "-", name or main)[:60]
         texts = {"id": main, "domain": str(domain)}
         if public is not None:
             texts["key"] = public.decode()
@@ -181,7 +184,7 @@ class Browser:
         texts = info.decoded_properties
         if texts.get("domain") != str(self._domain) or not info.port:
             return
-        main = safe_name(texts.get("id") or "unnamed")
+        main = safe_name(texts.get("id") or "") if texts.get("id") else ""
         addresses = [f"tcp://{ip}:{info.port}" for ip in rank(info.parsed_addresses())]
         reason = self._unfit(texts.get("key") or "", addresses)
         if reason:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,6 +68,30 @@ def _choose(folder: Path, name: str) -> Path:
     if len(names) == 1:
         return folder / "nodes" / names[0]
     raise KeysError(f"{folder} holds keys of {', '.join(names)}; choose one: --name NAME")
+
+
+def main_public(folder: Path) -> bytes:
+    """Return the main node's public key, from its folder or a computing node's.
+
+    Raises:
+        KeysError: there is none.
+    """
+    return _read(folder / "main.pub")
+
+
+def create_secret(path: Path) -> None:
+    """Write a new secret for two relays that meet.
+
+    Raises:
+        KeysError: there is a file already, or it can't be written.
+    """
+    if path.exists():
+        raise KeysError(f"{path} is there already; copy it to the other relay's host, or remove it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, secrets.token_hex(32).encode(), 0o600)
+    except OSError as error:
+        raise KeysError(f"{path}: can't be written: {error.strerror}") from error
 
 
 class MainKeys:

@@ -73,13 +73,18 @@ def _keep_freed_memory() -> None:
     mallopt(trim_threshold, (WINDOW + 4) * CHUNK_BYTES)
 
 
-def _check(address: str, lowest_port: int) -> None:
-    """Raise unless an address has a port that there is; ZeroMQ would wrap it around."""
-    match = re.fullmatch(r"tcp://.+:(\d+)", address)
+def split_address(address: str, lowest_port: int) -> tuple[str, int]:
+    """Return the host and the port of an address `tcp://host:port`.
+
+    Raises:
+        AddressError: it is none, or has a port that there is not; ZeroMQ would wrap it around.
+    """
+    match = re.fullmatch(r"tcp://(.+):(\d+)", address)
     if match is None:
         raise AddressError(f"{address!r} is not an address; one looks like tcp://127.0.0.1:5555")
-    if not lowest_port <= int(match[1]) <= 65535:
-        raise AddressError(f"{address}: there is no port {match[1]}; give one up to 65535")
+    if not lowest_port <= int(match[2]) <= 65535:
+        raise AddressError(f"{address}: there is no port {match[2]}; give one up to 65535")
+    return match[1].strip("[]"), int(match[2])
 
 
 def _set_up(socket: Socket, address: str) -> None:
@@ -120,7 +125,7 @@ def bind(
         InsecureAddress: others can reach it, there are no keys, and it is not said that this is
             meant.
     """
-    _check(address, lowest_port=0)
+    split_address(address, lowest_port=0)
     if keys is None and not insecure and not is_loopback(address):
         raise InsecureAddress(
             f"{address} can be reached from other machines, and there are no keys to keep"
@@ -128,7 +133,7 @@ def bind(
             " (or --insecure, in a network where you trust everybody; in a program keys=DIR or"
             " insecure=True)"
         )
-    _raise_limit()
+    raise_limit()
     socket = context.socket(zmq.ROUTER)
     _set_up(socket, address)
     socket.router_mandatory = True  # a vanished node is an error, not a silent loss
@@ -163,7 +168,7 @@ def _set_pair(socket: Socket, public: bytes, secret: bytes) -> None:
         raise KeysError("the secret key is not that of the public one beside it")
 
 
-def _raise_limit() -> None:
+def raise_limit() -> None:
     """Let this process have as many connections as the system allows it.
 
     At the limit ZeroMQ would spin, and take nobody in.
@@ -230,7 +235,7 @@ def connect(
     Raises:
         AddressError: malformed.
     """
-    _check(address, lowest_port=1)
+    split_address(address, lowest_port=1)
     socket = context.socket(zmq.DEALER)
     _set_up(socket, address)
     socket.immediate = True  # queue nothing for a connection that does not exist

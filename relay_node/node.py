@@ -1,0 +1,322 @@
+"""The relay: ways from nodes to main nodes, over networks that can't reach each other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from protocol import AddressError, InsecureAddress
+from protocol.discovery import Announcement
+from protocol.sockets import is_loopback, raise_limit, split_address
+
+from .carrying import NoKeys, NotZeroMQ, carry, dial, listen, set_up
+from .errors import ConfigError, RelayError, WrongSecret
+from .meeting import SPARE, Spares, check, show, wait_to_go
+
+log = logging.getLogger("mnist.relay")
+
+#: After a failure it is dialled again after so long, then twice as long, up to the limit.
+RETRY_SECONDS = 0.25
+MAX_RETRY_SECONDS = 4.0
+#: Nodes that one way carries at once.
+MAX_NODES = 8192
+MIN_SECRET_BYTES = 16
+
+#: Where it listens, or whom it dials.
+Way = socket.socket | tuple[str, int]
+Dial = Callable[[], Awaitable[socket.socket]]
+
+
+class RelayNode:
+    """Carries computing nodes' connections to main nodes, in a thread of its own.
+
+    Its ways in are `bind` (it listens, nodes connect) or `dial` (it dials another relay's
+    `accept`, and takes the nodes that come there); its ways out are `connect` (it connects to a
+    main node, or another relay's `bind`) or `accept` (a relay at the main node's side dials in).
+    The first way in leads to the first way out, and so on.
+
+    Args:
+        bind, dial: ways in, `tcp://host:port`; one of the two.
+        connect, accept: ways out, as many; one of the two.
+        secret: what relays that `dial` and `accept` have in common; a file, at least 16 bytes.
+        insecure: let strangers in: without a secret, or to a main node without keys.
+        announce: let nodes in the network of `bind` find it, as `discover` does.
+        domain: that is announced.
+        public: the main node's public key, to be announced.
+
+    Raises:
+        ConfigError: ways that don't fit, or a secret that can't be used.
+        AddressError: an address that can't be, or can't be listened at.
+        InsecureAddress: strangers could dial in, and there is no secret.
+    """
+
+    def __init__(
+        self,
+        *,
+        bind: Sequence[str] = (),
+        dial: Sequence[str] = (),
+        connect: Sequence[str] = (),
+        accept: Sequence[str] = (),
+        secret: str | Path | None = None,
+        insecure: bool = False,
+        announce: bool = False,
+        domain: int = 0,
+        public: bytes | None = None,
+    ) -> None:
+        ways_in, ways_out = bind or dial, connect or accept
+        if bool(bind) == bool(dial) or bool(connect) == bool(accept):
+            raise ConfigError("a relay has a way in, bind or dial, and one out, connect or accept")
+        if len(ways_in) != len(ways_out):
+            raise ConfigError(
+                f"{len(ways_in)} ways in and {len(ways_out)} out: as many of the one as of the"
+                " other, the first leads to the first"
+            )
+        if announce and not bind:
+            raise ConfigError("only a way in that binds can be announced")
+        self._insecure = insecure
+        self._secret = b"" if secret is None else _read_secret(Path(secret))
+        if secret is None and not insecure and not all(map(is_loopback, [*accept, *dial])):
+            raise InsecureAddress(
+                "where relays meet, strangers could too: give both the same --secret FILE (made"
+                " by mnist-keys secret FILE), or --insecure, in a network where you trust everybody"
+            )
+        for way in [*dial, *connect]:
+            split_address(way, 1)
+        self._loop = asyncio.new_event_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sockets: list[socket.socket] = []
+        self._said: set[str] = set()
+        self._announcements: list[Announcement] = []
+        #: Nodes that are carried now.
+        self.carried = 0
+        try:
+            entries = [self._listen(way) for way in bind]
+            meetings = [self._listen(way) for way in accept]
+            for entry in entries if announce else []:
+                name = f"relay-{uuid.uuid4().hex[:8]}"
+                self._announcements.append(
+                    Announcement("", domain, address_of(entry), public, name=name)
+                )
+        except BaseException:
+            self._let_go()
+            raise
+        raise_limit()
+        #: Where nodes, and where relays, reach it.
+        self.addresses = tuple(map(address_of, entries))
+        self.meetings = tuple(map(address_of, meetings))
+        ins: list[Way] = [*entries, *(split_address(way, 1) for way in dial)]
+        outs: list[Way] = [*meetings, *(split_address(way, 1) for way in connect)]
+        self._ways = list(zip(ins, outs, strict=True))
+        self._thread = threading.Thread(target=self._run, name="relay connections", daemon=True)
+        self._thread.start()
+
+    def _listen(self, address: str) -> socket.socket:
+        host, port = split_address(address, 0)
+        try:
+            listener = listen(host, port)
+        except OSError as error:
+            raise AddressError(f"{address} can't be listened at: {error.strerror}") from error
+        self._sockets.append(listener)
+        return listener
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        for way_in, way_out in self._ways:
+            self._spawn(self._serve(way_in, way_out))
+        try:
+            self._loop.run_forever()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+            self._loop.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, way_in: Way, way_out: Way) -> None:
+        """Carry everybody who comes in one way out by the other."""
+        if isinstance(way_out, socket.socket):
+            spares = Spares()
+            self._spawn(self._accept(way_out, partial(self._check_spare, spares)))
+            self._spawn(spares.beat())
+            out: Dial = spares.take
+        else:
+            spares = None
+            out = partial(dial, *way_out)
+        try:
+            if isinstance(way_in, socket.socket):
+                await self._accept(way_in, partial(self._carry, out, not _is_local(way_in)))
+            else:
+                dials = [self._keep_dialling(way_in, out) for _ in range(SPARE)]
+                await asyncio.gather(*dials)
+        finally:
+            if spares is not None:
+                spares.close()
+
+    async def _accept(
+        self, listener: socket.socket, take: Callable[[socket.socket], Awaitable[None]]
+    ) -> None:
+        """Take everybody who connects."""
+        busy: set[asyncio.Task[None]] = set()
+        while True:
+            try:
+                connection, _ = await self._loop.sock_accept(listener)
+            except OSError as error:  # too many open files, say
+                self._complain("connection.unaccepted cause=%r", str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            if len(busy) >= MAX_NODES:
+                connection.close()
+                continue
+            task = self._loop.create_task(_closing(connection, take(set_up(connection))))
+            for tasks in (busy, self._tasks):
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+
+    async def _check_spare(self, spares: Spares, connection: socket.socket) -> None:
+        """Take a relay's connection that is to wait for a node."""
+        peer = _peer(connection)
+        try:
+            await check(connection, self._secret)
+        except (OSError, asyncio.TimeoutError):
+            return
+        except WrongSecret as error:
+            self._complain("relay.refused peer=%s cause=%r", peer, str(error))
+            return
+        spares.put(connection.dup())  # the caller closes its own
+
+    async def _keep_dialling(self, way_in: tuple[str, int], out: Dial) -> None:
+        """Keep one connection waiting at another relay, for the next node that comes there."""
+        where, wait, told = f"{way_in[0]}:{way_in[1]}", RETRY_SECONDS, ""
+        while True:
+            try:
+                connection = await dial(*way_in)
+                try:
+                    await show(connection, self._secret)
+                    if told:
+                        log.info("relay.reached address=%s", where)
+                    wait, told = RETRY_SECONDS, ""
+                    await wait_to_go(connection)
+                except BaseException:
+                    connection.close()
+                    raise
+                remote = not is_loopback(f"tcp://{where}")
+                self._spawn(_closing(connection, self._carry(out, remote, connection)))
+            except (OSError, asyncio.TimeoutError, WrongSecret) as error:
+                if told != str(error):
+                    told = str(error)
+                    self._complain("relay.unreached address=%s cause=%r", where, told)
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, MAX_RETRY_SECONDS)
+
+    async def _carry(self, out: Dial, remote: bool, node: socket.socket) -> None:
+        """Carry one node for as long as it is there."""
+        peer = _peer(node)
+        try:
+            main = await out()
+        except OSError as error:
+            self._complain("main.unreached peer=%s cause=%r", peer, str(error))
+            return
+        self.carried += 1
+        log.debug("node.carried peer=%s", peer)
+        try:
+            await carry(node, main, keys=remote and not self._insecure)
+        except NotZeroMQ as error:
+            self._complain("connection.refused peer=%s cause=%r", peer, str(error))
+        except NoKeys:
+            self._complain(
+                "connection.refused peer=%s cause=%r", peer,
+                "the node or the main node has no keys, and strangers could come in by this relay;"
+                " make keys with mnist-keys, or give --insecure, in a network where you trust"
+                " everybody",
+            )  # fmt: skip
+        finally:
+            main.close()
+            self.carried -= 1
+            log.debug("node.gone peer=%s", peer)
+
+    def _complain(self, line: str, *words: str) -> None:
+        """Log a line, the same of the same host once a minute."""
+        told = line % tuple(word.rpartition(":")[0] or word for word in words)
+        if told in self._said or len(self._said) >= MAX_NODES:
+            return
+        self._said.add(told)
+        self._loop.call_later(60, self._said.discard, told)
+        log.warning(line, *words)
+
+    def stop(self) -> None:
+        """Carry no more; twice is once."""
+        if self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # it has just ended
+                self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5.0)
+        self._let_go()
+
+    close = stop
+
+    def _let_go(self) -> None:
+        for announcement in self._announcements:
+            announcement.close()
+        self._announcements.clear()
+        for listener in self._sockets:
+            listener.close()
+        if not self._loop.is_running():
+            self._loop.close()
+
+    def __enter__(self) -> RelayNode:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+
+async def _closing(connection: socket.socket, work: Awaitable[None]) -> None:
+    """Do something with a connection, and close it whatever happens."""
+    try:
+        await work
+    except RelayError as error:
+        log.warning("connection.refused cause=%r", str(error))
+    finally:
+        connection.close()
+
+
+def _read_secret(path: Path) -> bytes:
+    try:
+        secret = path.read_bytes().strip()
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
+    if len(secret) < MIN_SECRET_BYTES:
+        raise ConfigError(f"{path}: too short for a secret; make one with mnist-keys secret {path}")
+    if mode & 0o077:
+        raise ConfigError(f"{path}: others can read it; chmod 600 {path}")
+    return secret
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return where a socket listens."""
+    host, port = listener.getsockname()[:2]
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+def _is_local(listener: socket.socket) -> bool:
+    return is_loopback(address_of(listener))
+
+
+def _peer(connection: socket.socket) -> str:
+    try:
+        host, port = connection.getpeername()[:2]
+    except OSError:
+        return "gone"
+    return f"{host}:{port}"
