@@ -20,6 +20,7 @@ from protocol.sockets import DEFAULT_ADDRESS
 from .config import ComputeConfig
 from .errors import ConfigError, Refused
 from .node import AsyncComputingNode
+from .pulse import Pulse
 from .sharing import allocate
 from .training import ChildReplier
 
@@ -64,6 +65,11 @@ class _Leave(BaseException):
     "--max-jobs", type=click.IntRange(min=1), help="Leave after so many jobs.  [default: never]"
 )
 @click.option(
+    "--pulse", metavar="FILE",
+    help="Change this file's time every second, for a health check. (systemd's watchdog is told"
+    " where there is one.)",
+)  # fmt: skip
+@click.option(
     "--log-level", default=_DEFAULT.log_level, type=click.Choice(LOG_LEVELS),
     help="Say things of this importance and above, on standard error.",
 )  # fmt: skip
@@ -100,14 +106,16 @@ def _serve(config: ComputeConfig, lifeline: int | None) -> None:
         signal.signal(signal.SIGTERM, _leave)
         if lifeline is not None:
             threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
+        pulse = Pulse(config.pulse)
         node = AsyncComputingNode(
             config.name, config.domain, ChildReplier(config.tasks),
             address=config.connect or None, discover=config.discover, insecure=config.insecure,
             tasks=config.tasks, max_jobs=config.max_jobs, learners=names(), allocate=allocate,
-            keys=config.keys,
+            keys=config.keys, pulse=pulse.beat,
         )  # fmt: skip
         node.run()
         log.info("node.looking id=%s for=%s", node.get_id(), _what(config))
+        pulse.notify("READY=1")
         node.wait()
     except _Leave:
         log.info("node.leaving; a second Ctrl-C leaves at once")

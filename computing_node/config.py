@@ -17,4 +17,5 @@ class ComputeConfig:
     name: str = ""
     tasks: int = 1
     max_jobs: int | None = None
+    pulse: str | None = None
     log_level: str = "info"

@@ -32,6 +32,8 @@ DRAIN = 500
 #: A task that runs longer than this makes its place count as taken, for other main nodes.
 BUSY_SECONDS = 0.02
 TICK_SECONDS = 0.01
+#: Where nothing happens, time passes in such steps.
+IDLE_SECONDS = 1.0
 #: Main nodes served at once: whoever is in the network can announce as many as he likes.
 MAX_MAINS = 256
 
@@ -74,6 +76,7 @@ class Dealer(Shell):
         allocate: Callable[[int], AnyArray] | None,
         keys: NodeKeys | None = None,
         discovers: bool = False,
+        pulse: Callable[[float], None] | None = None,
     ) -> None:
         super().__init__(f"{hello.name} connections")
         self.ended = threading.Event()
@@ -83,6 +86,7 @@ class Dealer(Shell):
         self._dead_seconds = dead_seconds
         self._keys = keys
         self._discovers = discovers
+        self._pulse = pulse
         self._tasks: dict[tuple[int, int], Task] = {}  # (service, task id) -> task
         self._running: dict[tuple[int, int], float] = {}  # those that run -> since when
         self._begin: list[Task] = []
@@ -162,7 +166,7 @@ class Dealer(Shell):
             self._tick(now)
         if self._max_jobs == 0 and not any(s.session.unaccepted for s in self._services.values()):
             self.ended.set()
-        due = now + 1.0
+        due = max(self._tick_at, now + IDLE_SECONDS)
         for service in self._services.values():
             if service.outgoing and service.flush():
                 due = now + STUCK_SECONDS
@@ -187,6 +191,8 @@ class Dealer(Shell):
             self._perform(service, effects, now)
         if self._discovered:
             self._forget_withdrawn()
+        if self._pulse is not None:
+            self._pulse(now)
 
     def _unanswered(self, service: _Service, now: float) -> list[NodeEffect]:
         """Give a connection up over which no Hello is answered: nothing may be behind it."""

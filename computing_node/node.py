@@ -44,6 +44,8 @@ class AsyncComputingNode:
         cache_bytes: how much of each main node's arrays to keep for later jobs.
         allocate: returns a flat uint8 array of so many bytes for an array to arrive in.
         keys: folder with this node's keys, as `mnist-keys` makes it; for every main node.
+        pulse: called with the time (monotonic), once a second or oftener, by the thread that keeps
+            the connections: while it comes, this node is alive.
 
     Raises:
         ConfigError: neither a listener nor a callback, or both; less than one task.
@@ -69,6 +71,7 @@ class AsyncComputingNode:
         cache_bytes: int = 1 << 30,
         allocate: Callable[[int], AnyArray] | None = None,
         keys: str | Path | None = None,
+        pulse: Callable[[float], None] | None = None,
     ) -> None:
         if (listener is None) == (callback is None):
             raise ConfigError("give a listener or a callback to solve jobs with, and not both")
@@ -91,7 +94,7 @@ class AsyncComputingNode:
         self._dealer = Dealer(
             hello, addresses, replier, max_jobs=max_jobs, dead_seconds=dead_seconds,
             cache_bytes=cache_bytes, allocate=allocate,
-            keys=self._keys, discovers=discover,
+            keys=self._keys, discovers=discover, pulse=pulse,
         )  # fmt: skip
 
     def get_id(self) -> str:

@@ -17,7 +17,7 @@ from protocol import AddressError, KeysError
 from protocol.codec import MAX_COUNT
 from protocol.command import LOG_LEVELS, Exit, set_up_logs
 
-from .config import MainConfig, find_run, read_config, resumed
+from .config import FREE, MainConfig, cut_short, find_run, read_config, resumed
 from .errors import ConfigError, JobFailed, NodeError, NoNode, StorageError
 
 if TYPE_CHECKING:
@@ -201,9 +201,14 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: str |
     help="Go on with a run that was cut short: its directory, or its name in --run-dir. Nothing"
     " else is needed; of the options, those that shape the model can't change.",
 )  # fmt: skip
+@click.option(
+    "--continue", "continues", is_flag=True,
+    help="Go on with the newest run in --run-dir that has these options and was cut short; begin a"
+    " new one if there is none. So the same command can be started again and again.",
+)  # fmt: skip
 @click.version_option(package_name="mnist-merge", prog_name="mnist-main")
 @click.pass_context
-def main(context: click.Context, /, resume: str | None, **options: Any) -> None:
+def main(context: click.Context, /, resume: str | None, continues: bool, **options: Any) -> None:
     """Cut a data set into jobs, have computing nodes train on them, and merge what they learn.
 
     It ends when every job of every round has reported. What is solved is in the run directory
@@ -217,7 +222,14 @@ def main(context: click.Context, /, resume: str | None, **options: Any) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     if sys.stderr is None:  # closed by whoever started this; print would take standard output
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
-    _run(config, resume, _given(context))
+    given = _given(context)
+    if continues:
+        if resume is not None:
+            raise click.UsageError("--resume names a run, --continue looks for one; give one")
+        path = cut_short(config)
+        if path is not None:
+            resume, given = str(path), set(FREE)
+    _run(config, resume, given)
 
 
 def _given(context: click.Context) -> set[str]:

@@ -98,6 +98,21 @@ def find_run(name: str, runs: Path) -> Path:
     raise ConfigError(f"{name}: no run, neither here nor in {runs}; `mnist-runs list` shows them")
 
 
+def cut_short(config: MainConfig) -> Path | None:
+    """Return the newest run with these options that was cut short, if there is one."""
+    from .rundir import finished, locked
+
+    for path in sorted(Path(config.run_dir).glob("*/solutions"), reverse=True):
+        run = path.parent
+        try:
+            same = MainConfig(**read_config(run / "config.yaml")).shape() == config.shape()
+        except (ConfigError, TypeError):  # of another release, or damaged
+            continue
+        if same and not locked(run) and finished(run) is None:
+            return run
+    return None
+
+
 def resumed(config: MainConfig, given: set[str], path: Path) -> MainConfig:
     """Return the options to go on with a run: its own, but for free ones that are given anew.
 

@@ -170,6 +170,8 @@ class Board:
         nodes = {status.id: status for status in self._statuses(view, name_of)}
         changed = [status for name, status in nodes.items() if self._told.get(name) != status]
         self._told = nodes
+        for name in [n for n, status in self._gone.items() if status.kind == "status"]:
+            del self._gone[name]  # who only looked on is told once, and not remembered
         jobs, about = self._jobs(view, now), self.about
         news = bool(changed) or (jobs, about) != self._told_of_it
         self._told_of_it = (jobs, about)
@@ -289,6 +291,8 @@ class Watching:
         for node in message.nodes:
             old = before.get(node.id)
             view.nodes[node.id] = node
+            if node.kind == "status" and node.state != NodeState.RUNNING.value:
+                del view.nodes[node.id]
             if old is None or old.state != node.state:
                 changes.append(node)
         view.jobs, view.about = message.jobs, message.about
