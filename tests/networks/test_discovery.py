@@ -1,0 +1,182 @@
+"""Nodes that find their main nodes without addresses, over multicast between hosts."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from protocol.discovery import rank
+
+from ..processes import COMPUTE, MAIN, Process
+from .conftest import Host, Networks
+
+DISCOVER = (*COMPUTE, "--discover", "--name", "n")
+#: It waits for nodes that never come, and so is there until it is told to end.
+PATIENT = ("--min-nodes", "9", "--jobs", "2", "--rounds", "1")
+
+
+def announce(host: Host, data: Path, folder: Path, *options: str) -> Process:
+    """Start a main node that announces itself, on any port."""
+    return host.start(
+        *MAIN, "--bind", "tcp://0.0.0.0:0", "--announce", "--data", str(data),
+        "--run-dir", str(folder), "--json", *options,
+    )  # fmt: skip
+
+
+def address(main: Process, host: Host) -> str:
+    """Return where a main node is for other hosts."""
+    port = main.wait_for("listening at").partition(",")[0].rpartition(":")[2]
+    return f"tcp://{host.address}:{port}"
+
+
+def test_a_run_needs_no_addresses(networks: Networks, idx_folder: Path, tmp_path: Path) -> None:
+    a, b, c = (networks.host(name, "a") for name in "abc")
+    nodes = [host.start(*DISCOVER, "--insecure") for host in (b, c)]
+    main = announce(a, idx_folder, tmp_path, "--insecure", "--min-nodes", "2", "--rounds", "1")
+    result = main.result()
+    assert sum(result["nodes"].values()) == 4
+    for node in nodes:
+        node.wait_for("main.ended")
+        node.wait_for("main.gone")
+
+
+def test_main_nodes_come_and_go(networks: Networks, idx_folder: Path, tmp_path: Path) -> None:
+    """Several at once, those that come later, those that end, and those that are killed."""
+    a, b, c = (networks.host(name, "a") for name in "abc")
+    common = (*PATIENT, "--insecure")
+    first = announce(a, idx_folder, tmp_path / "1", *common)
+    node = b.start(*DISCOVER, "--insecure")
+    node.wait_for(f"main.joined address={address(first, a)}")
+    second = announce(c, idx_folder, tmp_path / "2", *common)
+    node.wait_for(f"main.joined address={address(second, c)}")
+    first.send(signal.SIGINT)
+    node.wait_for("main.gone")
+    third = announce(a, idx_folder, tmp_path / "3", *common)
+    node.wait_for(f"main.joined address={address(third, a)}")
+    third.kill()
+    node.wait_for(f"main.disconnected address={address(third, a)}")
+    fourth = announce(a, idx_folder, tmp_path / "4", *common)
+    node.wait_for(f"main.joined address={address(fourth, a)}")
+    told = b.run("mnist-status", "--discover", "--insecure", "--json")
+    states = {m["address"]: m["state"] for m in json.loads(told.stdout)["mains"]}
+    assert states[address(second, c)] == states[address(fourth, a)] == "running"
+    for main in (second, fourth):
+        main.send(signal.SIGINT)
+        assert main.end()[0] == 130
+
+
+def test_a_node_finds_its_own_domain_only(
+    networks: Networks, idx_folder: Path, tmp_path: Path
+) -> None:
+    a, b = networks.host("a", "a"), networks.host("b", "a")
+    common = (*PATIENT, "--insecure")
+    other = announce(a, idx_folder, tmp_path / "1", *common, "--domain", "1")
+    own = announce(a, idx_folder, tmp_path / "2", *common, "--domain", "2")
+    address(other, a)
+    node = b.start(*DISCOVER, "--insecure", "--domain", "2")
+    node.wait_for(f"main.joined address={address(own, a)}")
+    assert node.never_said(address(other, a))
+
+
+def test_with_keys_discovery_gives_the_address_and_never_the_trust(
+    networks: Networks, idx_folder: Path, tmp_path: Path, key_folder: Path
+) -> None:
+    """Somebody announces itself with our main node's public key, and gets no node."""
+    a, b, liar = (networks.host(name, "a") for name in ("a", "b", "liar"))
+    forged = tmp_path / "forged"
+    lie = liar.start(
+        "python", "-c", LIE, (key_folder / "main.pub").read_text().strip(), liar.address
+    )
+    lie.wait_for("announced")
+    node = b.start(*DISCOVER, "--keys", str(key_folder / "nodes" / "lab1"))
+    node.wait_for(f"connection.failed address=tcp://{liar.address}:")
+    main = announce(a, idx_folder, forged, "--keys", str(key_folder), "--rounds", "1")
+    assert set(main.result()["nodes"]) == {node.wait_for("node.looking").split("id=")[1].split()[0]}
+    assert node.never_said(f"main.joined address=tcp://{liar.address}")
+
+
+#: A main node's announcement by somebody who has another secret key.
+LIE = """
+import signal, sys, tempfile, pathlib
+from main_node import AsyncMainNode
+from protocol import keys
+from protocol.discovery import Announcement
+from protocol.sockets import make_pair
+folder = pathlib.Path(tempfile.mkdtemp())
+keys.create(folder, ["n"], make_pair)
+main = AsyncMainNode("liar", address="tcp://0.0.0.0:0", keys=folder)
+port = main.address.rpartition(":")[2]
+lie = Announcement("liar", 0, f"tcp://{sys.argv[2]}:{port}", sys.argv[1].encode())
+print("announced", file=sys.stderr, flush=True)
+signal.pause()
+"""
+
+
+def test_without_keys_other_machines_are_left_alone(
+    networks: Networks, idx_folder: Path, tmp_path: Path, key_folder: Path
+) -> None:
+    a, b = networks.host("a", "a"), networks.host("b", "a")
+    announce(a, idx_folder, tmp_path / "1", *PATIENT, "--insecure")
+    node = b.start(*DISCOVER)
+    node.wait_for("is on another machine and has no keys")
+    announce(a, idx_folder, tmp_path / "2", *PATIENT, "--keys", str(key_folder))
+    node.wait_for("lets nobody in without keys: give --keys DIR")
+    keyed = b.start(*DISCOVER, "--keys", str(key_folder / "nodes" / "lab1"))
+    keyed.wait_for("has not the key of ours")
+    keyed.wait_for("main.joined")
+
+
+def test_a_main_node_in_several_networks_is_reached_in_each(
+    networks: Networks, idx_folder: Path, tmp_path: Path
+) -> None:
+    """It announces all its addresses; a node tries those that it can reach."""
+    a = networks.host("a", "x", "y")
+    left, right = networks.host("left", "x"), networks.host("right", "y")
+    nodes = [host.start(*DISCOVER, "--insecure") for host in (left, right)]
+    main = announce(a, idx_folder, tmp_path, "--insecure", "--min-nodes", "2", "--rounds", "1")
+    for node in nodes:
+        node.wait_for("main.joined")
+    assert main.result()["jobs"] == 4
+
+
+def test_on_one_machine_loopback_is_enough(
+    networks: Networks, idx_folder: Path, tmp_path: Path
+) -> None:
+    """A host without any network: what it announces to itself is found."""
+    alone = networks.host("alone")
+    node = alone.start(*DISCOVER)
+    main = alone.start(
+        *MAIN, "--bind", "tcp://127.0.0.1:0", "--announce", "--data", str(idx_folder),
+        "--run-dir", str(tmp_path), "--rounds", "1", "--json",
+    )  # fmt: skip
+    node.wait_for("main.joined")
+    assert main.result()["jobs"] == 4
+
+
+def test_a_relay_is_found_where_its_main_node_can_not_be(
+    networks: Networks, idx_folder: Path, tmp_path: Path, key_folder: Path
+) -> None:
+    a, b, between = networks.host("a", "a"), networks.host("b", "b"), networks.host("r", "a", "b")
+    main = a.start(
+        *MAIN, "--bind", "tcp://0.0.0.0:5555", "--keys", str(key_folder), "--data",
+        str(idx_folder), "--run-dir", str(tmp_path), "--rounds", "1", "--json",
+    )  # fmt: skip
+    node = b.start(*DISCOVER, "--keys", str(key_folder / "nodes" / "lab2"))
+    relay = between.start(
+        "mnist-relay", "--bind", "tcp://10.98.0.2:0", "--connect", f"tcp://{a.address}:5555",
+        "--announce", "--keys", str(key_folder / "nodes" / "lab2"),
+    )  # fmt: skip
+    relay.wait_for("relay.ready")
+    node.wait_for("main.joined")
+    assert main.result()["jobs"] == 4
+
+
+@pytest.mark.parametrize(
+    ("hosts", "best"),
+    [(["203.0.113.9", "127.0.0.1"], "203.0.113.9"), (["2001:db8::1", "127.0.0.9"], "127.0.0.9")],
+)
+def test_addresses_that_are_this_machines_own_are_tried_last(hosts: list[str], best: str) -> None:
+    assert rank(hosts)[0] == best
