@@ -154,13 +154,13 @@ class Dealer(Shell):
         for service in self._services.values():
             if service.paused:
                 continue
-            if service.socket in ready:  # before its end is noticed: a Stop may be in there
+            events = service.monitor.read() if service.monitor.socket in ready else []
+            if service.socket in ready or events:  # what came before an end, a Stop say
                 self._drain(service, now)
-            if service.monitor.socket in ready:
-                for event in service.monitor.read():
-                    self._happened(service, event, now)
-                    if event.what is Happened.FAILED:
-                        break  # the monitor is another's now
+            for event in events:
+                self._happened(service, event, now)
+                if event.what is Happened.FAILED:
+                    break  # the monitor is another's now
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self._tick(now)

@@ -110,17 +110,17 @@ class _Observer(Shell):
         for link in self._watched.values():
             if link.paused:
                 continue
-            if link.socket in ready:
+            events = link.monitor.read() if link.monitor.socket in ready else []
+            if link.socket in ready or events:  # what came before an end, a Stop say
                 self._drain(link, now)
-            if link.monitor.socket in ready:
-                for event in link.monitor.read():
-                    link.take(event, now)
-                    if event.what is Happened.CONNECTED:
-                        link.outgoing.extend(link.watching.greet(now))
-                    else:
-                        self._changed(link.watching.cut(event.cause or "connection lost"))
-                    if event.what is Happened.FAILED:
-                        break
+            for event in events:
+                link.take(event, now)
+                if event.what is Happened.CONNECTED:
+                    link.outgoing.extend(link.watching.greet(now))
+                else:
+                    self._changed(link.watching.cut(event.cause or "connection lost"))
+                if event.what is Happened.FAILED:
+                    break  # the monitor is another's now
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self._tick(now)
