@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
@@ -89,7 +90,10 @@ class Dealer(Shell):
         self._pulse = pulse
         self._tasks: dict[tuple[int, int], Task] = {}  # (service, task id) -> task
         self._running: dict[tuple[int, int], float] = {}  # those that run -> since when
-        self._begin: list[Task] = []
+        self._begin: deque[Task] = deque()
+        #: How many tasks may still go to the workers, and those that are there.
+        self._quota = math.inf if max_jobs is None else max_jobs
+        self._at_work: set[tuple[int, int]] = set()
         self._tick_at = 0.0
         self._context = make_context()
         self._numbers = count()
@@ -171,10 +175,11 @@ class Dealer(Shell):
             if service.outgoing and service.flush():
                 due = now + STUCK_SECONDS
             due = min(due, max(self._tick_at, service.session.wake_at(now)))
-        if self._begin and self._workers is not None:
-            begin, self._begin = self._begin, []
-            for task in begin:  # last, because no worker can go on before the poll
-                self._workers.put(task)
+        while self._begin and self._quota and self._workers is not None:
+            task = self._begin.popleft()
+            self._quota -= 1
+            self._at_work.add(task.key)
+            self._workers.put(task)  # last, because no worker can go on before the poll
         return due
 
     def _tick(self, now: float) -> None:
@@ -291,8 +296,14 @@ class Dealer(Shell):
     def _abort(self, key: tuple[int, int]) -> None:
         task = self._tasks.pop(key, None)
         self._running.pop(key, None)
-        if task is not None and self._workers is not None:
+        if task is None or self._workers is None:
+            return
+        if key in self._at_work:
+            self._at_work.discard(key)
+            self._quota += 1
             self._workers.cancel(task)
+        else:
+            self._begin.remove(task)
 
     def _take(self, report: Task | Outcome) -> None:
         now = time.monotonic()
@@ -309,6 +320,7 @@ class Dealer(Shell):
         if self._tasks.pop(outcome.task.key, None) is None:
             return
         self._running.pop(outcome.task.key, None)
+        self._at_work.discard(outcome.task.key)
         if self._max_jobs:  # told before the solution, which would bring another job
             self._count_down(now)
         service = self._services[number]

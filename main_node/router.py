@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -51,6 +52,7 @@ from protocol.shell import Shell
 from protocol.sockets import (
     READABLE,
     Gate,
+    Poller,
     bind,
     close,
     make_context,
@@ -85,6 +87,8 @@ BUDGET = 100
 HURRY_SECONDS = 0.2
 #: Tasks receipted in one message.
 RECEIPTS = 4000
+#: At the end, whoever is here has so long to say that it has heard of it.
+GOODBYE_SECONDS = 0.3
 _ENDED = "the main node has ended"
 
 
@@ -453,12 +457,35 @@ class Router(Shell):
             if self._dismiss:
                 self.perform(self.dispatcher.close(_ENDED) + self._board.close(_ENDED))
             self._flush(math.inf)
+            if self._dismiss:
+                self._await_goodbyes()
         finally:
             close(self._socket, self._monitor)
             if self._gate is not None:
                 self._gate.close()
             self._context.term()
             self.crowd.close()
+
+    def _await_goodbyes(self) -> None:
+        """Wait a little until everybody has heard of the end.
+
+        What a node has not read when its connection ends, ZeroMQ drops; it would go on working for
+        nobody.
+        """
+        here = {*self.dispatcher.peers, *self._board.peers}
+        poller = Poller()
+        poller.register(self._socket, READABLE)
+        until = time.monotonic() + GOODBYE_SECONDS
+        while here and (left := until - time.monotonic()) > 0:
+            if not poller.poll(math.ceil(left * 1000)):
+                return
+            for _ in range(DRAIN):
+                frames = receive(self._socket, small=3)
+                if frames is None:
+                    break
+                with suppress(ProtocolError):
+                    if any(type(message) is Bye for message in decode(frames[1:])):
+                        here.discard(bytes(frames[0]))
 
     def leave(self, timeout: float | None = 5.0) -> None:
         """End without a word to the nodes, which keep what they hold for the next start."""

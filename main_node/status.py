@@ -17,7 +17,7 @@ from protocol.codec import decode, safe_name
 from protocol.discovery import Browser, Found
 from protocol.keys import NodeKeys, node_keys
 from protocol.link import STUCK_SECONDS, Link
-from protocol.messages import NodeStatus, Watch
+from protocol.messages import NodeStatus, Stop, Watch
 from protocol.monitor import Happened
 from protocol.shell import Shell
 from protocol.sockets import DEFAULT_ADDRESS, make_context, receive
@@ -148,6 +148,8 @@ class _Observer(Shell):
             try:
                 for message in decode(frames):
                     self._changed(link.watching.receive(message, now))
+                    if isinstance(message, Stop):
+                        link.outgoing.extend(link.watching.bye())
             except ProtocolError as error:
                 log.warning("main.misbehaves address=%s reason=%r", link.address, str(error))
 

@@ -213,7 +213,8 @@ class Session:
     def _stop(self, message: Stop, now: float) -> list[NodeEffect]:
         self._move("stop")
         self._greeted = now  # the next Hello after a pause
-        return [*self._drop_all(), Ended(message.reason, refused=False)]
+        heard = Tell(Bye("the main node has ended"))
+        return [*self._drop_all(), heard, Ended(message.reason, refused=False)]
 
     def _drop_all(self) -> list[NodeEffect]:
         effects: list[NodeEffect] = [Abort(task_id) for task_id in self._tasks]
@@ -310,12 +311,16 @@ class Session:
         return [Abort(message.task)]
 
     def _recall(self, message: Recall, now: float) -> list[NodeEffect]:
-        task = self._tasks.get(message.task)
+        return self._give_back(message.task)
+
+    def _give_back(self, task_id: int) -> list[NodeEffect]:
+        """Return a task that has not begun."""
+        task = self._tasks.get(task_id)
         if task is None or task.state not in (TaskState.ARRIVING, TaskState.WAITING):
             return []
-        del self._tasks[message.task]
+        del self._tasks[task_id]
         self._fetch_no_more(task)
-        return [Abort(message.task), Tell(Returned(message.task))]
+        return [Abort(task_id), Tell(Returned(task_id))]
 
     # What this node says.
 
@@ -388,12 +393,15 @@ class Session:
         return [Tell(Ready(wanted))]
 
     def limit(self, tasks: int) -> list[NodeEffect]:
-        """Hold at most so many tasks from now on; 0 takes no more."""
+        """Hold at most so many tasks from now on; 0 takes no more, and gives back what waits."""
         self._limit = tasks
-        if self._credit <= tasks:
-            return []
-        self._credit = tasks
-        return [Tell(Ready(tasks))] if self.state is SessionState.SERVING else []
+        effects: list[NodeEffect] = []
+        if self._credit > tasks:
+            self._credit = tasks
+            effects += [Tell(Ready(tasks))] if self.state is SessionState.SERVING else []
+        for task_id in list(self._tasks) if tasks == 0 else []:
+            effects += self._give_back(task_id)
+        return effects
 
     def occupied(self, others: int) -> list[NodeEffect]:
         """So many of this node's places are taken by other main nodes' tasks."""

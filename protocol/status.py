@@ -203,8 +203,11 @@ class Board:
         self.pace(done, now)
         since, before = self._paces[0]
         pace = (done - before) / (now - since) if now > since else 0.0
+        # Of those that are given to nodes, some wait there.
+        running = min(view.running, sum(len(node.running) for node in view.nodes))
         return {
-            "queued": view.queued, "running": view.running, "done": done, "failed": view.failed,
+            "queued": view.queued + view.running - running, "running": running,
+            "done": done, "failed": view.failed,
             "retries": view.retries, "per_second": float(f"{pace:.3g}"),
         }  # fmt: skip
 
@@ -267,7 +270,6 @@ class Watching:
         if isinstance(message, Status):
             return self._status(message)
         if isinstance(message, Stop):
-            self._next = 0
             return self._end(NodeState.STOPPED, message.reason)
         if isinstance(message, Refuse):
             self.refused = message.reason if message.code != REFUSE_UNKNOWN else ""

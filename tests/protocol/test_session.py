@@ -144,7 +144,8 @@ def test_a_silent_main_node_is_connected_to_anew() -> None:
 def test_a_main_node_that_stops_is_looked_for_again() -> None:
     session = serving()
     session.receive(offer(1), 0.1)
-    assert session.receive(Stop("done"), 0.2) == [Abort(1), Ended("done", refused=False)]
+    heard = Tell(Bye("the main node has ended"))
+    assert session.receive(Stop("done"), 0.2) == [Abort(1), heard, Ended("done", refused=False)]
     assert session.tick(0.3) == []
     assert isinstance(told(session.tick(1.3))[0], Hello)
 
