@@ -147,9 +147,10 @@ def _print_json(node: StatusNode, follow: bool) -> None:
 def _print(node: StatusNode) -> None:
     from rich.console import Console
 
-    console = Console()
+    # Elsewhere than on a terminal nobody knows how wide it is; nothing is cut.
+    console = Console(width=None if sys.stdout.isatty() else 300)
     for view in node.overviews():
-        console.print(render(view))
+        console.print(render(view), soft_wrap=True)
 
 
 def _show(node: StatusNode) -> None:
@@ -175,15 +176,17 @@ def render(view: Overview) -> Any:
         "" if state == NodeState.RUNNING.value else f": {state} {view.main.reason}",
     )  # fmt: skip
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    for title in ("node", "state", "doing", "waiting", "solved"):
-        table.add_column(title, no_wrap=True, overflow="ellipsis")
+    for title in ("node", "state", "waiting", "solved"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("doing")  # gives way in a narrow terminal: only it may be cut
     for node in sorted(view.nodes.values(), key=lambda node: node.state != "running"):
         if node.kind == "status":
             continue
         colour = _COLOURS.get(node.state, "")
         table.add_row(
             node.id, Text(f"{_SIGNS.get(node.state, '?')} {node.state}", colour),
-            Text(_doing(node)), str(node.waiting or ""), str(node.solved),
+            str(node.waiting or ""), str(node.solved),
+            Text(_doing(node), no_wrap=True, overflow="ellipsis"),
         )  # fmt: skip
     watchers = sum(n.kind == "status" and n.state == "running" for n in view.nodes.values())
     last = Text(f"{watchers} watching", "dim")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import time
 import uuid
@@ -17,6 +16,7 @@ import pytest
 
 from loaders.fetching import cache_folder
 
+from ..documents import Block
 from ..processes import MAIN, Process, run
 from .engine import IMAGE, ROOT, NoEngine, call, engine
 
@@ -88,12 +88,11 @@ class Project:
         self.name = f"mnisttest{uuid.uuid4().hex[:8]}"
         self.runs = runs
         self._environment = {
-            "MNIST_IMAGE": IMAGE, "MNIST_RUNS": str(runs),
+            "COMPOSE_PROJECT_NAME": self.name, "MNIST_IMAGE": IMAGE, "MNIST_RUNS": str(runs),
             "MNIST_MAIN": " ".join([*shape, "--json", "--log-level", "info", *options]),
             **variables,
         }  # fmt: skip
-        compose = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
-        self._compose = [*compose, "-p", self.name, "-f", str(ROOT / "docker-compose.yml")]
+        self._compose = ["docker-compose", "-f", str(ROOT / "docker-compose.yml")]
         self._logs: list[Process] = []
 
     def fill(self) -> None:
@@ -108,11 +107,17 @@ class Project:
         """Run a command of docker-compose; return its output."""
         return call(*self._compose, *command, timeout=timeout, **self._environment)
 
-    def start(self, *command: str) -> Process:
-        """Start a command of docker-compose."""
-        process = Process(*self._compose, *command, env={**os.environ, **self._environment})
+    def start(self, block: Block) -> Process:
+        """Start commands of a document."""
+        process = Process(
+            "bash", "-ec", block.commands, cwd=ROOT, env={**os.environ, **self._environment}
+        )
         self._logs.append(process)
         return process
+
+    def run(self, commands: str) -> str:
+        """Run commands of a document to their end; return their output."""
+        return call("bash", "-ec", f"cd {ROOT}; {commands}", timeout=SECONDS, **self._environment)
 
     def up(self, nodes: int = 3) -> Process:
         """Bring it up in the background; return what the main node says from now on."""

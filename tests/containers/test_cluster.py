@@ -12,6 +12,7 @@ import pytest
 
 from protocol.command import Exit
 
+from ..documents import blocks
 from ..processes import SECONDS
 from .conftest import LONG, SHORT, Calm, Project, wait_until
 from .engine import IMAGE, call
@@ -39,12 +40,11 @@ def test_up_trains_merges_and_returns_the_main_nodes_exit_code(
 ) -> None:
     """The README's command."""
     cluster = project()
-    up = cluster.start("up", "--scale", "compute=3", "--exit-code-from", "main", "--no-color")
-    code, output = up.end()
+    (block,) = blocks("test_up_trains_merges_and_returns_the_main_nodes_exit_code")
+    code, output = cluster.start(block).end()
     assert code == 0, output
-    result = json.loads(next(line for line in output.splitlines() if '"model_sha256"' in line)[
-        len("main_1     | ") :
-    ].strip())  # fmt: skip
+    line = next(line for line in output.splitlines() if '"model_sha256"' in line)
+    result, _ = json.JSONDecoder().raw_decode(line, line.index("{"))
     assert result["model_sha256"] == calm(SHORT)
     assert sum(result["nodes"].values()) == 12
     (run,) = cluster.runs.iterdir()  # on this host, and its owner's
@@ -54,8 +54,8 @@ def test_up_trains_merges_and_returns_the_main_nodes_exit_code(
 
 def test_the_exit_code_tells_of_a_mistake(project: Projects) -> None:
     cluster = project("--data", "/nowhere")
-    up = cluster.start("up", "--scale", "compute=1", "--exit-code-from", "main")
-    code, output = up.end()
+    (block,) = blocks("test_up_trains_merges_and_returns_the_main_nodes_exit_code")
+    code, output = cluster.start(block).end()
     assert code == Exit.DATA, output
     assert "/nowhere" in output
 
@@ -99,15 +99,32 @@ def test_a_container_without_network_comes_back_at_another_address(
 
 def test_a_cluster_is_scaled_up_and_down_while_it_works(project: Projects, calm: Calm) -> None:
     cluster = project("--min-nodes", "1", shape=LONG)
-    log = cluster.up(nodes=1)
+    (block,) = blocks("test_a_cluster_is_scaled_up_and_down_while_it_works")
+    first, more = block.commands.splitlines()
+    cluster.run(first)
+    log = cluster.logs("main")
     log.wait_for("is here")
-    cluster.compose("up", "-d", "--no-recreate", "--scale", "compute=4")
+    cluster.run(more)
     log.wait_for("is here", 4)
     cluster.compose("up", "-d", "--no-recreate", "--scale", "compute=2", "-t", "5")
     log.wait_for("is gone", 2)
     states = [node["state"] for node in cluster.status()["nodes"] if node["kind"] == "computing"]
     assert sorted(states) == ["running", "running", "stopped", "stopped"]
     assert cluster.result()["model_sha256"] == calm(LONG)
+
+
+def test_a_cluster_is_asked_while_it_works_and_afterwards(project: Projects) -> None:
+    during, afterwards = blocks("test_a_cluster_is_asked_while_it_works_and_afterwards")
+    cluster = project(shape=LONG)
+    log = cluster.up(2)
+    log.wait_for("is here", 2)
+    told = cluster.run(during.commands)
+    assert told.count("● running") == 2
+    assert "0 failed" in told
+    cluster.result()
+    told = cluster.run(afterwards.commands)
+    (run,) = cluster.runs.iterdir()
+    assert f"{run.name}    done     12/12" in told
 
 
 @pytest.mark.parametrize("bad", ["20% loss", "1 Mbit/s"])

@@ -282,7 +282,7 @@ def test_the_command_shows_a_table_and_json(main_node: Mains, computing_node: No
     main.submit(JobDataType("x")).result(SECONDS)
     shown = run(*STATUS, "--connect", main.address)
     assert shown.returncode == 0, shown.stderr
-    assert re.search(rf"{node.get_id()} +● running +idle +1\b", shown.stdout), shown.stdout
+    assert re.search(rf"{node.get_id()} +● running +1 +idle", shown.stdout), shown.stdout
     assert "1 done, 0 failed" in shown.stdout
     told = json.loads(run(*STATUS, "--connect", main.address, "--json").stdout)
     (only,) = told["mains"]

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,8 +29,13 @@ class Host:
 
     def __init__(self, name: str, start: Start) -> None:
         self.name = name
-        self.address = ""
+        #: Its address in each of its networks; the first one is `address`.
+        self.addresses: dict[str, str] = {}
         self._start = start
+
+    @property
+    def address(self) -> str:
+        return next(iter(self.addresses.values()))
 
     def command(self, *command: str) -> tuple[str, ...]:
         """Return a command that runs on this host."""
@@ -84,7 +89,7 @@ class Networks:
         address = f"10.{ord(network)}.0.{number}"
         ip("-n", host.name, "addr", "add", f"{address}/24", "dev", inner)
         ip("-n", host.name, "link", "set", inner, "up")
-        host.address = host.address or address
+        host.addresses[network] = address
 
     def close(self) -> None:
         for name in self._names:
@@ -116,6 +121,3 @@ def key_folder(tmp_path: Path) -> Path:
 
     keys.create(tmp_path / "keys", ["lab1", "lab2"], make_pair)
     return tmp_path / "keys"
-
-
-Make = Callable[..., Host]
