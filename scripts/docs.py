@@ -23,16 +23,19 @@ from main_node.cli import main as main_
 from main_node.keys import main as keys
 from main_node.predict import main as predict
 from main_node.runs import main as runs
+from main_node.watch import main as status
 from protocol import messages
 from protocol.codec import KINDS
 from protocol.command import EXIT_MEANINGS
 from protocol.ledger import JOB_TRANSITIONS
 from protocol.session import SESSION_TRANSITIONS
+from relay_node.cli import main as relay
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("protocol", "loaders", "learning", "main_node", "computing_node")
+PACKAGES = ("protocol", "loaders", "learning", "main_node", "computing_node", "relay_node")
 _PART = re.compile(r"(<!-- made: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _TO_NODE = {"Welcome", "Refuse", "JobOffer", "Accepted", "Cancel", "Recall", "Stop"}
+_WATCHER = {"Watch": "watcher → main", "Status": "main → watcher"}
 _BOTH = {"Heartbeat", "Need", "Chunk"}
 
 
@@ -65,7 +68,7 @@ def _messages() -> str:
     lines = ["| no. | message | from → to | fields | |", "|---|---|---|---|---|"]
     for number, kind in KINDS.items():
         way = "main → node" if kind.__name__ in _TO_NODE else "node → main"
-        way = "both" if kind.__name__ in _BOTH else way
+        way = _WATCHER.get(kind.__name__, "both" if kind.__name__ in _BOTH else way)
         names = ", ".join(f"`{field.name}`" for field in fields(kind))
         doc = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
         lines.append(f"| {number} | `{kind.__name__}` | {way} | {names} | {doc} |")
@@ -111,6 +114,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "messages": _messages,
     "mnist-main": lambda: _options(main_),
     "mnist-compute": lambda: _options(compute),
+    "mnist-status": lambda: _options(status),
+    "mnist-relay": lambda: _options(relay),
     "mnist-predict": lambda: _options(predict),
     "mnist-runs": lambda: _group("mnist-runs", runs),
     "mnist-keys": lambda: _group("mnist-keys", keys),

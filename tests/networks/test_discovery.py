@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,11 @@ from .conftest import Host, Networks
 DISCOVER = (*COMPUTE, "--discover", "--name", "n")
 #: It waits for nodes that never come, and so is there until it is told to end.
 PATIENT = ("--min-nodes", "9", "--jobs", "2", "--rounds", "1")
+
+
+def command(name: str) -> str:
+    """Return the path of one of our commands."""
+    return str(Path(sys.executable).with_name(name))
 
 
 def announce(host: Host, data: Path, folder: Path, *options: str) -> Process:
@@ -60,7 +66,7 @@ def test_main_nodes_come_and_go(networks: Networks, idx_folder: Path, tmp_path: 
     node.wait_for(f"main.disconnected address={address(third, a)}")
     fourth = announce(a, idx_folder, tmp_path / "4", *common)
     node.wait_for(f"main.joined address={address(fourth, a)}")
-    told = b.run("mnist-status", "--discover", "--insecure", "--json")
+    told = b.run(command("mnist-status"), "--discover", "--insecure", "--json")
     states = {m["address"]: m["state"] for m in json.loads(told.stdout)["mains"]}
     assert states[address(second, c)] == states[address(fourth, a)] == "running"
     for main in (second, fourth):
@@ -88,7 +94,7 @@ def test_with_keys_discovery_gives_the_address_and_never_the_trust(
     a, b, liar = (networks.host(name, "a") for name in ("a", "b", "liar"))
     forged = tmp_path / "forged"
     lie = liar.start(
-        "python", "-c", LIE, (key_folder / "main.pub").read_text().strip(), liar.address
+        sys.executable, "-c", LIE, (key_folder / "main.pub").read_text().strip(), liar.address
     )
     lie.wait_for("announced")
     node = b.start(*DISCOVER, "--keys", str(key_folder / "nodes" / "lab1"))
@@ -166,7 +172,7 @@ def test_a_relay_is_found_where_its_main_node_can_not_be(
     )  # fmt: skip
     node = b.start(*DISCOVER, "--keys", str(key_folder / "nodes" / "lab2"))
     relay = between.start(
-        "mnist-relay", "--bind", "tcp://10.98.0.2:0", "--connect", f"tcp://{a.address}:5555",
+        command("mnist-relay"), "--bind", "tcp://10.98.0.2:0", "--connect", f"tcp://{a.address}:5555",
         "--announce", "--keys", str(key_folder / "nodes" / "lab2"),
     )  # fmt: skip
     relay.wait_for("relay.ready")
