@@ -619,7 +619,7 @@ class _Company:
     """Sees to it that a run without computing nodes says so, and does not wait for ever."""
 
     def __init__(self, config: MainConfig, address: str, watcher: Watcher) -> None:
-        self.invitation = invitation(address, config.domain, config.keys)
+        self.invitation = invitation(address, config.domain, config.keys, config.announce)
         self._limit = config.timeout_seconds
         self._watcher = watcher
         self._alone_since: float | None = None
@@ -646,7 +646,7 @@ def plural(count: int, noun: str, ending: str = "s") -> str:
     return f"{count:,} {noun}{'' if count == 1 else ending}"
 
 
-def invitation(address: str, domain: int, keys: str | None = None) -> str:
+def invitation(address: str, domain: int, keys: str | None = None, announced: bool = False) -> str:
     """Return the sentence that says how to start computing nodes for a main node."""
     import socket
 
@@ -656,8 +656,11 @@ def invitation(address: str, domain: int, keys: str | None = None) -> str:
         flag += " --keys DIR"
     if host in ("0.0.0.0", "[::]", "*"):
         address = f"tcp://{socket.gethostname()}:{port}"
-    sentence = f"start computing nodes: mnist-compute --connect {address}{flag}"
-    if host in ("127.0.0.1", "[::1]", "localhost"):
+    way = "--discover" if announced else f"--connect {address}"
+    sentence = f"start computing nodes: mnist-compute {way}{flag}"
+    if announced and keys is None:
+        sentence += f" (or --connect {address}; on other hosts with --insecure)"
+    elif host in ("127.0.0.1", "[::1]", "localhost"):
         sentence += f" (on this machine; for other hosts --bind tcp://0.0.0.0:{port} --keys DIR)"
     elif keys is not None:
         sentence += f" (DIR: a copy of {Path(keys) / 'nodes'}/NAME)"

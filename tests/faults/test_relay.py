@@ -1,0 +1,57 @@
+"""A relay between the nodes and their main node is killed, frozen and started again."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from ..processes import Process, free_port
+from .conftest import Cluster
+
+RELAY = (sys.executable, "-m", "relay_node", "--log-level", "debug")
+
+
+def test_a_relay_is_killed_and_started_again(cluster: Cluster) -> None:
+    way = f"tcp://127.0.0.1:{free_port()}"
+
+    def start() -> Process:
+        relay = cluster.start(*RELAY, "--bind", way, "--connect", cluster.address)
+        relay.wait_for("relay.ready")
+        return relay
+
+    main, relay = cluster.main(), start()
+    nodes = [cluster.node(name, address=way) for name in "ab"]
+    for _ in range(3):
+        for node in nodes:
+            node.wait_for("task.started")
+        relay.kill()
+        main.wait_for("reason='connection lost'")
+        relay = start()
+    result = cluster.same(main.result())
+    assert sum(result["nodes"].values()) == 8
+    # What a node held when the relay died it went on with: nothing was computed twice, neither
+    # the eight shards nor the four parts of the test set after each round.
+    assert sum(line.count("task.solved") for node in nodes for line in node.seen) == 8 + 2 * 4
+    relay.send(signal.SIGTERM)
+    assert relay.end()[0] == 0
+
+
+def test_relays_of_both_sides_are_killed(cluster: Cluster, tmp_path: Path) -> None:
+    """The main node's side dials out; each of the two relays is killed while nodes train."""
+    meeting, way = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+    commands = {
+        "there": (*RELAY, "--bind", way, "--accept", meeting),
+        "here": (*RELAY, "--dial", meeting, "--connect", cluster.address),
+    }
+    main = cluster.main()
+    relays = {name: cluster.start(*command) for name, command in commands.items()}
+    nodes = [cluster.node(name, address=way) for name in "ab"]
+    for times, name in enumerate(("there", "here"), 1):
+        for node in nodes:
+            node.wait_for("main.joined", times)
+        nodes[0].wait_for("task.started")
+        relays[name].kill()
+        main.wait_for("reason='connection lost'", times)
+        relays[name] = cluster.start(*commands[name])
+    cluster.same(main.result())

@@ -1,0 +1,198 @@
+"""The board and its watchers, without sockets: what is told is what is."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.codec import decode, encode
+from protocol.effects import Effect, Joined, Left, Send
+from protocol.messages import (
+    REFUSE_DOMAIN,
+    Bye,
+    Heartbeat,
+    Hello,
+    NodeStatus,
+    Refuse,
+    Status,
+    Stop,
+    Watch,
+)
+from protocol.status import (
+    DEAD_SECONDS,
+    GONE,
+    MAX_WATCHERS,
+    PART,
+    Board,
+    Watching,
+)
+from protocol.views import NodeView, View
+
+STATES = {"unknown", "running", "stopped", "dropped"}
+
+
+def hello(name: str) -> Hello:
+    return Hello(name, name, 0, ("",), {}, 2, 0, "", 1, 2)
+
+
+def view(*nodes: NodeView) -> View:
+    return View(nodes, queued=1, running=len(nodes), done=5, failed=0, retries=0)
+
+
+def node(name: str, silent: float = 0.0) -> NodeView:
+    return NodeView(name, ((1, 0.5),), 0, 3, silent)
+
+
+def board(**options: int) -> Board:
+    return Board("main.1", options.get("domain", 0), 1.0)
+
+
+def told(effects: list[Effect], peer: bytes) -> list[Status]:
+    sent = [e.message for e in effects if isinstance(e, Send) and e.peer == peer]
+    return [message for message in sent if isinstance(message, Status)]
+
+
+def test_a_watcher_is_told_everything_first_and_then_what_changes() -> None:
+    b = board()
+    b.note(Joined("a", hello("a")))
+    assert not b.due(0.0)  # nobody to tell
+    b.receive(b"w", Watch("00000000", "w", 0), 0.0)
+    assert b.due(0.0)
+    (first,) = told(b.publish(view(node("a")), str, 0.0), b"w")
+    assert first.number == 0
+    assert [(n.id, n.state) for n in first.nodes] == [("a", "running"), ("w.00000000", "running")]
+    assert not b.due(0.1)
+    assert b.publish(view(node("a")), str, 0.5) == [Send(b"w", Heartbeat())]  # nothing changed
+    b.note(Left("a", "killed"))
+    assert b.due(0.6)  # at once
+    (second,) = told(b.publish(view(), str, 0.6), b"w")
+    assert (second.number, [(n.id, n.state) for n in second.nodes]) == (1, [("a", "dropped")])
+
+
+@pytest.mark.parametrize(("stopped", "state"), [(True, "stopped"), (False, "dropped")])
+def test_how_a_node_went_is_told_until_it_is_back(stopped: bool, state: str) -> None:
+    b = board()
+    b.receive(b"w", Watch("00000000", "w", 0), 0.0)
+    b.note(Joined("a", hello("a")))
+    b.publish(view(node("a")), str, 0.0)
+    b.note(Left("a", "why", stopped))
+    (last,) = told(b.publish(view(), str, 1.0), b"w")
+    gone = next(n for n in last.nodes if n.id == "a")
+    assert (gone.state, gone.reason, gone.solved, gone.cores) == (state, "why", 3, 2)
+    b.note(Joined("a", hello("a")))
+    (back,) = told(b.publish(view(node("a")), str, 2.0), b"w")
+    assert [n.state for n in back.nodes] == ["running"]
+
+
+def test_a_silent_node_is_unknown_and_a_silent_watcher_forgotten() -> None:
+    b = board()
+    b.receive(b"w", Watch("00000000", "w", 0), 0.0)
+    b.note(Joined("a", hello("a")))
+    (first,) = told(b.publish(view(node("a", silent=4.0)), str, 0.0), b"w")
+    assert first.nodes[0].state == "unknown"
+    b.receive(b"v", Watch("11111111", "v", 0), DEAD_SECONDS)
+    effects = b.publish(view(), str, DEAD_SECONDS + 1)
+    assert b.peers == [b"v"]
+    assert {n.id: n.state for n in told(effects, b"v")[0].nodes}["w.00000000"] == "dropped"
+
+
+def test_watchers_of_another_domain_and_too_many_are_refused() -> None:
+    b = board(domain=2)
+    (refused,) = b.receive(b"w", Watch("00000000", "w", 3), 0.0)
+    assert isinstance(refused, Send)
+    assert isinstance(refused.message, Refuse)
+    assert refused.message.code == REFUSE_DOMAIN
+    for n in range(MAX_WATCHERS + 10):
+        b.receive(b"%d" % n, Watch("00000000", "w", 2), 0.0)
+    assert len(b.peers) == MAX_WATCHERS
+
+
+def test_those_that_went_are_remembered_but_not_for_ever() -> None:
+    b = board()
+    b.receive(b"w", Watch("00000000", "w", 0), 0.0)
+    for n in range(10 * GONE):
+        b.note(Joined(f"n{n}", hello(f"n{n}")))
+        b.note(Left(f"n{n}", "gone"))
+        if n % 100 == 0:
+            b.publish(view(), str, float(n))
+    b.receive(b"v", Watch("11111111", "v", 0), 1e4)
+    (first,) = told(b.publish(view(), str, 1e4), b"v")
+    assert len(first.nodes) <= GONE + 2
+
+
+def test_many_nodes_are_told_in_parts_that_a_watcher_puts_together() -> None:
+    b = board()
+    nodes = [node(f"n{n}") for n in range(3 * PART + 1)]
+    b.receive(b"w", Watch("00000000", "w", 0), 0.0)
+    watching = Watching(Watch("00000000", "w", 0), "tcp://x:1")
+    watching.greet(0.0)
+    messages = told(b.publish(view(*nodes), str, 0.0), b"w")
+    assert len(messages) == 4
+    for message in messages:
+        assert len(message.nodes) <= PART
+        watching.receive(message, 0.0)
+    assert len(watching.overview.nodes) == len(nodes) + 1
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_a_watcher_knows_what_the_board_knows(seed: int) -> None:
+    """Nodes come, go and fall silent, connections are cut: in the end both say the same."""
+    choose = random.Random(seed)
+    b, now, peer = board(), 0.0, 0
+    here: dict[str, float] = {}
+    watching = Watching(Watch("00000000", "w", 0), "tcp://x:1")
+    watching.greet(now)
+    b.receive(b"%d" % peer, Watch("00000000", "w", 0), now)
+    for step in range(60):
+        now += choose.random()
+        name = f"n{choose.randrange(6)}"
+        match choose.randrange(5):
+            case 0 if name not in here:
+                here[name] = 0.0
+                b.note(Joined(name, hello(name)))
+            case 1 if name in here:
+                del here[name]
+                b.note(Left(name, "gone", choose.random() < 0.5))
+            case 2 if name in here:
+                here[name] = choose.choice([0.0, 5.0])
+            case 3 if step < 50:
+                watching.cut()
+                b.leave(b"%d" % peer, "connection lost")
+                peer += 1
+                watching.greet(now)
+            case _:
+                pass
+        b.receive(b"%d" % peer, Watch("00000000", "w", 0), now)
+        now_view = view(*(node(name, silent) for name, silent in here.items()))
+        for message in told(b.publish(now_view, str, now), b"%d" % peer):
+            for change in watching.receive(decode(encode([message]))[0], now):
+                assert change.state in STATES
+    seen = {n.id: n.state for n in watching.overview.nodes.values() if n.kind == "computing"}
+    assert {n for n, state in seen.items() if state in ("running", "unknown")} == set(here)
+    for name, silent in here.items():
+        assert seen[name] == ("unknown" if silent else "running")
+
+
+names = st.text(min_size=1, max_size=3)
+statuses = st.builds(NodeStatus, names, names, st.sampled_from(sorted(STATES)) | names)
+
+
+@given(
+    st.lists(
+        st.builds(Status, st.integers(0, 3), names, st.lists(statuses).map(tuple),
+                  st.just({}), st.just({}))
+        | st.builds(Stop, names) | st.builds(Refuse, names, names) | st.builds(Bye, names)
+    )
+)  # fmt: skip
+def test_a_watcher_survives_whatever_it_is_told(
+    messages: list[Status | Stop | Refuse | Bye],
+) -> None:
+    watching = Watching(Watch("00000000", "w", 0), "tcp://x:1")
+    watching.greet(0.0)
+    for message in messages:
+        watching.receive(message, 0.0)
+        watching.tick(1.0)
+    watching.cut()
