@@ -28,14 +28,6 @@ RESTARTED = "{{.RestartCount}} {{.State.Running}}"
 Calm = Callable[[tuple[str, ...]], str]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One engine, and so one process, for all of these tests; each has time for a slow network."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("docker"))
-            item.add_marker(pytest.mark.timeout(900))
-
-
 @pytest.fixture(scope="session")
 def docker(tmp_path_factory: pytest.TempPathFactory, mnist: object) -> Iterator[None]:
     """Have an engine with the project's image; skip where there is none, but never in CI."""
