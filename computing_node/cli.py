@@ -56,7 +56,9 @@ class _Leave(BaseException):
     help="With --discover and without keys, serve main nodes on other machines too: in a network"
     " where you trust everybody.",
 )  # fmt: skip
-@click.option("--name", default="", help="What people see.  [default: this host's name]")
+@click.option(
+    "--name", default="", help="What people see.  [default: this host's name]", show_default=False
+)
 @click.option(
     "--tasks", default=_DEFAULT.tasks, type=click.IntRange(1, 1024),
     help="How many jobs to run at once; each uses the threads that the main node says (1).",

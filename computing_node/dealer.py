@@ -12,13 +12,13 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from protocol import ProtocolError
+from protocol import LocalProtocolError, ProtocolError
 from protocol.codec import decode
 from protocol.discovery import Found
 from protocol.effects import Abort, Ended, NodeEffect, Reconnect, Run, Serving, Tell
 from protocol.keys import NodeKeys
 from protocol.link import STUCK_SECONDS, TRY_SECONDS, Link
-from protocol.messages import AnyArray, Hello
+from protocol.messages import AnyArray, Hello, Message, Refuse, Status, Watch
 from protocol.monitor import Event, Happened
 from protocol.session import Session, SessionState
 from protocol.shell import Shell
@@ -35,6 +35,8 @@ BUSY_SECONDS = 0.02
 TICK_SECONDS = 0.01
 #: Where nothing happens, time passes in such steps.
 IDLE_SECONDS = 1.0
+#: Of two ways to a main node the other is taken when the one has been cut for so long.
+OTHER_WAY_SECONDS = 3.0
 #: Main nodes served at once: whoever is in the network can announce as many as he likes.
 MAX_MAINS = 256
 
@@ -56,10 +58,15 @@ class _Service(Link):
         self.greeting_since = 0.0
         #: Whether it was discovered, and is announced no more.
         self.withdrawn = False
+        #: Whether it is clear who is there, so that this node may introduce itself.
+        self.certain = True
+        #: The number of another service that leads to the same main node, and does.
+        self.aside_for: int | None = None
 
-    def is_elsewhere(self, main: str) -> bool:
-        """Whether who answers here is another than the one with several addresses."""
-        return bool(self.main) and main != self.main and self.has_others
+    @property
+    def dubious(self) -> bool:
+        """Whether somebody else may answer: one address of several can be another's here."""
+        return bool(self.main) and self.has_others
 
 
 class Dealer(Shell):
@@ -100,6 +107,7 @@ class Dealer(Shell):
         self._services: dict[int, _Service] = {}
         self._discovered: dict[str, _Service] = {}  # by what it is announced as
         self._workers: Workers | None = None
+        self._domain = hello.domain
         self._make_session = partial(
             Session, hello, dead_seconds=dead_seconds, cache_bytes=cache_bytes, allocate=allocate
         )
@@ -124,15 +132,27 @@ class Dealer(Shell):
 
     def found(self, main: Found) -> None:
         """Serve a main node that was discovered, or learn where it is now; in this thread."""
-        service = self._discovered.get(main.name)
-        if service is not None:
-            service.withdrawn = False
-            service.look_at(main.addresses)
-        elif len(self._services) >= MAX_MAINS:
-            log.warning("main.ignored id=%s: %d main nodes are known", main.id, MAX_MAINS)
-        else:
+        try:
+            service = self._discovered.get(main.name)
+            if service is not None:
+                service.withdrawn = False
+                service.look_at(main.addresses)
+                return
+            if len(self._services) >= MAX_MAINS:
+                self._make_room()
             log.info("main.found id=%s address=%s", main.id, ",".join(main.addresses))
             self._discovered[main.name] = self._serve(main.addresses, main.id)
+        except Exception as error:  # whatever strangers announce
+            log.warning("main.ignored id=%s cause=%r", main.id, str(error))
+
+    def _make_room(self) -> None:
+        """Let go of what is announced and is nobody: a flood must not keep the right one out."""
+        for name, service in self._discovered.items():
+            if not service.connected and not service.session.holds:
+                service.withdrawn = True
+                self._forget(name)
+                return
+        raise LocalProtocolError(f"{MAX_MAINS} main nodes are served already")
 
     def lost(self, name: str) -> None:
         """A main node that was discovered is announced no more; in this thread.
@@ -146,8 +166,29 @@ class Dealer(Shell):
         for name, service in list(self._discovered.items()):
             if service.withdrawn and not service.connected and not service.session.holds:
                 log.info("main.gone id=%s", service.main)
-                service.close(0)
-                del self._discovered[name], self._services[service.number]
+                self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        service = self._discovered.pop(name)
+        service.close(0)
+        del self._services[service.number]
+
+    def _stand_in(self, aside: _Service, now: float) -> None:
+        """Let a second way to a main node take the place of the first, which is cut.
+
+        What this node holds for the main node goes over with the conversation.
+        """
+        first = self._services.get(aside.aside_for if aside.aside_for is not None else -1)
+        aside.aside_for = None
+        aside.session = self._make_session()
+        if first is not None:
+            aside.session, first.session = first.session, aside.session
+            aside.number, first.number = first.number, aside.number
+            self._services[aside.number], self._services[first.number] = aside, first
+            first.pause(math.inf)
+            first.aside_for = aside.number
+        log.info("main.other_way address=%s", aside.address)
+        aside.pause(now)
 
     def _report(self, report: Task | Outcome) -> None:
         """Take a report from a worker's thread; a beginning is not worth waking up for."""
@@ -186,9 +227,14 @@ class Dealer(Shell):
         for key, task in self._tasks.items():
             self._session(key).progressed(key[1], task.fraction, task.note)
         long = [key for key, since in self._running.items() if now - since > BUSY_SECONDS]
-        for service in self._services.values():
+        for service in list(self._services.values()):
+            if service.aside_for is not None:
+                first = self._services.get(service.aside_for)
+                if first is None or first.lost_for(now) > OTHER_WAY_SECONDS:
+                    self._stand_in(service, now)
+                continue
             service.tick(now)
-            effects = service.session.tick(now)
+            effects = service.session.tick(now) if service.certain else []
             effects += self._unanswered(service, now)
             if len(self._services) > 1:
                 others = sum(key[0] != service.number for key in long)
@@ -202,8 +248,9 @@ class Dealer(Shell):
     def _unanswered(self, service: _Service, now: float) -> list[NodeEffect]:
         """Give a connection up over which no Hello is answered: nothing may be behind it."""
         greeting = service.session.state is SessionState.GREETING
-        if service.connected and greeting and now - service.greeting_since > self._dead_seconds:
-            return [Reconnect(f"no answer for {self._dead_seconds:g} s")]
+        patience = self._dead_seconds if service.certain else TRY_SECONDS
+        if service.connected and greeting and now - service.greeting_since > patience:
+            return [Reconnect(f"no answer for {patience:g} s")]
         return []
 
     def _drain(self, service: _Service, now: float) -> None:
@@ -215,7 +262,10 @@ class Dealer(Shell):
                 return
             try:
                 for message in decode(frames):
-                    self._perform(service, service.session.receive(message, now), now)
+                    if service.certain:
+                        self._perform(service, service.session.receive(message, now), now)
+                    else:
+                        self._ascertain(service, message, now)
             except ProtocolError as error:
                 log.warning("main.misbehaves address=%s reason=%r", service.address, str(error))
             except Exception:  # a bug here; the other main nodes must not suffer
@@ -228,8 +278,22 @@ class Dealer(Shell):
             service.session.cut()
             return
         service.greeting_since = now
-        if service.session.state is SessionState.GREETING:
+        service.certain = not service.dubious
+        if not service.certain:
+            service.outgoing.append(Watch("", "", self._domain))
+        elif service.session.state is SessionState.GREETING:
             self._perform(service, service.session.greet(now), now)
+
+    def _ascertain(self, service: _Service, message: Message, now: float) -> None:
+        """Introduce this node if the right main node is there, and look elsewhere if not.
+
+        Another one that this node works for would take it for a node that has lost everything.
+        """
+        if isinstance(message, Status) and message.main == service.main:
+            service.certain = True
+            self._perform(service, service.session.greet(now), now)
+        elif isinstance(message, Status | Refuse):
+            service.pause(now + TRY_SECONDS)
 
     def _perform(self, service: _Service, effects: list[NodeEffect], now: float) -> None:
         for effect in effects:
@@ -242,10 +306,6 @@ class Dealer(Shell):
             elif type(effect) is Abort:
                 self._abort((service.number, effect.task))
             elif type(effect) is Serving:
-                if service.is_elsewhere(effect.welcome.main):
-                    service.session.cut()
-                    service.pause(now + TRY_SECONDS)
-                    return
                 self._leave_double(service, effect.welcome.main)
                 log.info("main.joined address=%s id=%s", service.address, effect.welcome.main)
                 self._prepare(effect.welcome.learners)
@@ -270,6 +330,7 @@ class Dealer(Shell):
                     if type(effect) is Abort:
                         self._abort((other.number, effect.task))
                 other.pause(math.inf)
+                other.aside_for = service.number
 
     def _prepare(self, learners: tuple[str, ...]) -> None:
         try:
@@ -288,7 +349,11 @@ class Dealer(Shell):
             service.greeting_since = time.monotonic()
             return
         log.error("main.refused address=%s reason=%r", service.address, effect.reason)
-        refused = (s.session.state is SessionState.REFUSED for s in self._services.values())
+        refused = (
+            s.session.state is SessionState.REFUSED
+            for s in self._services.values()
+            if s.aside_for is None
+        )
         if not self._discovers and all(refused):
             self.failure = Refused(f"{service.address}: {effect.reason}")
             self.ended.set()
@@ -335,7 +400,7 @@ class Dealer(Shell):
     def _count_down(self, now: float) -> None:
         assert self._max_jobs is not None
         self._max_jobs -= 1
-        for service in self._services.values():
+        for service in list(self._services.values()):
             self._perform(service, service.session.limit(self._max_jobs), now)
 
     def leave(self, reason: str) -> None:

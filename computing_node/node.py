@@ -16,7 +16,7 @@ from protocol.codec import safe_name
 from protocol.discovery import Browser
 from protocol.keys import node_keys
 from protocol.messages import AnyArray, Hello
-from protocol.sockets import DEFAULT_ADDRESS
+from protocol.sockets import DEFAULT_ADDRESS, check_pair
 
 from .dealer import Dealer
 from .errors import ConfigError, NoJob
@@ -88,6 +88,8 @@ class AsyncComputingNode:
             address = [] if discover else DEFAULT_ADDRESS
         addresses = [address] if isinstance(address, str) else list(address)
         self._keys = None if keys is None else node_keys(Path(keys), name)
+        if self._keys is not None:
+            check_pair(self._keys.public, self._keys.secret)
         self._domain, self._discover, self._insecure = domain, discover, insecure
         self._browser: Browser | None = None
         self._id = f"{name}.{hello.node}"

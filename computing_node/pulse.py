@@ -26,6 +26,7 @@ class Pulse:
     def __init__(self, path: str | None) -> None:
         self._path = None if path is None else Path(path)
         self._systemd = os.environ.get("NOTIFY_SOCKET", "")  # sd_notify(3)
+        self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._next = 0.0
         if self._path is not None:
             try:
@@ -48,8 +49,6 @@ class Pulse:
         if not self._systemd:
             return
         address = self._systemd.replace("@", "\0", 1) if self._systemd[0] == "@" else self._systemd
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.sendto(state.encode(), address)
-        except OSError:
-            self._systemd = ""
+        # One that is not taken is as good as late; the next comes in a second.
+        with contextlib.suppress(OSError):
+            self._sender.sendto(state.encode(), socket.MSG_DONTWAIT, address)

@@ -18,7 +18,7 @@ from protocol.codec import MAX_COUNT
 from protocol.command import LOG_LEVELS, Exit, set_up_logs
 
 from .config import FREE, MainConfig, cut_short, find_run, read_config, resumed
-from .errors import ConfigError, JobFailed, NodeError, NoNode, StorageError
+from .errors import ConfigError, DataChanged, JobFailed, NodeError, NoNode, StorageError
 
 if TYPE_CHECKING:
     from .training import Metrics
@@ -223,13 +223,17 @@ def main(context: click.Context, /, resume: str | None, continues: bool, **optio
     if sys.stderr is None:  # closed by whoever started this; print would take standard output
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     given = _given(context)
-    if continues:
-        if resume is not None:
-            raise click.UsageError("--resume names a run, --continue looks for one; give one")
-        path = cut_short(config)
-        if path is not None:
-            resume, given = str(path), set(FREE)
-    _run(config, resume, given)
+    if not continues:
+        return _run(config, resume, given)
+    if resume is not None:
+        raise click.UsageError("--resume names a run, --continue looks for one; give one")
+    path = cut_short(config)
+    if path is not None:
+        try:
+            return _run(config, str(path), set(FREE), goes_on=True)
+        except DataChanged as error:
+            click.echo(f"mnist-main: {error}: beginning one", err=True)
+    return _run(config, None, given)
 
 
 def _given(context: click.Context) -> set[str]:
@@ -248,7 +252,7 @@ def _end(code: Exit, message: str) -> NoReturn:
     sys.exit(code)
 
 
-def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
+def _run(config: MainConfig, resume: str | None, given: set[str], goes_on: bool = False) -> None:
     # Imported here: --help must not wait for numpy.
     from rich.console import Console
 
@@ -291,6 +295,8 @@ def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
     except (LoaderError, UnfitData) as error:
         _end(Exit.DATA, str(error))
     except (ConfigError, AddressError, KeysError, LearningError) as error:
+        if goes_on and isinstance(error, DataChanged):
+            raise
         _end(Exit.USAGE, str(error))
     except StorageError as error:
         _end(Exit.STORAGE, f"{error}\nonce that is mended, {_how_to_go_on(path)}")

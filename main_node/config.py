@@ -105,9 +105,12 @@ def cut_short(config: MainConfig) -> Path | None:
     for path in sorted(Path(config.run_dir).glob("*/solutions"), reverse=True):
         run = path.parent
         try:
-            same = MainConfig(**read_config(run / "config.yaml")).shape() == config.shape()
+            stored = MainConfig(**read_config(run / "config.yaml"))
         except (ConfigError, TypeError):  # of another release, or damaged
             continue
+        same = stored.shape() == config.shape() and all(
+            stored.resolved()[name] == config.resolved()[name] for name in ("data", "domain")
+        )
         if same and not locked(run) and finished(run) is None:
             return run
     return None

@@ -81,6 +81,13 @@ class Quiet(Lines):
         """Say nothing."""
 
 
+def shortened(name: str, letters: int = 28) -> str:
+    """Return a name cut in the middle if it is long: its end tells nodes of one host apart."""
+    if len(name) <= letters:
+        return name
+    return f"{name[: letters - 13]}…{name[-12:]}"
+
+
 class _Clock:
     """How much of a run is done, and how long the rest takes at this pace."""
 
@@ -180,7 +187,7 @@ class Screen(Lines):
             silent = f"silent for {node.silent_seconds:.0f} s" if node.silent_seconds > 3 else ""
             idle = f"benched: {node.benched}"[:48] if node.benched else "idle"
             table.add_row(
-                Text(node.name), Text(silent or doing + note or idle),
+                Text(shortened(node.name)), Text(silent or doing + note or idle),
                 ProgressBar(1.0, done, width=14) if node.running else "",
                 str(node.waiting), str(node.solved),
             )  # fmt: skip

@@ -2,6 +2,7 @@
 
 NodeError              root
   ConfigError          an option or argument that can't be
+    DataChanged        the data is not what a run began with
   JobFailed            a job failed for good; carries its story
   NoNode               no computing node in time
   NodeClosed           the main node was closed before the job was solved
@@ -20,6 +21,10 @@ class NodeError(Exception):
 
 class ConfigError(NodeError):
     """An option or argument that can't be; the message says which and what to do."""
+
+
+class DataChanged(ConfigError):
+    """The data is not what a run began with."""
 
 
 class JobFailed(NodeError):

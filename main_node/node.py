@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
-from protocol import AddressError, JobDataType, JobSolutionDataType
+from protocol import JobDataType, JobSolutionDataType
 from protocol.codec import check_plain
 from protocol.discovery import Announcement
 from protocol.dispatch import MAX_SOLUTION_BYTES, Dispatcher
@@ -215,7 +215,7 @@ class AsyncMainNode:
             public = None if self._keys is None else self._keys.public
             try:
                 self._announcement = Announcement(self._id, domain, self.address, public)
-            except AddressError:
+            except BaseException:
                 self._router.end()
                 raise
         self._router.start()

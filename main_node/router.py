@@ -18,7 +18,7 @@ from protocol import (
     ProtocolError,
     VersionMismatch,
 )
-from protocol.codec import Frame, batches, decode, encode
+from protocol.codec import Frame, batches, decode, encode, safe_line
 from protocol.dispatch import Dispatcher
 from protocol.effects import (
     Accept,
@@ -362,7 +362,7 @@ class Router(Shell):
                 if type(message) is Watch:
                     self.perform(self._board.receive(peer, message, now))
                 elif type(message) is Bye and self._board.watches(peer):
-                    self._board.leave(peer, message.reason, stopped=True)
+                    self._board.leave(peer, safe_line(message.reason), stopped=True)
                 else:
                     self.perform(self.dispatcher.receive(peer, message, now))
         except ProtocolError as error:
@@ -455,7 +455,9 @@ class Router(Shell):
                 self._perform_calls()
             self._hand_over()
             if self._dismiss:
-                self.perform(self.dispatcher.close(_ENDED) + self._board.close(_ENDED))
+                now = time.monotonic()
+                last = self._board.publish(self.dispatcher.view(now), self._name_of, now)
+                self.perform(last + self._board.close(_ENDED) + self.dispatcher.close(_ENDED))
             self._flush(math.inf)
             if self._dismiss:
                 self._await_goodbyes()

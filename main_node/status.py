@@ -20,7 +20,13 @@ from protocol.link import STUCK_SECONDS, Link
 from protocol.messages import NodeStatus, Stop, Watch
 from protocol.monitor import Happened
 from protocol.shell import Shell
-from protocol.sockets import DEFAULT_ADDRESS, make_context, receive
+from protocol.sockets import (
+    DEFAULT_ADDRESS,
+    check_pair,
+    make_context,
+    receive,
+    split_address,
+)
 from protocol.status import NodeState, Overview, Watching
 
 from .errors import ConfigError, NodeError
@@ -86,11 +92,14 @@ class _Observer(Shell):
 
     def found(self, main: Found) -> None:
         """Watch a main node that was discovered; in this thread."""
-        if main.name in self._watched:
-            self._watched[main.name].withdrawn = False
-            self._watched[main.name].look_at(main.addresses)
-        elif len(self._watched) < MAX_MAINS:
-            self._add(main.name, main.addresses)
+        try:
+            if main.name in self._watched:
+                self._watched[main.name].withdrawn = False
+                self._watched[main.name].look_at(main.addresses)
+            elif len(self._watched) < MAX_MAINS:
+                self._add(main.name, main.addresses)
+        except Exception as error:  # whatever strangers announce
+            log.warning("main.ignored id=%s cause=%r", main.id, str(error))
 
     def lost(self, name: str) -> None:
         """A main node that was discovered is announced no more; in this thread."""
@@ -115,6 +124,7 @@ class _Observer(Shell):
                 self._drain(link, now)
             for event in events:
                 link.take(event, now)
+                link.watching.overview.trouble = event.cause
                 if event.what is Happened.CONNECTED:
                     link.outgoing.extend(link.watching.greet(now))
                 else:
@@ -190,7 +200,8 @@ class StatusNode:
             usual one, or none with `discover`]
         discover: find the main nodes of the domain that announce themselves, now and later.
         insecure: without keys, take those on other machines, too.
-        keys: folder with this node's keys, as `mnist-keys` makes it.
+        keys: folder with this node's keys, as `mnist-keys` makes it, or a main node's whole one:
+            then those of this name, or else of some node.
 
     Raises:
         AddressError: an address is malformed.
@@ -211,7 +222,11 @@ class StatusNode:
             address = [] if discover else DEFAULT_ADDRESS
         self._addresses = [address] if isinstance(address, str) else list(address)
         self._watch = Watch(uuid.uuid4().hex[:8], safe_name(name), domain)
-        self._keys = None if keys is None else node_keys(Path(keys), name)
+        self._keys = None if keys is None else node_keys(Path(keys), name, any_of=True)
+        if self._keys is not None:
+            check_pair(self._keys.public, self._keys.secret)
+        for each in self._addresses:
+            split_address(each, 1)
         self._discover, self._insecure = discover, insecure
         self._observer: _Observer | None = None
         self._browser: Browser | None = None
@@ -267,6 +282,11 @@ class StatusNode:
         """Return what is known of each main node and its nodes; none while it is stopped."""
         observer = self._observer
         return [] if observer is None else observer.call(observer.overviews)
+
+    @property
+    def ignored(self) -> list[str]:
+        """Why main nodes that announce themselves are not watched."""
+        return [] if self._browser is None else self._browser.ignored
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until a main node has answered; return False after `timeout` seconds.

@@ -41,7 +41,7 @@ from protocol import AddressError, JobDataType, JobSolutionDataType
 from protocol.views import View
 
 from .config import MainConfig
-from .errors import ConfigError, JobFailed, NodeError, NoNode, StorageError
+from .errors import ConfigError, DataChanged, JobFailed, NodeError, NoNode, StorageError
 from .local import LocalNodes
 from .memory import Check, RunMemory
 from .node import AsyncMainNode, JobFuture
@@ -183,7 +183,7 @@ class Training:
         began = self._database.fact("data")
         digest_ = f"{self._train.digest}+{self._test.digest}"
         if began not in (None, digest_):
-            raise ConfigError(
+            raise DataChanged(
                 f"the data is not what run {self.directory.run_id} began with:"
                 f" {self._config.data} has changed since; begin a new run"
             )
@@ -579,6 +579,9 @@ class Training:
         }  # fmt: skip
         self.directory.write_metrics(metrics)
         self._database.state(accuracy=last.accuracy)
+        self._node.tell(
+            run=self.directory.run_id, rounds=config.rounds, accuracy=last.accuracy, done=True
+        )
         return metrics
 
 
@@ -658,8 +661,8 @@ def invitation(address: str, domain: int, keys: str | None = None, announced: bo
         address = f"tcp://{socket.gethostname()}:{port}"
     way = "--discover" if announced else f"--connect {address}"
     sentence = f"start computing nodes: mnist-compute {way}{flag}"
-    if announced and keys is None:
-        sentence += f" (or --connect {address}; on other hosts with --insecure)"
+    if announced and keys is None and host not in ("127.0.0.1", "[::1]", "localhost"):
+        sentence += f" --insecure (or --connect {address})"
     elif host in ("127.0.0.1", "[::1]", "localhost"):
         sentence += f" (on this machine; for other hosts --bind tcp://0.0.0.0:{port} --keys DIR)"
     elif keys is not None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import click
 
 from protocol import AddressError, KeysError
-from protocol.codec import MAX_COUNT
+from protocol.codec import MAX_COUNT, safe_line, safe_name
 from protocol.command import LOG_LEVELS, Exit, set_up_logs
 from protocol.messages import NodeStatus
-from protocol.sockets import DEFAULT_ADDRESS
+from protocol.sockets import DEFAULT_ADDRESS, split_address
 from protocol.status import NodeState, Overview
 
+from .display import shortened
 from .errors import NodeError
 from .status import StatusNode
 
@@ -50,7 +53,10 @@ _SIGNS = {"running": "●", "unknown": "?", "stopped": "○", "dropped": "✗"}
     "--insecure", is_flag=True,
     help="With --discover and without keys, watch main nodes on other machines too.",
 )  # fmt: skip
-@click.option("--name", default="status", help="What others see.")
+@click.option(
+    "--name", default="status",
+    help="What others see, and whose keys to take where --keys holds several nodes'.",
+)  # fmt: skip
 @click.option(
     "--timeout", "timeout_seconds", default=10.0, type=click.FloatRange(0, 1e6), metavar="SECONDS",
     help="Give up if no main node has answered after so long.",
@@ -71,16 +77,22 @@ def main(
     On a terminal the display is live until Ctrl-C; elsewhere, or with --once, it is printed once.
     A node is running, unknown (silent for a while), stopped (it said goodbye) or dropped (it went
     without a word).
+
+    Every option can be given in the environment too: MNIST_CONNECT for --connect, and so on.
     """
     if follow and not as_json:
         raise click.UsageError("--follow goes with --json; without it the display is live anyway")
     set_up_logs(log_level)
-    addresses = options.pop("connect") or None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    answered = False
     try:
-        with StatusNode(address=addresses, **options) as node:
+        with StatusNode(address=options.pop("connect") or None, **options) as node:
             node.process_status_async()
-            if not node.wait(timeout_seconds):
-                _end(Exit.NO_NODE, _nobody(node, timeout_seconds))
+            if sys.stderr.isatty():
+                click.echo("looking for a main node; Ctrl-C ends", err=True)
+            answered = node.wait(timeout_seconds)
+            if not answered:
+                _end(Exit.NO_NODE, _nobody(node, timeout_seconds, options["domain"]))
             if options["discover"] and not follow:
                 time.sleep(SETTLE_SECONDS)
             if as_json:
@@ -90,7 +102,7 @@ def main(
             else:
                 _show(node)
     except KeyboardInterrupt:
-        return
+        sys.exit(Exit.DONE if answered else Exit.INTERRUPTED)
     except BrokenPipeError:
         sys.stdout = None  # nobody flushes it at the end
     except (AddressError, KeysError) as error:
@@ -104,13 +116,25 @@ def _end(code: Exit, message: str) -> NoReturn:
     sys.exit(code)
 
 
-def _nobody(node: StatusNode, seconds: float) -> str:
-    where = ", ".join(view.address for view in node.overviews())
-    told = f"at {where}" if where else "was found in this network (mnist-main --announce)"
-    return (
-        f"no main node {told} after {seconds:g} s: is it started, is the address right, and does"
-        " it need --keys?"
-    )
+def _nobody(node: StatusNode, seconds: float, domain: int) -> str:
+    """Return what there is to say where no main node has answered."""
+    views = node.overviews()
+    if not views:
+        ignored = "".join(f"; {reason}" for reason in node.ignored)
+        return (
+            f"no main node of domain {domain} was found in this network after {seconds:g} s"
+            f"{ignored or ' (it needs --announce, and multicast)'}"
+        )
+    return "\n".join(f"no answer from {v.address} after {seconds:g} s: {_why(v)}" for v in views)
+
+
+def _why(view: Overview) -> str:
+    host, _ = split_address(view.address, 1)
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return f"there is no host {host}"
+    return view.trouble or "nothing listens there; is the main node started, and the address right?"
 
 
 def as_plain(overviews: Sequence[Overview]) -> dict[str, Any]:
@@ -137,7 +161,7 @@ def _print_json(node: StatusNode, follow: bool) -> None:
     while True:
         now = as_plain(node.overviews())
         if now != last:
-            print(json.dumps(now), flush=True)
+            print(json.dumps(now, default=repr), flush=True)
         if not follow:
             return
         last = now
@@ -150,7 +174,7 @@ def _print(node: StatusNode) -> None:
     # Elsewhere than on a terminal nobody knows how wide it is; nothing is cut.
     console = Console(width=None if sys.stdout.isatty() else 300)
     for view in node.overviews():
-        console.print(render(view), soft_wrap=True)
+        console.print(render(view, names=300), soft_wrap=True)
 
 
 def _show(node: StatusNode) -> None:
@@ -163,17 +187,23 @@ def _show(node: StatusNode) -> None:
             time.sleep(LOOK_SECONDS)
 
 
-def render(view: Overview) -> Any:
-    """Return what people see of a main node and its nodes."""
+def render(view: Overview, names: int = 28) -> Any:
+    """Return what people see of a main node and its nodes.
+
+    Args:
+        view: the main node.
+        names: letters of a node's name that are shown; a longer one is cut in the middle.
+    """
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    state = view.main.state
+    state, here = view.main.state, view.main.state == NodeState.RUNNING.value
+    why = f": {view.main.reason}" if view.main.reason else ""
     head = Text.assemble(
         (f"{_SIGNS.get(state, '?')} ", _COLOURS.get(state, "")),
         (view.main.id or "a main node", "bold"), f" at {view.address}",
-        "" if state == NodeState.RUNNING.value else f": {state} {view.main.reason}",
+        "" if here else f", {state}{why}",
     )  # fmt: skip
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for title in ("node", "state", "waiting", "solved"):
@@ -184,31 +214,34 @@ def render(view: Overview) -> Any:
             continue
         colour = _COLOURS.get(node.state, "")
         table.add_row(
-            node.id, Text(f"{_SIGNS.get(node.state, '?')} {node.state}", colour),
+            shortened(node.id, names), Text(f"{_SIGNS.get(node.state, '?')} {node.state}", colour),
             str(node.waiting or ""), str(node.solved),
             Text(_doing(node), no_wrap=True, overflow="ellipsis"),
         )  # fmt: skip
     watchers = sum(n.kind == "status" and n.state == "running" for n in view.nodes.values())
-    last = Text(f"{watchers} watching", "dim")
-    lines = [line for line in (_about(view), _jobs(view)) if line]
-    return Group(head, *(Text(f"  {line}") for line in lines), table, last)
+    last = [Text(f"{watchers} watching", "dim")] if here else []
+    lines = [line for line in (_about(view.about), _jobs(view)) if line]
+    return Group(head, *(Text(f"  {line}") for line in lines), table, *last)
 
 
-def _about(view: Overview) -> str:
-    about = view.about
-    told = []
-    if "run" in about:
-        told.append(f"run {about['run']}")
-    if "round" in about:
-        told.append(f"round {about['round']} of {about.get('rounds')}")
-        told.append(f"{about.get('round_done')} of {about.get('round_jobs')} jobs of it done")
-    if "accuracy" in about:
-        told.append(f"accuracy {about['accuracy']:.2%}")
-    return ", ".join(told)
+def _about(about: Mapping[str, Any]) -> str:
+    """Return what a program says of itself: `mnist-main` its run; others anything."""
+    told = {name: safe_line(str(value), 80) for name, value in about.items()}
+    if "run" not in told:
+        return ", ".join(f"{safe_name(name)} {value}" for name, value in told.items())
+    line = [f"run {told['run']}"]
+    if "done" in told:
+        line.append("done")
+    if "round" in told:
+        line.append(f"round {told['round']} of {told.get('rounds')}")
+        line.append(f"{told.get('round_done')} of {told.get('round_jobs')} jobs of it done")
+    if isinstance(about.get("accuracy"), float):
+        line.append(f"accuracy {about['accuracy']:.2%}")
+    return ", ".join(line)
 
 
 def _jobs(view: Overview) -> str:
-    jobs = view.jobs
+    jobs = {name: n for name, n in view.jobs.items() if isinstance(n, (int, float))}
     if not jobs:
         return ""
     told = [f"{jobs.get(name, 0):,} {name}" for name in ("queued", "running", "done", "failed")]

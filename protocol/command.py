@@ -30,12 +30,13 @@ EXIT_MEANINGS = {
     Exit.DATA: "the data: not found, or a file is damaged; the line names it",
     Exit.JOB_FAILED: "a job failed for good; its story follows: each attempt, node and traceback"
     " (or local nodes ended time and again)",
-    Exit.NO_NODE: "no computing node in time (`--timeout`); the line says how to start one",
-    Exit.REFUSED: "every main node refused this computing node, and says why",
+    Exit.NO_NODE: "no computing node in time (`--timeout`); the line says how to start one;"
+    " `mnist-status`: no main node answered",
+    Exit.REFUSED: "every main node refused this node, and says why",
     Exit.STORAGE: "the run directory can't be written, the disk is full, say; nothing that was"
     " accepted is lost, and the line says how to go on",
-    Exit.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM (a computing node that was asked to leave"
-    " and did: 0)",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM (a computing node or a relay that was asked"
+    " to leave and did, a status that was shown: 0)",
 }
 
 

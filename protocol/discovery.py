@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import queue
 import re
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,9 +33,11 @@ SERVICE = "_mnist-merge._tcp.local."
 #: What is not announced anew for so long is gone: a main node that was killed.
 TTL_SECONDS = 120
 #: To learn the address of what is announced.
-RESOLVE_MILLISECONDS = 3000
-#: Announcements that wait to be looked at; more than that is a flood.
-MAX_PENDING = 1000
+RESOLVE_MILLISECONDS = 2000
+RESOLVE_AT_ONCE = 8
+#: What is announced beyond this is a flood.
+MAX_NAMES = 1000
+MAX_ADDRESSES = 8
 
 
 @dataclass(frozen=True)
@@ -102,19 +104,19 @@ class Announcement:
         if match[1] == "0.0.0.0":
             own = [str(network.ip) for network in _own_networks()]
             hosts = [ip for ip in own if not ip.startswith("127.")] or ["127.0.0.1"]
-        name = re.sub(r"[^\w-]", "-", name or main)[:60]
+        name = re.sub(r"[^A-Za-z0-9-]", "-", name or main)[-60:]
         texts = {"id": main, "domain": str(domain)}
         if public is not None:
             texts["key"] = public.decode()
-        self._info = ServiceInfo(
-            SERVICE, f"{name}.{SERVICE}", port=int(match[2]), properties=texts,
-            addresses=[socket.inet_aton(host) for host in hosts],
-            server=f"{name}.local.", host_ttl=TTL_SECONDS, other_ttl=TTL_SECONDS,
-        )  # fmt: skip
         self._zeroconf = _make_zeroconf(loopback_only=all(h.startswith("127.") for h in hosts))
         try:
+            self._info = ServiceInfo(
+                SERVICE, f"{name}.{SERVICE}", port=int(match[2]), properties=texts,
+                addresses=[socket.inet_aton(host) for host in hosts],
+                server=f"{name}.local.", host_ttl=TTL_SECONDS, other_ttl=TTL_SECONDS,
+            )  # fmt: skip
             self._zeroconf.register_service(self._info, cooperating_responders=True)
-        except (Error, OSError) as error:
+        except (Error, OSError, ValueError) as error:
             self._zeroconf.close()
             raise AddressError(f"{address} can't be announced: {error!r}") from error
         log.info("main.announced address=%s domain=%d", ",".join(hosts), domain)
@@ -153,31 +155,41 @@ class Browser:
 
         self._domain, self._found, self._lost = domain, found, lost
         self._keys, self._insecure = keys, insecure
-        self._told: set[str] = set()
-        self._pending: queue.Queue[str | None] = queue.Queue(MAX_PENDING)
+        self._told: dict[str, None] = {}
+        self._lock = threading.Lock()
+        #: Those that are announced; what is learned of others comes too late.
+        self._names: set[str] = set()
         self._zeroconf = _make_zeroconf(loopback_only=False)
-        self._resolving = threading.Thread(target=self._resolve, name="discovery", daemon=True)
-        self._resolving.start()
+        self._resolving = ThreadPoolExecutor(RESOLVE_AT_ONCE, thread_name_prefix="discovery")
         self._browser = ServiceBrowser(self._zeroconf, SERVICE, handlers=[self._change])
 
     def _change(self, name: str, state_change: Any, **_: Any) -> None:
         from zeroconf import ServiceStateChange
 
-        if state_change is ServiceStateChange.Removed:
-            self._lost(name)
-        else:
-            with suppress(queue.Full):
-                self._pending.put_nowait(name)
+        with self._lock:
+            if state_change is ServiceStateChange.Removed:
+                if name in self._names:
+                    self._names.discard(name)
+                    self._lost(name)
+                return
+            if len(self._names) >= MAX_NAMES:
+                return
+            self._names.add(name)
+        with suppress(RuntimeError):  # closed meanwhile
+            self._resolving.submit(self._resolve, name)
 
-    def _resolve(self) -> None:
-        """Learn what is announced; in a thread, because that takes a while."""
-        while (name := self._pending.get()) is not None:
-            try:
-                info = self._zeroconf.get_service_info(SERVICE, name, RESOLVE_MILLISECONDS)
-                if info is not None:
-                    self._take(info)
-            except Exception as error:  # whatever strangers send
-                log.debug("announcement.strange name=%r error=%r", name, error)
+    def _resolve(self, name: str) -> None:
+        """Learn where it is that is announced; in a thread, because that may take a while."""
+        from zeroconf import ServiceInfo
+
+        try:
+            info = ServiceInfo(SERVICE, name)
+            if info.load_from_cache(self._zeroconf) or info.request(
+                self._zeroconf, RESOLVE_MILLISECONDS
+            ):
+                self._take(info)
+        except Exception as error:  # whatever strangers send
+            log.debug("announcement.strange name=%r error=%r", name, error)
 
     def _take(self, info: ServiceInfo) -> None:
         """Tell of a main node, if it is one of ours."""
@@ -185,23 +197,34 @@ class Browser:
         if texts.get("domain") != str(self._domain) or not info.port:
             return
         main = safe_name(texts.get("id") or "") if texts.get("id") else ""
-        addresses = [f"tcp://{ip}:{info.port}" for ip in rank(info.parsed_addresses())]
-        reason = self._unfit(texts.get("key") or "", addresses)
+        hosts = rank(info.parsed_addresses())[:MAX_ADDRESSES]
+        addresses = [f"tcp://{ip}:{info.port}" for ip in hosts]
+        reason = self._unfit(texts.get("key") or "", addresses, relay=not main)
         if reason:
-            if reason not in self._told and len(self._told) < MAX_PENDING:
-                self._told.add(reason)
-                log.warning("main.ignored id=%s: %s", main, reason)
+            if reason not in self._told and len(self._told) < MAX_NAMES:
+                self._told[reason] = None
+                log.warning("main.ignored id=%s: %s", main or "(a relay)", reason)
             return
         if self._keys is None and not self._insecure:
             addresses = [address for address in addresses if is_loopback(address)]
-        self._found(Found(info.name, main, tuple(addresses)))
+        with self._lock:
+            if info.name in self._names:
+                self._found(Found(info.name, main, tuple(addresses)))
 
-    def _unfit(self, key: str, addresses: list[str]) -> str:
+    @property
+    def ignored(self) -> list[str]:
+        """Why main nodes of the domain that are announced are left alone."""
+        return list(self._told)
+
+    def _unfit(self, key: str, addresses: list[str], relay: bool) -> str:
         """Return why what is announced is not for us; empty if it may be."""
-        where = ", ".join(addresses) or "no address"
+        if not addresses:
+            return "it has no IPv4 address"
+        where = ", ".join(addresses)
         if self._keys is not None:
-            right = key.encode() == self._keys.main
-            return "" if right and addresses else f"the one at {where} has not the key of ours"
+            # A relay may not know its main node's key; whether it is ours, the handshake shows.
+            right = key.encode() == self._keys.main or (relay and not key)
+            return "" if right else f"the one at {where} has not the key of ours (main.pub)"
         if key:
             return f"the one at {where} lets nobody in without keys: give --keys DIR"
         if not self._insecure and not any(map(is_loopback, addresses)):
@@ -214,10 +237,10 @@ class Browser:
     def close(self) -> None:
         """Look no more."""
         self._browser.cancel()
+        with self._lock:
+            self._names.clear()
+        self._resolving.shutdown(wait=False, cancel_futures=True)
         self._zeroconf.close()
-        with suppress(queue.Full):
-            self._pending.put_nowait(None)
-        self._resolving.join(RESOLVE_MILLISECONDS / 1000 + 1)
 
 
 def rank(hosts: Iterable[str]) -> list[str]:

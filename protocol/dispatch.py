@@ -403,7 +403,7 @@ class Dispatcher:
         del self._nodes[node.peer]
         del self._peers[node.hello.node]
         self._placement.forget(node)
-        return [Left(node.name, reason, stopped)]
+        return [Left(node.name, reason, stopped, node.solved)]
 
     def _bye(self, node: Node, message: Bye, now: float) -> list[Effect]:
         effects = self._forget(node, safe_line(message.reason), stopped=True)

@@ -73,11 +73,12 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A node is gone, and why; `stopped` if it said goodbye."""
+    """A node is gone, and why; `stopped` if it said goodbye, `solved` so many jobs."""
 
     node: str
     reason: str
     stopped: bool = False
+    solved: int = 0
 
 
 @dataclass(frozen=True, slots=True)

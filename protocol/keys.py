@@ -39,24 +39,25 @@ class NodeKeys:
     main: bytes
 
 
-def node_keys(folder: Path, name: str = "") -> NodeKeys:
+def node_keys(folder: Path, name: str = "", any_of: bool = False) -> NodeKeys:
     """Return a computing node's keys.
 
     Args:
         folder: the node's own (`nodes/NAME`), or the main node's whole one.
         name: of the node, to choose by in a whole one that has several.
+        any_of: take some if there are none of this name.
 
     Raises:
         KeysError: there are none, which to take is not clear, or others can read the secret.
     """
     if not (folder / "node.key").exists():
-        folder = _choose(folder, name)
+        folder = _choose(folder, name, any_of)
     return NodeKeys(
         _read(folder / "node.pub"), _read_secret(folder / "node.key"), _read(folder / "main.pub")
     )
 
 
-def _choose(folder: Path, name: str) -> Path:
+def _choose(folder: Path, name: str, any_of: bool) -> Path:
     names = sorted(path.parent.name for path in (folder / "nodes").glob("*/node.key"))
     if not names:
         raise KeysError(
@@ -65,7 +66,7 @@ def _choose(folder: Path, name: str) -> Path:
         )
     if name in names:
         return folder / "nodes" / name
-    if len(names) == 1:
+    if len(names) == 1 or any_of:
         return folder / "nodes" / names[0]
     raise KeysError(f"{folder} holds keys of {', '.join(names)}; choose one: --name NAME")
 
@@ -77,6 +78,23 @@ def main_public(folder: Path) -> bytes:
         KeysError: there is none.
     """
     return _read(folder / "main.pub")
+
+
+def read_secret(path: Path) -> bytes:
+    """Return a secret of relays that meet.
+
+    Raises:
+        KeysError: there is none, or others can read it.
+    """
+    try:
+        secret, mode = path.read_bytes().strip(), stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise KeysError(f"{path}: can't be read: {error.strerror}") from error
+    if not re.fullmatch(rb"[0-9a-f]{64}", secret):
+        raise KeysError(f"{path}: no secret of relays; make one with mnist-keys secret FILE")
+    if mode & 0o077:
+        raise KeysError(f"{path}: others can read it (mode {mode:04o}); chmod 600 {path}")
+    return secret
 
 
 def create_secret(path: Path) -> None:

@@ -60,6 +60,7 @@ class Link:
         self._warned = False
         self._failures = 0
         self._told = ""
+        self._ever = False
         self._again_at: float | None = None
         self._context = context
         self._poller = poller
@@ -79,6 +80,10 @@ class Link:
     def paused(self) -> bool:
         """Whether there is no connection, and none is tried."""
         return self._again_at is not None
+
+    def lost_for(self, now: float) -> float:
+        """Return for how many seconds there has been no connection."""
+        return 0.0 if self.connected else now - self._looking_since
 
     def look_at(self, addresses: Sequence[str]) -> None:
         """Look for the main node at other addresses from now on, if it is not there."""
@@ -109,7 +114,9 @@ class Link:
 
     def close(self, linger: int | None = None) -> None:
         """Close the connection, if there is one."""
-        self.connected = False
+        if self.connected:
+            self.connected = False
+            self._looking_since = time.monotonic()
         if linger == 0:
             self.outgoing.clear()
         if self.paused:
@@ -139,7 +146,7 @@ class Link:
         """See to what happened to the connection."""
         if event.what is Happened.CONNECTED:
             self.connected, self._warned = True, False
-            self._failures, self._told = 0, ""
+            self._failures, self._told, self._ever = 0, "", True
         elif event.what is Happened.DISCONNECTED:
             if self.connected:
                 self._log.info("main.disconnected address=%s", self.address)
@@ -151,7 +158,9 @@ class Link:
             self._failures += 1
             if self._told != event.cause and (self._failures >= TELL_FROM or self.keys):
                 self._told, self._warned = event.cause, True
-                self._log.warning(
+                # Where it has been before, the main node has mostly just ended.
+                self._log.log(
+                    logging.INFO if self._ever else logging.WARNING,
                     "connection.failed address=%s cause=%r; still trying",
                     self.address, event.cause,
                 )  # fmt: skip

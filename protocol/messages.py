@@ -111,6 +111,7 @@ REFUSE_DOMAIN = "domain"
 REFUSE_VERSION = "version"
 REFUSE_MALFORMED = "malformed"
 REFUSE_KEY = "key"
+REFUSE_FULL = "full"  # too many watch already
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +258,10 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Somebody wants to be told how the nodes are; repeated as a sign of life."""
+    """Somebody wants to be told how the nodes are; repeated as a sign of life.
+
+    Without a name it only asks which main node this is, and is told once.
+    """
 
     node: str
     name: str
@@ -302,6 +306,7 @@ class Status:
     Args:
         number: 0 for the first to this watcher, which names all nodes; later ones name those
             that have changed, and count on.
+        more: how many messages follow that belong to this one.
         main: id of the main node.
         nodes: that are here, or were.
         jobs: how many are `queued`, `running`, `done`, `failed`; `retries`; jobs done `per_second`.
@@ -309,6 +314,7 @@ class Status:
     """
 
     number: int
+    more: int
     main: str
     nodes: Statuses
     jobs: Fields

@@ -90,7 +90,10 @@ class Monitor:
             if number == _PROTOCOL and value == _MISMATCH:
                 cause = "it has no keys: start it with --keys, or this node without"
         else:
-            cause = "it broke off: it may want keys (--keys), or be no main node"
+            cause = (
+                "it broke off: it may want keys (--keys), be no main node, or be a relay with none"
+                " behind it"
+            )
             if number == _PROTOCOL and value == _MISMATCH:
                 cause = "it wants keys: start this node with --keys"
         return [Event(Happened.FAILED, cause)]

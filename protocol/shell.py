@@ -80,7 +80,7 @@ class Shell:
             except BaseException as error:
                 future.set_exception(error)
 
-        if threading.current_thread() is self._thread:
+        if threading.current_thread() is self._thread or self._thread.ident is None:
             return function()
         self.call_soon(run)
         return future.result(timeout)

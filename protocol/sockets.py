@@ -55,6 +55,7 @@ _ZAP_DOMAIN = b"mnist-merge"
 def make_context() -> zmq.Context[Socket]:
     """Return a context for one node's sockets."""
     _keep_freed_memory()
+    raise_limit()
     return zmq.Context()
 
 
@@ -133,7 +134,6 @@ def bind(
             " (or --insecure, in a network where you trust everybody; in a program keys=DIR or"
             " insecure=True)"
         )
-    raise_limit()
     socket = context.socket(zmq.ROUTER)
     _set_up(socket, address)
     socket.router_mandatory = True  # a vanished node is an error, not a silent loss
@@ -151,6 +151,20 @@ def bind(
     return socket, monitor, socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
 
 
+def check_pair(public: bytes, secret: bytes) -> None:
+    """Raise unless two keys belong together.
+
+    Raises:
+        KeysError: they do not, or are none.
+    """
+    try:
+        together = zmq.curve_public(secret) == public
+    except (zmq.ZMQError, ValueError) as error:
+        raise KeysError(f"a key that is none: {error}; make new ones with mnist-keys") from error
+    if not together:
+        raise KeysError("the secret key is not that of the public one beside it")
+
+
 def _set_pair(socket: Socket, public: bytes, secret: bytes) -> None:
     """Give a socket its keys.
 
@@ -158,14 +172,11 @@ def _set_pair(socket: Socket, public: bytes, secret: bytes) -> None:
         KeysError: they are none, or do not belong together.
     """
     try:
-        together = zmq.curve_public(secret) == public
+        check_pair(public, secret)
         socket.curve_publickey, socket.curve_secretkey = public, secret
-    except (zmq.ZMQError, ValueError) as error:
+    except KeysError:
         socket.close(0)
-        raise KeysError(f"a key that is none: {error}; make new ones with mnist-keys") from error
-    if not together:
-        socket.close(0)
-        raise KeysError("the secret key is not that of the public one beside it")
+        raise
 
 
 def raise_limit() -> None:

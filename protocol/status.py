@@ -17,10 +17,11 @@ from enum import Enum
 from itertools import chain
 from typing import Any
 
-from .codec import safe_name
+from .codec import safe_line, safe_name
 from .effects import Effect, Joined, Left, Send
 from .messages import (
     REFUSE_DOMAIN,
+    REFUSE_FULL,
     REFUSE_UNKNOWN,
     Bye,
     Fields,
@@ -60,6 +61,9 @@ class NodeState(str, Enum):
     DROPPED = "dropped"
 
 
+_GONE_STATES = (NodeState.STOPPED.value, NodeState.DROPPED.value)
+
+
 @dataclass(slots=True)
 class _Watcher:
     node: NodeStatus
@@ -84,6 +88,7 @@ class Board:
         self._quiet_seconds = QUIET_BEATS * heartbeat_seconds
         self._watchers: dict[bytes, _Watcher] = {}  # by routing id
         self._cores: dict[str, tuple[int, int]] = {}  # node id -> tasks, cores
+        self._solved: dict[str, int] = {}  # node id -> jobs over earlier connections
         self._gone: OrderedDict[str, NodeStatus] = OrderedDict()
         self._told: dict[str, NodeStatus] = {}
         self._told_of_it: tuple[Any, Any] = ({}, {})
@@ -93,16 +98,17 @@ class Board:
     def note(self, effect: Joined | Left) -> None:
         """A node came or went; it is told by the next `publish`."""
         if isinstance(effect, Joined):
-            self._gone.pop(effect.node, None)
+            before = self._gone.pop(effect.node, None)
+            self._solved[effect.node] = before.solved if before is not None else 0
             self._cores[effect.node] = (effect.hello.tasks, effect.hello.cores)
         else:
             state = NodeState.STOPPED if effect.stopped else NodeState.DROPPED
-            self._go(effect.node, "computing", state, effect.reason)
+            self._go(effect.node, "computing", state, effect.reason, effect.solved)
         self._due = 0.0
 
-    def _go(self, node: str, kind: str, state: NodeState, reason: str) -> None:
+    def _go(self, node: str, kind: str, state: NodeState, reason: str, solved: int = 0) -> None:
         tasks, cores = self._cores.pop(node, (0, 0))
-        solved = self._told[node].solved if node in self._told else 0
+        solved += self._solved.pop(node, 0)
         self._gone[node] = NodeStatus(
             node, kind, state.value, reason, solved=solved, tasks=tasks, cores=cores
         )
@@ -116,10 +122,12 @@ class Board:
             watcher.heard = now
             return []
         if message.domain != self.domain:
-            reason = f"this main node is of domain {self.domain}, not {message.domain}"
+            reason = f"this main node serves domain {self.domain}, not {message.domain}"
             return [Send(peer, Refuse(REFUSE_DOMAIN, reason))]
+        if not message.name:
+            return [Send(peer, Status(0, 0, self.main, (), {}, {}))]
         if len(self._watchers) >= MAX_WATCHERS:
-            return [Send(peer, Refuse(REFUSE_UNKNOWN, f"{MAX_WATCHERS} are watching already"))]
+            return [Send(peer, Refuse(REFUSE_FULL, f"{MAX_WATCHERS} are watching already"))]
         node = f"{safe_name(message.name)}.{safe_name(message.node, 8)}"
         self._gone.pop(node, None)
         status = NodeStatus(node, "status", NodeState.RUNNING.value)
@@ -179,8 +187,8 @@ class Board:
         for peer, watcher in self._watchers.items():
             wanted = changed if watcher.told else list(nodes.values())
             if news or not watcher.told:
-                for part in _parts(wanted):
-                    message = Status(watcher.told, self.main, tuple(part), jobs, about)
+                for part, more in _parts(wanted):
+                    message = Status(watcher.told, more, self.main, tuple(part), jobs, about)
                     effects.append(Send(peer, message))
                     watcher.told += 1
             else:
@@ -194,7 +202,8 @@ class Board:
                 node.name, "computing", (NodeState.UNKNOWN if quiet else NodeState.RUNNING).value,
                 "silent" if quiet else f"benched: {node.benched}" if node.benched else "",
                 tuple((name_of(job), round(done, 2)) for job, done in node.running),
-                node.waiting, node.solved, node.note, *self._cores.get(node.name, (0, 0)),
+                node.waiting, node.solved + self._solved.get(node.name, 0), node.note,
+                *self._cores.get(node.name, (0, 0)),
             )  # fmt: skip
         yield from chain((watcher.node for watcher in self._watchers.values()), self._gone.values())
 
@@ -216,10 +225,11 @@ class Board:
         return [Send(peer, Stop(reason)) for peer in self._watchers]
 
 
-def _parts(nodes: list[NodeStatus]) -> Iterator[list[NodeStatus]]:
-    yield nodes[:PART]
-    for first in range(PART, len(nodes), PART):
-        yield nodes[first : first + PART]
+def _parts(nodes: list[NodeStatus]) -> Iterator[tuple[list[NodeStatus], int]]:
+    """Yield what goes into a message, and how many more there are."""
+    firsts = range(0, max(1, len(nodes)), PART)
+    for number, first in enumerate(firsts, 1):
+        yield nodes[first : first + PART], len(firsts) - number
 
 
 @dataclass(slots=True)
@@ -232,6 +242,7 @@ class Overview:
         nodes: how its nodes are, by id; those that are gone, too.
         jobs: how many are `queued`, `running`, `done`, `failed`; `retries`; done `per_second`.
         about: what its program says of itself; for `mnist-main` the run, its rounds, and so on.
+        trouble: why it can't be reached, where that is known.
     """
 
     address: str
@@ -239,6 +250,7 @@ class Overview:
     nodes: dict[str, NodeStatus] = field(default_factory=dict)
     jobs: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    trouble: str = ""
 
 
 class Watching:
@@ -255,13 +267,15 @@ class Watching:
         self.refused = ""
         #: Whether the main node, or the reason why there is none, is known.
         self.answered = False
+        #: Whether something of what was told is lost: a new connection brings all anew.
+        self.lost = False
         self._watch = watch
         self._said = self._heard = 0.0
         self._next = 0
 
     def greet(self, now: float) -> list[Message]:
         """Return what to say over a new connection."""
-        self._next, self._said, self._heard = 0, now, now
+        self._next, self._said, self._heard, self.lost = 0, now, now, False
         return [self._watch]
 
     def receive(self, message: Message, now: float) -> list[NodeStatus]:
@@ -270,22 +284,24 @@ class Watching:
         if isinstance(message, Status):
             return self._status(message)
         if isinstance(message, Stop):
-            return self._end(NodeState.STOPPED, message.reason)
-        if isinstance(message, Refuse):
-            self.refused = message.reason if message.code != REFUSE_UNKNOWN else ""
+            return self._end(NodeState.STOPPED, safe_line(message.reason))
+        if isinstance(message, Refuse) and message.code != REFUSE_UNKNOWN:
+            self.refused = safe_line(message.reason)
             self.answered = True
-            return self._end(NodeState.UNKNOWN, message.reason)
+            return self._end(NodeState.UNKNOWN, self.refused)
         return []
 
     def _status(self, message: Status) -> list[NodeStatus]:
-        if message.number != self._next:  # of before; the first names all
+        if message.number not in (0, self._next):
+            self.lost = True
             return []
-        self._next += 1
-        self.answered, self.refused = True, ""
+        self._next = message.number + 1
+        self.answered, self.refused = self.answered or not message.more, ""
         view = self.overview
         changes = []
-        if (view.main.id, view.main.state) != (message.main, NodeState.RUNNING.value):
-            view.main = NodeStatus(message.main, "main", NodeState.RUNNING.value)
+        main = safe_name(message.main, 200)
+        if (view.main.id, view.main.state) != (main, NodeState.RUNNING.value):
+            view.main = NodeStatus(main, "main", NodeState.RUNNING.value)
             changes.append(view.main)
         before = view.nodes
         if message.number == 0:
@@ -298,12 +314,16 @@ class Watching:
             if old is None or old.state != node.state:
                 changes.append(node)
         view.jobs, view.about = message.jobs, message.about
+        gone = [n for n, node in view.nodes.items() if node.state in _GONE_STATES]
+        for name in gone[: max(0, len(gone) - GONE)]:  # the oldest
+            del view.nodes[name]
         return changes
 
     def _end(self, state: NodeState, reason: str) -> list[NodeStatus]:
         """Nothing is known of the nodes any more, but of those that are gone."""
         view = self.overview
         changes = []
+        view.jobs = {**view.jobs, "per_second": 0.0} if view.jobs else {}
         if view.main.id and (view.main.state, view.main.reason) != (state.value, reason):
             if view.main.state == NodeState.STOPPED.value:  # and then its connection went
                 return []
@@ -322,8 +342,8 @@ class Watching:
         return self._end(NodeState.DROPPED, reason)
 
     def tick(self, now: float) -> tuple[list[Message], bool]:
-        """Return what to say, and whether the main node is silent: make a new connection then."""
-        silent = now - self._heard > DEAD_SECONDS
+        """Return what to say, and whether to connect anew: it is silent, or something is lost."""
+        silent = self.lost or now - self._heard > DEAD_SECONDS
         if now - self._said < WATCH_SECONDS:
             return [], silent
         self._said = now

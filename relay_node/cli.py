@@ -79,8 +79,11 @@ def main(**options: Any) -> None:
       mnist-relay --dial tcp://public:5557 --connect tcp://127.0.0.1:5555 --secret FILE
 
     Relays may be chained. What they carry they can't read, where the main node has keys. Several
-    ways: repeat the options; the first way in leads to the first way out.
+    ways: repeat the options; the first way in leads to the first way out. Every option can be given
+    in the environment too: MNIST_RELAY_BIND for --bind, and so on.
     """
+    if options["keys"] is not None and not options["announce"]:
+        raise click.UsageError("--keys goes with --announce: a relay itself needs none")
     config = RelayConfig(**options)
     set_up_logs(config.log_level)
     over = threading.Event()
@@ -101,8 +104,9 @@ def main(**options: Any) -> None:
         for way_in, way_out in zip(ways_in, ways_out, strict=True):
             log.info("relay.ready from=%s to=%s", way_in, way_out)
         while not over.wait(0.5):  # in slices: a signal may be another thread's
-            pass
-        log.info("relay.leaving carried=%d", relay.carried)
+            if relay.failure:
+                _end(Exit.JOB_FAILED, f"the relay broke down: {relay.failure}")
+        log.info("relay.leaving connections=%d now=%d", relay.total, relay.carried)
 
 
 def _end(code: Exit, message: str) -> NoReturn:

@@ -44,7 +44,7 @@ async def _read(connection: socket.socket, count: int) -> bytes:
     while len(data) < count:
         part = await loop.sock_recv(connection, count - len(data))
         if not part:
-            raise ConnectionResetError("closed by the other relay")
+            raise ConnectionResetError("it was closed")
         data += part
     return data
 
@@ -61,9 +61,10 @@ async def show(connection: socket.socket, secret: bytes) -> None:
     await loop.sock_sendall(connection, _MAGIC + mine)
     answer = await asyncio.wait_for(_read(connection, 2 * _NONCE), HANDSHAKE_SECONDS)
     nonces = mine + answer[:_NONCE]
-    if not hmac.compare_digest(answer[_NONCE:], _proof(secret, b"accept", nonces)):
-        raise WrongSecret("the other relay has another secret, or is none")
+    # First: so that the other one learns of a wrong secret, and says so.
     await loop.sock_sendall(connection, _proof(secret, b"dial", nonces))
+    if not hmac.compare_digest(answer[_NONCE:], _proof(secret, b"accept", nonces)):
+        raise WrongSecret("the other relay has another secret")
 
 
 async def check(connection: socket.socket, secret: bytes) -> None:
@@ -123,7 +124,7 @@ class Spares:
         until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         while True:
             while self._waiting:
-                connection = self._waiting.popleft()
+                connection = self._waiting.pop()  # the newest: the likeliest to live
                 try:
                     connection.send(_GO)
                 except OSError:

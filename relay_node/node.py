@@ -8,6 +8,7 @@ import logging
 import socket
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any
 
 from protocol import AddressError, InsecureAddress
 from protocol.discovery import Announcement
+from protocol.keys import read_secret
 from protocol.sockets import is_loopback, raise_limit, split_address
 
-from .carrying import NoKeys, NotZeroMQ, carry, dial, listen, set_up
+from .carrying import NoKeys, NotZeroMQ, carry, dial, first_bytes, listen, set_up
 from .errors import ConfigError, RelayError, WrongSecret
 from .meeting import SPARE, Spares, check, show, wait_to_go
 
@@ -28,7 +30,8 @@ RETRY_SECONDS = 0.25
 MAX_RETRY_SECONDS = 4.0
 #: Nodes that one way carries at once.
 MAX_NODES = 8192
-MIN_SECRET_BYTES = 16
+#: Of one host, those that have not shown that they speak ZeroMQ.
+MAX_STRANGERS = 64
 
 #: Where it listens, or whom it dials.
 Way = socket.socket | tuple[str, int]
@@ -46,14 +49,16 @@ class RelayNode:
     Args:
         bind, dial: ways in, `tcp://host:port`; one of the two.
         connect, accept: ways out, as many; one of the two.
-        secret: what relays that `dial` and `accept` have in common; a file, at least 16 bytes.
+        secret: what relays that `dial` and `accept` have in common: a file that `mnist-keys
+            secret` made.
         insecure: let strangers in: without a secret, or to a main node without keys.
         announce: let nodes in the network of `bind` find it, as `discover` does.
         domain: that is announced.
         public: the main node's public key, to be announced.
 
     Raises:
-        ConfigError: ways that don't fit, or a secret that can't be used.
+        ConfigError: ways that don't fit.
+        KeysError: a secret that can't be used.
         AddressError: an address that can't be, or can't be listened at.
         InsecureAddress: strangers could dial in, and there is no secret.
     """
@@ -61,32 +66,29 @@ class RelayNode:
     def __init__(
         self,
         *,
-        bind: Sequence[str] = (),
-        dial: Sequence[str] = (),
-        connect: Sequence[str] = (),
-        accept: Sequence[str] = (),
+        bind: str | Sequence[str] = (),
+        dial: str | Sequence[str] = (),
+        connect: str | Sequence[str] = (),
+        accept: str | Sequence[str] = (),
         secret: str | Path | None = None,
         insecure: bool = False,
         announce: bool = False,
         domain: int = 0,
         public: bytes | None = None,
     ) -> None:
-        ways_in, ways_out = bind or dial, connect or accept
-        if bool(bind) == bool(dial) or bool(connect) == bool(accept):
-            raise ConfigError("a relay has a way in, bind or dial, and one out, connect or accept")
-        if len(ways_in) != len(ways_out):
-            raise ConfigError(
-                f"{len(ways_in)} ways in and {len(ways_out)} out: as many of the one as of the"
-                " other, the first leads to the first"
-            )
+        bind, dial, connect, accept = map(_several, (bind, dial, connect, accept))
+        _check_ways(bind, dial, connect, accept)
         if announce and not bind:
             raise ConfigError("only a way in that binds can be announced")
+        if secret is not None and not (dial or accept):
+            raise ConfigError("a secret is for relays that dial and accept; this one does neither")
         self._insecure = insecure
-        self._secret = b"" if secret is None else _read_secret(Path(secret))
+        self._secret = b"" if secret is None else read_secret(Path(secret))
         if secret is None and not insecure and not all(map(is_loopback, [*accept, *dial])):
             raise InsecureAddress(
-                "where relays meet, strangers could too: give both the same --secret FILE (made"
-                " by mnist-keys secret FILE), or --insecure, in a network where you trust everybody"
+                "where relays meet, strangers could too: give both the same --secret FILE (made by"
+                " mnist-keys secret FILE), or --insecure, in a network where you trust everybody"
+                " (in a program secret=FILE or insecure=True)"
             )
         for way in [*dial, *connect]:
             split_address(way, 1)
@@ -95,8 +97,11 @@ class RelayNode:
         self._sockets: list[socket.socket] = []
         self._said: set[str] = set()
         self._announcements: list[Announcement] = []
-        #: Nodes that are carried now.
-        self.carried = 0
+        #: Connections that are carried now, and in all so far.
+        self.carried = self.total = 0
+        #: Why it has come to a bad end, by a mistake of this project.
+        self.failure = ""
+        self._strangers: Counter[str] = Counter()
         try:
             entries = [self._listen(way) for way in bind]
             meetings = [self._listen(way) for way in accept]
@@ -130,7 +135,7 @@ class RelayNode:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         for way_in, way_out in self._ways:
-            self._spawn(self._serve(way_in, way_out))
+            self._spawn(self._serve(way_in, way_out)).add_done_callback(self._ended)
         try:
             self._loop.run_forever()
         finally:
@@ -139,10 +144,17 @@ class RelayNode:
             self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
             self._loop.close()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A way is served for ever, unless this relay is stopped."""
+        if not task.cancelled() and task.exception() is not None:
+            self.failure = f"{type(task.exception()).__name__}: {task.exception()}"
+            log.error("relay.broken", exc_info=task.exception())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _serve(self, way_in: Way, way_out: Way) -> None:
         """Carry everybody who comes in one way out by the other."""
@@ -156,7 +168,7 @@ class RelayNode:
             out = partial(dial, *way_out)
         try:
             if isinstance(way_in, socket.socket):
-                await self._accept(way_in, partial(self._carry, out, not _is_local(way_in)))
+                await self._accept(way_in, partial(self._welcome, out, not _is_local(way_in)))
             else:
                 dials = [self._keep_dialling(way_in, out) for _ in range(SPARE)]
                 await asyncio.gather(*dials)
@@ -172,6 +184,7 @@ class RelayNode:
         while True:
             try:
                 connection, _ = await self._loop.sock_accept(listener)
+                set_up(connection)
             except OSError as error:  # too many open files, say
                 self._complain("connection.unaccepted cause=%r", str(error))
                 await asyncio.sleep(RETRY_SECONDS)
@@ -179,7 +192,7 @@ class RelayNode:
             if len(busy) >= MAX_NODES:
                 connection.close()
                 continue
-            task = self._loop.create_task(_closing(connection, take(set_up(connection))))
+            task = self._loop.create_task(_closing(connection, take(connection)))
             for tasks in (busy, self._tasks):
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
@@ -195,32 +208,54 @@ class RelayNode:
             self._complain("relay.refused peer=%s cause=%r", peer, str(error))
             return
         spares.put(connection.dup())  # the caller closes its own
+        self._say_once("relay.met peer=%s", peer)
 
     async def _keep_dialling(self, way_in: tuple[str, int], out: Dial) -> None:
         """Keep one connection waiting at another relay, for the next node that comes there."""
-        where, wait, told = f"{way_in[0]}:{way_in[1]}", RETRY_SECONDS, ""
+        where, wait, told = f"tcp://{way_in[0]}:{way_in[1]}", RETRY_SECONDS, ""
         while True:
             try:
                 connection = await dial(*way_in)
                 try:
-                    await show(connection, self._secret)
-                    if told:
-                        log.info("relay.reached address=%s", where)
+                    await _meet(connection, self._secret)
+                    self._say_once("relay.met address=%s", where)
                     wait, told = RETRY_SECONDS, ""
                     await wait_to_go(connection)
                 except BaseException:
                     connection.close()
                     raise
-                remote = not is_loopback(f"tcp://{where}")
+                remote = not is_loopback(where)
                 self._spawn(_closing(connection, self._carry(out, remote, connection)))
             except (OSError, asyncio.TimeoutError, WrongSecret) as error:
                 if told != str(error):
                     told = str(error)
+                    self._said.discard(f"relay.met address={where}")
                     self._complain("relay.unreached address=%s cause=%r", where, told)
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, MAX_RETRY_SECONDS)
 
-    async def _carry(self, out: Dial, remote: bool, node: socket.socket) -> None:
+    async def _welcome(self, out: Dial, remote: bool, node: socket.socket) -> None:
+        """Carry who connects, once it has shown that it may be a node."""
+        peer = _peer(node)
+        host = peer.rpartition(":")[0]
+        if self._strangers[host] >= MAX_STRANGERS:
+            return
+        self._strangers[host] += 1
+        try:
+            first = await first_bytes(node)
+        except NotZeroMQ as error:
+            self._complain("connection.refused peer=%s cause=%r", peer, str(error))
+            return
+        except OSError:
+            return
+        finally:
+            self._strangers[host] -= 1
+            self._strangers += Counter()  # those that are zero go
+        await self._carry(out, remote, node, first)
+
+    async def _carry(
+        self, out: Dial, remote: bool, node: socket.socket, first: bytes = b""
+    ) -> None:
         """Carry one node for as long as it is there."""
         peer = _peer(node)
         try:
@@ -229,9 +264,10 @@ class RelayNode:
             self._complain("main.unreached peer=%s cause=%r", peer, str(error))
             return
         self.carried += 1
+        self.total += 1
         log.debug("node.carried peer=%s", peer)
         try:
-            await carry(node, main, keys=remote and not self._insecure)
+            await carry(node, main, remote and not self._insecure, first)
         except NotZeroMQ as error:
             self._complain("connection.refused peer=%s cause=%r", peer, str(error))
         except NoKeys:
@@ -254,6 +290,13 @@ class RelayNode:
         self._said.add(told)
         self._loop.call_later(60, self._said.discard, told)
         log.warning(line, *words)
+
+    def _say_once(self, line: str, peer: str) -> None:
+        """Log that another relay is met: once, not for each connection; again after a failure."""
+        host = peer if "//" in peer else peer.rpartition(":")[0]
+        if line % host not in self._said and len(self._said) < MAX_NODES:
+            self._said.add(line % host)
+            log.info(line, host)
 
     def stop(self) -> None:
         """Carry no more; twice is once."""
@@ -281,6 +324,14 @@ class RelayNode:
         self.stop()
 
 
+async def _meet(connection: socket.socket, secret: bytes) -> None:
+    """Show another relay the secret; say what may be wrong if it hangs up."""
+    try:
+        await show(connection, secret)
+    except (ConnectionError, BrokenPipeError):
+        raise OSError("it hangs up: is this the other relay's --accept, not its --bind?") from None
+
+
 async def _closing(connection: socket.socket, work: Awaitable[None]) -> None:
     """Do something with a connection, and close it whatever happens."""
     try:
@@ -291,17 +342,34 @@ async def _closing(connection: socket.socket, work: Awaitable[None]) -> None:
         connection.close()
 
 
-def _read_secret(path: Path) -> bytes:
-    try:
-        secret = path.read_bytes().strip()
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
-    if len(secret) < MIN_SECRET_BYTES:
-        raise ConfigError(f"{path}: too short for a secret; make one with mnist-keys secret {path}")
-    if mode & 0o077:
-        raise ConfigError(f"{path}: others can read it; chmod 600 {path}")
-    return secret
+def _several(addresses: str | Sequence[str]) -> list[str]:
+    return [addresses] if isinstance(addresses, str) else list(addresses)
+
+
+def _check_ways(*ways: Sequence[str]) -> None:
+    """Raise unless there is a way out for each way in."""
+    bind, dial, connect, accept = ways
+    if bool(bind) == bool(dial):
+        what = "two kinds of way in" if bind else "no way in"
+        raise ConfigError(
+            f"{what}: give --bind ADDRESS (nodes connect to it) or --dial ADDRESS (another relay's"
+            " --accept)"
+        )
+    if bool(connect) == bool(accept):
+        what = "two kinds of way out" if connect else "no way out"
+        raise ConfigError(
+            f"{what}: give --connect ADDRESS (the main node's) or --accept ADDRESS (another relay"
+            " dials in there)"
+        )
+    count_in, count_out = len(bind or dial), len(connect or accept)
+    if count_in != count_out:
+        raise ConfigError(
+            f"{count_in} ways in and {count_out} out: as many of the one as of the other; the first"
+            " leads to the first"
+        )
+    for there in bind:
+        if there in connect and not there.endswith(":0"):
+            raise ConfigError(f"{there} would lead to itself")
 
 
 def address_of(listener: socket.socket) -> str:

@@ -309,6 +309,9 @@ def test_the_command_follows(main_node: Mains, computing_node: Nodes, start: Sta
 def test_nobody_there_is_told_in_time() -> None:
     done = run(*STATUS, "--connect", f"tcp://127.0.0.1:{free_port()}", "--timeout", "0.5")
     assert done.returncode == Exit.NO_NODE
-    assert "no main node at tcp://127.0.0.1" in done.stderr
+    assert "no answer from tcp://127.0.0.1" in done.stderr
+    assert "nothing listens there" in done.stderr
+    lost = run(*STATUS, "--connect", "tcp://no.such.host.example:5555", "--timeout", "0.5")
+    assert "there is no host no.such.host.example" in lost.stderr
     assert run(*STATUS, "--connect", "nonsense").returncode == Exit.USAGE
     assert run(*STATUS, "--follow").returncode == Exit.USAGE

@@ -78,13 +78,41 @@ def test_how_a_node_went_is_told_until_it_is_back(stopped: bool, state: str) -> 
     b.receive(b"w", Watch("00000000", "w", 0), 0.0)
     b.note(Joined("a", hello("a")))
     b.publish(view(node("a")), str, 0.0)
-    b.note(Left("a", "why", stopped))
+    b.note(Left("a", "why", stopped, solved=3))
     (last,) = told(b.publish(view(), str, 1.0), b"w")
     gone = next(n for n in last.nodes if n.id == "a")
     assert (gone.state, gone.reason, gone.solved, gone.cores) == (state, "why", 3, 2)
     b.note(Joined("a", hello("a")))
     (back,) = told(b.publish(view(node("a")), str, 2.0), b"w")
-    assert [n.state for n in back.nodes] == ["running"]
+    assert [(n.state, n.solved) for n in back.nodes] == [("running", 6)]  # over both connections
+
+
+def test_who_only_asks_who_is_there_is_told_once_and_is_no_watcher() -> None:
+    b = board()
+    (effect,) = b.receive(b"w", Watch("", "", 0), 0.0)
+    assert effect == Send(b"w", Status(0, 0, "main.1", (), {}, {}))
+    assert not b.peers
+
+
+def test_what_is_lost_on_the_way_is_told_anew() -> None:
+    """A watcher that misses a message connects anew; a new beginning is taken at any time."""
+    watching = Watching(Watch("00000000", "w", 0), "tcp://x:1")
+    watching.greet(0.0)
+    a = NodeStatus("a", "computing", "running")
+    watching.receive(Status(0, 0, "m", (a,), {}, {}), 0.0)
+    watching.receive(Status(2, 0, "m", (a._replace(state="dropped"),), {}, {}), 0.0)
+    assert watching.tick(0.1) == ([], True)
+    watching.receive(Status(0, 0, "m", (a._replace(state="stopped"),), {}, {}), 0.2)
+    assert watching.overview.nodes["a"].state == "stopped"
+
+
+def test_a_full_house_is_no_answer() -> None:
+    watching = Watching(Watch("00000000", "w", 0), "tcp://x:1")
+    watching.greet(0.0)
+    watching.receive(Refuse("unknown", "say hello"), 0.0)
+    assert not watching.answered
+    watching.receive(Refuse("full", "256 are watching already"), 0.0)
+    assert watching.refused == "256 are watching already"
 
 
 def test_a_silent_node_is_unknown_and_a_silent_watcher_forgotten() -> None:
@@ -113,11 +141,15 @@ def test_watchers_of_another_domain_and_too_many_are_refused() -> None:
 def test_those_that_went_are_remembered_but_not_for_ever() -> None:
     b = board()
     b.receive(b"w", Watch("00000000", "w", 0), 0.0)
-    for n in range(10 * GONE):
+    watching = Watching(Watch("00000000", "w", 0), "tcp://x:1")
+    watching.greet(0.0)
+    for n in range(3 * GONE):
         b.note(Joined(f"n{n}", hello(f"n{n}")))
         b.note(Left(f"n{n}", "gone"))
-        if n % 100 == 0:
-            b.publish(view(), str, float(n))
+        b.receive(b"w", Watch("00000000", "w", 0), n / 10)
+        for message in told(b.publish(view(), str, n / 10), b"w"):
+            watching.receive(message, n / 10)
+    assert len(watching.overview.nodes) <= GONE + 1
     b.receive(b"v", Watch("11111111", "v", 0), 1e4)
     (first,) = told(b.publish(view(), str, 1e4), b"v")
     assert len(first.nodes) <= GONE + 2
@@ -133,7 +165,9 @@ def test_many_nodes_are_told_in_parts_that_a_watcher_puts_together() -> None:
     assert len(messages) == 4
     for message in messages:
         assert len(message.nodes) <= PART
+        assert not watching.answered  # before all is there
         watching.receive(message, 0.0)
+    assert watching.answered
     assert len(watching.overview.nodes) == len(nodes) + 1
 
 
@@ -182,8 +216,8 @@ statuses = st.builds(NodeStatus, names, names, st.sampled_from(sorted(STATES)) |
 
 @given(
     st.lists(
-        st.builds(Status, st.integers(0, 3), names, st.lists(statuses).map(tuple),
-                  st.just({}), st.just({}))
+        st.builds(Status, st.integers(0, 3), st.integers(0, 2), names,
+                  st.lists(statuses).map(tuple), st.just({}), st.just({}))
         | st.builds(Stop, names) | st.builds(Refuse, names, names) | st.builds(Bye, names)
     )
 )  # fmt: skip
