@@ -188,7 +188,7 @@ class Dealer(Shell):
             first.pause(math.inf)
             first.aside_for = aside.number
         log.info("main.other_way address=%s", aside.address)
-        aside.pause(now)
+        aside.start_again(now)
 
     def _report(self, report: Task | Outcome) -> None:
         """Take a report from a worker's thread; a beginning is not worth waking up for."""

@@ -74,7 +74,7 @@ def _make_zeroconf(loopback_only: bool) -> Zeroconf:
         if loopback_only:
             return Zeroconf(interfaces=["127.0.0.1"], ip_version=IPVersion.V4Only)
         return Zeroconf(ip_version=IPVersion.V4Only)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise AddressError(f"no multicast in this network ({error}): give addresses") from error
 
 

@@ -317,7 +317,10 @@ class Dispatcher:
 
     def _hello(self, peer: bytes, hello: Hello, now: float) -> list[Effect]:
         if hello.domain != self.domain:
-            reason = f"this main node serves domain {self.domain}, not {hello.domain}"
+            reason = (
+                f"this main node serves domain {self.domain}, not {hello.domain}"
+                f" (--domain {self.domain})"
+            )
             refuse = Send(peer, Refuse(REFUSE_DOMAIN, reason))
             return [refuse, Refused(safe_name(hello.name), reason)]
         hello = replace(

@@ -107,6 +107,12 @@ class Link:
         self._again_at = None
         self._open()
 
+    def start_again(self, now: float) -> None:
+        """Look for the main node as if it had never been looked for."""
+        self.pause(now)
+        self._looking_since = now
+        self._warned = False
+
     def pause(self, until: float) -> None:
         """Give the connection up, and make another at a moment."""
         self.close(0)

@@ -122,7 +122,10 @@ class Board:
             watcher.heard = now
             return []
         if message.domain != self.domain:
-            reason = f"this main node serves domain {self.domain}, not {message.domain}"
+            reason = (
+                f"this main node serves domain {self.domain}, not {message.domain}"
+                f" (--domain {self.domain})"
+            )
             return [Send(peer, Refuse(REFUSE_DOMAIN, reason))]
         if not message.name:
             return [Send(peer, Status(0, 0, self.main, (), {}, {}))]

@@ -6,7 +6,8 @@ one to each node that comes. Both show that they know the same secret, without s
     dials     "MNRELAY1" and 32 random bytes d
     accepts   32 random bytes a, and HMAC-SHA256(secret, "accept" d a)
     dials     HMAC-SHA256(secret, "dial" d a)
-    accepts   0 every few seconds while the connection waits, then 1: from there on it is a node's
+    accepts   0 every few seconds while the connection waits, then 1
+    dials     the same byte each time; after the 1 the connection is a node's
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import asyncio
 import hmac
 import secrets
 import socket
-from collections import deque
 
 from .errors import WrongSecret
 
@@ -30,6 +30,8 @@ HANDSHAKE_SECONDS = 10.0
 SPARE = 4
 #: Whoever knows the secret may leave so many; more is a mistake.
 MAX_SPARE = 256
+#: A connection that is given to a node is to answer within so long.
+ANSWER_SECONDS = 2.0
 #: A node that comes waits so long for one.
 PATIENCE_SECONDS = 5.0
 
@@ -92,8 +94,11 @@ async def wait_to_go(connection: socket.socket) -> None:
         OSError: it was given up, or nothing was heard of it.
     """
     try:
-        while await asyncio.wait_for(_read(connection, 1), SILENT_SECONDS) != _GO:
-            pass
+        while True:
+            word = await asyncio.wait_for(_read(connection, 1), SILENT_SECONDS)
+            await asyncio.get_running_loop().sock_sendall(connection, word)
+            if word == _GO:
+                return
     except asyncio.TimeoutError:
         raise OSError("the other relay is silent") from None
 
@@ -102,7 +107,7 @@ class Spares:
     """The connections that wait at an accepting relay."""
 
     def __init__(self) -> None:
-        self._waiting: deque[socket.socket] = deque()
+        self._waiting: dict[socket.socket, float] = {}  # when each was heard last
         self._more = asyncio.Event()
 
     def __len__(self) -> int:
@@ -110,10 +115,14 @@ class Spares:
 
     def put(self, connection: socket.socket) -> None:
         """Take one that was checked; of too many the oldest goes."""
-        self._waiting.append(connection)
+        self._waiting[connection] = asyncio.get_running_loop().time()
         if len(self._waiting) > MAX_SPARE:
-            self._waiting.popleft().close()
+            self._drop(next(iter(self._waiting)))
         self._more.set()
+
+    def _drop(self, connection: socket.socket) -> None:
+        del self._waiting[connection]
+        connection.close()
 
     async def take(self) -> socket.socket:
         """Return one that lives, for a node.
@@ -124,13 +133,14 @@ class Spares:
         until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
         while True:
             while self._waiting:
-                connection = self._waiting.pop()  # the newest: the likeliest to live
+                connection, _ = self._waiting.popitem()  # the newest: the likeliest to live
                 try:
-                    connection.send(_GO)
-                except OSError:
+                    return await asyncio.wait_for(_go(connection), ANSWER_SECONDS)
+                except (OSError, asyncio.TimeoutError):
                     connection.close()
-                else:
-                    return connection
+                except BaseException:
+                    connection.close()
+                    raise
             self._more.clear()
             left = until - asyncio.get_running_loop().time()
             try:
@@ -139,28 +149,42 @@ class Spares:
                 raise OSError("no relay has dialled in from the main node's side") from None
 
     async def beat(self) -> None:
-        """Assure those that wait of it, for ever; those that are gone are dropped."""
+        """Assure those that wait of it, for ever; those that are gone or silent are dropped."""
         while True:
             await asyncio.sleep(BEAT_SECONDS)
+            now = asyncio.get_running_loop().time()
             for connection in list(self._waiting):
                 try:
-                    # What waits says nothing: there is something to read only at its end.
-                    alive = _is_quiet(connection) and connection.send(_WAIT) == 1
+                    if _has_answered(connection):
+                        self._waiting[connection] = now
+                    connection.send(_WAIT)
                 except OSError:
-                    alive = False
-                if not alive:
-                    self._waiting.remove(connection)
-                    connection.close()
+                    self._drop(connection)
+                    continue
+                if now - self._waiting[connection] > SILENT_SECONDS:
+                    self._drop(connection)
 
     def close(self) -> None:
         """Let go of them all."""
         while self._waiting:
-            self._waiting.popleft().close()
+            self._drop(next(iter(self._waiting)))
 
 
-def _is_quiet(connection: socket.socket) -> bool:
+async def _go(connection: socket.socket) -> socket.socket:
+    """Give a connection to a node, and see that the other relay has heard of it."""
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(connection, _GO)
+    while await _read(connection, 1) != _GO:
+        pass  # answers to earlier beats
+    return connection
+
+
+def _has_answered(connection: socket.socket) -> bool:
+    """Whether a connection that waits has said something; raise if it has ended."""
     try:
-        connection.recv(1, socket.MSG_PEEK)
+        said = connection.recv(64)
     except BlockingIOError:
-        return True
-    return False
+        return False
+    if not said:
+        raise ConnectionResetError("closed")
+    return True

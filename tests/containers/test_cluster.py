@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from protocol.command import Exit
+from protocol.keys import node_keys
 
 from ..documents import blocks
 from ..processes import SECONDS
@@ -115,18 +117,22 @@ def test_a_cluster_is_scaled_up_and_down_while_it_works(project: Projects, calm:
     assert cluster.result()["model_sha256"] == calm(LONG)
 
 
-def test_a_cluster_is_asked_while_it_works_and_afterwards(project: Projects) -> None:
-    during, afterwards = blocks("test_a_cluster_is_asked_while_it_works_and_afterwards")
+def test_a_cluster_is_asked_while_it_works_and_afterwards(
+    project: Projects, tmp_path: Path
+) -> None:
+    during, afterwards, copy = blocks("test_a_cluster_is_asked_while_it_works_and_afterwards")
     cluster = project(shape=LONG)
     log = cluster.up(2)
     log.wait_for("is here", 2)
     told = cluster.run(during.commands)
     assert told.count("● running") == 2
     assert "0 failed" in told
+    cluster.run(copy.commands.replace("compute-keys", str(tmp_path / "keys")))
+    assert node_keys(tmp_path / "keys").secret
     cluster.result()
     told = cluster.run(afterwards.commands)
     (run,) = cluster.runs.iterdir()
-    assert f"{run.name}    done     12/12" in told
+    assert re.search(rf"{run.name} +done +12/12 +9\d\.\d\d%", told), told
 
 
 @pytest.mark.parametrize("bad", ["20% loss", "1 Mbit/s"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.command import Exit
 from protocol.discovery import rank
 
 from ..processes import COMPUTE, MAIN, Process
@@ -162,6 +163,15 @@ def test_on_one_machine_loopback_is_enough(
     assert main.result()["jobs"] == 4
 
 
+def test_without_multicast_it_is_told(networks: Networks) -> None:
+    alone = networks.host("alone")
+    alone.run("ip", "address", "flush", "dev", "lo")
+    done = alone.run(*DISCOVER)
+    assert done.returncode == Exit.USAGE, done.stderr
+    assert "no multicast in this network" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_relay_is_found_where_its_main_node_can_not_be(
     networks: Networks, idx_folder: Path, tmp_path: Path, key_folder: Path
 ) -> None:
@@ -173,7 +183,7 @@ def test_a_relay_is_found_where_its_main_node_can_not_be(
     node = b.start(*DISCOVER, "--keys", str(key_folder / "nodes" / "lab2"))
     relay = between.start(
         command("mnist-relay"), "--bind", "tcp://10.98.0.2:0", "--connect", f"tcp://{a.address}:5555",
-        "--announce", "--keys", str(key_folder / "nodes" / "lab2"),
+        "--announce",
     )  # fmt: skip
     relay.wait_for("relay.ready")
     node.wait_for("main.joined")

@@ -1,0 +1,63 @@
+"""`mnist-main --continue`: the same command, again and again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from main_node.config import MainConfig, cut_short
+
+from ..conftest import make_idx_folder
+from ..processes import MAIN, Start, run
+
+
+def make_run(runs: Path, name: str, done: bool = False, **options: Any) -> Path:
+    path = runs / name
+    (path / "solutions").mkdir(parents=True)
+    (path / "config.yaml").write_text(MainConfig(run_dir=str(runs), **options).as_yaml())
+    if done:
+        (path / "metrics.json").write_text(json.dumps({"run": name, "model_sha256": ""}))
+    return path
+
+
+def test_the_newest_run_of_the_same_kind_that_was_cut_short_is_taken(tmp_path: Path) -> None:
+    make_run(tmp_path, "1", jobs=4)
+    wanted = make_run(tmp_path, "2", jobs=4)
+    make_run(tmp_path, "3", jobs=5)
+    make_run(tmp_path, "4", jobs=4, domain=7)
+    make_run(tmp_path, "5", jobs=4, data="elsewhere")
+    (make_run(tmp_path, "6", jobs=4) / "config.yaml").write_text("jobs: nonsense")
+    config = MainConfig(run_dir=str(tmp_path), jobs=4)
+    assert cut_short(config) == wanted
+    assert cut_short(MainConfig(run_dir=str(tmp_path), jobs=6)) is None
+    assert cut_short(MainConfig(run_dir=str(tmp_path / "none"), jobs=4)) is None
+
+
+def test_a_killed_run_goes_on_and_a_finished_one_is_followed_by_another(
+    start: Start, tmp_path: Path
+) -> None:
+    data, runs = make_idx_folder(tmp_path / "data", 800, 200), tmp_path / "runs"
+    command = (
+        *MAIN, "--data", str(data), "--run-dir", str(runs), "--local-nodes", "1", "--json",
+        "--rounds", "2", "--epochs", "4", "--bind", "tcp://127.0.0.1:0", "--continue",
+    )  # fmt: skip
+    first = start(*command)
+    first.wait_for("round 1 of 2 merged")
+    first.kill()
+    second = run(*command)
+    result = json.loads(second.stdout)
+    assert result["starts"] == 2
+    assert "round 1 of 2 was merged before" in second.stderr
+    third = json.loads(run(*command).stdout)
+    assert (third["starts"], third["model_sha256"]) == (1, result["model_sha256"])
+    assert third["run"] != result["run"]
+    # Cut short once more, and the data is another when it comes back: that is another run.
+    fourth = start(*command)
+    fourth.wait_for("round 1 of 2 merged")
+    fourth.kill()
+    make_idx_folder(data, 600, 200)
+    fifth = run(*command)
+    assert "beginning one" in fifth.stderr, fifth.stderr
+    assert json.loads(fifth.stdout)["starts"] == 1
+    assert len(list(runs.iterdir())) == 4

@@ -1,0 +1,112 @@
+"""What is announced, and what a browser takes of it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from main_node import AsyncMainNode
+from protocol import AddressError, keys
+from protocol.discovery import MAX_ADDRESSES, SERVICE, Announcement, Browser, Found
+from protocol.keys import NodeKeys
+from protocol.sockets import make_pair
+
+from ..conftest import ANY_PORT
+
+OWN, OTHER = b"o" * 40, b"x" * 40
+
+
+class Seen:
+    """What a browser tells."""
+
+    def __init__(self) -> None:
+        self.all: list[Found | str] = []
+
+    def browser(self, **options: Any) -> Browser:
+        return Browser(0, self.all.append, self.all.append, **options)
+
+
+@pytest.fixture
+def seen() -> Iterator[Seen]:
+    yield Seen()
+
+
+def announced(name: str = "m", *addresses: str, **texts: str) -> Any:
+    from zeroconf import ServiceInfo
+
+    packed = [
+        socket.inet_pton(socket.AF_INET6 if ":" in a else socket.AF_INET, a) for a in addresses
+    ]
+    return ServiceInfo(
+        SERVICE, f"{name}.{SERVICE}", port=5555, addresses=packed or [b"\x7f\0\0\1"],
+        properties={"id": name, "domain": "0", **texts},
+    )  # fmt: skip
+
+
+def take(browser: Browser, info: Any) -> None:
+    browser._names.add(info.name)
+    browser._take(info)
+
+
+def test_what_is_gone_before_it_is_known_is_not_found(seen: Seen) -> None:
+    """Found in review: the end overtook the beginning, and the main node was never let go."""
+    browser = seen.browser()
+    browser._take(announced("early"))
+    take(browser, announced("there"))
+    browser.close()
+    assert [found.id for found in seen.all if isinstance(found, Found)] == ["there"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "addresses", "found"),
+    [
+        ({}, {}, ["127.0.0.1"], 1),
+        ({"domain": "1"}, {}, ["127.0.0.1"], 0),
+        ({}, {}, ["203.0.113.5"], 0),
+        ({}, {"insecure": True}, ["203.0.113.5"], 1),
+        ({}, {"insecure": True}, ["2001:db8::1"], 0),
+        ({"key": "x" * 40}, {}, ["127.0.0.1"], 0),
+        ({"key": "x" * 40}, {"keys": NodeKeys(b"", b"", OWN)}, ["203.0.113.5"], 0),
+        ({"key": "o" * 40}, {"keys": NodeKeys(b"", b"", OWN)}, ["203.0.113.5"], 1),
+        ({}, {"keys": NodeKeys(b"", b"", OWN)}, ["203.0.113.5"], 0),
+        # A relay may not know the key; the handshake does.
+        ({"id": ""}, {"keys": NodeKeys(b"", b"", OWN)}, ["203.0.113.5"], 1),
+        ({}, {"insecure": True}, [f"203.0.113.{n}" for n in range(1, 100)], MAX_ADDRESSES),
+    ],
+)
+def test_who_is_taken(
+    seen: Seen, texts: dict[str, str], options: dict[str, Any], addresses: list[str], found: int
+) -> None:
+    browser = seen.browser(**options)
+    take(browser, announced("m", *addresses, **texts))
+    browser.close()
+    told = [each for each in seen.all if isinstance(each, Found)]
+    assert sum(len(each.addresses) for each in told) == found
+    if not found and texts.get("domain") != "1":
+        assert len(browser.ignored) == 1
+
+
+def test_what_can_not_be_announced_is_told_and_nothing_is_left() -> None:
+    with pytest.raises(AddressError, match="IPv4"):
+        Announcement("m", 0, "tcp://[::1]:5555")
+    with AsyncMainNode("ü" * 60, address=ANY_PORT, announce=True) as main:  # any name can be
+        address = main.address
+    with AsyncMainNode("again", address=address):
+        pass
+
+
+def test_keys_that_do_not_belong_together_are_told_before_anybody_is_found(tmp_path: Path) -> None:
+    from computing_node import AsyncComputingNode
+    from protocol import KeysError
+
+    from ..conftest import upper
+
+    keys.create(tmp_path / "keys", ["a", "b"], make_pair)
+    a, b = (tmp_path / "keys" / "nodes" / name for name in "ab")
+    (b / "node.pub").replace(a / "node.pub")
+    with pytest.raises(KeysError, match="not that of the public one"):
+        AsyncComputingNode("n", callback=upper, discover=True, keys=a)
