@@ -141,7 +141,12 @@ class Dealer(Shell):
             if len(self._services) >= MAX_MAINS:
                 self._make_room()
             log.info("main.found id=%s address=%s", main.id, ",".join(main.addresses))
-            self._discovered[main.name] = self._serve(main.addresses, main.id)
+            service = self._discovered[main.name] = self._serve(main.addresses, main.id)
+            for other in self._services.values():
+                serving = other.session.state is SessionState.SERVING
+                if serving and other.session.main == main.id:  # there is a way to it already
+                    service.pause(math.inf)
+                    service.aside_for = other.number
         except Exception as error:  # whatever strangers announce
             log.warning("main.ignored id=%s cause=%r", main.id, str(error))
 

@@ -84,6 +84,19 @@ def test_another_main_node_at_one_of_the_addresses_is_not_disturbed(
     assert len(joined) == 2  # one each
 
 
+def test_a_main_node_that_is_served_already_is_not_greeted_again(
+    node: AsyncComputingNode, main_node: Mains, heard: Heard
+) -> None:
+    main = main_node()
+    announce(node, "", main.address, name="relay")  # somebody who does not say who it is
+    main.wait_for_nodes(1, SECONDS)
+    assert main.submit(JobDataType("x")).result(SECONDS).to_string() == "X"
+    announce(node, main.get_id(), main.address)
+    heard.wait_for(f"main.found id={main.get_id()}")
+    assert main.submit(JobDataType("y")).result(SECONDS).to_string() == "Y"
+    assert len([line for line in heard.lines if line.startswith("node.joined")]) == 1
+
+
 class Slow(JobReplier):
     """Solves a job when it is told to, and counts how often it began."""
 
