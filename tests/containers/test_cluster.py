@@ -20,8 +20,8 @@ from .conftest import LONG, SHORT, Calm, Project, wait_until
 from .engine import IMAGE, call
 
 Projects = Callable[..., Project]
-#: One engine, and so one process, for all of them; each has time for a slow network.
-pytestmark = [pytest.mark.xdist_group("docker"), pytest.mark.timeout(900)]
+#: Each has time for a slow network.
+pytestmark = pytest.mark.timeout(900)
 
 
 def pid_of(container: str) -> str:
