@@ -61,6 +61,8 @@ class NodeState(str, Enum):
     DROPPED = "dropped"
 
 
+#: Why nothing is known of a node.
+_ENDED, _SILENT = "its main node has ended", "its main node does not tell"
 _GONE_STATES = (NodeState.STOPPED.value, NodeState.DROPPED.value)
 
 
@@ -335,7 +337,8 @@ class Watching:
         for name, node in view.nodes.items():
             if node.state == NodeState.RUNNING.value:
                 lost = node._replace(state=NodeState.UNKNOWN.value, running=(), waiting=0)
-                view.nodes[name] = lost._replace(reason="its main node does not tell")
+                ended = state is NodeState.STOPPED
+                view.nodes[name] = lost._replace(reason=_ENDED if ended else _SILENT)
                 changes.append(view.nodes[name])
         return changes
 
