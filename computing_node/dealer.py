@@ -207,7 +207,7 @@ class Dealer(Shell):
             events = service.monitor.read() if service.monitor.socket in ready else []
             if service.socket in ready or events:  # what came before an end, a Stop say
                 self._drain(service, now)
-            for event in events:
+            for event in [] if service.paused else events:
                 self._happened(service, event, now)
                 if event.what is Happened.FAILED:
                     break  # the monitor is another's now

@@ -16,8 +16,8 @@ from protocol import AddressError, ProtocolError
 from protocol.codec import decode, safe_name
 from protocol.discovery import Browser, Found
 from protocol.keys import NodeKeys, node_keys
-from protocol.link import STUCK_SECONDS, Link
-from protocol.messages import NodeStatus, Stop, Watch
+from protocol.link import STUCK_SECONDS, TRY_SECONDS, Link
+from protocol.messages import Message, NodeStatus, Status, Stop, Watch
 from protocol.monitor import Happened
 from protocol.shell import Shell
 from protocol.sockets import (
@@ -57,10 +57,24 @@ Callback = Callable[[NodeStatus], object]
 class _Watched(Link):
     """The connection to one main node, and the conversation over it."""
 
-    def __init__(self, watch: Watch, *link: Any) -> None:
+    def __init__(self, watch: Watch, main: str, *link: Any) -> None:
         super().__init__(*link)
         self.watching = Watching(watch, self.address)
         self.withdrawn = False
+        #: Id of the main node, where it is known before it answers.
+        self.main = main
+
+    def is_elsewhere(self, message: Message) -> bool:
+        """Whether who answers at one of several addresses is another than the one that is meant."""
+        if not self.main or not self.has_others:
+            return False
+        return isinstance(message, Status) and message.main != self.main
+
+    def overview(self) -> Overview:
+        """Return what is known, for others to keep."""
+        known = copy.deepcopy(self.watching.overview)
+        known.address = self.address  # one of several, by now
+        return known
 
 
 class _Observer(Shell):
@@ -85,9 +99,9 @@ class _Observer(Shell):
             self.discard()
             raise
 
-    def _add(self, name: str, addresses: Sequence[str]) -> None:
+    def _add(self, name: str, addresses: Sequence[str], main: str = "") -> None:
         self._watched[name] = _Watched(
-            self._watch, self._context, self.poller, addresses, self._keys, log
+            self._watch, main, self._context, self.poller, addresses, self._keys, log
         )
 
     def found(self, main: Found) -> None:
@@ -96,8 +110,12 @@ class _Observer(Shell):
             if main.name in self._watched:
                 self._watched[main.name].withdrawn = False
                 self._watched[main.name].look_at(main.addresses)
-            elif len(self._watched) < MAX_MAINS:
-                self._add(main.name, main.addresses)
+                return
+            nobody = [name for name, link in self._watched.items() if not link.connected]
+            if len(self._watched) >= MAX_MAINS and nobody:  # a flood keeps the right one not out
+                self._watched.pop(nobody[0]).close(0)
+            if len(self._watched) < MAX_MAINS:
+                self._add(main.name, main.addresses, main.id)
         except Exception as error:  # whatever strangers announce
             log.warning("main.ignored id=%s cause=%r", main.id, str(error))
 
@@ -108,7 +126,7 @@ class _Observer(Shell):
 
     def overviews(self) -> list[Overview]:
         """Return what is known, for others to keep; in this thread."""
-        return [copy.deepcopy(watched.watching.overview) for watched in self._watched.values()]
+        return [link.overview() for link in self._watched.values()]
 
     def watchings(self) -> list[Watching]:
         """Return the conversations, to look at."""
@@ -122,7 +140,7 @@ class _Observer(Shell):
             events = link.monitor.read() if link.monitor.socket in ready else []
             if link.socket in ready or events:  # what came before an end, a Stop say
                 self._drain(link, now)
-            for event in events:
+            for event in [] if link.paused else events:
                 link.take(event, now)
                 link.watching.overview.trouble = event.cause
                 if event.what is Happened.CONNECTED:
@@ -144,7 +162,8 @@ class _Observer(Shell):
                 messages, silent = link.watching.tick(now)
                 link.outgoing.extend(messages)
                 if silent:
-                    self._changed(link.watching.cut("silent"))
+                    if not link.watching.lost:
+                        self._changed(link.watching.cut("silent"))
                     link.reopen()
             elif link.withdrawn:
                 link.close(0)
@@ -152,11 +171,14 @@ class _Observer(Shell):
 
     def _drain(self, link: _Watched, now: float) -> None:
         for _ in range(DRAIN):
-            frames = receive(link.socket, small=2)
+            frames = None if link.paused else receive(link.socket, small=2)
             if frames is None:
                 return
             try:
                 for message in decode(frames):
+                    if link.is_elsewhere(message):
+                        link.pause(now + TRY_SECONDS)
+                        return
                     self._changed(link.watching.receive(message, now))
                     if isinstance(message, Stop):
                         link.outgoing.extend(link.watching.bye())

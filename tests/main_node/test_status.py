@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from computing_node import AsyncComputingNode
 from main_node import AsyncMainNode, ConfigError, NodeError, StatusListener, StatusNode
 from protocol import JobDataType, JobSolutionDataType, keys
 from protocol.command import Exit
+from protocol.discovery import Found
 from protocol.messages import NodeStatus
 from protocol.sockets import make_pair
 from protocol.status import Overview
@@ -249,6 +251,28 @@ def test_a_listener_that_raises_is_told_the_next_all_the_same(
         heard.wait_for("listener.raised", main.get_id())
         heard.wait_for("listener.raised", node.get_id())
     assert {"main", "status"} <= set(told)
+
+
+def test_another_main_node_at_one_of_the_addresses_is_not_shown(main_node: Mains) -> None:
+    wanted, other = main_node("wanted"), main_node("other")
+    with StatusNode("w", address=[]) as node:
+        node.process_status_async()
+        observer = node._observer
+        assert observer is not None
+        found = Found("m", wanted.get_id(), (other.address, wanted.address))
+        observer.call_soon(lambda: observer.found(found))
+        assert node.wait(SECONDS)
+        view = until(node, lambda view: view.main.state == "running")
+        assert (view.main.id, view.address) == (wanted.get_id(), wanted.address)
+        for n in range(200):  # a flood does not keep another one out
+            nobody = Found(f"nobody{n}", "nobody", ("tcp://127.0.0.1:1",))
+            observer.call_soon(partial(observer.found, nobody))
+        late = Found("o", other.get_id(), (other.address,))
+        observer.call_soon(lambda: observer.found(late))
+        deadline = time.monotonic() + SECONDS
+        while {wanted.get_id(), other.get_id()} - {v.main.id for v in node.overviews()}:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_strangers_may_not_watch(main_node: Mains, tmp_path: Path) -> None:
