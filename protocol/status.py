@@ -109,6 +109,8 @@ class Board:
         self._due = 0.0
 
     def _go(self, node: str, kind: str, state: NodeState, reason: str, solved: int = 0) -> None:
+        if kind == "status" and (node in self._cores or node in self._gone):
+            return
         tasks, cores = self._cores.pop(node, (0, 0))
         solved += self._solved.pop(node, 0)
         self._gone[node] = NodeStatus(
@@ -134,7 +136,6 @@ class Board:
         if len(self._watchers) >= MAX_WATCHERS:
             return [Send(peer, Refuse(REFUSE_FULL, f"{MAX_WATCHERS} are watching already"))]
         node = f"{safe_name(message.name)}.{safe_name(message.node, 8)}"
-        self._gone.pop(node, None)
         status = NodeStatus(node, "status", NodeState.RUNNING.value)
         self._watchers[peer] = _Watcher(status, now)
         self._due = 0.0
@@ -180,7 +181,9 @@ class Board:
         self._due = now + PUBLISH_SECONDS
         for peer in [p for p, w in self._watchers.items() if now - w.heard > DEAD_SECONDS]:
             self.leave(peer, f"silent for {DEAD_SECONDS:g} s")
-        nodes = {status.id: status for status in self._statuses(view, name_of)}
+        nodes: dict[str, NodeStatus] = {}
+        for status in self._statuses(view, name_of):
+            nodes.setdefault(status.id, status)  # no watcher hides a node by taking its name
         changed = [status for name, status in nodes.items() if self._told.get(name) != status]
         self._told = nodes
         for name in [n for n, status in self._gone.items() if status.kind == "status"]:

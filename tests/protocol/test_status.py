@@ -87,6 +87,21 @@ def test_how_a_node_went_is_told_until_it_is_back(stopped: bool, state: str) -> 
     assert [(n.state, n.solved) for n in back.nodes] == [("running", 6)]  # over both connections
 
 
+def test_a_watcher_hides_no_node_by_taking_its_name() -> None:
+    b = board()
+    name = "lab1.00000000"
+    b.note(Joined(name, hello("lab1")))
+    b.receive(b"liar", Watch("00000000", "lab1", 0), 0.0)
+    b.receive(b"w", Watch("11111111", "w", 0), 0.0)
+    (first,) = told(b.publish(view(node(name)), str, 0.0), b"w")
+    assert [(n.kind, n.state) for n in first.nodes if n.id == name] == [("computing", "running")]
+    b.leave(b"liar", "gone")
+    assert not told(b.publish(view(node(name)), str, 1.0), b"w")
+    b.note(Left(name, "killed", solved=2))
+    (last,) = told(b.publish(view(), str, 2.0), b"w")
+    assert [(n.kind, n.state, n.solved) for n in last.nodes] == [("computing", "dropped", 2)]
+
+
 def test_who_only_asks_who_is_there_is_told_once_and_is_no_watcher() -> None:
     b = board()
     (effect,) = b.receive(b"w", Watch("", "", 0), 0.0)
