@@ -47,14 +47,12 @@ class _Service(Link):
     Args:
         number: that tasks know it by.
         session: the conversation.
-        main: id of the main node, where it is known before it answers.
     """
 
-    def __init__(self, number: int, session: Session, main: str, *link: Any) -> None:
+    def __init__(self, number: int, session: Session, *link: Any) -> None:
         super().__init__(*link)
         self.number = number
         self.session = session
-        self.main = main
         self.greeting_since = 0.0
         #: Whether it was discovered, and is announced no more.
         self.withdrawn = False
@@ -62,11 +60,6 @@ class _Service(Link):
         self.certain = True
         #: The number of another service that leads to the same main node, and does.
         self.aside_for: int | None = None
-
-    @property
-    def dubious(self) -> bool:
-        """Whether somebody else may answer: one address of several can be another's here."""
-        return bool(self.main) and self.has_others
 
 
 class Dealer(Shell):
@@ -122,8 +115,8 @@ class Dealer(Shell):
     def _serve(self, addresses: Sequence[str], main: str = "") -> _Service:
         """Begin to serve a main node."""
         service = _Service(
-            next(self._numbers), self._make_session(), main,
-            self._context, self.poller, addresses, self._keys, log,
+            next(self._numbers), self._make_session(),
+            self._context, self.poller, addresses, self._keys, log, main,
         )  # fmt: skip
         self._services[service.number] = service
         if self._max_jobs is not None:
@@ -202,15 +195,8 @@ class Dealer(Shell):
     def turn(self, ready: dict[Any, int], now: float) -> float:
         """Receive, let time pass, send, and only then let the workers begin."""
         for service in self._services.values():
-            if service.paused:
-                continue
-            events = service.monitor.read() if service.monitor.socket in ready else []
-            if service.socket in ready or events:  # what came before an end, a Stop say
-                self._drain(service, now)
-            for event in [] if service.paused else events:
+            for event in service.read(ready, partial(self._drain, service, now), now):
                 self._happened(service, event, now)
-                if event.what is Happened.FAILED:
-                    break  # the monitor is another's now
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self._tick(now)
@@ -277,8 +263,7 @@ class Dealer(Shell):
                 log.exception("main.broke_us address=%s", service.address)
 
     def _happened(self, service: _Service, event: Event, now: float) -> None:
-        """See to what happened to a connection."""
-        service.take(event, now)
+        """Go on after something has happened to a connection."""
         if event.what is not Happened.CONNECTED:
             service.session.cut()
             return

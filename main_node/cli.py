@@ -223,16 +223,19 @@ def main(context: click.Context, /, resume: str | None, continues: bool, **optio
     if sys.stderr is None:  # closed by whoever started this; print would take standard output
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     given = _given(context)
-    if not continues:
-        return _run(config, resume, given)
-    if resume is not None:
-        raise click.UsageError("--resume names a run, --continue looks for one; give one")
-    path = cut_short(config)
-    if path is not None:
-        try:
-            return _run(config, str(path), set(FREE), goes_on=True)
-        except DataChanged as error:
-            click.echo(f"mnist-main: {error}: beginning one", err=True)
+    found = given
+    if continues:
+        if resume is not None:
+            raise click.UsageError("--resume names a run, --continue looks for one; give one")
+        path = cut_short(config)
+        if path is not None:
+            resume, found = str(path), set(FREE)
+    try:
+        return _run(config, resume, found)
+    except DataChanged as error:
+        if not continues:
+            _end(Exit.USAGE, str(error))
+        click.echo(f"mnist-main: {error}: beginning one", err=True)
     return _run(config, None, given)
 
 
@@ -252,7 +255,7 @@ def _end(code: Exit, message: str) -> NoReturn:
     sys.exit(code)
 
 
-def _run(config: MainConfig, resume: str | None, given: set[str], goes_on: bool = False) -> None:
+def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
     # Imported here: --help must not wait for numpy.
     from rich.console import Console
 
@@ -294,9 +297,9 @@ def _run(config: MainConfig, resume: str | None, given: set[str], goes_on: bool 
         _end(Exit.INTERRUPTED, f"interrupted; {_how_to_go_on(path)}")
     except (LoaderError, UnfitData) as error:
         _end(Exit.DATA, str(error))
+    except DataChanged:  # another run may be meant
+        raise
     except (ConfigError, AddressError, KeysError, LearningError) as error:
-        if goes_on and isinstance(error, DataChanged):
-            raise
         _end(Exit.USAGE, str(error))
     except StorageError as error:
         _end(Exit.STORAGE, f"{error}\nonce that is mended, {_how_to_go_on(path)}")

@@ -57,18 +57,14 @@ Callback = Callable[[NodeStatus], object]
 class _Watched(Link):
     """The connection to one main node, and the conversation over it."""
 
-    def __init__(self, watch: Watch, main: str, *link: Any) -> None:
+    def __init__(self, watch: Watch, *link: Any) -> None:
         super().__init__(*link)
         self.watching = Watching(watch, self.address)
         self.withdrawn = False
-        #: Id of the main node, where it is known before it answers.
-        self.main = main
 
     def is_elsewhere(self, message: Message) -> bool:
         """Whether who answers at one of several addresses is another than the one that is meant."""
-        if not self.main or not self.has_others:
-            return False
-        return isinstance(message, Status) and message.main != self.main
+        return self.dubious and isinstance(message, Status) and message.main != self.main
 
     def overview(self) -> Overview:
         """Return what is known, for others to keep."""
@@ -101,7 +97,7 @@ class _Observer(Shell):
 
     def _add(self, name: str, addresses: Sequence[str], main: str = "") -> None:
         self._watched[name] = _Watched(
-            self._watch, main, self._context, self.poller, addresses, self._keys, log
+            self._watch, self._context, self.poller, addresses, self._keys, log, main
         )
 
     def found(self, main: Found) -> None:
@@ -135,20 +131,12 @@ class _Observer(Shell):
     def turn(self, ready: dict[Any, int], now: float) -> float:
         """Receive, let time pass, and send."""
         for link in self._watched.values():
-            if link.paused:
-                continue
-            events = link.monitor.read() if link.monitor.socket in ready else []
-            if link.socket in ready or events:  # what came before an end, a Stop say
-                self._drain(link, now)
-            for event in [] if link.paused else events:
-                link.take(event, now)
+            for event in link.read(ready, partial(self._drain, link, now), now):
                 link.watching.overview.trouble = event.cause
                 if event.what is Happened.CONNECTED:
                     link.outgoing.extend(link.watching.greet(now))
                 else:
                     self._changed(link.watching.cut(event.cause or "connection lost"))
-                if event.what is Happened.FAILED:
-                    break  # the monitor is another's now
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self._tick(now)

@@ -196,7 +196,8 @@ class Browser:
         texts = info.decoded_properties
         if texts.get("domain") != str(self._domain) or not info.port:
             return
-        main = safe_name(texts.get("id") or "") if texts.get("id") else ""
+        said = texts.get("id")
+        main = safe_name(said) if said else ""
         hosts = rank(info.parsed_addresses())[:MAX_ADDRESSES]
         addresses = [f"tcp://{ip}:{info.port}" for ip in hosts]
         reason = self._unfit(texts.get("key") or "", addresses, relay=not main)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .codec import batches, encode
@@ -38,6 +38,7 @@ class Link:
         addresses: where the main node may be; of several, the first that answers is used.
         keys: this node's.
         log: where to say what happens.
+        main: id of the main node, where it is known before it answers.
 
     Raises:
         AddressError: an address is malformed.
@@ -50,7 +51,9 @@ class Link:
         addresses: Sequence[str],
         keys: NodeKeys | None,
         log: logging.Logger,
+        main: str = "",
     ) -> None:
+        self.main = main
         self.keys = keys
         self.connected = False
         self.outgoing: deque[Message] = deque()
@@ -75,6 +78,11 @@ class Link:
     def has_others(self) -> bool:
         """Whether it may be elsewhere."""
         return len(self._addresses) > 1
+
+    @property
+    def dubious(self) -> bool:
+        """Whether somebody else may answer: one address of several can be another's here."""
+        return bool(self.main) and self.has_others
 
     @property
     def paused(self) -> bool:
@@ -148,8 +156,28 @@ class Link:
                 " right, and is it started? still looking", self.address,
             )  # fmt: skip
 
-    def take(self, event: Event, now: float) -> None:
-        """See to what happened to the connection."""
+    def read(
+        self, ready: Mapping[Any, int], drain: Callable[[], object], now: float
+    ) -> Iterator[Event]:
+        """Have read what has come, and yield what has happened to the connection since.
+
+        Args:
+            ready: what the poll has found.
+            drain: reads the messages; called first, for what came before an end, a Stop say.
+            now: the time.
+        """
+        if self.paused:
+            return
+        events = self.monitor.read() if self.monitor.socket in ready else []
+        if self.socket in ready or events:
+            drain()
+        for event in events:
+            if self._again_at is not None:  # paused meanwhile: the rest is of what is no more
+                return
+            self._take(event, now)
+            yield event
+
+    def _take(self, event: Event, now: float) -> None:
         if event.what is Happened.CONNECTED:
             self.connected, self._warned = True, False
             self._failures, self._told, self._ever = 0, "", True

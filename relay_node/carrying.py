@@ -160,7 +160,7 @@ async def _pour(
         sink.shutdown(socket.SHUT_WR)
 
 
-def set_up(connection: socket.socket) -> socket.socket:
+def set_up(connection: socket.socket) -> None:
     """Make a connection fit to be carried: no delays, and its death is noticed."""
     connection.setblocking(False)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -169,7 +169,6 @@ def set_up(connection: socket.socket) -> socket.socket:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # what is sent and not acknowledged for so long
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000)
-    return connection
 
 
 async def dial(host: str, port: int) -> socket.socket:

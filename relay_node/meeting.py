@@ -110,9 +110,6 @@ class Spares:
         self._waiting: dict[socket.socket, float] = {}  # when each was heard last
         self._more = asyncio.Event()
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     def put(self, connection: socket.socket) -> None:
         """Take one that was checked; of too many the oldest goes."""
         self._waiting[connection] = asyncio.get_running_loop().time()

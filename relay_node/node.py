@@ -139,9 +139,11 @@ class RelayNode:
         try:
             self._loop.run_forever()
         finally:
-            for task in self._tasks:
-                task.cancel()
-            self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+            # Until none is left: before Python 3.12 `wait_for` may swallow a cancellation.
+            while tasks := list(self._tasks):
+                for task in tasks:
+                    task.cancel()
+                self._loop.run_until_complete(asyncio.wait(tasks, timeout=0.1))
             self._loop.close()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
