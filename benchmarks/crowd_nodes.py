@@ -12,10 +12,11 @@ from collections import deque
 from typing import Any
 
 from protocol import JobSolutionDataType
-from protocol.codec import batches, decode, encode
+from protocol.codec import Frame, decode
 from protocol.effects import NodeEffect, Run, Tell
-from protocol.messages import Hello, Message
+from protocol.messages import Hello
 from protocol.monitor import Happened
+from protocol.outbox import Outbox
 from protocol.session import Session
 from protocol.sockets import connect, make_context, receive, send
 
@@ -33,12 +34,12 @@ class Node:
         self.tick_at = 0.0
         self._connected = False
         self._runs: deque[Run] = deque()
-        self._outgoing: list[Message] = []
+        self._outgoing = Outbox()
 
     def receive(self, now: float) -> None:
         """Take what is there, solve it, and answer."""
-        while (frames := receive(self.socket, small=2)) is not None:
-            for message in decode(frames):
+        while (received := receive(self.socket, small=2)) is not None:
+            for message in decode(received[0]):
                 self._do(self.session.receive(message, now), now)
         while self._runs:
             run = self._runs.popleft()
@@ -65,14 +66,15 @@ class Node:
     def _do(self, effects: list[NodeEffect], now: float) -> None:
         for effect in effects:
             if type(effect) is Tell:
-                self._outgoing.append(effect.message)
+                self._outgoing.put(effect.message)
             elif type(effect) is Run:
                 self._runs.append(effect)
 
     def _flush(self) -> None:
-        for batch in batches(self._outgoing):
-            assert send(self.socket, encode(batch))
-        self._outgoing = []
+        assert not self._outgoing.send(self._send, time.monotonic())
+
+    def _send(self, frames: list[Frame]) -> bool:
+        return send(self.socket, frames)
 
 
 def serve(address: str, first: int, count: int) -> None:

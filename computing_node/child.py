@@ -1,27 +1,33 @@
 """The process that trains: warm, reused, and expendable.
 
 A computing node trains in here so that its heartbeats never wait for it, so that a crash is one
-failed attempt and not a lost node, and so that a cancelled job can be stopped at once.
+failed attempt and not a lost node, and so that no job takes more memory than the node's owner
+allows.
 
-It is started as `python -m computing_node.child DESCRIPTOR` and speaks over that socket:
+It is started as `python -m computing_node.child DESCRIPTOR BYTES` and speaks over that socket:
 
-    node -> child   {"prepare": [learner, ...]}
-                    {"solve": learner, "values": {...}} and arrays
-    child -> node   {"progress": fraction, "note": text}
+    node -> child   {"prepare": [learner, ...]}                     first
+                    {"solve": learner, "number": n, "values": {...}} and arrays
+                    {"cancel": n}
+    child -> node   {"ready": true}                                 once it is prepared
+                    {"progress": fraction, "note": text}
                     {"solved": {...}} and arrays
-                    {"failed": message, "traceback": text}
+                    {"failed": message, "traceback": text, "memory": whether for want of it}
+                    {"cancelled": true}
 """
 
 from __future__ import annotations
 
 import os
 import queue
+import resource
 import signal
 import socket
 import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
 from .sharing import Channel
@@ -32,13 +38,29 @@ PROGRESS_SECONDS = 0.1
 Message = tuple[dict[str, Any], dict[str, Any]]
 
 
-def _listen(channel: Channel, messages: queue.SimpleQueue[Message]) -> None:
-    """Read what the node says; when the node is gone, so is this process."""
-    try:
-        while True:
-            messages.put(channel.receive())
-    except (EOFError, OSError):
-        os._exit(0)
+class _Inbox:
+    """What the node says, as it comes; when the node is gone, so is this process."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        #: The last job that is not wanted any more; those before it are not, either.
+        self.cancelled = 0
+        self._channel = channel
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                message = self._channel.receive()
+                if "cancel" in message[0]:
+                    self.cancelled = message[0]["cancel"]
+                else:
+                    self.messages.put(message)
+        except (EOFError, OSError):
+            os._exit(0)
+        except BaseException:  # what can't be understood can't be answered
+            traceback.print_exc()
+            os._exit(1)
 
 
 class _Reporter:
@@ -65,34 +87,62 @@ def _prepare(learners: list[str]) -> None:
             continue  # a job will tell, in words
 
 
-def _solve(channel: Channel, message: Message) -> None:
+def _limit(nbytes: int) -> None:
+    """Let jobs take so many bytes, beyond what this process has now; 0: as many as there are."""
+    if not nbytes:
+        return
+    try:
+        status = Path("/proc/self/status").read_text().split()
+        taken = int(status[status.index("VmData:") + 1]) << 10
+        resource.setrlimit(resource.RLIMIT_DATA, (taken + nbytes, taken + nbytes))
+    except (OSError, ValueError):  # another system: there the owner has to see to it
+        return
+
+
+def _solve(channel: Channel, inbox: _Inbox, message: Message) -> None:
     from learning.work import perform
 
     values, arrays = message
+    number = int(values["number"])
+
+    def cancelled() -> bool:
+        return inbox.cancelled >= number
+
     try:
         metrics, solution = perform(
-            values["solve"], values["values"], arrays, _Reporter(channel), lambda: False
+            values["solve"], values["values"], arrays, _Reporter(channel), cancelled
         )
     except Exception as error:
-        told = {"failed": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-        channel.send(told, {})
+        memory = isinstance(error, MemoryError) or "allocate memory" in str(error)
+        channel.send(
+            {
+                "failed": f"{type(error).__name__}: {error}",
+                "traceback": traceback.format_exc(), "memory": memory,
+            }, {},
+        )  # fmt: skip
     else:
-        channel.send({"solved": metrics}, solution)
+        if cancelled():
+            channel.send({"cancelled": True}, {})
+        else:
+            channel.send({"solved": metrics}, solution)
 
 
-def main(descriptor: int) -> None:
-    """Serve the node at the other end of a socket until it is gone."""
+def main(descriptor: int, nbytes: int) -> None:
+    """Serve the node at the other end of a socket until it is gone.
+
+    Args:
+        descriptor: of the socket.
+        nbytes: memory that jobs may take.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the node's to handle
     channel = Channel(socket.socket(fileno=descriptor))
-    messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(channel, messages), daemon=True).start()
+    inbox = _Inbox(channel)
+    _prepare(inbox.messages.get()[0]["prepare"])
+    _limit(nbytes)
+    channel.send({"ready": True}, {})
     while True:
-        message = messages.get()
-        if "prepare" in message[0]:
-            _prepare(message[0]["prepare"])
-        else:
-            _solve(channel, message)
+        _solve(channel, inbox, inbox.messages.get())
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -13,19 +14,41 @@ from typing import Any, NoReturn
 import click
 
 from protocol import AddressError, KeysError
-from protocol.codec import MAX_COUNT
 from protocol.command import LOG_LEVELS, Exit, set_up_logs
+from protocol.limits import MAX_COUNT
 from protocol.sockets import DEFAULT_ADDRESS
 
 from .config import ComputeConfig
 from .errors import ConfigError, Refused
-from .node import AsyncComputingNode
+from .node import AsyncComputingNode, memory_bytes
 from .pulse import Pulse
-from .sharing import allocate
+from .sharing import SharedMemory
 from .training import ChildReplier
 
 log = logging.getLogger("mnist.compute")
 _DEFAULT = ComputeConfig()
+#: For --max-memory.
+LEAST_MEMORY = 1 << 20
+
+
+class _Size(click.ParamType[int]):
+    """A number of bytes: 500MB, 4GB, 1.5GiB."""
+
+    name = "size"
+    _UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
+              "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30, "TI": 1 << 40}  # fmt: skip
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the bytes."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?I?)B?", str(value).strip().upper())
+        if match is None or match[2] not in self._UNITS:
+            self.fail(f"{value!r} is no size; one looks like 500MB or 4GB", param, ctx)
+        nbytes = int(float(match[1]) * self._UNITS[match[2]])
+        if not LEAST_MEMORY <= nbytes <= MAX_COUNT:
+            self.fail(f"{value!r} is too little for any job, or more than there is", param, ctx)
+        return nbytes
 
 
 class _Leave(BaseException):
@@ -67,6 +90,21 @@ class _Leave(BaseException):
     "--max-jobs", type=click.IntRange(min=1), help="Leave after so many jobs.  [default: never]"
 )
 @click.option(
+    "--max-memory", type=_Size(), metavar="SIZE",
+    help="What the jobs may take together, e.g. 4GB: half of it for their arrays, half for the"
+    " work itself (beside 0.3 GB for each of --tasks, for its libraries). A job that wants more"
+    " fails, and main nodes give it to others.  [default: half of this machine's]",
+)  # fmt: skip
+@click.option(
+    "--max-job-seconds", type=click.FloatRange(0, 1e9, min_open=True), metavar="SECONDS",
+    help="Stop a job after so long; main nodes give it to others.  [default: never]",
+)  # fmt: skip
+@click.option(
+    "--learners", multiple=True, metavar="NAME",
+    help="Take jobs of this kind only: neural, or algebraic; repeat it for several."
+    "  [default: all]", show_default=False,
+)  # fmt: skip
+@click.option(
     "--pulse", metavar="FILE",
     help="Change this file's time every second, for a health check. (systemd's watchdog is told"
     " where there is one.)",
@@ -102,6 +140,11 @@ def _end(code: Exit, message: str) -> NoReturn:
 def _serve(config: ComputeConfig, lifeline: int | None) -> None:
     from learning import names
 
+    odd = set(config.learners) - set(names())
+    if odd:
+        raise ConfigError(f"no learner {min(odd)!r}; there is {', '.join(names())}")
+    learners = config.learners or names()
+    most = config.max_memory or memory_bytes() // 2
     node: AsyncComputingNode | None = None
     try:
         signal.signal(signal.SIGINT, _leave)
@@ -110,10 +153,11 @@ def _serve(config: ComputeConfig, lifeline: int | None) -> None:
             threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
         pulse = Pulse(config.pulse)
         node = AsyncComputingNode(
-            config.name, config.domain, ChildReplier(config.tasks),
+            config.name, config.domain, ChildReplier(config.tasks, learners, most // 2),
             address=config.connect or None, discover=config.discover, insecure=config.insecure,
-            tasks=config.tasks, max_jobs=config.max_jobs, learners=names(), allocate=allocate,
-            keys=config.keys, pulse=pulse.beat,
+            tasks=config.tasks, max_jobs=config.max_jobs, learners=learners,
+            max_bytes=most // 2 or None, max_job_seconds=config.max_job_seconds,
+            memory=SharedMemory(), keys=config.keys, pulse=pulse.beat,
         )  # fmt: skip
         node.run()
         log.info("node.looking id=%s for=%s", node.get_id(), _what(config))

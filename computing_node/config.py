@@ -17,5 +17,8 @@ class ComputeConfig:
     name: str = ""
     tasks: int = 1
     max_jobs: int | None = None
+    max_memory: int | None = None
+    max_job_seconds: float | None = None
+    learners: tuple[str, ...] = ()
     pulse: str | None = None
     log_level: str = "info"

@@ -15,21 +15,27 @@ from typing import Any
 from protocol import LocalProtocolError, ProtocolError
 from protocol.codec import decode
 from protocol.discovery import Found
-from protocol.effects import Abort, Ended, NodeEffect, Reconnect, Run, Serving, Tell
+from protocol.effects import Abort, Ended, NodeEffect, Reconnect, Rejected, Run, Serving, Tell
 from protocol.keys import NodeKeys
+from protocol.limits import NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
 from protocol.link import STUCK_SECONDS, TRY_SECONDS, Link
-from protocol.messages import AnyArray, Hello, Message, Refuse, Status, Watch
+from protocol.logbudget import LogBudget
+from protocol.messages import REFUSE_KEY, Hello, Message, Refuse, Status, Watch
 from protocol.monitor import Event, Happened
 from protocol.session import Session, SessionState
 from protocol.shell import Shell
-from protocol.sockets import make_context, receive
+from protocol.sockets import make_context
+from protocol.transfer import Memory
+from protocol.words import safe_line
 
 from .errors import NodeError, Refused
 from .replier import JobReplier, Outcome, Task, Workers
 
 log = logging.getLogger("mnist.compute")
 
+#: Messages taken from a socket, and time for it, before anything else is done.
 DRAIN = 500
+DRAIN_SECONDS = 0.02
 #: A task that runs longer than this makes its place count as taken, for other main nodes.
 BUSY_SECONDS = 0.02
 TICK_SECONDS = 0.01
@@ -74,7 +80,8 @@ class Dealer(Shell):
         max_jobs: int | None,
         dead_seconds: float,
         cache_bytes: int,
-        allocate: Callable[[int], AnyArray] | None,
+        max_bytes: float,
+        memory: Memory | None,
         keys: NodeKeys | None = None,
         discovers: bool = False,
         pulse: Callable[[float], None] | None = None,
@@ -84,6 +91,8 @@ class Dealer(Shell):
         self.failure: NodeError | None = None
         self._replier = replier
         self._max_jobs = max_jobs
+        self._max_seconds = hello.max_job_seconds or math.inf
+        self._lines = LogBudget(NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES)
         self._dead_seconds = dead_seconds
         self._keys = keys
         self._discovers = discovers
@@ -102,8 +111,9 @@ class Dealer(Shell):
         self._workers: Workers | None = None
         self._domain = hello.domain
         self._make_session = partial(
-            Session, hello, dead_seconds=dead_seconds, cache_bytes=cache_bytes, allocate=allocate
-        )
+            Session, hello, dead_seconds=dead_seconds, cache_bytes=cache_bytes,
+            max_bytes=max_bytes, memory=memory,
+        )  # fmt: skip
         try:
             for address in dict.fromkeys(addresses):
                 self._serve([address])
@@ -218,6 +228,9 @@ class Dealer(Shell):
         for key, task in self._tasks.items():
             self._session(key).progressed(key[1], task.fraction, task.note)
         long = [key for key, since in self._running.items() if now - since > BUSY_SECONDS]
+        for key in long:
+            if now - self._running[key] > self._max_seconds:
+                self._stop(key, now)
         for service in list(self._services.values()):
             if service.aside_for is not None:
                 first = self._services.get(service.aside_for)
@@ -225,6 +238,8 @@ class Dealer(Shell):
                     self._stand_in(service, now)
                 continue
             service.tick(now)
+            if not service.watch(service.session.allowance, now):
+                service.session.cut()
             effects = service.session.tick(now) if service.certain else []
             effects += self._unanswered(service, now)
             if len(self._services) > 1:
@@ -245,10 +260,9 @@ class Dealer(Shell):
         return []
 
     def _drain(self, service: _Service, now: float) -> None:
+        until = time.monotonic() + DRAIN_SECONDS
         for _ in range(DRAIN):
-            if service.paused:  # given up meanwhile
-                return
-            frames = receive(service.socket, small=2)
+            frames = service.receive() if time.monotonic() < until else None
             if frames is None:
                 return
             try:
@@ -257,20 +271,25 @@ class Dealer(Shell):
                         self._perform(service, service.session.receive(message, now), now)
                     else:
                         self._ascertain(service, message, now)
-            except ProtocolError as error:
-                log.warning("main.misbehaves address=%s reason=%r", service.address, str(error))
-            except Exception:  # a bug here; the other main nodes must not suffer
-                log.exception("main.broke_us address=%s", service.address)
+            except Exception as error:
+                if not isinstance(error, ProtocolError) and self._lines.take(1000, now):
+                    log.exception("main.broke_us address=%s", service.address)  # a bug here
+                if not service.bear(str(error), now):
+                    service.session.cut()
+                    return
 
     def _happened(self, service: _Service, event: Event, now: float) -> None:
         """Go on after something has happened to a connection."""
         if event.what is not Happened.CONNECTED:
             service.session.cut()
+            if event.final:
+                refuse = Refuse(REFUSE_KEY, event.cause)
+                self._perform(service, service.session.receive(refuse, now), now)
             return
         service.greeting_since = now
         service.certain = not service.dubious
         if not service.certain:
-            service.outgoing.append(Watch("", "", self._domain))
+            service.outgoing.put(Watch("", "", self._domain))
         elif service.session.state is SessionState.GREETING:
             self._perform(service, service.session.greet(now), now)
 
@@ -288,21 +307,27 @@ class Dealer(Shell):
     def _perform(self, service: _Service, effects: list[NodeEffect], now: float) -> None:
         for effect in effects:
             if type(effect) is Tell:
-                service.outgoing.append(effect.message)
+                service.outgoing.put(effect.message)
             elif type(effect) is Run:
                 key = (service.number, effect.task)
                 task = self._tasks[key] = Task(key, effect.job, effect.job_id, effect.client)
                 self._begin.append(task)
             elif type(effect) is Abort:
                 self._abort((service.number, effect.task))
+            elif type(effect) is Rejected:
+                service.say(
+                    logging.WARNING, "task.rejected job=%d reason=%r", effect.job, effect.reason
+                )
             elif type(effect) is Serving:
-                self._leave_double(service, effect.welcome.main)
-                log.info("main.joined address=%s id=%s", service.address, effect.welcome.main)
+                main = effect.welcome.main
+                self._leave_double(service, main)
+                service.say(logging.INFO, "main.joined address=%s id=%s", service.address, main)
                 self._prepare(effect.welcome.learners)
             elif type(effect) is Reconnect:
-                log.warning(
-                    "main.reconnecting address=%s reason=%r", service.address, effect.reason
-                )
+                service.say(
+                    logging.WARNING, "main.reconnecting address=%s reason=%r",
+                    service.address, effect.reason,
+                )  # fmt: skip
                 service.reopen()
             elif type(effect) is Ended:
                 self._ended(service, effect)
@@ -335,7 +360,9 @@ class Dealer(Shell):
 
     def _ended(self, service: _Service, effect: Ended) -> None:
         if not effect.refused:
-            log.info("main.ended address=%s reason=%r", service.address, effect.reason)
+            service.say(
+                logging.INFO, "main.ended address=%s reason=%r", service.address, effect.reason
+            )
             service.greeting_since = time.monotonic()
             return
         log.error("main.refused address=%s reason=%r", service.address, effect.reason)
@@ -367,6 +394,14 @@ class Dealer(Shell):
         elif report.key in self._tasks and self._session(report.key).started(report.key[1], now):
             self._running[report.key] = now
 
+    def _stop(self, key: tuple[int, int], now: float) -> None:
+        """Stop a task that runs longer than this node's owner allows."""
+        task, since = self._tasks[key], self._running[key]
+        reason = f"this node stops jobs after {self._max_seconds:g} s (--max-job-seconds)"
+        self._finished(Outcome(task, None, now - since, "limit", reason), now)
+        if self._workers is not None:
+            self._workers.cancel(task)
+
     def _session(self, key: tuple[int, int]) -> Session:
         return self._services[key[0]].session
 
@@ -383,7 +418,9 @@ class Dealer(Shell):
         if outcome.solution is not None:
             effects = session.solved(task_id, outcome.solution, outcome.seconds, now)
         else:
-            log.warning("task.failed kind=%s message=%r", outcome.kind, outcome.message)
+            line = f"task.failed kind={outcome.kind} message={safe_line(outcome.message)!r}"
+            if self._lines.take(len(line), now):
+                log.warning("%s", line)
             effects = session.failed(task_id, outcome.kind, outcome.message, outcome.traceback, now)
         self._perform(service, effects, now)
 

@@ -5,6 +5,7 @@ NodeError              root
   Refused              a main node does not work with this node
   TaskCancelled        raised inside a job that is not wanted any more
   ChildDied            the process that a job ran in is gone
+  OverLimit            a job wants more than this node's owner allows
   NoJob                no job in time
 """
 
@@ -29,6 +30,10 @@ class TaskCancelled(NodeError):
 
 class ChildDied(NodeError):
     """The process that a job ran in is gone: killed, out of memory, or crashed."""
+
+
+class OverLimit(NodeError):
+    """A job wants more than this node's owner allows."""
 
 
 class NoJob(NodeError):

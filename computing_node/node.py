@@ -5,24 +5,35 @@ from __future__ import annotations
 import math
 import os
 import platform
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout  # its own class before 3.11
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from protocol.codec import safe_name
 from protocol.discovery import Browser
 from protocol.keys import node_keys
-from protocol.messages import AnyArray, Hello
+from protocol.messages import Hello
 from protocol.sockets import DEFAULT_ADDRESS, check_pair
+from protocol.transfer import Memory
+from protocol.words import safe_name
 
 from .dealer import Dealer
 from .errors import ConfigError, NoJob
 from .replier import Callback, CallbackReplier, JobReplier
 
 SLICE_SECONDS = 0.5
+#: `stop` waits so long for the thread that keeps the connections.
+STOP_SECONDS = 10.0
+#: Of arrays, where the system does not tell how much memory there is.
+DEFAULT_BYTES = 1 << 30
+_CGROUP_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)  # fmt: skip
 
 
 class AsyncComputingNode:
@@ -41,8 +52,12 @@ class AsyncComputingNode:
         max_jobs: leave after so many; None: never.
         learners: the kinds of job that it solves; ``""`` is any program's own.
         dead_seconds: a main node silent for this long is connected to anew.
-        cache_bytes: how much of each main node's arrays to keep for later jobs.
-        allocate: returns a flat uint8 array of so many bytes for an array to arrive in.
+        max_job_seconds: stop a job after so long; None: never.
+        max_bytes: what the arrays of all jobs in hand may take, for each main node; None: a quarter
+            of this machine's memory.
+        cache_bytes: how much of each main node's arrays to keep for later jobs, half of
+            `max_bytes` at most.
+        memory: where arrays arrive; None: in this process's own.
         keys: folder with this node's keys, as `mnist-keys` makes it; for every main node.
         pulse: called with the time (monotonic), once a second or oftener, by the thread that keeps
             the connections: while it comes, this node is alive.
@@ -68,8 +83,10 @@ class AsyncComputingNode:
         learners: tuple[str, ...] = ("",),
         accelerator: str = "",
         dead_seconds: float = 10.0,
+        max_job_seconds: float | None = None,
+        max_bytes: int | None = None,
         cache_bytes: int = 1 << 30,
-        allocate: Callable[[int], AnyArray] | None = None,
+        memory: Memory | None = None,
         keys: str | Path | None = None,
         pulse: Callable[[float], None] | None = None,
     ) -> None:
@@ -77,12 +94,18 @@ class AsyncComputingNode:
             raise ConfigError("give a listener or a callback to solve jobs with, and not both")
         if tasks < 1:
             raise ConfigError(f"tasks is {tasks}; a node runs at least one at once")
+        if max_job_seconds is not None and not 0 < max_job_seconds < math.inf:
+            raise ConfigError(f"max_job_seconds is {max_job_seconds}; a time is wanted, or None")
         name = safe_name(name)
         replier = listener if listener is not None else CallbackReplier(callback)  # type: ignore[arg-type]
+        if max_bytes is None:
+            max_bytes = memory_bytes() // 4 or DEFAULT_BYTES
         credit = tasks + 1 if max_jobs is None else min(tasks + 1, max_jobs)
         hello = Hello(
             uuid.uuid4().hex[:8], name, domain, learners, {"python": platform.python_version()},
-            os.cpu_count() or 1, _memory_bytes(), accelerator, tasks, credit,
+            os.cpu_count() or 1, memory_bytes(), accelerator, tasks, credit,
+            secret=secrets.token_bytes(16), max_job_bytes=max_bytes,
+            max_job_seconds=max_job_seconds or 0.0,
         )  # fmt: skip
         if address is None:
             address = [] if discover else DEFAULT_ADDRESS
@@ -95,7 +118,7 @@ class AsyncComputingNode:
         self._id = f"{name}.{hello.node}"
         self._dealer = Dealer(
             hello, addresses, replier, max_jobs=max_jobs, dead_seconds=dead_seconds,
-            cache_bytes=cache_bytes, allocate=allocate,
+            cache_bytes=min(cache_bytes, max_bytes // 2), max_bytes=max_bytes, memory=memory,
             keys=self._keys, discovers=discover, pulse=pulse,
         )  # fmt: skip
 
@@ -146,7 +169,8 @@ class AsyncComputingNode:
             self._browser.close()
             self._browser = None
         if dealer.alive:
-            dealer.call(lambda: dealer.leave("the node was stopped"))
+            with suppress(FutureTimeout):  # it hangs; whoever stops it must not
+                dealer.call(lambda: dealer.leave("the node was stopped"), STOP_SECONDS)
         dealer.end()
 
     def __enter__(self) -> AsyncComputingNode:
@@ -157,11 +181,16 @@ class AsyncComputingNode:
         self.stop()
 
 
-def _memory_bytes() -> int:
+def memory_bytes() -> int:
+    """Return how much memory there is for this process, as far as the system tells; else 0."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):  # not every system tells
+        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
         return 0
+    for limit in _CGROUP_LIMITS:  # of a container
+        with suppress(OSError, ValueError):
+            found = min(found, int(limit.read_text()))
+    return found
 
 
 class ComputingNode:

@@ -13,7 +13,7 @@ from typing import Any
 
 from protocol import JobDataType, JobSolutionDataType
 
-from .errors import ChildDied, TaskCancelled
+from .errors import ChildDied, OverLimit, TaskCancelled
 
 log = logging.getLogger("mnist.compute")
 
@@ -30,7 +30,7 @@ class Task:
     """
 
     __slots__ = ("_cancelled", "_given_up", "_lock", "_on_cancel", "_running", "client_id",
-                 "fraction", "job", "key", "note", "task_id")  # fmt: skip
+                 "fraction", "job", "key", "note", "place", "task_id")  # fmt: skip
 
     def __init__(self, key: Any, job: JobDataType, task_id: int, client_id: str) -> None:
         self.key = key
@@ -39,6 +39,8 @@ class Task:
         self.client_id = client_id
         self.fraction = 0.0
         self.note = ""
+        #: What the replier has made ready for it (`JobReplier.make_ready`).
+        self.place: Any = None
         self._lock = threading.Lock()  # a task may end and be cancelled at the same moment
         self._running = False
         self._cancelled = False
@@ -110,6 +112,9 @@ class JobReplier:
         """Solve a task; override this one instead to report progress or stop when cancelled."""
         return self.process_job(task.job, task.task_id, task.client_id)
 
+    def make_ready(self, task: Task) -> None:
+        """Get ready for a task; what that takes is not the task's time, and it may go elsewhere."""
+
     def prepare(self, learners: tuple[str, ...]) -> None:
         """Warm up for these kinds of job; called when a main node takes this node in."""
 
@@ -180,7 +185,6 @@ class Workers:
         while (task := self._tasks.get()) is not None:
             if not task.begin():
                 continue
-            self._report(task)
             outcome = self._solve(task)
             if not task.end():
                 return  # another thread took this place
@@ -190,6 +194,9 @@ class Workers:
     def _solve(self, task: Task) -> Outcome:
         begun = time.perf_counter()
         try:
+            self._replier.make_ready(task)
+            begun = time.perf_counter()
+            self._report(task)
             solution = _as_solution(self._replier.solve(task))
             solution.announce()  # raises here what can't be sent, not in the node's own thread
             return Outcome(task, solution, time.perf_counter() - begun)
@@ -197,6 +204,8 @@ class Workers:
             return Outcome(task, None, 0.0, "cancelled", "cancelled")
         except ChildDied as error:
             return Outcome(task, None, 0.0, "crashed", str(error))
+        except OverLimit as error:
+            return Outcome(task, None, 0.0, "limit", str(error))
         except BaseException as error:
             told = getattr(error, "remote_traceback", "")  # of a job that raised in a child
             message = str(error) if told else f"{type(error).__name__}: {error}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import select
 import socket
 import struct
 import tempfile
@@ -39,20 +40,40 @@ def _map(file: Any, nbytes: int) -> _Shared:
 
 
 def allocate(nbytes: int) -> npt.NDArray[np.uint8]:
-    """Return a flat uint8 array in memory that can be shared.
+    """Return a flat uint8 array that can be shared; where it is not written it takes no memory.
 
     Raises:
-        OSError: there is no room for it.
+        OSError: there can be none.
     """
     if nbytes == 0:
         return np.empty(0, np.uint8)
     folder = _MEMORY if os.access(_MEMORY, os.W_OK) else None
     file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # lives as long as the array
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, nbytes)  # no room is an error here, not a crash later
-    else:
-        file.truncate(nbytes)
+    file.truncate(nbytes)
     return np.frombuffer(_map(file, nbytes), np.uint8)
+
+
+def reserve(array: npt.NDArray[Any], start: int, stop: int) -> None:
+    """Make sure that these bytes of an array that `allocate` made can be written.
+
+    Raises:
+        OSError: there is no room for them: an error here, not a crash later.
+    """
+    memory = _memory_of(array)
+    if memory is not None and stop > start and hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(memory.file.fileno(), start, stop - start)
+
+
+class SharedMemory:
+    """Where arrays arrive that a child will read."""
+
+    def allocate(self, nbytes: int) -> npt.NDArray[Any]:
+        """Return an array."""
+        return allocate(nbytes)
+
+    def reserve(self, array: npt.NDArray[Any], start: int, stop: int) -> None:
+        """Make sure that these bytes can be written."""
+        reserve(array, start, stop)
 
 
 def _memory_of(array: npt.NDArray[Any]) -> _Shared | None:
@@ -68,6 +89,7 @@ def _share(array: npt.NDArray[Any]) -> _Shared:
     memory = _memory_of(array)
     if memory is None:
         copy = allocate(array.nbytes)
+        reserve(copy, 0, array.nbytes)
         copy[:] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         memory = _memory_of(copy)
         assert memory is not None
@@ -83,6 +105,8 @@ class Channel:
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
+        self._readable = select.poll()
+        self._readable.register(end, select.POLLIN)
 
     def send(self, values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Send values and arrays; large arrays are shared, not copied where they are already.
@@ -112,6 +136,10 @@ class Channel:
         except (BrokenPipeError, ConnectionError) as error:
             raise EOFError("the other process is gone") from error
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until there is something to receive; return False if there is not in time."""
+        return bool(self._readable.poll(seconds * 1000))
+
     def receive(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Return the next values and arrays (read-only).
 
@@ -125,7 +153,7 @@ class Channel:
         files = [os.fdopen(descriptor, "r+b") for descriptor in descriptors]
         prefix += self._exactly(_PREFIX.size - len(prefix))
         header_bytes, content_bytes = _PREFIX.unpack(prefix)
-        values, listed = msgpack.unpackb(self._exactly(header_bytes))
+        values, listed = msgpack.unpackb(self._exactly(header_bytes), strict_map_key=False)
         content = self._exactly(content_bytes)
         arrays: dict[str, npt.NDArray[Any]] = {}
         at = 0

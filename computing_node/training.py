@@ -10,16 +10,29 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from protocol import JobSolutionDataType
+from protocol.limits import NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
+from protocol.logbudget import LogBudget
+from protocol.words import safe_name
 
-from .errors import ChildDied, NodeError, TaskCancelled
+from .errors import ChildDied, NodeError, OverLimit, TaskCancelled
 from .replier import JobReplier, Task
 from .sharing import Channel
 
 log = logging.getLogger("mnist.compute")
+
+#: A child that imports what it needs is given so long.
+READY_SECONDS = 300.0
+#: A job that is not wanted any more is asked to stop this often, and after so long it is made to.
+LOOK_SECONDS = 0.02
+CANCEL_SECONDS = 2.0
+#: From the second death in a row on the next child waits so long, then twice as long each time.
+REST_SECONDS, MAX_REST_SECONDS = 0.5, 16.0
 
 
 class TaskRaised(NodeError):
@@ -31,17 +44,84 @@ class TaskRaised(NodeError):
 
 
 class Child:
-    """One child process and the channel to it."""
+    """One child process and the channel to it.
 
-    def __init__(self) -> None:
+    Args:
+        learners: what it prepares for.
+        max_bytes: memory that its jobs may take; 0: any.
+    """
+
+    def __init__(self, learners: Sequence[str], max_bytes: int) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "computing_node.child", str(theirs.fileno())],
+                [
+                    sys.executable, "-m", "computing_node.child", str(theirs.fileno()),
+                    str(max_bytes),
+                ],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},  # torch sets its own, by the job
             )  # fmt: skip
         self.channel = Channel(ours)
+        self.ready = False
+        self._number = 0
+        self.channel.send({"prepare": list(learners)}, {})
+
+    def wait(self) -> None:
+        """Wait until it is ready.
+
+        Raises:
+            EOFError: it is gone, or takes too long.
+        """
+        if not self.ready:
+            if not self.channel.wait(READY_SECONDS):
+                self.kill()
+                raise EOFError("not ready in time")
+            self.channel.receive()
+            self.ready = True
+
+    def solve(self, task: Task) -> JobSolutionDataType:
+        """Have a task solved.
+
+        Raises:
+            TaskRaised: the job raised.
+            OverLimit: it wants more memory than it may have.
+            TaskCancelled: it is not wanted any more, and has stopped.
+            EOFError: the child is gone.
+        """
+        self._number += 1
+        values = {
+            "solve": task.job.learner, "number": self._number, "values": dict(task.job.parameters),
+        }  # fmt: skip
+        self.channel.send(values, task.job.arrays)
+        told: dict[str, Any]
+        while True:
+            if not self._wait(task):
+                raise TaskCancelled("cancelled")
+            told, arrays = self.channel.receive()
+            if "progress" in told:
+                task.progress(told["progress"], told["note"])
+            elif task.cancelled:
+                raise TaskCancelled("cancelled")
+            elif "failed" in told and told["memory"]:
+                raise OverLimit(f"it wants more memory than it may have: {told['failed']}")
+            elif "failed" in told:
+                raise TaskRaised(told["failed"], told["traceback"])
+            else:
+                return JobSolutionDataType(arrays, told["solved"])
+
+    def _wait(self, task: Task) -> bool:
+        """Wait for a word of the child; see that it stops if the task is cancelled."""
+        until: float | None = None
+        while not self.channel.wait(LOOK_SECONDS):
+            if not task.cancelled:
+                continue
+            if until is None:
+                until = time.monotonic() + CANCEL_SECONDS
+                self.channel.send({"cancel": self._number}, {})
+            elif time.monotonic() > until:
+                self.kill()
+        return True
 
     def kill(self) -> None:
         """Stop it at once."""
@@ -57,6 +137,8 @@ class Child:
     def epitaph(self) -> str:
         """Return how the process ended, in a sentence."""
         code = self.process.wait()
+        if not self.ready:
+            return f"its process did not get ready: it ended with exit code {code}"
         if code == -signal.SIGKILL:
             return "its process was killed (SIGKILL): by hand, or by the system for want of memory"
         if code < 0:
@@ -69,47 +151,79 @@ class ChildReplier(JobReplier):
 
     Args:
         places: how many children to keep warm.
+        learners: that it solves jobs for; None: any.
+        max_bytes: memory that the jobs of all children may take together; 0: any.
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(
+        self, places: int, learners: Sequence[str] | None = None, max_bytes: int = 0
+    ) -> None:
         self._places = places
+        self._takes = learners
+        self._max_bytes = max_bytes // places
         self._idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
         self._learners: list[str] = []
         self._started = 0
-        self._closed = False
+        self._deaths = 0  # in a row
+        self._closed = threading.Event()
+        self._lines = LogBudget(NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES)
 
     def prepare(self, learners: tuple[str, ...]) -> None:
         """Start the children and let them import what they will need."""
-        self._learners = [learner for learner in learners if learner]
+        taken = learners if self._takes is None else self._takes
+        self._learners = [learner for learner in learners if learner and learner in taken]
         while self._learners and self._started < self._places:
             self._idle.put(self._start())
 
     def _start(self) -> Child:
+        child = Child(self._learners, self._max_bytes)
         self._started += 1
-        child = Child()
-        if self._learners:
-            child.channel.send({"prepare": self._learners}, {})
         return child
 
-    def solve(self, task: Task) -> JobSolutionDataType:
-        """Solve a task in a child; kill the child if the task is cancelled."""
-        begun = time.monotonic()
-        log.info(
-            "task.started job=%d learner=%s action=%s main=%s", task.task_id, task.job.learner,
-            task.job.parameters.get("action"), task.client_id,
-        )  # fmt: skip
+    def make_ready(self, task: Task) -> None:
+        """Wait for a child that is ready; one that is not yet is left alone if the task goes."""
+        task.on_cancel(_nothing)
         try:
             child = self._idle.get_nowait()
         except queue.Empty:
+            self._rest()
             child = self._start()
         try:
-            task.on_cancel(child.kill)
-            child.channel.send(
-                {"solve": task.job.learner, "values": dict(task.job.parameters)}, task.job.arrays
-            )
-            solution = _follow(child, task)
+            child.wait()
+        except EOFError as error:
+            raise self._lost(child, task) from error
+        if task.cancelled:
+            self._idle.put(child)
+            raise TaskCancelled("cancelled")
+        task.place = child
+
+    def _rest(self) -> None:
+        """Wait before another child is started where they die all the time."""
+        if self._deaths > 1:
+            seconds = min(REST_SECONDS * 2 ** min(self._deaths - 2, 8), MAX_REST_SECONDS)
+            self._closed.wait(seconds)
+
+    def solve(self, task: Task) -> JobSolutionDataType:
+        """Solve a task in the child that is ready for it."""
+        begun = time.monotonic()
+        child: Child = task.place
+        action = safe_name(str(task.job.parameters.get("action"))[:80])
+        self._say(
+            f"task.started job={task.task_id} learner={task.job.learner} action={action}"
+            f" main={task.client_id}"
+        )
+        try:
+            solution = child.solve(task)
         except TaskRaised:
-            self._put_back(child, task)
+            self._is_well(child)
+            raise
+        except OverLimit:  # who knows what it still holds
+            child.kill()
+            self._lost(child, task)
+            raise
+        except TaskCancelled:
+            self._say(f"task.cancelled job={task.task_id}")
+            self._is_well(child)
             raise
         except EOFError as error:
             raise self._lost(child, task) from error
@@ -117,34 +231,37 @@ class ChildReplier(JobReplier):
             child.kill()
             self._lost(child, task)
             raise
-        self._put_back(child, task)
-        log.info("task.solved job=%d seconds=%.1f", task.task_id, time.monotonic() - begun)
+        self._is_well(child)
+        self._say(f"task.solved job={task.task_id} seconds={time.monotonic() - begun:.1f}")
         return solution
 
-    def _put_back(self, child: Child, task: Task) -> None:
-        task.on_cancel(_nothing)
-        if task.cancelled:  # and so the child is killed, or about to be
-            raise self._lost(child, task)
+    def _is_well(self, child: Child) -> None:
+        self._deaths = 0
         self._idle.put(child)
+        if self._closed.is_set():
+            self.close()  # this very moment
 
     def _lost(self, child: Child, task: Task) -> NodeError:
-        if task.cancelled:
-            child.kill()
         epitaph = child.epitaph()
         child.channel.close()
         self._started -= 1
-        if not self._closed:
+        self._deaths += 1
+        if self._deaths < 2 and not self._closed.is_set():
             self._idle.put(self._start())  # warm for the next job
-        if self._closed:
-            self.close()  # this very moment
+        if self._closed.is_set():
+            self.close()
         if task.cancelled:
-            log.info("task.cancelled job=%d", task.task_id)
+            self._say(f"task.cancelled job={task.task_id}")
             return TaskCancelled("cancelled")
         return ChildDied(epitaph)
 
+    def _say(self, line: str) -> None:
+        if self._lines.take(len(line), time.monotonic()):
+            log.info("%s", line)
+
     def close(self) -> None:
         """End the children."""
-        self._closed = True
+        self._closed.set()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().close()
@@ -152,21 +269,3 @@ class ChildReplier(JobReplier):
 
 def _nothing() -> None:
     return
-
-
-def _follow(child: Child, task: Task) -> JobSolutionDataType:
-    """Pass progress on until the child has solved the task.
-
-    Raises:
-        TaskRaised: the job raised in the child.
-        EOFError: the child is gone.
-    """
-    values: dict[str, Any]
-    while True:
-        values, arrays = child.channel.receive()
-        if "progress" in values:
-            task.progress(values["progress"], values["note"])
-        elif "failed" in values:
-            raise TaskRaised(values["failed"], values["traceback"])
-        else:
-            return JobSolutionDataType(arrays, values["solved"])

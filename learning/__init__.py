@@ -16,6 +16,7 @@ from .base import (
 )
 from .errors import (
     DamagedFile,
+    Diverged,
     LearningError,
     MergeError,
     ModelError,
@@ -28,6 +29,7 @@ __all__ = [
     "Arrays",
     "CountingMerger",
     "DamagedFile",
+    "Diverged",
     "Form",
     "Labels",
     "Layout",

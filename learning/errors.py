@@ -4,6 +4,7 @@ LearningError            root
   UnknownLearner         no learner of that name
   MergeError             solutions that can't be merged
     UnfitSolution        one that is not what its job asked for
+      Diverged           honest work that came to nothing
   UnfitData              data that the learner can't learn from
   ModelError             a model file that is damaged or does not fit the images
   DamagedFile            a file of arrays that is not as it was written
@@ -26,6 +27,10 @@ class MergeError(LearningError):
 
 class UnfitSolution(MergeError):
     """A solution that is not what its job asked for: other arrays, or numbers that are none."""
+
+
+class Diverged(UnfitSolution):
+    """A solution whose numbers are not finite: its training diverged, and that is no lie."""
 
 
 class UnfitData(LearningError, ValueError):

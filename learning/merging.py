@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .base import Arrays, Layout, Solution
-from .errors import MergeError, UnfitSolution
+from .errors import Diverged, MergeError, UnfitSolution
 
 
 class WeightedMean:
@@ -36,7 +36,7 @@ class WeightedMean:
             if number == 1:
                 layout = {n: (a.dtype.name, a.shape) for n, a in solution.arrays.items()}
                 sums = {n: np.zeros(a.shape, np.float64) for n, a in solution.arrays.items()}
-            wrong = _difference(solution.arrays, layout)
+            wrong = _difference(solution.arrays, layout) or _endless(solution.arrays)
             if solution.examples < 0:
                 wrong = f"it has {solution.examples} examples"
             if wrong:
@@ -59,11 +59,15 @@ def check(solution: Solution, layout: Layout, examples: int) -> None:
 
     Raises:
         UnfitSolution: it is not, in words.
+        Diverged: it holds numbers that are not finite.
     """
     check_examples(solution, examples)
     wrong = _difference(solution.arrays, layout)
     if wrong:
         raise UnfitSolution(wrong)
+    wrong = _endless(solution.arrays)
+    if wrong:
+        raise Diverged(wrong)
 
 
 def check_examples(solution: Solution, examples: int) -> None:
@@ -86,6 +90,12 @@ def _difference(arrays: Arrays, layout: Layout) -> str:
         if (array.dtype.name, array.shape) != (dtype, shape):
             was = f"{array.dtype.name} of shape {array.shape}"
             return f"array {name!r} is {was}, not {dtype} of {shape}"
+    return ""
+
+
+def _endless(arrays: Arrays) -> str:
+    """Return which array holds numbers that are not finite, in words; empty if none does."""
+    for name, array in arrays.items():
         if not np.isfinite(array).all():
             return (
                 f"array {name!r} holds numbers that are not finite: its training diverged;"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,9 +23,12 @@ from .base import (
     create,
     merger,
 )
-from .errors import LearningError, UnfitSolution
+from .errors import Diverged, LearningError, UnfitSolution
 
 _START = "start/"
+#: Metrics of a solution; more, or such as can't be shown, are none.
+_MOST_METRICS, _METRIC_LETTERS = 32, 64
+_MOST = 1e300
 Values = Mapping[str, Any]
 Work = tuple[dict[str, Any], dict[str, Any]]  # values, arrays
 
@@ -110,9 +114,17 @@ def fitted(values: Values, arrays: Arrays) -> Solution:
     if type(examples) is not int:
         raise UnfitSolution("a solution without a number of examples")
     numbers = {name: value for name, value in values.items() if name != "examples"}
+    if len(numbers) > _MOST_METRICS:
+        raise UnfitSolution(f"{len(numbers)} metrics, more than {_MOST_METRICS}")
     for name, value in numbers.items():
-        if type(value) not in (int, float):
-            raise UnfitSolution(f"metric {name!r} is no number")
+        if len(name) > _METRIC_LETTERS or not name.isprintable():
+            raise UnfitSolution("a metric's name that can't be shown, or is too long")
+        if type(value) not in (int, float) or _MOST < abs(value) < math.inf:
+            raise UnfitSolution(f"metric {name!r} is no number, or none that can be")
+        if not math.isfinite(value):
+            raise Diverged(
+                f"metric {name!r} is not finite: its training diverged; try a smaller learning rate"
+            )
     return Solution(arrays, examples, {name: float(value) for name, value in numbers.items()})
 
 

@@ -14,8 +14,8 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 import click
 
 from protocol import AddressError, KeysError
-from protocol.codec import MAX_COUNT
 from protocol.command import LOG_LEVELS, Exit, set_up_logs
+from protocol.limits import MAX_COUNT
 
 from .config import FREE, MainConfig, cut_short, find_run, read_config, resumed
 from .errors import ConfigError, DataChanged, JobFailed, NodeError, NoNode, StorageError

@@ -6,6 +6,7 @@ NodeError              root
   JobFailed            a job failed for good; carries its story
   NoNode               no computing node in time
   NodeClosed           the main node was closed before the job was solved
+  NodeBusy             the main node's own thread did not answer in time
   StorageError         what has to be kept can't be written
   UnfitSolution        raised by a journal: a solution that is none
 """
@@ -64,9 +65,22 @@ class NodeClosed(NodeError):
     """The main node was closed before the job was solved."""
 
 
+class NodeBusy(NodeError):
+    """The main node's own thread did not answer in time; nothing is lost by that."""
+
+
 class StorageError(NodeError):
     """What has to be kept can't be written; the message says where and why."""
 
 
 class UnfitSolution(NodeError):
-    """A solution that is not what its job asked for; its task counts as a failed attempt."""
+    """A solution that is not what its job asked for; its task counts as a failed attempt.
+
+    Args:
+        message: what is wrong with it, for its node too.
+        lie: whether no honest node can have sent it: then it gets no job for a while.
+    """
+
+    def __init__(self, message: str, lie: bool = False) -> None:
+        super().__init__(message)
+        self.lie = lie

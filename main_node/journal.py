@@ -65,7 +65,7 @@ class Scribe:
         name: of the thread.
         journal: is written.
         kept: told the task of each solution that is kept, and what of it is handed over.
-        unfit: told the task of each solution that is none, and why.
+        unfit: told the task of each solution that is none, why, and whether that is a lie.
         broken: told what the journal raised; nothing is written any more.
     """
 
@@ -74,7 +74,7 @@ class Scribe:
         name: str,
         journal: Journal,
         kept: Callable[[int, JobSolutionDataType], None],
-        unfit: Callable[[int, str], None],
+        unfit: Callable[[int, str, bool], None],
         broken: Callable[[Exception], None],
     ) -> None:
         self._journal = journal
@@ -122,6 +122,6 @@ class Scribe:
         try:
             solution = self._journal.keep(effect.job, effect.solution, effect.node)
         except UnfitSolution as error:
-            self._unfit(effect.task, str(error))
+            self._unfit(effect.task, str(error), error.lie)
         else:
             self._kept(effect.task, solution)

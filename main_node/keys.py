@@ -77,8 +77,10 @@ def secret(file: Path) -> None:
 def revoke(folder: Path, name: str) -> None:
     """Let a computing node in no more; one that is connected is dropped within a second."""
     with _told():
-        keys.revoke(folder, name)
+        others = keys.revoke(folder, name)
     print(f"{name} is not let in any more")
+    if others:
+        print(f"the same key stood there as {', '.join(others)}, too: neither is that")
 
 
 @main.command("list")
@@ -87,4 +89,6 @@ def list_(folder: Path) -> None:
     """List the computing nodes that are let in."""
     with _told():
         found = keys.names(folder)
+        for complaint in keys.complaints(folder):
+            click.echo(f"mnist-keys: {complaint}", err=True)
     print("\n".join(found) if found else "nobody is let in")

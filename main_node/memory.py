@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from learning import DamagedFile, MergeError
+from learning import DamagedFile, Diverged, MergeError
 from learning import UnfitSolution as Unfit
 from protocol import JobSolutionDataType
 from protocol.effects import Benched, Doubled, Effect, Fail, Joined, Left, Offered, Refused, Retry
@@ -128,10 +128,10 @@ class RunMemory:
 
     def _event(self, effect: Effect) -> tuple[str, dict[str, Any]] | None:
         match effect:
-            case Joined(node, _):
-                return "joined", {"node": node}
-            case Left(node, reason):
-                return "left", {"node": node, "reason": reason}
+            case Joined(node, _, key):
+                return "joined", {"node": node, **({"key": key} if key else {})}
+            case Left(node, reason, _, _, key):
+                return "left", {"node": node, **({"key": key} if key else {}), "reason": reason}
             case Refused(name, reason):
                 return "refused", {"node": name, "reason": reason}
             case Benched(node, reason, seconds):
@@ -157,7 +157,7 @@ class RunMemory:
         try:
             self._checks[name](solution)
         except Unfit as error:
-            raise UnfitSolution(str(error)) from error
+            raise UnfitSolution(str(error), lie=not isinstance(error, Diverged)) from error
         self._write(name, Kept(node, dict(solution.metrics), solution.arrays))
         self._solved.add(name)
         self._database.job_kept(job, node)

@@ -25,7 +25,7 @@ from protocol.ledger import Job, Ledger
 from protocol.sockets import DEFAULT_ADDRESS, make_pair
 from protocol.views import View
 
-from .errors import ConfigError, JobFailed, NodeClosed, NodeError, NoNode
+from .errors import ConfigError, JobFailed, NodeBusy, NodeClosed, NodeError, NoNode
 from .journal import Journal
 from .router import Router
 
@@ -238,9 +238,9 @@ class AsyncMainNode:
         if not self._router.alive:
             raise NodeClosed("this main node was closed; make a new one")
 
-    def invite(self, name: str) -> NodeKeys | None:
+    def invite(self) -> NodeKeys | None:
         """Return keys on no disk that this node lets in while it runs; None if it has none."""
-        return None if self._keys is None else self._keys.invite(name, make_pair)
+        return None if self._keys is None else self._keys.invite(make_pair)
 
     def request_job_solution(self, job: JobDataType) -> int:
         """Queue a job; its solution comes to the listener or callback. Return its task id.
@@ -294,14 +294,24 @@ class AsyncMainNode:
         check_plain(about)
         self._router.call_soon(partial(self._router.tell, about), urgent=False)
 
-    def view(self) -> View:
+    def view(self, timeout: float | None = None) -> View:
         """Return what every node is doing, at this moment.
+
+        Args:
+            timeout: seconds to wait for an answer of this node's own thread, which may be busy;
+                None: as long as it takes.
 
         Raises:
             NodeClosed: this node was closed.
+            NodeBusy: there was no answer within `timeout` seconds.
         """
         self._check_alive()
-        return self._router.call(lambda: self._router.dispatcher.view(time.monotonic()))
+        try:
+            return self._router.call(
+                lambda: self._router.dispatcher.view(time.monotonic()), timeout
+            )
+        except FutureTimeout:
+            raise NodeBusy(f"this main node's thread has not answered for {timeout:g} s") from None
 
     def wait_for_nodes(self, nodes: int = 1, timeout: float | None = None) -> None:
         """Wait until at least so many computing nodes are here.

@@ -6,35 +6,20 @@ import logging
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from protocol import (
-    JobSolutionDataType,
-    LocalProtocolError,
-    ProtocolError,
-    VersionMismatch,
-)
-from protocol.codec import Frame, batches, decode, encode, safe_line
+from protocol import JobSolutionDataType, ProtocolError, VersionMismatch
+from protocol.allowlist import Key
+from protocol.codec import Frame, decode
 from protocol.dispatch import Dispatcher
-from protocol.effects import (
-    Accept,
-    Benched,
-    Doubled,
-    Effect,
-    Fail,
-    Joined,
-    Left,
-    Offered,
-    Refused,
-    Retry,
-    Send,
-)
+from protocol.effects import Accept, Effect, Fail, Joined, Left, Send
+from protocol.guard import Connection, Guard
 from protocol.keys import MainKeys
 from protocol.ledger import Job
+from protocol.limits import DEAF_SECONDS, KIB, OUTBOX_BYTES, UNASKED_BYTES
 from protocol.messages import (
     REFUSE_KEY,
     REFUSE_MALFORMED,
@@ -42,51 +27,55 @@ from protocol.messages import (
     Accepted,
     Bye,
     Fields,
-    Heartbeat,
     Message,
     Refuse,
     Watch,
 )
-from protocol.monitor import Event, Happened
+from protocol.monitor import Event
+from protocol.outbox import Outbox
+from protocol.patience import Patience
 from protocol.shell import Shell
 from protocol.sockets import (
     READABLE,
+    Answer,
     Gate,
+    Origin,
     Poller,
     bind,
     close,
+    descriptor_of,
+    key_of,
     make_context,
     receive,
-    receive_from,
     send,
+    wire_bytes,
 )
 from protocol.status import Board
 
+from .complaints import Complaints, tell
 from .journal import Journal, Scribe
 
 log = logging.getLogger("mnist.main")
 
-#: After a disconnection every node is probed this many seconds later: ZeroMQ reports it before
-#: its own tables know.
-PROBES = (0.005, 0.05, 0.3)
-#: Messages taken from the socket before the effects are sent off.
+#: Messages taken from the socket, and time for it, before the effects are sent off.
 DRAIN = 500
+DRAIN_SECONDS = 0.02
 TICK_SECONDS = 0.25
 #: Where there was no room to send, it is tried again after this long.
 STUCK_SECONDS = 0.005
 #: A receipt waits so long for another message to travel with.
 LAZY_SECONDS = 0.005
-#: A peer for which so many messages wait, because it does not read, is dropped.
-MAX_WAITING = 20_000
 #: The allow-list is looked at this often.
 LOOK_SECONDS = 1.0
-#: The same complaint about the same address is logged once in so many seconds.
-COMPLAIN_SECONDS = 60.0
-BUDGET = 100
 #: A handshake is reason to look at the allow-list, but not more often than this.
 HURRY_SECONDS = 0.2
 #: Tasks receipted in one message.
-RECEIPTS = 4000
+RECEIPTS = 2000
+#: What is no message of ours is so much noise, and so is each kilobyte of a long header.
+MALFORMED_NOISE, KILOBYTE_NOISE = 50.0, 1.0
+LONG_BYTES = 4 * KIB
+#: A connection that ended while messages came all the time is over after so long at most.
+LEAVE_SECONDS = 0.1
 #: At the end, whoever is here has so long to say that it has heard of it.
 GOODBYE_SECONDS = 0.3
 _ENDED = "the main node has ended"
@@ -118,25 +107,42 @@ class Crowd:
             return self._changed.wait_for(lambda: self.size >= nodes or self.closed, timeout)
 
 
-class Complaints:
-    """What has been said of whom lately, so that nobody can flood the log.
+class Peer:
+    """Who is at the other end of a connection, and has said a word.
 
-    The same of the same is said once a minute, and no more than `BUDGET` lines in one.
+    Attributes:
+        id: routing id.
+        connection: it came by; None: it is gone.
+        key: that brought it.
+        patience: with what it says.
+        outbox: what it is to be told.
+        receipts: tasks that it is to be told are accepted.
+        cut: whether it is cut off: nothing that it has said is heard.
     """
 
-    def __init__(self) -> None:
-        self._said: set[tuple[str, str]] = set()
-        self._until = -math.inf
+    __slots__ = ("connection", "cut", "id", "key", "outbox", "patience", "receipts")
 
-    def new(self, who: str, what: str, now: float) -> bool:
-        """Whether this is worth a line; it counts as said then."""
-        if now >= self._until:
-            self._said.clear()
-            self._until = now + COMPLAIN_SECONDS
-        if (who, what) in self._said or len(self._said) >= BUDGET:
-            return False
-        self._said.add((who, what))
-        return True
+    def __init__(
+        self, id_: bytes, connection: Connection | None, key: Key | None, now: float
+    ) -> None:
+        self.id = id_
+        self.connection = connection
+        self.key = key
+        self.patience = Patience(now)
+        self.outbox = Outbox()
+        self.receipts: list[int] = []
+        self.cut = False
+
+    @property
+    def host(self) -> str:
+        """Of the other side; or whose key it has, where keys tell who is who."""
+        if self.key is not None:
+            return f"key {self.key.public.decode()}"
+        return "" if self.connection is None else self.connection.host
+
+    def __str__(self) -> str:
+        address = "unknown" if self.connection is None else self.connection.address
+        return address if self.key is None else f"{address} key={self.key.name or 'guest'}"
 
 
 class Router(Shell):
@@ -176,35 +182,43 @@ class Router(Shell):
             self.discard()
             raise
         self.poller.register(self._socket, READABLE)
-        self.poller.register(self._monitor.socket, READABLE)
         if self._gate is not None:
             self.poller.register(self._gate.socket, READABLE)
-        self._outgoing: dict[bytes, deque[Message]] = {}
+        self._guard = Guard(
+            name, self._monitor, dispatcher.allowance,
+            lambda event: self.call_soon(partial(self._failed, event)),
+            lambda connection: self.call_soon(partial(self._disconnected, connection)),
+            lambda connection, why: self.call_soon(partial(self._was_cut, connection, why)),
+        )  # fmt: skip
+        self._peers: dict[bytes, Peer] = {}  # by routing id
+        self._talking: dict[bytes, Peer] = {}  # those that there is something to tell
+        self._leaving: dict[bytes, float] = {}  # connections that ended, and when at the latest
         self._finished: list[Accept | Fail] = []
         self._stuck = False
         self._lazy_until = 0.0
-        self._receipts: dict[bytes, list[int]] = {}
-        self._probes: list[float] = []
+        self._receipted: dict[bytes, Peer] = {}
         self._tick_at = 0.0
-        self._owners: dict[bytes, bytes] = {}  # routing id -> public key
         self._scribe: Scribe | None = None
         if journal is not None:
             self._scribe = Scribe(name, journal, self._kept, self._unfit, self._unkept)
 
+    def start(self) -> None:
+        """Begin to poll."""
+        self._guard.start()
+        super().start()
+
     def turn(self, ready: dict[Any, int], now: float) -> float:
         """Receive, let time pass, send, and only then hand results over."""
-        if self._monitor.socket in ready:  # first: an address is known for a moment only
-            for event in self._monitor.read():
-                self._happened(event, now)
         if self._gate is not None and self._gate.socket in ready:
             self._gate.answer()
-        if self._socket in ready:
-            self._drain(now)
+        drained = True
+        if self._socket in ready or self._leaving:
+            drained = self._drain(now)
+        if self._leaving:
+            self._let_go(drained, now)
         if self._keys is not None and now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
             self._look(self._keys, now)
-        if self._probes and now >= self._probes[0]:
-            self._probe(now)
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self.perform(self.dispatcher.tick(now))
@@ -212,16 +226,15 @@ class Router(Shell):
         if self._board.due(now):
             view = self.dispatcher.view(now)
             self.perform(self._board.publish(view, self._name_of, now))
-        if self._outgoing or self._receipts:
+        if self._talking or self._receipted:
             self._flush(now)
         if self._finished:
             self._hand_over()
-        return self._due(now)
+        self._guard.turned = now
+        return self._due(now) if drained else now
 
     def _due(self, now: float) -> float:
         due = self._tick_at
-        if self._probes:
-            due = min(due, self._probes[0])
         if self._stuck:
             due = min(due, now + STUCK_SECONDS)
         if self._lazy_until:
@@ -244,9 +257,9 @@ class Router(Shell):
         """Go on with a solution that is kept; from the scribe's thread."""
         self._say(lambda: self.dispatcher.kept(task, solution, time.monotonic()))
 
-    def _unfit(self, task: int, reason: str) -> None:
+    def _unfit(self, task: int, reason: str, lie: bool) -> None:
         """Go on without a solution that is none; from the scribe's thread."""
-        self._say(lambda: self.dispatcher.unfit(task, reason, time.monotonic()))
+        self._say(lambda: self.dispatcher.unfit(task, reason, time.monotonic(), lie))
 
     def _say(self, say: Callable[[], list[Effect]]) -> None:
         self.call_soon(lambda: None if self.over else self.perform(say()))
@@ -264,119 +277,201 @@ class Router(Shell):
         """Do what the dispatcher says, in order."""
         for effect in effects:
             if type(effect) is Send:
-                message = effect.message
-                if type(message) is Accepted:
-                    self._receipts.setdefault(effect.peer, []).extend(message.tasks)
-                    continue
-                pending = self._outgoing.get(effect.peer)
-                if pending is None:
-                    pending = self._outgoing[effect.peer] = deque()
-                pending.append(message)
-                if len(pending) == MAX_WAITING:
-                    self.call_soon(partial(self._unread, effect.peer))
+                peer = self._peers.get(effect.peer)
+                if peer is not None and not peer.cut:
+                    self._tell(peer, effect.message)
                 continue
-            if type(effect) is Accept or type(effect) is Fail:
+            if type(effect) is Accept:
+                self._finished.append(effect)
+                self._complaints.trust(effect.node)
+                continue
+            if type(effect) is Fail:
                 self._finished.append(effect)
             else:
-                if type(effect) is Refused:
-                    if not self._complaints.new("", effect.reason, time.monotonic()):
-                        continue
-                elif type(effect) is Joined or type(effect) is Left:
+                if type(effect) is Joined or type(effect) is Left:
                     self.crowd.change(1 if type(effect) is Joined else -1)
                     self._board.note(effect)
-                _report(effect, self._name_of)
-            if self._scribe is not None and type(effect) is not Accept:
+                if not tell(effect, self._name_of, self._complaints, time.monotonic()):
+                    continue
+            if self._scribe is not None:
                 self._scribe.put(effect)
 
-    def _unread(self, peer: bytes) -> None:
-        """Be done with a peer that does not read what it is sent."""
-        if len(self._outgoing.get(peer, ())) >= MAX_WAITING:
-            self._outgoing.pop(peer)
-            log.warning("peer.dropped peer=%s reason='it does not read'", peer.hex())
-            reason = f"it left {MAX_WAITING} messages unread"
-            self._give_up(peer, reason, time.monotonic())
-            self._outgoing.pop(peer, None)
+    def _tell(self, peer: Peer, message: Message) -> None:
+        """Tell a peer something, when this turn's messages are sent."""
+        if type(message) is Accepted:
+            peer.receipts += message.tasks
+            self._receipted[peer.id] = peer
+        else:
+            peer.outbox.put(message)
+            self._talking[peer.id] = peer
 
-    def _give_up(self, peer: bytes, reason: str, now: float) -> None:
-        """Be done with a node or a watcher."""
-        self.perform(self.dispatcher.drop(peer, reason, now))
-        self._board.leave(peer, reason)
-
-    def _drain(self, now: float) -> None:
-        if self._keys is not None:
-            self._drain_known(self._keys, now)
-            return
-        for _ in range(DRAIN):
-            frames = receive(self._socket, small=3)
-            if frames is None:
-                return
-            self._receive(bytes(frames[0]), frames[1:], now)
-
-    def _drain_known(self, keys: MainKeys, now: float) -> None:
-        """The same with keys: who was let in may have been revoked since."""
-        for _ in range(DRAIN):
-            received = receive_from(self._socket, small=3)
+    def _drain(self, now: float) -> bool:
+        """Hear what has come, not too much at a time; return whether that is all."""
+        until = time.monotonic() + DRAIN_SECONDS
+        for count in range(1, DRAIN):
+            received = receive(self._socket, small=3)
             if received is None:
-                return
-            frames, key = received
-            peer = bytes(frames[0])
-            if keys.who(key) is None:
-                if self._owners.pop(peer, None) is not None:  # told once
-                    self._drop(peer, REFUSE_KEY, keys.describe(key), now)
-                continue
-            self._owners[peer] = key
-            self._receive(peer, frames[1:], now)
+                return True
+            self._hear(*received, now)
+            if count % 8 == 0 and time.monotonic() > until:
+                break
+        return False
+
+    def _hear(self, frames: list[Frame], origin: Origin, now: float) -> None:
+        id_ = bytes(frames.pop(0))
+        peer = self._peers.get(id_) or self._meet(id_, origin, now)
+        nbytes = wire_bytes(frames, self._keys is not None)
+        if peer.connection is not None:
+            peer.connection.read += nbytes
+        if peer.cut:
+            return
+        if peer.key is not None and self._keys is not None and not self._keys.who(peer.key.public):
+            self._bear(peer, KILOBYTE_NOISE, now)  # was let in once; it has been told
+            return
+        if nbytes > UNASKED_BYTES and nbytes > self.dispatcher.allowance(id_):
+            self._cut(peer, f"it sent a message of {nbytes:,} bytes that nobody asked for", now)
+            return
+        before = self.dispatcher.noise
+        noise = self._receive(peer, frames, now)
+        if len(frames) > 1 and len(frames[1]) > LONG_BYTES:
+            noise += KILOBYTE_NOISE * len(frames[1]) / KIB
+        self._bear(peer, noise + self.dispatcher.noise - before, now)
+
+    def _meet(self, id_: bytes, origin: Origin, now: float) -> Peer:
+        """Return somebody new."""
+        key: Key | None = None
+        if self._keys is not None:
+            public = key_of(origin)
+            key = self._keys.who(public) or Key(public, "")
+        connection = self._guard.introduce(id_, descriptor_of(origin), now)
+        peer = self._peers[id_] = Peer(id_, connection, key, now)
+        if connection is None:  # it has gone meanwhile
+            self._leaving.setdefault(id_, now + LEAVE_SECONDS)
+        return peer
+
+    def _receive(self, peer: Peer, frames: list[Frame], now: float) -> float:
+        """Take a message in; return how much noise it was, beside what the dispatcher says."""
+        noise = 0.0
+        try:
+            for message in decode(frames):
+                noise += self._take(peer, message, now)
+        except ProtocolError as error:
+            if self._complaints.new(peer.host, str(error), now):
+                log.warning("peer.refused peer=%s reason=%r", peer, str(error))
+            code = REFUSE_VERSION if isinstance(error, VersionMismatch) else REFUSE_MALFORMED
+            self._drop(peer, code, str(error), now)
+            noise += MALFORMED_NOISE
+        except Exception as error:  # a bug here; one peer's message must not end the run
+            if self._complaints.new(peer.host, type(error).__name__, now):
+                log.exception("peer.broke_us peer=%s", peer)
+            self._drop(peer, REFUSE_MALFORMED, f"the main node stumbled: {error}", now)
+            noise += MALFORMED_NOISE
+        return noise
+
+    def _take(self, peer: Peer, message: Message, now: float) -> float:
+        if type(message) is Watch:
+            self.perform(self._board.receive(peer.id, message, now))
+            return 1.0
+        if type(message) is Bye and self._board.watches(peer.id):
+            self._board.leave(peer.id, message.reason, stopped=True)
+            return 1.0
+        self.perform(self.dispatcher.receive(peer.id, message, now, peer.key))
+        return 0.0
+
+    def _bear(self, peer: Peer, noise: float, now: float) -> None:
+        """Count what a peer says that serves nobody, and be done with it where that is too much."""
+        if not peer.patience.bear(noise, now):
+            self._cut(peer, "it says too much that serves nobody", now)
+
+    # Peers go.
+
+    def _failed(self, event: Event) -> None:
+        """Say that a connection came to nothing before a word was said."""
+        host = event.peer.rpartition(":")[0]
+        if self._complaints.new(host, event.cause, time.monotonic()):
+            peer = event.peer or "unknown"
+            log.warning("connection.refused peer=%s cause=%r", peer, event.cause)
+
+    def _disconnected(self, connection: Connection) -> None:
+        """A connection is over; what came before is heard first."""
+        if connection.peer in self._peers:
+            self._leaving.setdefault(connection.peer, time.monotonic() + LEAVE_SECONDS)
+
+    def _let_go(self, drained: bool, now: float) -> None:
+        """Be done with those whose connections are over."""
+        for id_, until in list(self._leaving.items()):
+            if drained or now >= until:
+                del self._leaving[id_]
+                self._forget(id_, "connection lost", now)
+
+    def _forget(self, id_: bytes, reason: str, now: float) -> None:
+        self._peers.pop(id_, None)
+        self._talking.pop(id_, None)
+        self._receipted.pop(id_, None)
+        self.perform(self.dispatcher.unreachable(id_, now))
+        self._board.leave(id_, reason)
+
+    def _was_cut(self, connection: Connection, why: str) -> None:
+        """The guard has cut a connection off."""
+        peer = self._peers.get(connection.peer or b"")
+        now = time.monotonic()
+        if peer is not None and peer.connection is connection:
+            self._cut(peer, why, now)
+        elif self._complaints.new(connection.host, why.lstrip("0123456789,"), now):
+            log.warning("connection.cut peer=%s reason=%r", connection.address or "unknown", why)
+
+    def _cut(self, peer: Peer, why: str, now: float) -> None:
+        """Be done with a peer that costs more than it may: end its connection, and hear no more."""
+        if peer.cut:
+            return
+        peer.cut = True
+        if self._complaints.new(peer.host, "cut", now):
+            log.warning("peer.cut peer=%s reason=%r", peer, why)
+        if peer.connection is not None:
+            peer.connection.close()
+        peer.outbox.clear()
+        self._talking.pop(peer.id, None)
+        self._receipted.pop(peer.id, None)
+        self._give_up(peer, why, now)
+
+    def _give_up(self, peer: Peer, reason: str, now: float) -> None:
+        """Be done with a node or a watcher."""
+        self.perform(self.dispatcher.drop(peer.id, reason, now))
+        self._board.leave(peer.id, reason)
+
+    def _drop(self, peer: Peer, code: str, reason: str, now: float) -> None:
+        self._give_up(peer, reason, now)
+        self.perform([Send(peer.id, Refuse(code, reason))])
+
+    # Keys.
 
     def _look(self, keys: MainKeys, now: float) -> None:
         """Read the allow-list again if it has changed, and drop whom it names no more."""
-        here = {*self.dispatcher.peers, *self._board.peers}
-        if len(self._owners) > 2 * len(here) + BUDGET:  # most of them are gone
-            self._owners = {peer: key for peer, key in self._owners.items() if peer in here}
-        if not keys.look():
+        changed = keys.look()
+        for complaint in keys.complaints():
+            log.warning("keys.damaged cause=%r", complaint)
+        if not changed:
             return
         log.info("keys.changed folder=%s", keys.folder)
-        for peer in here:
-            key = self._owners.get(peer)
-            if key is not None and keys.who(key) is None:
-                del self._owners[peer]
-                log.warning("node.revoked cause=%r", keys.describe(key))
-                self._drop(peer, REFUSE_KEY, keys.describe(key), now)
+        for peer in list(self._peers.values()):
+            if peer.key is not None and keys.who(peer.key.public) is None:
+                why = keys.describe(peer.key.public)
+                log.warning("node.revoked peer=%s cause=%r", peer, why)
+                self._drop(peer, REFUSE_KEY, why, now)
 
-    def _admit(self, key: bytes, address: str) -> bool:
+    def _admit(self, public: bytes, address: str) -> Answer:
         """Answer whether a key is let in; called by the gate."""
         assert self._keys is not None
         now = time.monotonic()
         if now >= self._hurry_at:  # who was revoked a moment ago is not let in
             self._hurry_at = now + HURRY_SECONDS
             self._look(self._keys, now)
-        if self._keys.who(key) is not None:
-            return True
-        what = self._keys.describe(key)
+        if self._keys.admits(public):
+            return Answer.YES
+        what = self._keys.describe(public)
         if self._complaints.new(address, what, now):
             log.warning("connection.refused peer=%s cause=%r", address, what)
-        return False
-
-    def _receive(self, peer: bytes, frames: list[Frame], now: float) -> None:
-        try:
-            for message in decode(frames):
-                if type(message) is Watch:
-                    self.perform(self._board.receive(peer, message, now))
-                elif type(message) is Bye and self._board.watches(peer):
-                    self._board.leave(peer, safe_line(message.reason), stopped=True)
-                else:
-                    self.perform(self.dispatcher.receive(peer, message, now))
-        except ProtocolError as error:
-            if self._complaints.new(peer.hex(), str(error), now):
-                log.warning("peer.refused peer=%s reason=%r", peer.hex(), str(error))
-            code = REFUSE_VERSION if isinstance(error, VersionMismatch) else REFUSE_MALFORMED
-            self._drop(peer, code, str(error), now)
-        except Exception as error:  # a bug here; one peer's message must not end the run
-            log.exception("peer.broke_us peer=%s", peer.hex())
-            self._drop(peer, REFUSE_MALFORMED, f"the main node stumbled: {error}", now)
-
-    def _drop(self, peer: bytes, code: str, reason: str, now: float) -> None:
-        self._give_up(peer, reason, now)
-        self.perform([Send(peer, Refuse(code, reason))])
+        return Answer.REVOKED if self._keys.revoked(public) else Answer.NO
 
     def _hand_over(self) -> None:
         """Deliver results; last, because whoever waits for one can't go on before the poll."""
@@ -386,66 +481,44 @@ class Router(Shell):
                 log.debug("job.accepted job=%s node=%s", self._name_of(effect.job), effect.node)
             self._deliver(effect)
 
-    def _happened(self, event: Event, now: float) -> None:
-        if event.what is Happened.FAILED:
-            host = event.peer.rpartition(":")[0]
-            if self._complaints.new(host, event.cause, now):
-                peer = event.peer or "unknown"
-                log.warning("connection.refused peer=%s cause=%r", peer, event.cause)
-        elif event.what is Happened.DISCONNECTED:
-            self._probes = [now + after for after in PROBES]
-
-    def _probe(self, now: float) -> None:
-        """Send something to every node, to learn which have no connection any more."""
-        self._probes.pop(0)
-        peers = self.dispatcher.peers + self._board.peers
-        self.perform([Send(peer, Heartbeat()) for peer in peers])
-
-    def _flush(self, now: float) -> None:
+    def _flush(self, now: float, last: bool = False) -> None:
         """Send what there is to send.
 
         Receipts of one node travel in one message, and alone only after a while: a program that
         asks for one job after another would pay for them.
         """
         self._stuck = False
-        if self._receipts and not self._outgoing:
+        if self._receipted and not self._talking and not last:
             self._lazy_until = self._lazy_until or now + LAZY_SECONDS
             if now < self._lazy_until:
                 return
         self._lazy_until = 0.0
-        for peer, tasks in self._receipts.items():
-            for first in range(0, len(tasks), RECEIPTS):
-                receipt = Accepted(tuple(tasks[first : first + RECEIPTS]))
-                self._outgoing.setdefault(peer, deque()).append(receipt)
-        self._receipts.clear()
-        while self._outgoing:  # an unreachable node's jobs make messages to others
-            outgoing, self._outgoing = self._outgoing, {}
-            stuck: dict[bytes, deque[Message]] = {}
-            for peer, messages in outgoing.items():
-                if not self._send_all(peer, messages, now):
-                    stuck[peer] = messages
+        for peer in self._receipted.values():
+            for first in range(0, len(peer.receipts), RECEIPTS):
+                peer.outbox.put(Accepted(tuple(peer.receipts[first : first + RECEIPTS])))
+            peer.receipts.clear()
+        self._talking |= self._receipted
+        self._receipted.clear()
+        while self._talking:  # an unreachable node's jobs make messages to others
+            talking, self._talking = self._talking, {}
+            stuck = {peer.id: peer for peer in talking.values() if self._send_all(peer, now)}
             if stuck:
-                for peer, messages in stuck.items():
-                    messages.extend(self._outgoing.pop(peer, ()))
-                    self._outgoing[peer] = messages
+                self._talking |= stuck
                 self._stuck = True
                 return
 
-    def _send_all(self, peer: bytes, messages: deque[Message], now: float) -> bool:
-        """Send a node's messages; return False with the rest left where there is no room."""
-        for batch in batches(list(messages)):
-            try:
-                if not send(self._socket, [peer, *encode(batch)]):
-                    return False
-            except ConnectionError:
-                self.perform(self.dispatcher.unreachable(peer, now))
-                self._board.leave(peer, "connection lost")
-                return True
-            except LocalProtocolError:  # a bug: what can't be sent is refused on the way in
-                log.exception("message.unsendable peer=%s", peer.hex())
-            for _ in batch:
-                messages.popleft()
-        return True
+    def _send_all(self, peer: Peer, now: float) -> bool:
+        """Send a peer's messages; return whether some have to wait for room."""
+        outbox = peer.outbox
+        try:
+            waits = outbox.send(lambda frames: send(self._socket, [peer.id, *frames]), now)
+        except ConnectionError:
+            self._forget(peer.id, "connection lost", now)
+            return False
+        if outbox.nbytes > OUTBOX_BYTES or now - outbox.waits_since > DEAF_SECONDS:
+            self._cut(peer, "it does not read what it is told", now)
+            return False
+        return waits
 
     def finish(self) -> None:
         """Tell the nodes, send what is left, and close."""
@@ -458,10 +531,11 @@ class Router(Shell):
                 now = time.monotonic()
                 last = self._board.publish(self.dispatcher.view(now), self._name_of, now)
                 self.perform(last + self._board.close(_ENDED) + self.dispatcher.close(_ENDED))
-            self._flush(math.inf)
+            self._flush(time.monotonic(), last=True)
             if self._dismiss:
                 self._await_goodbyes()
         finally:
+            self._guard.close()
             close(self._socket, self._monitor)
             if self._gate is not None:
                 self._gate.close()
@@ -482,12 +556,13 @@ class Router(Shell):
             if not poller.poll(math.ceil(left * 1000)):
                 return
             for _ in range(DRAIN):
-                frames = receive(self._socket, small=3)
-                if frames is None:
+                received = receive(self._socket, small=3)
+                if received is None:
                     break
+                (peer, *frames), _ = received
                 with suppress(ProtocolError):
-                    if any(type(message) is Bye for message in decode(frames[1:])):
-                        here.discard(bytes(frames[0]))
+                    if any(type(message) is Bye for message in decode(frames)):
+                        here.discard(bytes(peer))
 
     def leave(self, timeout: float | None = 5.0) -> None:
         """End without a word to the nodes, which keep what they hold for the next start."""
@@ -497,27 +572,3 @@ class Router(Shell):
     def broke(self, error: Exception) -> None:
         """Let nobody wait for a result that will not come."""
         self._broken(error)
-
-
-def _report(effect: Effect, name_of: Callable[[int], str]) -> None:
-    match effect:
-        case Joined(node, hello):
-            log.info(
-                "node.joined node=%s tasks=%d cores=%d accelerator=%s",
-                node, hello.tasks, hello.cores, hello.accelerator or "none",
-            )  # fmt: skip
-        case Left(node, reason):
-            log.info("node.left node=%s reason=%r", node, reason)
-        case Refused(name, reason):
-            log.warning("node.refused name=%r reason=%r", name, reason)
-        case Offered(task, job, node):
-            log.debug("job.offered job=%s task=%d node=%s", name_of(job), task, node)
-        case Benched(node, reason, seconds):
-            log.warning("node.benched node=%s seconds=%g reason=%r", node, seconds, reason)
-        case Doubled(job, slow, node):
-            log.info("job.doubled job=%s slow=%s node=%s", name_of(job), slow, node)
-        case Retry(job, attempt):
-            log.warning(
-                "job.retried job=%s node=%s kind=%s message=%r",
-                name_of(job), attempt.node, attempt.kind, attempt.message,
-            )  # fmt: skip

@@ -6,6 +6,7 @@ import copy
 import logging
 import queue
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,28 +14,41 @@ from pathlib import Path
 from typing import Any
 
 from protocol import AddressError, ProtocolError
-from protocol.codec import decode, safe_name
+from protocol.codec import decode
 from protocol.discovery import Browser, Found
 from protocol.keys import NodeKeys, node_keys
+from protocol.limits import MIB
 from protocol.link import STUCK_SECONDS, TRY_SECONDS, Link
-from protocol.messages import Message, NodeStatus, Status, Stop, Watch
+from protocol.messages import (
+    REFUSE_KEY,
+    Message,
+    NodeStatus,
+    Refuse,
+    Status,
+    Stop,
+    Watch,
+)
 from protocol.monitor import Happened
 from protocol.shell import Shell
 from protocol.sockets import (
     DEFAULT_ADDRESS,
     check_pair,
     make_context,
-    receive,
     split_address,
 )
 from protocol.status import NodeState, Overview, Watching
+from protocol.words import safe_name
 
 from .errors import ConfigError, NodeError
 
 log = logging.getLogger("mnist.status")
 
 TICK_SECONDS = 0.25
+#: Messages taken from a socket, and time for it, before anything else is done.
 DRAIN = 500
+DRAIN_SECONDS = 0.02
+#: What a main node may have sent that is not read yet: as many statuses as it sends at once.
+ALLOWANCE_BYTES = 16 * MIB
 #: Main nodes that are watched at once.
 MAX_MAINS = 64
 
@@ -137,6 +151,9 @@ class _Observer(Shell):
                     link.outgoing.extend(link.watching.greet(now))
                 else:
                     self._changed(link.watching.cut(event.cause or "connection lost"))
+                    if event.final:
+                        refuse = Refuse(REFUSE_KEY, event.cause)
+                        self._changed(link.watching.receive(refuse, now))
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self._tick(now)
@@ -146,7 +163,9 @@ class _Observer(Shell):
     def _tick(self, now: float) -> None:
         for name, link in list(self._watched.items()):
             link.tick(now)
-            if link.connected:
+            if not link.watch(ALLOWANCE_BYTES, now):
+                self._changed(link.watching.cut("it misbehaves"))
+            elif link.connected:
                 messages, silent = link.watching.tick(now)
                 link.outgoing.extend(messages)
                 if silent:
@@ -158,8 +177,9 @@ class _Observer(Shell):
                 del self._watched[name]
 
     def _drain(self, link: _Watched, now: float) -> None:
+        until = time.monotonic() + DRAIN_SECONDS
         for _ in range(DRAIN):
-            frames = None if link.paused else receive(link.socket, small=2)
+            frames = link.receive() if time.monotonic() < until else None
             if frames is None:
                 return
             try:
@@ -171,7 +191,9 @@ class _Observer(Shell):
                     if isinstance(message, Stop):
                         link.outgoing.extend(link.watching.bye())
             except ProtocolError as error:
-                log.warning("main.misbehaves address=%s reason=%r", link.address, str(error))
+                if not link.bear(str(error), now):
+                    self._changed(link.watching.cut("it misbehaves"))
+                    return
 
     def _changed(self, changes: list[NodeStatus]) -> None:
         for status in changes:

@@ -308,7 +308,7 @@ class Training:
         if config.local_nodes:
             self._locals = LocalNodes(
                 config.local_nodes, self._node.address, config.domain, config.log_level,
-                self._watcher.say, self._node.invite("local"),
+                self._watcher.say, self._node.invite(),
             )  # fmt: skip
         if config.local_nodes < config.min_nodes:
             self._watcher.say(self._company.invitation)

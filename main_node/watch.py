@@ -13,11 +13,12 @@ from typing import Any, NoReturn
 import click
 
 from protocol import AddressError, KeysError
-from protocol.codec import MAX_COUNT, safe_line, safe_name
 from protocol.command import LOG_LEVELS, Exit, set_up_logs
+from protocol.limits import MAX_COUNT
 from protocol.messages import NodeStatus
 from protocol.sockets import DEFAULT_ADDRESS, split_address
 from protocol.status import NodeState, Overview
+from protocol.words import safe_line, safe_name
 
 from .display import shortened
 from .errors import NodeError

@@ -1,7 +1,7 @@
-"""Which nodes fail or die too often to be given a job that another node can take.
+"""Which nodes fail, die or lie too often to be given a job that another node can take.
 
-Failures are counted for a node's id, deaths for its name: one that dies is another process when
-it comes back.
+Failures are counted for a node's id, deaths for its name and key: one that dies is another process
+when it comes back. One lie is enough, and counts for all that come with the same key.
 """
 
 from __future__ import annotations
@@ -59,6 +59,10 @@ class Bench:
             return 0.0
         record.failed.clear()
         return self._bench(record, f"{FAILURES} jobs in a row failed there, the last: {why}", now)
+
+    def lied(self, name: str, why: str, now: float) -> float:
+        """Count a claim that can't be true; return for how many seconds that benches it."""
+        return self._bench(self._record(name), why, now)
 
     def died(self, name: str, now: float) -> float:
         """Count a death with work in hand; return for how many seconds that benches it, or 0."""

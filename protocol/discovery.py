@@ -19,10 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .codec import safe_name
 from .errors import AddressError
 from .keys import NodeKeys
 from .sockets import is_loopback
+from .words import safe_name
 
 if TYPE_CHECKING:
     from zeroconf import ServiceInfo, Zeroconf

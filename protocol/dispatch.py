@@ -5,19 +5,21 @@ shell performs them in order. All state changes happen in here, through the publ
 
 What it sees to: each job is accepted once, whatever is lost, repeated or late; the tasks of a
 node that dies go to another; a job that fails too often fails for good, with its story; a slow
-one gets a second runner; a node that fails too often is benched.
+one gets a second runner; a node that fails too often, or lies, is benched; nobody answers for
+somebody else. What is said and serves nobody is counted (`noise`), for the shell to bear or not.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from .allowlist import Key
 from .bench import Bench
-from .codec import safe_block, safe_line, safe_name
 from .effects import (
     Accept,
     Benched,
@@ -35,8 +37,10 @@ from .effects import (
 from .errors import RemoteProtocolError
 from .jobs import JobSolutionDataType
 from .ledger import Attempt, Job, JobState, Ledger, Node, Task
+from .limits import NOISE_PER_JOB, SHARED_WINDOW, UNASKED_BYTES
 from .messages import (
     REFUSE_DOMAIN,
+    REFUSE_ID,
     REFUSE_UNKNOWN,
     Accepted,
     AnyArray,
@@ -52,6 +56,7 @@ from .messages import (
     Ready,
     Recall,
     Refuse,
+    Reject,
     Returned,
     SolutionReady,
     Stop,
@@ -61,23 +66,30 @@ from .messages import (
 )
 from .pace import overdue
 from .placement import Placement
-from .transfer import Inbox, answer, fill
+from .transfer import Inbox, Window, answer, chunks_of, fill
 from .views import View
+from .words import safe_name
 
 #: A task that a node does not confirm in its heartbeats for this long is offered again.
 UNCONFIRMED_SECONDS = 3.0
 #: What a node may say of how a task failed.
-_KINDS = frozenset(["raised", "crashed", "transfer", "cancelled"])
-#: So many lost nodes are remembered.
+_KINDS = frozenset(["raised", "crashed", "transfer", "cancelled", "limit"])
+#: So many lost nodes are remembered, and whose ids they were.
 GONE = 10_000
+#: Tasks that nobody knows are cancelled at most so many at a time: a heartbeat comes every second.
+MAX_CANCELS = 256
+#: A task that is taken from a node may be answered for so long after.
+LATE_SECONDS = 30.0
+#: How much noise it is to say Hello anew, and to send a chunk that nobody asked for.
+_HELLO_NOISE, _CHUNK_NOISE = 20.0, 8.0
+#: Chunks of its jobs' arrays that a node may ask for, beyond twice each: some get lost.
+_SPARE_CHUNKS = 64
 #: A waiting task that was asked back is taken back after so long, whatever its node says.
 RECALL_SECONDS = 5.0
 #: For so long a task from before a restart is left with its node though nobody submits its job.
 UNCLAIMED_SECONDS = 600.0
 #: For so long after a good node was lost, a benched one does not get a job that failed there.
 HOPE_SECONDS = 60.0
-#: A node that says that it holds more is not one of ours.
-MAX_HELD = 4096
 #: A node that says that it runs more tasks at once is not believed.
 MAX_TASKS = 1024
 #: Unless the main node knows better. Nothing is allocated for what is only claimed, but address
@@ -125,12 +137,16 @@ class Dispatcher:
         self.keeps = keeps
         self.retries = 0
         self.ignored = 0
+        #: Messages so far that served nobody, less what the others were worth.
+        self.noise = 0.0
         self._ledger = ledger or Ledger()
         self._keeping: dict[int, Task] = {}  # by task id; their solutions are being kept
         self._nodes: dict[bytes, Node] = {}  # by routing id
-        self._peers: dict[str, bytes] = {}  # the same, routing ids by node id
+        self._peers: dict[str, bytes] = {}  # the same, routing ids by identity
+        self._identities: OrderedDict[str, str] = OrderedDict()  # by node id, as first heard
+        self._window = Window(SHARED_WINDOW)
         self._bench = Bench()
-        #: Nodes that were lost, by id, and the jobs that this was an attempt of.
+        #: Nodes that were lost, by identity, and the jobs that this was an attempt of.
         self._gone: OrderedDict[str, list[Job]] = OrderedDict()
         self._placement = Placement(self._nodes, seed=main)
         self._beat = self._ticked = self._hope_until = -math.inf
@@ -170,7 +186,7 @@ class Dispatcher:
         job = self._ledger.jobs.get(job_id)
         if job is None:
             return []
-        return [*self._finish(job, "cancel"), *self._assign(now)]
+        return [*self._finish(job, "cancel", now), *self._assign(now)]
 
     def kept(self, task_id: int, solution: JobSolutionDataType, now: float) -> list[Effect]:
         """The solution that a `Keep` carried is kept; `solution` is what is handed over."""
@@ -181,8 +197,15 @@ class Dispatcher:
         task.job.keeping = None
         return self._accept(task, now)
 
-    def unfit(self, task_id: int, reason: str, now: float) -> list[Effect]:
-        """The solution that a `Keep` carried is none: a failed attempt."""
+    def unfit(self, task_id: int, reason: str, now: float, lie: bool = False) -> list[Effect]:
+        """The solution that a `Keep` carried is none: a failed attempt.
+
+        Args:
+            task_id: whose solution.
+            reason: why it is none, for its node too.
+            now: the time.
+            lie: whether no honest node can have sent it: then its node is benched at once.
+        """
         task = self._keeping.pop(task_id)
         task.job.keeping = None
         if not task.job.open:
@@ -192,25 +215,37 @@ class Dispatcher:
         for held in self._hands(task.job):
             if held.id == task.id:  # maybe over another connection by now
                 self._take_from(held)
-                effects.append(Send(held.node.peer, Accepted((task.id,))))
+                effects.append(Send(held.node.peer, Reject(task.id, reason)))
         for other in self._hands(task.job):
             if other.whole is not None:  # it came while this one was looked at
                 effects += self._settle(other, now)
                 break
-        attempt = Attempt(task.node.name, "unfit", reason)
+        attempt = Attempt(task.node.signed, "unfit", reason)
+        if lie:
+            who, why = _liar(task.node), f"it claimed what can't be: {reason}"
+            effects += self._benched(who, self._bench.lied(who, why, now), now)
         effects += self._again(task.job, task.node, attempt, now)
         return effects + self._assign(now)
 
-    def receive(self, peer: bytes, message: Message, now: float) -> list[Effect]:
+    def receive(
+        self, peer: bytes, message: Message, now: float, key: Key | None = None
+    ) -> list[Effect]:
         """Take a message from the node at this routing id; return what to do, in order.
+
+        Args:
+            peer: its routing id.
+            message: what it says.
+            now: the time.
+            key: that brought it, where there are keys.
 
         Raises:
             RemoteProtocolError: the message makes no sense; `drop` the peer.
         """
         if type(message) is Hello:
-            return self._hello(peer, message, now)
+            return self._hello(peer, message, now, key)
         node = self._nodes.get(peer)
         if node is None:
+            self.noise += 1
             if type(message) is Bye:
                 return []
             return [
@@ -219,9 +254,15 @@ class Dispatcher:
         node.heard = now
         handle = self._on.get(type(message))
         if handle is None:
+            self.noise += 1
             self.ignored += 1
             return []
         return handle(node, message, now)
+
+    def allowance(self, peer: bytes) -> int:
+        """Return how many bytes a peer may have sent that nobody has read; any thread may ask."""
+        node = self._nodes.get(peer)
+        return UNASKED_BYTES if node is None else node.allowance
 
     def tick(self, now: float) -> list[Effect]:
         """Let time pass; call it several times a heartbeat."""
@@ -253,6 +294,8 @@ class Dispatcher:
         if node.rests:
             node.rests = False
             self._placement.update(node)
+        if node.late and now > node.late_until:
+            node.late = 0
         if node.unclaimed and now - node.joined > UNCLAIMED_SECONDS:
             for task_id in node.unclaimed:
                 self._ledger.disown(task_id)
@@ -262,7 +305,10 @@ class Dispatcher:
         return effects
 
     def _why_benched(self, node: Node, now: float) -> str:
-        return self._bench.why(node.name, now) or self._bench.why(node.hello.name, now)
+        for who in (node.name, _house(node), _liar(node)):
+            if why := self._bench.why(who, now):
+                return why
+        return ""
 
     def _forgive(self, gap: float, now: float) -> None:
         """Move every clock on by a time in which nothing could be heard."""
@@ -305,64 +351,91 @@ class Dispatcher:
 
     def view(self, now: float) -> View:
         """Return what everybody is doing."""
-        jobs, finished = self._ledger.jobs, self._ledger.finished
-        running = sum(job.state is JobState.RUNNING for job in jobs.values())
+        running, finished = self._ledger.running, self._ledger.finished
         return View(
             tuple(node.view(now) for node in self._nodes.values()),
-            len(jobs) - running, running,
+            self.open - running, running,
             finished[JobState.DONE], finished[JobState.FAILED], self.retries,
+            self._placement.misfit(),
         )  # fmt: skip
 
     # Nodes come and go.
 
-    def _hello(self, peer: bytes, hello: Hello, now: float) -> list[Effect]:
+    def _hello(self, peer: bytes, hello: Hello, now: float, key: Key | None) -> list[Effect]:
+        hello = replace(
+            hello, node=safe_name(hello.node), name=safe_name(hello.name),
+            tasks=min(hello.tasks, MAX_TASKS),
+        )  # fmt: skip
+        identity = identify(hello, key)
         if hello.domain != self.domain:
             reason = (
                 f"this main node serves domain {self.domain}, not {hello.domain}"
                 f" (--domain {self.domain})"
             )
-            refuse = Send(peer, Refuse(REFUSE_DOMAIN, reason))
-            return [refuse, Refused(safe_name(hello.name), reason)]
-        hello = replace(
-            hello, node=safe_name(hello.node), name=safe_name(hello.name),
-            tasks=min(hello.tasks, MAX_TASKS),
-        )  # fmt: skip
+            return self._turn_away(peer, hello, REFUSE_DOMAIN, reason)
+        if self._identities.get(hello.node, identity) != identity:
+            whose = f"; it came with the key of {key.name}" if key is not None and key.name else ""
+            reason = f"the id {hello.node} is another node's, which came with it before{whose}"
+            return self._turn_away(peer, hello, REFUSE_ID, reason)
         effects: list[Effect] = [
             Send(peer, Welcome(self.main, self.heartbeat_seconds, self.learners))
         ]
         holds = hello.holds if hello.main == self.main else ()
-        if len(holds) > MAX_HELD:
-            raise RemoteProtocolError(f"a node that holds {len(holds)} tasks")
         if peer in self._nodes:  # its Hello repeated, or our Welcome lost
+            self.noise += 1
             self._nodes[peer].heard = now
             return effects
-        if hello.node in self._peers:
+        self.noise += _HELLO_NOISE
+        if identity in self._peers:
             # The same process over a new connection: what it still holds it goes on with.
-            old = self._nodes[self._peers[hello.node]]
+            old = self._nodes[self._peers[identity]]
             effects += self._lose(old, "connected anew", now, keep=holds)
-        self._come_back(hello)
-        node = Node(peer, hello, now, now, hello.credit, Inbox())
+        node = Node(
+            peer, replace(hello, secret=b""), identity, "" if key is None else key.name, now, now,
+            hello.credit, Inbox(shared=self._window),
+        )  # fmt: skip
+        self._come_back(node)
+        self._remember(hello.node, identity)
+        self._was_late(node, len(holds), now)
         node.benched = self._why_benched(node, now)
         self._nodes[peer] = node
-        self._peers[hello.node] = peer
+        self._peers[identity] = peer
         self._placement.update(node)
-        effects.append(Joined(node.name, hello))
+        effects.append(Joined(node.name, node.hello, node.foreign))
         effects += self._reconcile(node, holds, now)
         return effects + self._assign(now)
 
-    def _come_back(self, hello: Hello) -> None:
+    def _turn_away(self, peer: bytes, hello: Hello, code: str, reason: str) -> list[Effect]:
+        self.noise += _HELLO_NOISE
+        return [Send(peer, Refuse(code, reason)), Refused(hello.name, reason)]
+
+    def _remember(self, node: str, identity: str) -> None:
+        """Let nobody else have this id."""
+        self._identities[node] = identity
+        self._identities.move_to_end(node)
+        while len(self._identities) > GONE:
+            oldest, whose = self._identities.popitem(last=False)
+            if whose in self._peers:  # here, and so not old
+                self._identities[oldest] = whose
+
+    @staticmethod
+    def _was_late(node: Node, tasks: int, now: float) -> None:
+        """Expect that a node answers for so many tasks that it is not known to have."""
+        if tasks:
+            node.late, node.late_until = node.late + tasks, now + LATE_SECONDS
+
+    def _come_back(self, node: Node) -> None:
         """Undo what was held against a node that was only cut off: no job had killed it."""
-        if hello.node not in self._gone:
+        if node.identity not in self._gone:
             return
-        self._bench.came_back(hello.name)
-        name = f"{hello.name}.{hello.node}"
-        for job in self._gone.pop(hello.node):
+        self._bench.came_back(_house(node))
+        for job in self._gone.pop(node.identity):
             job.attempts = tuple(
                 attempt for attempt in job.attempts
-                if attempt.node != name or attempt.kind not in _LOST
+                if attempt.node != node.signed or attempt.kind not in _LOST
             )  # fmt: skip
-            if not any(attempt.node == name for attempt in job.attempts):
-                job.failed_at = tuple(at for at in job.failed_at if at != hello.node)
+            if not any(attempt.node == node.signed for attempt in job.attempts):
+                job.failed_at = tuple(at for at in job.failed_at if at != node.identity)
 
     def _lose(self, node: Node, reason: str, now: float, keep: Iterable[int] = ()) -> list[Effect]:
         """Forget a node; what it had in hand counts as an attempt and is queued again."""
@@ -371,7 +444,7 @@ class Dispatcher:
             self._hope_until = now + HOPE_SECONDS
             self._placement.hopeful = True
         kept = set(keep)
-        gone = self._gone[node.hello.node] = list[Job]()
+        gone = self._gone[node.identity] = list[Job]()
         if len(self._gone) > GONE:
             self._gone.popitem(last=False)
         tasks = list(node.tasks.values())
@@ -381,35 +454,35 @@ class Dispatcher:
                 continue
             attempt = None
             if task.begun is not None:
-                attempt = Attempt(node.name, "lost", reason)
+                attempt = Attempt(node.signed, "lost", reason)
             elif place < node.hello.tasks:  # it may have been about to begin, or beginning
-                attempt = Attempt(node.name, "undelivered", reason)
+                attempt = Attempt(node.signed, "undelivered", reason)
             if attempt is not None:
                 gone.append(task.job)
             effects += self._again(task.job, node, attempt, now)
         if tasks and not kept:
-            seconds = self._bench.died(node.hello.name, now)
-            effects += self._benched(node, node.hello.name, seconds, now)
+            effects += self._benched(_house(node), self._bench.died(_house(node), now), now)
         return effects + self._assign(now)
 
-    def _benched(self, node: Node, who: str, seconds: float, now: float) -> list[Effect]:
-        """Say so if a node has just been benched, by its id or its name, and see to it."""
+    def _benched(self, who: str, seconds: float, now: float) -> list[Effect]:
+        """Say so if a node has just been benched, by its id, name or key, and see to it."""
         if not seconds:
             return []
         reason = self._bench.why(who, now)
         for other in self._nodes.values():
-            if who in (other.name, other.hello.name):
+            if who in (other.name, _house(other), _liar(other)):
                 other.benched = reason
         return [Benched(who, reason, seconds)]
 
     def _forget(self, node: Node, reason: str, stopped: bool = False) -> list[Effect]:
         del self._nodes[node.peer]
-        del self._peers[node.hello.node]
+        del self._peers[node.identity]
         self._placement.forget(node)
-        return [Left(node.name, reason, stopped, node.solved)]
+        node.inbox.close()
+        return [Left(node.name, reason, stopped, node.solved, node.foreign)]
 
     def _bye(self, node: Node, message: Bye, now: float) -> list[Effect]:
-        effects = self._forget(node, safe_line(message.reason), stopped=True)
+        effects = self._forget(node, message.reason, stopped=True)
         for task in list(node.tasks.values()):
             self._take_from(task)
             effects += self._again(task.job, node, None, now)
@@ -422,15 +495,20 @@ class Dispatcher:
         for task_id in [i for i, told in node.unclaimed.items() if i not in held and not told]:
             del node.unclaimed[task_id]
             self._placement.update(node)
-        for task_id in held - node.tasks.keys():
+        unknown = held - node.tasks.keys()
+        self.noise += len(unknown) / 16
+        cancels: list[Effect] = []
+        for task_id in unknown:
             job = self._ledger.job_of(task_id, node)
             if job is None and self._ledger.expects(task_id, node):
                 node.unclaimed.setdefault(task_id, None)
                 self._placement.update(node)
             elif job is None or any(other in node.tasks for other in job.tasks):
-                effects.append(Send(node.peer, Cancel(task_id)))
+                if len(cancels) < MAX_CANCELS:
+                    cancels.append(Send(node.peer, Cancel(task_id)))
             else:  # given up, and here it is again
                 self._adopt(self._ledger.again(task_id, job, node, now))
+        effects += cancels
         for task in list(node.tasks.values()):
             if task.id not in held and now - task.asked > UNCONFIRMED_SECONDS:
                 task.asked = now
@@ -438,6 +516,7 @@ class Dispatcher:
         return effects
 
     def _heartbeat(self, node: Node, message: Heartbeat, now: float) -> list[Effect]:
+        self.noise += 1 + len(message.tasks) / 256
         for task_id, fraction in message.progress.items():
             task = node.tasks.get(task_id)
             if task is not None:
@@ -450,16 +529,19 @@ class Dispatcher:
         return self._reconcile(node, message.tasks, now)
 
     def _ready(self, node: Node, message: Ready, now: float) -> list[Effect]:
+        self.noise += 1
         node.credit = message.credit
         self._placement.update(node)
         return self._assign(now)
 
     def _busy(self, node: Node, message: Busy, now: float) -> list[Effect]:
+        self.noise += 1
         node.busy_others = message.others
         self._placement.update(node)
         return self._assign(now)
 
     def _waiting(self, node: Node, message: Waiting, now: float) -> list[Effect]:
+        self.noise += 1
         node.waiting = set(message.tasks) & node.tasks.keys()
         self._placement.update(node)
         return self._assign(now)
@@ -479,8 +561,11 @@ class Dispatcher:
         """Give a job, which is not in the queue any more, to a node."""
         task = self._ledger.new_task(job, node, now)
         self._give(task)
+        if job.blobs:
+            chunks = sum(chunks_of(array.nbytes) for array in job.blobs.values())
+            node.owed = max(node.owed, 0) + 2 * chunks + _SPARE_CHUNKS
         offer = Send(node.peer, task.offer())
-        return [Offered(task.id, job.id, node.hello.node), offer] if self.keeps else [offer]
+        return [Offered(task.id, job.id, node.identity), offer] if self.keeps else [offer]
 
     def _give(self, task: Task) -> None:
         """Put a task into its node's hands; its job is not in the queue any more."""
@@ -495,6 +580,11 @@ class Dispatcher:
         self._give(task)
 
     # Jobs come back.
+
+    def _take_back(self, task: Task, now: float) -> None:
+        """Take a task out of the hands of a node that may be about to answer."""
+        self._take_from(task)
+        self._was_late(task.node, 1, now)
 
     def _take_from(self, task: Task) -> None:
         """Take a task out of its node's hands."""
@@ -515,21 +605,25 @@ class Dispatcher:
         effects: list[Effect] = []
         if attempt is not None:
             job.attempts += (attempt,)
-            job.failed_at += (node.hello.node,)
-            if attempt.kind not in _LOST:
+            job.failed_at += (node.identity,)
+            if attempt.kind == "limit":  # as its owner wishes: no fault of the node's
+                self._placement.pace.outlasted(job, node.hello.max_job_seconds)
+            elif attempt.kind not in _LOST:
                 why = f"{attempt.kind}: {attempt.message}"
-                seconds = self._bench.failed(node.name, job.id, why, now)
-                effects += self._benched(node, node.name, seconds, now)
+                effects += self._benched(
+                    node.name, self._bench.failed(node.name, job.id, why, now), now
+                )
             if job.exhausted(self.max_attempts) and job.keeping is None:
-                return effects + self._finish(job, "exhaust")
+                return effects + self._finish(job, "exhaust", now)
             self.retries += 1
             effects.append(Retry(job.id, attempt))
         if not job.tasks and job.keeping is None and job.state is JobState.RUNNING:
-            job.move("free")
+            self._ledger.free(job)
             self._placement.add(job, first=True)
         return effects
 
     def _returned(self, node: Node, message: Returned, now: float) -> list[Effect]:
+        self.noise += 1
         task = node.tasks.get(message.task)
         if task is None:
             node.unclaimed.pop(message.task, None)
@@ -544,6 +638,7 @@ class Dispatcher:
         effects: list[Effect] = [Send(node.peer, Accepted((message.task,)))]
         task = node.tasks.get(message.task)
         if task is None:
+            self.noise += 1
             if self._ledger.expects(message.task, node):
                 node.unclaimed.pop(message.task, None)
                 self._ledger.disown(message.task)
@@ -554,9 +649,7 @@ class Dispatcher:
         self._take_from(task)
         self._ledger.disown(task.id)  # a heartbeat from before must not bring it back
         kind = message.kind if message.kind in _KINDS else "raised"
-        attempt = Attempt(
-            node.name, kind, safe_line(message.message), safe_block(message.traceback)
-        )
+        attempt = Attempt(node.signed, kind, message.message, message.traceback)
         return [*effects, *self._again(task.job, node, attempt, now), *self._assign(now)]
 
     def _overdue(self, node: Node, now: float) -> list[Effect]:
@@ -565,15 +658,15 @@ class Dispatcher:
         for place, task in enumerate(list(node.tasks.values())):
             kind, message = overdue(task, place, now)
             if kind and task.in_hand:
-                self._take_from(task)
+                self._take_back(task, now)
                 self._ledger.disown(task.id)
-                attempt = Attempt(node.name, kind, message)
+                attempt = Attempt(node.signed, kind, message)
                 effects.append(Send(node.peer, Cancel(task.id)))
                 effects += self._again(task.job, node, attempt, now)
             elif task.recalled is not None and now - task.recalled > RECALL_SECONDS:
                 task.recalled = None if task.begun is not None else task.recalled
                 if task.begun is None and task.in_hand:
-                    self._take_from(task)
+                    self._take_back(task, now)
                     self._ledger.disown(task.id)
                     effects.append(Send(node.peer, Cancel(task.id)))
                     effects += self._again(task.job, node, None, now)
@@ -586,6 +679,7 @@ class Dispatcher:
             self._placement.update(node)
             return []
         if job is None:  # solved meanwhile, by this node or by another
+            self.noise += 1
             node.unclaimed.pop(message.task, None)
             return [Send(node.peer, Accepted((message.task,)))]
         task = node.tasks.get(message.task)
@@ -593,7 +687,9 @@ class Dispatcher:
             task = self._ledger.again(message.task, job, node, now)
             self._adopt(task)
         if task.solution is not None:  # a repeat; its arrays are on their way
+            self.noise += 1
             return []
+        self.noise -= NOISE_PER_JOB
         task.solution, task.moved = message, now
         specs = [spec for spec in message.arrays.values() if isinstance(spec, ArraySpec)]
         if not specs:
@@ -606,11 +702,12 @@ class Dispatcher:
         return [Send(node.peer, need) for spec in specs for need in node.inbox.want(spec, now)]
 
     def _chunk(self, node: Node, message: Chunk, now: float) -> list[Effect]:
-        held = node.inbox.held(message.digest)
+        held, surplus = node.inbox.held(message.digest), node.inbox.surplus
         try:
             needs, content = node.inbox.receive(message, now)
         except RemoteProtocolError as error:
             return self._broken(node, message.digest, str(error), now)
+        self.noise += _CHUNK_NOISE * (node.inbox.surplus - surplus)
         effects: list[Effect] = [Send(node.peer, need) for need in needs]
         lacking = [task for task in node.tasks.values() if message.digest in task.lacking]
         if content is not None or node.inbox.held(message.digest) > held:  # no repeat
@@ -651,7 +748,7 @@ class Dispatcher:
             return []
         task.job.keeping = self._keeping[task.id] = task
         assert task.whole is not None
-        return [Keep(task.id, task.job.id, task.whole, task.node.name)]
+        return [Keep(task.id, task.job.id, task.whole, task.node.signed)]
 
     def _accept(self, task: Task, now: float) -> list[Effect]:
         assert task.whole is not None
@@ -663,15 +760,15 @@ class Dispatcher:
         if task.in_hand:  # its node may have been lost while its solution was kept
             self._take_from(task)
             effects.append(Send(node.peer, Accepted((task.id,))))
-        return [*effects, *self._finish(task.job, "accept"), *self._assign(now)]
+        return [*effects, *self._finish(task.job, "accept", now), *self._assign(now)]
 
-    def _finish(self, job: Job, event: str) -> list[Effect]:
+    def _finish(self, job: Job, event: str, now: float) -> list[Effect]:
         """End a job: cancel its other tasks, forget it, say so if it failed."""
         effects: list[Effect] = []
         if job.state is JobState.QUEUED:
             self._placement.remove(job)
         for task in self._hands(job):
-            self._take_from(task)
+            self._take_back(task, now)
             effects.append(Send(task.node.peer, Cancel(task.id)))
         self._ledger.close(job, event)
         if job.state is JobState.FAILED:
@@ -687,10 +784,32 @@ class Dispatcher:
         ]
 
     def _need(self, node: Node, message: Need, now: float) -> list[Effect]:
-        array = self._ledger.array(message.digest)
+        array: AnyArray | None = None
+        for task in node.tasks.values():
+            if message.digest in task.job.blobs:
+                array, task.moved = task.job.blobs[message.digest], now
+        chunks = answer(message, array)
+        node.owed -= len(chunks)
         if array is not None:
             node.holds.add(message.digest)
-            for task in node.tasks.values():
-                if message.digest in task.job.blobs:
-                    task.moved = now
-        return [Send(node.peer, chunk) for chunk in answer(message, array)]
+        if array is None or node.owed < 0:
+            self.noise += _CHUNK_NOISE * len(chunks)
+        return [Send(node.peer, chunk) for chunk in chunks]
+
+
+def identify(hello: Hello, key: Key | None) -> str:
+    """Return who a node is: its id, bound to the key and the secret that it came with."""
+    shown = hello.secret if key is None else key.public + hello.secret
+    if not shown:
+        return hello.node
+    return f"{hello.node}@{hashlib.blake2b(shown, digest_size=12).hexdigest()}"
+
+
+def _house(node: Node) -> str:
+    """Return whose deaths are counted together: those of a name, and a key."""
+    return node.signed.replace(node.name, node.hello.name, 1)
+
+
+def _liar(node: Node) -> str:
+    """Return who is not believed any more where a node lied."""
+    return f"key {node.key}" if node.key else node.name

@@ -65,10 +65,11 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A node has been welcomed."""
+    """A node has been welcomed; `key` brought it, where it calls itself otherwise."""
 
     node: str
     hello: Hello
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Left:
     reason: str
     stopped: bool = False
     solved: int = 0
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,14 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejected:
+    """What came of a task of this job is no solution to the main node, in these words."""
+
+    job: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """The main node has taken this node in."""
 
@@ -159,4 +169,4 @@ class Ended:
     refused: bool
 
 
-NodeEffect = Tell | Run | Abort | Serving | Reconnect | Ended
+NodeEffect = Tell | Run | Abort | Rejected | Serving | Reconnect | Ended

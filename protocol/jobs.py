@@ -10,12 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from .codec import INLINE_BYTES, check_plain, portable, raw, specify
+from .codec import check_plain, portable, raw, specify
 from .errors import LocalProtocolError
+from .limits import (
+    ARRAY_NAME_LETTERS,
+    INLINE_BYTES,
+    MAX_ARRAYS,
+    MAX_HEADER_BYTES,
+    MAX_INLINE_ARRAYS,
+)
 from .messages import AnyArray, Arrays, ArraySpec, Fields
+from .words import is_array_name
 
 #: Bytes too many for a header travel as this array.
 _PAYLOAD = ""
+#: What an array takes in a header beside its name; and each of its lengths.
+_SPEC_BYTES, _LENGTH_BYTES = 48, 9
+#: Empty arrays travel inside the message, each as a frame.
+_MOST_EMPTY = 500
 
 
 #: Shared by all that carry no arrays or values: thousands of small jobs cost no dictionaries.
@@ -79,23 +91,25 @@ class _Content:
         Large arrays are named in the message; the receiver asks for them by digest.
 
         Raises:
-            LocalProtocolError: a field is no plain value, or an array's type does not travel.
+            LocalProtocolError: a field is no plain value, an array's type or name does not
+                travel, or there are too many of them.
         """
-        if self.fields:
-            check_plain(self.fields)
+        plain = check_plain(self.fields) if self.fields else 0
         if not self.arrays and len(self._payload) <= INLINE_BYTES:
             return bytes(self._payload), _NOTHING, _NOTHING
         payload, arrays = b"", self.arrays
         if not arrays:
             arrays = {_PAYLOAD: np.frombuffer(self._payload, np.uint8)}
+        _check_names(arrays, plain)
         announced: dict[str, AnyArray | ArraySpec] = {}
         blobs: dict[bytes, AnyArray] = {}
         room = INLINE_BYTES
-        for name, array in sorted(arrays.items(), key=lambda item: item[1].nbytes):
+        for place, (name, array) in enumerate(sorted(arrays.items(), key=_size)):
             spec = specify(array)
             room -= array.nbytes
-            announced[name] = array if room >= 0 else spec
-            if room < 0:
+            here = room >= 0 and (place < MAX_INLINE_ARRAYS or not array.nbytes)
+            announced[name] = array if here else spec
+            if not here:
                 blobs[spec.digest] = array
         return payload, {name: announced[name] for name in arrays}, blobs
 
@@ -108,6 +122,35 @@ class _Content:
             large = here.pop(_PAYLOAD, None)
             self._payload = payload if large is None else raw(large)
             self.arrays = here
+
+
+def _size(item: tuple[str, AnyArray]) -> int:
+    return item[1].nbytes
+
+
+def _check_names(arrays: Mapping[str, AnyArray], plain: int) -> None:
+    """Raise unless a header takes all these arrays beside so many bytes of plain values.
+
+    Raises:
+        LocalProtocolError: it does not, or takes none of such a name.
+    """
+    for name in arrays:
+        if not isinstance(name, str) or not is_array_name(name):
+            raise LocalProtocolError(
+                f"{name!r:.80} can't be an array's name: a text is wanted, of at most"
+                f" {ARRAY_NAME_LETTERS} letters that can be shown"
+            )
+    nbytes = plain + sum(
+        _SPEC_BYTES + len(name.encode()) + _LENGTH_BYTES * array.ndim
+        for name, array in arrays.items()
+    )
+    empty = sum(not array.nbytes for array in arrays.values())
+    if len(arrays) > MAX_ARRAYS or nbytes > MAX_HEADER_BYTES - 1024 or empty > _MOST_EMPTY:
+        raise LocalProtocolError(
+            f"{len(arrays):,} arrays ({empty:,} of them empty), whose names, shapes and values"
+            f" beside them take {nbytes:,} bytes: more than {MAX_ARRAYS:,}, {_MOST_EMPTY} or"
+            f" {MAX_HEADER_BYTES:,} can't be sent; join some of them"
+        )
 
 
 class JobDataType(_Content):

@@ -3,7 +3,7 @@
     DIR/main.key              the main node's secret key; never leaves it
     DIR/main.pub              its public key
     DIR/allowed/NAME.pub      public keys of the nodes that are let in: this is the allow-list
-    DIR/revoked/NAME.pub      of those that were, to call them by name
+    DIR/revoked/NAME.pub      of those that were, and are not any more, wherever else they stand
     DIR/nodes/NAME/           what a computing node needs: node.key, node.pub and main.pub;
                               copy it to that host
 
@@ -19,11 +19,12 @@ import secrets
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
+from .allowlist import KEY, AllowList, Key, read_entry
 from .errors import KeysError
 
-_KEY = re.compile(rb"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 _NAME = re.compile(r"[\w][\w.-]{0,60}")
 
 #: Returns a new pair, public and secret; `sockets.make_pair` is one.
@@ -112,8 +113,8 @@ def create_secret(path: Path) -> None:
         raise KeysError(f"{path}: can't be written: {error.strerror}") from error
 
 
-class MainKeys:
-    """A main node's keys and its allow-list, which may change while it runs.
+class MainKeys(AllowList):
+    """A main node's keys, and whom it lets in.
 
     Args:
         folder: as `create` made it.
@@ -127,56 +128,22 @@ class MainKeys:
         _check_main(folder)
         self.public = _read(folder / "main.pub")
         self.secret = _read_secret(folder / "main.key")
-        self._guests: dict[bytes, str] = {}
-        self._allowed = _Shelf(folder / "allowed")
-        self._revoked = _Shelf(folder / "revoked")
-        self.look()
+        self._guests: set[bytes] = set()
+        super().__init__(folder)
 
-    def look(self) -> bool:
-        """Read the allow-list again if it has changed; return whether it had."""
-        self._revoked.look()
-        return self._allowed.look()
+    def who(self, public: bytes) -> Key | None:
+        """Return the key of a node that is connected, if it is let in; also a guest's."""
+        return Key(public, "") if public in self._guests else super().who(public)
 
-    def who(self, public: bytes) -> str | None:
-        """Return the name of the node with this key, if it is let in."""
-        return self._guests.get(public) or self._allowed.names.get(public)
+    def admits(self, public: bytes) -> bool:
+        """Whether somebody new with this key is let in; a guest always is."""
+        return public in self._guests or super().admits(public)
 
-    def describe(self, public: bytes) -> str:
-        """Return what is known of a key that is not let in, for people."""
-        name = self._revoked.names.get(public)
-        if name is not None:
-            return f"the key of {name} was revoked"
-        return f"its key is not in the allow-list ({public[:8].decode()}...)"
-
-    def invite(self, name: str, make_pair: MakePair) -> NodeKeys:
+    def invite(self, make_pair: MakePair) -> NodeKeys:
         """Return new keys that this main node lets in and that are on no disk."""
         public, secret = make_pair()
-        self._guests[public] = name
+        self._guests.add(public)
         return NodeKeys(public, secret, self.public)
-
-
-class _Shelf:
-    """The public keys in a folder, read again when it has changed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._stamp: object = None
-        self.names: dict[bytes, str] = {}
-
-    def look(self) -> bool:
-        """Read what has changed; return whether something had.
-
-        Where the system can't tell now (too many open files, say), all stays as it was.
-        """
-        try:
-            stamp = _stamp(self._folder)
-            if stamp == self._stamp:
-                return False
-            self.names = _read_all(self._folder)
-        except OSError:
-            return False
-        self._stamp = stamp
-        return True
 
 
 def create(folder: Path, names: list[str], make_pair: MakePair) -> None:
@@ -255,20 +222,38 @@ def write_node_keys(folder: Path, keys: NodeKeys) -> None:
     _write(folder / "node.key", keys.secret, 0o600)
 
 
-def revoke(folder: Path, name: str) -> None:
-    """Let a node in no more.
+def revoke(folder: Path, name: str) -> list[str]:
+    """Let a node in no more; return the other names under which its key was let in, too.
 
     Raises:
-        KeysError: there is none of this name, or it can't be written.
+        KeysError: there is none of this name, it can't be written, or it did not take effect.
     """
+    _check_main(folder)
     allowed = folder / "allowed" / f"{name}.pub"
-    if not _NAME.fullmatch(name) or not allowed.exists():
-        raise KeysError(f"{name} is not let in; those are: {', '.join(names(folder)) or 'none'}")
+    if not _NAME.fullmatch(name) or not os.path.lexists(allowed):
+        there = ", ".join(AllowList(folder).names())
+        raise KeysError(f"{name} is not let in; those are: {there or 'none'}")
+    public = read_entry(allowed)
     try:
         (folder / "revoked").mkdir(exist_ok=True)
-        allowed.replace(folder / "revoked" / allowed.name)
+        _write(_free(folder / "revoked", name, public), public, 0o644)  # this alone keeps it out
+        allowed.unlink()
     except OSError as error:
         raise KeysError(f"{allowed}: can't be revoked: {error.strerror}") from error
+    lists = AllowList(folder)  # as a main node reads them
+    if lists.who(public) is not None or not lists.revoked(public) or not lists.readable:
+        why = "; ".join(lists.complaints()) or f"look at {folder / 'revoked'}"
+        raise KeysError(f"{name} is still let in by a main node that runs: {why}")
+    return [other for key, other in lists.entries() if key == public]
+
+
+def _free(folder: Path, name: str, public: bytes) -> Path:
+    """Return where a key can be put: an older one of the same name stays."""
+    for number in count(1):
+        path = folder / (f"{name}.pub" if number == 1 else f"{name}.{number}.pub")
+        if not os.path.lexists(path) or path.read_bytes().strip() == public:
+            return path
+    raise AssertionError("numbers do not end")
 
 
 def names(folder: Path) -> list[str]:
@@ -278,33 +263,12 @@ def names(folder: Path) -> list[str]:
         KeysError: there are no keys.
     """
     _check_main(folder)
-    return sorted(_read_all(folder / "allowed").values())
+    return AllowList(folder).names()
 
 
-def _stamp(folder: Path) -> object:
-    """Return what changes whenever a file of a folder does."""
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-        return [(entry.name, entry.stat().st_mtime_ns, entry.stat().st_ino) for entry in found]
-    except FileNotFoundError:
-        return "none"
-
-
-def _read_all(folder: Path) -> dict[bytes, str]:
-    """Return the good public keys of a folder, with their names; damaged ones let nobody in.
-
-    Raises:
-        OSError: the system can't tell.
-    """
-    found = {}
-    if folder.is_dir():
-        for path in folder.iterdir():
-            if path.suffix == ".pub" and not path.name.startswith("."):
-                key = path.read_bytes().strip()
-                if _KEY.fullmatch(key):
-                    found[key] = path.stem
-    return found
+def complaints(folder: Path) -> list[str]:
+    """Return what is wrong with a main node's lists, for people."""
+    return AllowList(folder).complaints()
 
 
 def _read(path: Path) -> bytes:
@@ -312,7 +276,7 @@ def _read(path: Path) -> bytes:
         key = path.read_bytes().strip()
     except OSError as error:
         raise KeysError(f"{path}: can't be read: {error.strerror}") from error
-    if not _KEY.fullmatch(key):
+    if not KEY.fullmatch(key):
         raise KeysError(f"{path}: no key: one is 40 characters, as mnist-keys writes it")
     return key
 

@@ -13,6 +13,7 @@ from itertools import count
 
 from .errors import LocalProtocolError
 from .jobs import JobDataType, JobSolutionDataType
+from .limits import MAX_TASKS_COUNTED, TASK_BYTES, UNASKED_BYTES
 from .messages import AnyArray, Arrays, Hello, JobOffer, SolutionReady
 from .transfer import Inbox
 from .views import NodeView
@@ -47,10 +48,10 @@ class Attempt:
     """One failed attempt of a job, for its story.
 
     Args:
-        node: the node's public name.
-        kind: one word: `raised`, `crashed`, `deadline`, `stalled`, `transfer`, `unfit` (its
-            solution can't be used), `lost` (its node was, while it ran), or `undelivered` (its
-            node was lost before it was known to run).
+        node: the node's public name, and its key's (`Node.signed`).
+        kind: one word: `raised`, `crashed`, `deadline`, `stalled`, `transfer`, `limit` (more than
+            the node's owner allows), `unfit` (its solution can't be used), `lost` (its node was,
+            while it ran), or `undelivered` (its node was lost before it was known to run).
         message: one sentence.
         traceback: of the node's program, where there is one.
     """
@@ -72,6 +73,8 @@ class Job:
     arrays: Arrays
     #: The large ones, digest -> array.
     blobs: Mapping[bytes, AnyArray]
+    #: Bytes of payload and arrays.
+    nbytes: int
     state: JobState = JobState.QUEUED
     # Tuples below: nearly every job has one task and no failure, and there may be many jobs.
     #: Tasks that nodes have in hand.
@@ -79,7 +82,7 @@ class Job:
     #: Every task ever made of it: late answers to any of them are welcome.
     ever: tuple[int, ...] = ()
     attempts: tuple[Attempt, ...] = ()
-    #: Ids of nodes at which it failed.
+    #: Identities of nodes at which it failed.
     failed_at: tuple[str, ...] = ()
     #: Since when it has been in the queue.
     queued: float = 0.0
@@ -94,7 +97,10 @@ class Job:
             LocalProtocolError: its parameters or arrays can't be sent.
         """
         payload, offered, blobs = data.announce()
-        return cls(job_id, data, payload, offered, blobs)
+        nbytes = len(payload)
+        if offered:
+            nbytes += sum(array.nbytes for array in offered.values())
+        return cls(job_id, data, payload, offered, blobs, nbytes)
 
     @property
     def open(self) -> bool:
@@ -166,10 +172,18 @@ class Task:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A computing node that has been welcomed."""
+    """A computing node that has been welcomed.
+
+    Attributes:
+        identity: who it is, whatever it says: its id, bound to the key and the secret that brought
+            it. Tasks are given to identities, and nobody else may answer for them.
+        key: the name of its key; empty where it has none, or is a guest.
+    """
 
     peer: bytes
     hello: Hello
+    identity: str
+    key: str
     joined: float
     heard: float
     credit: int
@@ -190,11 +204,37 @@ class Node:
     benched: str = ""
     #: Whether it gave back what it was not asked for, and gets nothing until the next tick.
     rests: bool = False
+    #: Tasks out of its hands for which it may have answered before it heard of that; until when.
+    late: int = 0
+    late_until: float = 0.0
+    #: Chunks that it may still ask for before that is noise.
+    owed: int = 0
 
     @property
     def name(self) -> str:
         """The public id, unique and readable: `name.id`."""
         return f"{self.hello.name}.{self.hello.node}"
+
+    @property
+    def signed(self) -> str:
+        """The public id, and whose key brought it where that is not what it calls itself."""
+        return f"{self.name} (key {self.foreign})" if self.foreign else self.name
+
+    @property
+    def foreign(self) -> str:
+        """The name of its key, where it calls itself otherwise."""
+        return "" if self.key == self.hello.name else self.key
+
+    @property
+    def allowance(self) -> int:
+        """Bytes that it may have sent and nobody has read yet; any thread may ask."""
+        tasks = min(len(self.tasks) + len(self.unclaimed) + self.late, MAX_TASKS_COUNTED)
+        return UNASKED_BYTES + tasks * TASK_BYTES + self.inbox.due
+
+    @property
+    def picky(self) -> bool:
+        """Whether its owner does not let it take every job."""
+        return bool(self.hello.max_job_bytes or self.hello.max_job_seconds)
 
     @property
     def idle(self) -> bool:
@@ -234,19 +274,20 @@ def recallable(node: Node) -> Iterator[Task]:
 
 
 class Ledger:
-    """The open jobs, every task that they ever had, and the large arrays that they share.
+    """The open jobs, and every task that they ever had.
 
     Args:
         first_task: id of the first task to be made.
-        remembered: tasks from before a restart, task id -> (job id, id of its node).
+        remembered: tasks from before a restart, task id -> (job id, identity of its node).
     """
 
     def __init__(self, first_task: int = 1, remembered: Mapping[int, tuple[int, str]] = {}) -> None:
         self.jobs: dict[int, Job] = {}
+        #: How many of them nodes have in hand.
+        self.running = 0
         self.finished: dict[JobState, int] = dict.fromkeys(JobState, 0)
         self._ids = count(first_task)
         self._tasks: dict[int, tuple[Job, str]] = {}  # every task ever of an open job, its node
-        self._blobs: dict[bytes, tuple[AnyArray, int]] = {}  # digest -> array, jobs that use it
         self._remembered = dict(remembered)
         self._remembered_of: dict[int, list[int]] = {}  # the same, task ids by job
         for task, (job, _) in remembered.items():
@@ -255,8 +296,6 @@ class Ledger:
 
     def add(self, job: Job) -> bool:
         """Take a job in; return whether tasks of it are remembered from before a restart."""
-        for digest, array in job.blobs.items():
-            self._blobs[digest] = (array, self._blobs.get(digest, (array, 0))[1] + 1)
         self.jobs[job.id] = job
         for task in self._remembered_of.pop(job.id, ()):
             remembered = self._remembered.pop(task, None)
@@ -270,7 +309,7 @@ class Ledger:
         return Task(next(self._ids), job, node, now, asked=now, moved=now)
 
     def owner(self, task_id: int) -> str:
-        """Return the id of the node that a task of an open job was given to."""
+        """Return the identity of the node that a task of an open job was given to."""
         return self._tasks[task_id][1] if task_id in self._tasks else ""
 
     def again(self, task_id: int, job: Job, node: Node, now: float) -> Task:
@@ -281,11 +320,12 @@ class Ledger:
     def give(self, task: Task) -> None:
         """Put a task into its node's hands."""
         job, node = task.job, task.node
+        self.running += job.state is not JobState.RUNNING
         job.move("offer")
         job.tasks += (task.id,)
         if task.id not in self._tasks:
             job.ever += (task.id,)
-            self._tasks[task.id] = (job, node.hello.node)
+            self._tasks[task.id] = (job, node.identity)
         node.tasks[task.id] = task
 
     def take(self, task: Task) -> None:
@@ -296,12 +336,12 @@ class Ledger:
     def job_of(self, task_id: int, node: Node) -> Job | None:
         """Return the open job of a task that was ever this node's."""
         job, owner = self._tasks.get(task_id, (None, ""))
-        return job if owner == node.hello.node else None
+        return job if owner == node.identity else None
 
     def expects(self, task_id: int, node: Node) -> bool:
         """Whether a task of this node is remembered, and its job may yet be submitted."""
         return bool(self._remembered) and (
-            self._remembered.get(task_id, (0, ""))[1] == node.hello.node
+            self._remembered.get(task_id, (0, ""))[1] == node.identity
         )
 
     def disown(self, task_id: int) -> None:
@@ -310,20 +350,17 @@ class Ledger:
         self._remembered.pop(task_id, None)
         self._clocks.pop(task_id, None)
 
-    def array(self, digest: bytes) -> AnyArray | None:
-        """Return the large array with this digest, if an open job has it."""
-        held = self._blobs.get(digest)
-        return held[0] if held else None
+    def free(self, job: Job) -> None:
+        """No node has a job in hand any more."""
+        job.move("free")
+        self.running -= 1
 
     def close(self, job: Job, event: str) -> None:
         """End a job and forget it."""
+        self.running -= job.state is JobState.RUNNING
         job.move(event)
         for task_id in job.ever:
             self._tasks.pop(task_id, None)
             self._clocks.pop(task_id, None)
-        for digest in job.blobs:
-            array, users = self._blobs.pop(digest)
-            if users > 1:
-                self._blobs[digest] = (array, users - 1)
         del self.jobs[job.id]
         self.finished[job.state] += 1

@@ -8,12 +8,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .codec import batches, encode
-from .errors import LocalProtocolError
+from .codec import Frame
 from .keys import NodeKeys
-from .messages import Message
+from .limits import NODE_LINES, NODE_LOG_BYTES, OUTBOX_BYTES
+from .logbudget import LogBudget
 from .monitor import Event, Happened
-from .sockets import READABLE, close, connect, send
+from .outbox import Outbox
+from .patience import Patience
+from .sockets import READABLE, close, connect, receive, send, wire_bytes
+from .traffic import HANDSHAKE_BYTES, received
 
 #: Without a main node for this long, it is said once.
 WARN_SECONDS = 5.0
@@ -28,6 +31,12 @@ MAX_RETRY_SECONDS = 4.0
 TELL_FROM = 2
 #: A main node that announces several addresses is tried at each for so long.
 TRY_SECONDS = 2.0
+#: What a main node has sent is looked at this often.
+LOOK_SECONDS = 0.05
+#: A main node that misbehaves is let alone for so long, then twice as long each time.
+LEAVE_SECONDS, MAX_LEAVE_SECONDS = 1.0, 60.0
+#: How much noise a message is that is none of ours.
+MALFORMED_NOISE = 50.0
 
 
 class Link:
@@ -56,7 +65,7 @@ class Link:
         self.main = main
         self.keys = keys
         self.connected = False
-        self.outgoing: deque[Message] = deque()
+        self.outgoing = Outbox()
         self._addresses = deque(addresses)
         self._log = log
         self._looking_since = self._tried_since = time.monotonic()
@@ -65,6 +74,10 @@ class Link:
         self._told = ""
         self._ever = False
         self._again_at: float | None = None
+        self._descriptor, self._read, self._look_at = -1, 0, 0.0
+        self._patience = Patience(self._tried_since)
+        self._misbehaved = 0
+        self._lines = LogBudget(NODE_LINES, NODE_LOG_BYTES)
         self._context = context
         self._poller = poller
         self._open()
@@ -174,6 +187,9 @@ class Link:
         for event in events:
             if self._again_at is not None:  # paused meanwhile: the rest is of what is no more
                 return
+            if event.what is Happened.OPENED:
+                self._descriptor, self._read = event.descriptor, 0
+                continue
             self._take(event, now)
             yield event
 
@@ -200,16 +216,60 @@ class Link:
                 )  # fmt: skip
             self.pause(now + wait)
 
+    def receive(self) -> list[Frame] | None:
+        """Return the frames of the next message, or None if there is none yet."""
+        found = None if self.paused else receive(self.socket, small=2)
+        if found is None:
+            return None
+        self._read += wire_bytes(found[0], self.keys is not None)
+        return found[0]
+
+    def watch(self, allowance: int, now: float) -> bool:
+        """Look at what the main node has sent, now and then; return False if it is let alone.
+
+        Args:
+            allowance: bytes that it may have sent and that are not read yet.
+            now: the time.
+        """
+        if not self.connected or now < self._look_at:
+            return True
+        self._look_at = now + LOOK_SECONDS
+        waiting = received(self._descriptor) - self._read - HANDSHAKE_BYTES
+        if waiting > allowance:
+            self.leave_alone(f"it sent {waiting:,} bytes that nobody asked for", now)
+            return False
+        if self.outgoing.nbytes > OUTBOX_BYTES:
+            self.leave_alone("it asks for more than it reads", now)
+            return False
+        return True
+
+    def bear(self, reason: str, now: float) -> bool:
+        """Bear a message that is none of ours; return False if that was one too many."""
+        self.say(logging.WARNING, "main.misbehaves address=%s reason=%r", self.address, reason)
+        if self._patience.bear(MALFORMED_NOISE, now):
+            return True
+        self.leave_alone("it says too much that is no message", now)
+        return False
+
+    def leave_alone(self, reason: str, now: float) -> None:
+        """Give the connection up to a main node that misbehaves, for a while."""
+        wait = min(LEAVE_SECONDS * 2 ** min(self._misbehaved, 8), MAX_LEAVE_SECONDS)
+        self._misbehaved += 1
+        self.say(
+            logging.WARNING, "main.left address=%s reason=%r; trying again in %g s",
+            self.address, reason, wait,
+        )  # fmt: skip
+        self._patience = Patience(now)
+        self.pause(now + wait)
+
+    def say(self, level: int, line: str, *words: object) -> None:
+        """Log a line about the main node, if there is room for it."""
+        text = line % words
+        if self._lines.take(len(text), time.monotonic()):
+            self._log.log(level, "%s", text)
+
     def flush(self) -> bool:
         """Send what can be sent; return whether something had to wait."""
         if not self.connected:  # whatever matters is sent again
             self.outgoing.clear()
-        for batch in batches(list(self.outgoing)):
-            try:
-                if not send(self.socket, encode(batch)):
-                    return True
-            except LocalProtocolError:  # a bug: what can't be sent is refused on the way in
-                self._log.exception("message.unsendable address=%s", self.address)
-            for _ in batch:
-                self.outgoing.popleft()
-        return False
+        return self.outgoing.send(lambda frames: send(self.socket, frames), time.monotonic())

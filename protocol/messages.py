@@ -2,7 +2,7 @@
 
     node -> main   Hello Ready Heartbeat SolutionReady TaskFailed Returned Waiting Busy
                    Need Chunk Bye
-    main -> node   Welcome Refuse JobOffer Accepted Cancel Recall Heartbeat Need Chunk Stop
+    main -> node   Welcome Refuse JobOffer Accepted Reject Cancel Recall Heartbeat Need Chunk Stop
 
 Who only looks on says Watch, again and again, and is told Status.
 
@@ -11,19 +11,39 @@ by the main node; a *job* is what to solve, a *task* is one attempt of it at one
 
 An array in a message is either here (a `numpy.ndarray`, sent in the same ZeroMQ message) or
 named (an `ArraySpec`, which the receiver asks for with `Need` if it does not hold it already).
+
+A text has a length, by its type: a longer one is cut, and what no terminal can show is left out
+when it is read (`codec.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from .limits import BLOCK_LETTERS, LINE_LETTERS, LONG_NAME_LETTERS, NAME_LETTERS
+from .words import safe_block, safe_line, safe_name
+
 AnyArray = npt.NDArray[Any]
+
+
+class Words(NamedTuple):
+    """What a text may be: so many letters, as this door lets them through."""
+
+    letters: int
+    door: Callable[[str, int], str]
+
+
+Name = Annotated[str, Words(NAME_LETTERS, safe_name)]
+LongName = Annotated[str, Words(LONG_NAME_LETTERS, safe_name)]
+Note = Annotated[str, Words(LONG_NAME_LETTERS, safe_line)]
+Line = Annotated[str, Words(LINE_LETTERS, safe_line)]
+Block = Annotated[str, Words(BLOCK_LETTERS, safe_block)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +70,7 @@ Arrays = Mapping[str, AnyArray | ArraySpec]
 Fields = Mapping[str, Any]
 Ids = tuple[int, ...]
 Texts = tuple[str, ...]
+Versions = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +88,26 @@ class Hello:
         credit: how many tasks it wants to hold, those that run included.
         main: id of the main node that it was last welcomed by here, or ``""``.
         holds: tasks of that main node that it still works on or has solved.
+        secret: drawn when the node started, and never shown: nobody else can be this node.
+        max_job_bytes: it takes no job whose arrays and values are larger; 0: any.
+        max_job_seconds: it stops a job after so long; 0: never.
     """
 
-    node: str
-    name: str
+    node: Name
+    name: Name
     domain: int
     learners: Texts
-    versions: Fields
+    versions: Versions
     cores: int
     memory_bytes: int
-    accelerator: str
+    accelerator: Line
     tasks: int
     credit: int
-    main: str = ""
+    main: LongName = ""
     holds: Ids = ()
+    secret: bytes = field(default=b"", repr=False)
+    max_job_bytes: int = 0
+    max_job_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +120,7 @@ class Welcome:
         learners: kinds of job that are to come, so that the node can warm up.
     """
 
-    main: str
+    main: LongName
     heartbeat_seconds: float
     learners: Texts = ()
 
@@ -102,8 +129,8 @@ class Welcome:
 class Refuse:
     """The main node does not work with this node; `code` is one of the `REFUSE_` names."""
 
-    code: str
-    reason: str
+    code: Name
+    reason: Line
 
 
 REFUSE_UNKNOWN = "unknown"  # say Hello first: the only refusal after which a node tries again
@@ -111,6 +138,7 @@ REFUSE_DOMAIN = "domain"
 REFUSE_VERSION = "version"
 REFUSE_MALFORMED = "malformed"
 REFUSE_KEY = "key"
+REFUSE_ID = "id"  # it is another node's
 REFUSE_FULL = "full"  # too many watch already
 
 
@@ -136,7 +164,7 @@ class JobOffer:
 
     task: int
     job: int
-    learner: str
+    learner: Name
     parameters: Fields
     payload: bytes
     arrays: Arrays
@@ -157,9 +185,9 @@ class TaskFailed:
     """A task raised, crashed or ran out of time; `kind` says which in one word."""
 
     task: int
-    kind: str
-    message: str
-    traceback: str = ""
+    kind: Name
+    message: Line
+    traceback: Block = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +195,14 @@ class Accepted:
     """The main node has these tasks' solutions (or needs them no more); forget them."""
 
     tasks: Ids
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """What the task came to is no solution, and why; forget it."""
+
+    task: int
+    reason: Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,14 +282,14 @@ class Chunk:
 class Bye:
     """The node leaves and hands back whatever it holds unsolved."""
 
-    reason: str
+    reason: Line
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
     """The main node has ended; the node may leave or wait for the next one."""
 
-    reason: str
+    reason: Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,11 +297,19 @@ class Watch:
     """Somebody wants to be told how the nodes are; repeated as a sign of life.
 
     Without a name it only asks which main node this is, and is told once.
+
+    Args:
+        node: the watcher's id, unique to one start of one process.
+        name: what people call it.
+        domain: of the main node.
+        heard: how many `Status` it has been told over this connection; who has not heard what it
+            was told is told no more until it has.
     """
 
-    node: str
-    name: str
+    node: Name
+    name: Name
     domain: int
+    heard: int = 0
 
 
 class NodeStatus(NamedTuple):
@@ -315,7 +359,7 @@ class Status:
 
     number: int
     more: int
-    main: str
+    main: LongName
     nodes: Statuses
     jobs: Fields
     about: Fields
@@ -329,7 +373,7 @@ class Unknown:
 
 
 Message = (
-    Hello | Welcome | Refuse | Ready | JobOffer | SolutionReady | TaskFailed | Accepted | Cancel
-    | Recall | Returned | Waiting | Busy | Heartbeat | Need | Chunk | Bye | Stop | Watch | Status
-    | Unknown
+    Hello | Welcome | Refuse | Ready | JobOffer | SolutionReady | TaskFailed | Accepted | Reject
+    | Cancel | Recall | Returned | Waiting | Busy | Heartbeat | Need | Chunk | Bye | Stop | Watch
+    | Status | Unknown
 )  # fmt: skip

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import socket as system_socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
@@ -17,6 +19,7 @@ import zmq
 Socket = zmq.Socket[bytes]
 
 _ACCEPTED, _DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
+_OPENED = int(zmq.EVENT_CONNECTED)
 _SUCCEEDED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _PROTOCOL, _AUTH, _NO_DETAIL = (
     int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL), int(zmq.EVENT_HANDSHAKE_FAILED_AUTH),
@@ -25,11 +28,14 @@ _PROTOCOL, _AUTH, _NO_DETAIL = (
 _FAILED = _PROTOCOL | _AUTH | _NO_DETAIL
 _MISMATCH = int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
 _CRYPTOGRAPHIC = int(zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC)
+#: What a main node answers for a key that it once let in (`sockets.Answer`).
+_REVOKED = 500
 
 
 class Happened(Enum):
     """What can happen to a connection."""
 
+    OPENED = "opened"  # nothing is said yet
     CONNECTED = "connected"
     DISCONNECTED = "disconnected"
     FAILED = "failed"  # before it was one
@@ -41,13 +47,17 @@ class Event:
 
     Args:
         what: happened.
+        descriptor: of the connection, where it is known.
         cause: in words, where it failed.
         peer: address of the other side, where a main node can tell.
+        final: whether it makes no sense to try again.
     """
 
     what: Happened
+    descriptor: int = -1
     cause: str = ""
     peer: str = ""
+    final: bool = False
 
 
 class Monitor:
@@ -60,7 +70,7 @@ class Monitor:
     """
 
     def __init__(self, socket: Socket, *, binds: bool, keys: bool) -> None:
-        watched = _DISCONNECTED | _FAILED | (_ACCEPTED if binds else _SUCCEEDED)
+        watched = _DISCONNECTED | _FAILED | (_ACCEPTED if binds else _OPENED | _SUCCEEDED)
         self.socket: Socket = socket.get_monitor_socket(watched)
         self._binds, self._keys = binds, keys
         self._peers: dict[int, str] = {}  # by descriptor
@@ -79,12 +89,17 @@ class Monitor:
 
     def _connected(self, number: int, value: int) -> list[Event]:
         """Return what an event of a computing node's socket means."""
+        if number == _OPENED:
+            return [Event(Happened.OPENED, value)]
         if number == _SUCCEEDED:
             return [Event(Happened.CONNECTED)]
         if number == _DISCONNECTED:
-            return [Event(Happened.DISCONNECTED)]
+            return [Event(Happened.DISCONNECTED, value)]
         if number == _AUTH:
-            return [Event(Happened.FAILED, "the main node does not let this node's key in")]
+            if value == _REVOKED:
+                return [Event(Happened.FAILED, cause="this node's key was revoked", final=True)]
+            cause = "the main node does not let this node's key in"
+            return [Event(Happened.FAILED, cause=cause)]
         if self._keys:
             cause = "it broke off: main.pub here is another main node's, or it has no keys"
             if number == _PROTOCOL and value == _MISMATCH:
@@ -96,7 +111,7 @@ class Monitor:
             )
             if number == _PROTOCOL and value == _MISMATCH:
                 cause = "it wants keys: start this node with --keys"
-        return [Event(Happened.FAILED, cause)]
+        return [Event(Happened.FAILED, cause=cause)]
 
     def _bound(self, number: int, value: int) -> list[Event]:
         """Return what an event of a main node's socket means.
@@ -104,14 +119,15 @@ class Monitor:
         A failure does not say whose it is; the disconnection that follows at once does.
         """
         if number == _ACCEPTED:
-            self._peers[value] = _address(value)
-        elif number == _DISCONNECTED:
+            self._peers[value] = peer = address_of(value)
+            return [Event(Happened.OPENED, value, peer=peer)]
+        if number == _DISCONNECTED:
             peer = self._peers.pop(value, "")
             if self._failing is not None:
                 cause, self._failing = self._failing, None
-                return [Event(Happened.FAILED, cause, peer)]
-            return [Event(Happened.DISCONNECTED, peer=peer)]
-        elif number == _PROTOCOL and value == _CRYPTOGRAPHIC:
+                return [Event(Happened.FAILED, value, cause, peer)]
+            return [Event(Happened.DISCONNECTED, value, peer=peer)]
+        if number == _PROTOCOL and value == _CRYPTOGRAPHIC:
             self._failing = "it holds another main node's public key (main.pub)"
         elif number == _PROTOCOL and value == _MISMATCH:
             wrong = "it came without keys" if self._keys else "it wants keys, and there are none"
@@ -127,18 +143,28 @@ class Monitor:
         self.socket.close(0)
 
 
-def _address(descriptor: int) -> str:
-    """Return who is at the other end of a connection, if it is still there."""
+def address_of(descriptor: int) -> str:
+    """Return who is at the other end of a connection, `host:port`; empty if it is gone."""
     try:
-        copy = os.dup(descriptor)
-    except OSError:  # it is gone
-        return ""
-    try:
-        with system_socket.socket(fileno=copy) as connection:
-            copy = -1  # closed with the socket
+        with opened(descriptor) as connection:
             host, port = connection.getpeername()[:2]
             return f"{host}:{port}"
     except (OSError, ValueError):  # gone, or by now something else
-        if copy >= 0:
-            os.close(copy)
         return ""
+
+
+@contextmanager
+def opened(descriptor: int) -> Iterator[system_socket.socket]:
+    """Give a connection of ZeroMQ's for a block, by a descriptor of our own.
+
+    Raises:
+        OSError: it is gone.
+    """
+    copy = os.dup(descriptor)
+    try:
+        connection = system_socket.socket(fileno=copy)
+    except BaseException:
+        os.close(copy)
+        raise
+    with connection:
+        yield connection

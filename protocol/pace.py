@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from statistics import median
 
-from .ledger import Task
+from .ledger import Job, Task
 
 #: So many durations are remembered of each group of jobs.
 REMEMBERED = 64
@@ -28,6 +28,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._durations: dict[tuple[str, str], deque[float]] = {}
+        self._least: dict[tuple[str, str], float] = {}  # as far as nodes stopped them
 
     def solved(self, task: Task, now: float) -> None:
         """Count a solved task's duration, if it is known."""
@@ -39,6 +40,19 @@ class Pace:
             durations = deque(maxlen=REMEMBERED)
             self._durations[data.learner, data.group] = durations
         durations.append(now - (task.offered if task.begun is None else task.begun))
+
+    def outlasted(self, job: Job, seconds: float) -> None:
+        """A node has stopped a job, which takes longer than so many seconds."""
+        group = (job.data.learner, job.data.group)
+        self._least[group] = max(self._least.get(group, 0.0), seconds)
+
+    def outlasts(self, job: Job, seconds: float) -> bool:
+        """Whether jobs like this one are known to take longer than so many seconds."""
+        group = (job.data.learner, job.data.group)
+        if self._least.get(group, 0.0) >= seconds:
+            return True
+        durations = self._durations.get(group)
+        return bool(durations) and median(durations or ()) > seconds
 
     def slow(self, task: Task, now: float) -> bool:
         """Whether another node that begins now would probably be done before this task's."""

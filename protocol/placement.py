@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
@@ -18,8 +18,13 @@ DRAW = 8
 LOOK = 16
 #: A job that has waited so long is given to whoever takes it, where it failed before or not.
 SHUN_SECONDS = 60.0
+#: A job of so many bytes is too large for no node.
+SMALL_BYTES = 1 << 16
 #: A job runs at so many nodes at once, at most.
 RUNNERS = 2
+
+
+_Queue = OrderedDict[int, Job]  # by id, first the next to be given
 
 
 class Placement:
@@ -38,8 +43,8 @@ class Placement:
         self.now = 0.0
         #: Whether a node that was lost a moment ago may come back, and is worth waiting for.
         self.hopeful = False
-        self._queues: dict[str, deque[Job]] = {}  # by learner
-        self._reserved: dict[str, deque[Job]] = {}  # the same; taken when nothing else is left
+        self._queues: dict[str, _Queue] = {}  # by learner
+        self._reserved: dict[str, _Queue] = {}  # the same; taken when nothing else is left
         # Those with credit left, the longest hungry first: with nothing to do, and with something.
         self._idle: dict[bytes, Node] = {}
         self._loaded: dict[bytes, Node] = {}
@@ -50,19 +55,21 @@ class Placement:
     def add(self, job: Job, *, first: bool = False) -> None:
         """Queue a job, behind the others or before them."""
         job.queued = self.now
-        queue = self._queues.setdefault(job.data.learner, deque())
-        (queue.appendleft if first else queue.append)(job)
+        queue = self._queues.setdefault(job.data.learner, OrderedDict())
+        queue[job.id] = job
+        if first:
+            queue.move_to_end(job.id, last=False)
 
     def reserve(self, job: Job) -> None:
         """Queue a job that a node may come back with: others get it when nothing else is left."""
         job.queued = self.now
-        self._reserved.setdefault(job.data.learner, deque()).append(job)
+        self._reserved.setdefault(job.data.learner, OrderedDict())[job.id] = job
 
     def remove(self, job: Job) -> None:
         """Take a queued job off its queue."""
         learner = job.data.learner
-        queues = self._reserved if job in self._reserved.get(learner, ()) else self._queues
-        queues[learner].remove(job)
+        queues = self._reserved if job.id in self._reserved.get(learner, ()) else self._queues
+        del queues[learner][job.id]
 
     # Nodes.
 
@@ -125,26 +132,29 @@ class Placement:
         yield from loaded
         yield from able
 
-    def _pick(self, node: Node, queue: deque[Job]) -> Job | None:
+    def _pick(self, node: Node, queue: _Queue) -> Job | None:
         """Take the job for this node off the queue: one whose arrays it holds, or the first."""
-        if not (queue[0].blobs or queue[0].failed_at or node.benched):
-            return queue.popleft()
-        chosen: int | None = None
-        for place, job in enumerate(islice(queue, AFFINITY_DEPTH)):
+        first = next(iter(queue.values()))
+        special = first.blobs or first.failed_at or first.nbytes > SMALL_BYTES
+        if not (special or node.benched or node.hello.max_job_seconds):
+            del queue[first.id]
+            return first
+        chosen: Job | None = None
+        for job in islice(queue.values(), AFFINITY_DEPTH):
             if not self._shunned(job, node):
                 if not job.blobs or not node.holds.isdisjoint(job.blobs):
-                    chosen = place
+                    chosen = job
                     break
-                chosen = place if chosen is None else chosen
-        if chosen is None:
-            return None
-        job = queue[chosen]
-        del queue[chosen]
-        return job
+                chosen = chosen or job
+        if chosen is not None:
+            del queue[chosen.id]
+        return chosen
 
     def _shunned(self, job: Job, node: Node) -> bool:
         """Whether another node should have the job: it failed at this one, or this is benched."""
-        failed = node.hello.node in job.failed_at
+        if node.picky and self._unfit(job, node):
+            return True
+        failed = node.identity in job.failed_at
         if not failed and not node.benched:
             return False
         if failed and node.benched and self.hopeful:
@@ -153,11 +163,31 @@ class Placement:
             return False
         return any(
             job.data.learner in other.hello.learners
-            and other.hello.node not in job.failed_at
+            and other.identity not in job.failed_at
             and (failed or not other.benched)
             and (other.spare > 0 or other.tasks)
             for other in self._nodes.values()
         )
+
+    def _unfit(self, job: Job, node: Node) -> str:
+        """Return why a node does not take such jobs, as its owner wishes; empty if it does."""
+        nbytes, seconds = node.hello.max_job_bytes, node.hello.max_job_seconds
+        if nbytes and job.nbytes > nbytes:
+            return f"takes no job of more than {nbytes:,} bytes, and this one has {job.nbytes:,}"
+        if seconds and self.pace.outlasts(job, seconds):
+            return f"stops jobs after {seconds:g} s, and such jobs take longer"
+        return ""
+
+    def misfit(self) -> str:
+        """Return why no node takes what waits, as their owners wish; empty where one does."""
+        waiting = [next(iter(queue.values())) for queue in self._queues.values() if queue]
+        for job in waiting:
+            able = [n for n in self._nodes.values() if job.data.learner in n.hello.learners]
+            if able and all(node.picky for node in able):
+                reasons = [self._unfit(job, node) for node in able]
+                if all(reasons):
+                    return f"{able[0].name} {reasons[0]}"
+        return ""
 
     def recalls(self) -> list[Task]:
         """Return the tasks to ask back: they wait, and a node with nothing to do would take them.

@@ -10,12 +10,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import islice
 from typing import Any
 
-from .codec import as_array, safe_text
-from .effects import Abort, Ended, NodeEffect, Reconnect, Run, Serving, Tell
+from .codec import as_array, check_plain
+from .effects import Abort, Ended, NodeEffect, Reconnect, Rejected, Run, Serving, Tell
 from .errors import LocalProtocolError, RemoteProtocolError
 from .jobs import JobDataType, JobSolutionDataType
+from .limits import KIB, LINE_LETTERS, MAX_ARRAY_BYTES, MAX_TASKS_COUNTED, TASK_BYTES, UNASKED_BYTES
 from .messages import (
     REFUSE_UNKNOWN,
     Accepted,
@@ -33,6 +35,7 @@ from .messages import (
     Ready,
     Recall,
     Refuse,
+    Reject,
     Returned,
     SolutionReady,
     Stop,
@@ -40,7 +43,8 @@ from .messages import (
     Waiting,
     Welcome,
 )
-from .transfer import Cache, Inbox, answer
+from .transfer import Cache, Inbox, Memory, answer
+from .words import sendable
 
 #: A Hello without an answer is repeated after this long.
 GREET_SECONDS = 1.0
@@ -53,8 +57,13 @@ RUNNING_SECONDS = 0.02
 #: For jobs shorter than this, so many are asked for that about this much work is in hand.
 IN_HAND_SECONDS = 0.02
 MAX_CREDIT = 1024
-#: A note on a task is cut to so many letters.
+#: Tasks in hand, those included that have ended and that the main node has not accepted.
+MAX_HELD = 2 * MAX_CREDIT
+#: A note on a task is cut to so many letters; so many tasks have one.
 NOTE_LENGTH = 200
+MAX_NOTES = 64
+#: What a plain value may take in memory for each byte that it takes on the wire.
+_GROWTH = 16
 #: Whatever a main node wishes, heartbeats are so many seconds apart.
 MIN_BEAT, MAX_BEAT = 0.05, 60.0
 
@@ -98,6 +107,8 @@ class _Task:
     offer: JobOffer
     state: TaskState
     since: float
+    #: What it takes until it has ended, as far as it is claimed.
+    nbytes: float
     #: Digests of arrays that are not here yet.
     lacking: frozenset[bytes] = frozenset()
     progress: float = 0.0
@@ -108,6 +119,8 @@ class _Task:
     blobs: Mapping[bytes, AnyArray] | None = None
     #: Arrays that came for this task, whether the cache has room for them or not.
     arrived: dict[bytes, AnyArray] | None = None
+    #: What the outcome takes.
+    kept_bytes: int = 0
 
 
 class Session:
@@ -117,7 +130,8 @@ class Session:
         hello: how this node introduces itself.
         dead_seconds: a main node silent for this long is greeted anew, over a new connection.
         cache_bytes: how much of the main node's arrays to keep for later jobs.
-        allocate: returns a flat uint8 array of so many bytes for an array to arrive in.
+        max_bytes: what all tasks in hand may take, with the arrays that are on their way.
+        memory: where arrays arrive.
     """
 
     def __init__(
@@ -126,7 +140,8 @@ class Session:
         *,
         dead_seconds: float = 10.0,
         cache_bytes: int = 1 << 30,
-        allocate: Callable[[int], AnyArray] | None = None,
+        max_bytes: float = math.inf,
+        memory: Memory | None = None,
     ) -> None:
         self.hello = hello
         self.state = SessionState.GREETING
@@ -135,17 +150,23 @@ class Session:
         self._dead_seconds = dead_seconds
         self._heartbeat_seconds = GREET_SECONDS
         self._tasks: dict[int, _Task] = {}
-        self._inbox = Inbox(allocate)
+        self._max_bytes = max_bytes
+        self._held_bytes = 0.0  # of tasks that have not ended, as far as they are claimed
+        self._kept_bytes = 0  # of solutions that are not accepted
+        self._open = 0  # tasks that have not ended
+        self._inbox = Inbox(memory)
         self._cache = Cache(cache_bytes)
-        self._heard = self._beat = self._greeted = -math.inf
+        self._heard = self._beat = self._greeted = self._second = -math.inf
         self._credit = hello.credit
+        self._asked = [hello.credit, hello.credit]  # the most, in this second and the last
         self._limit = MAX_CREDIT  # of tasks in hand
         self._mean_seconds = 1.0
         self._others = 0
         self._on: dict[type[Any], Callable[[Any, float], list[NodeEffect]]] = {
             Welcome: self._welcome, Refuse: self._refuse, JobOffer: self._offer,
-            Accepted: self._accepted, Cancel: self._cancel, Recall: self._recall,
-            Heartbeat: self._heartbeat, Need: self._need, Chunk: self._chunk, Stop: self._stop,
+            Accepted: self._accepted, Reject: self._reject, Cancel: self._cancel,
+            Recall: self._recall, Heartbeat: self._heartbeat, Need: self._need,
+            Chunk: self._chunk, Stop: self._stop,
         }  # fmt: skip
 
     @property
@@ -157,6 +178,12 @@ class Session:
     def unaccepted(self) -> bool:
         """Whether something has ended that the main node has not accepted yet."""
         return any(task.state is TaskState.ENDED for task in self._tasks.values())
+
+    @property
+    def allowance(self) -> int:
+        """Bytes that the main node may have sent and this node has not read yet."""
+        offers = min(max(*self._asked, 1), MAX_TASKS_COUNTED)
+        return UNASKED_BYTES + offers * TASK_BYTES + self._inbox.due
 
     def _move(self, event: str) -> None:
         target = SESSION_TRANSITIONS.get((self.state, event))
@@ -217,12 +244,26 @@ class Session:
         return [*self._drop_all(), heard, Ended(message.reason, refused=False)]
 
     def _drop_all(self) -> list[NodeEffect]:
-        effects: list[NodeEffect] = [Abort(task_id) for task_id in self._tasks]
-        tasks = list(self._tasks.values())
-        self._tasks.clear()
-        for task in tasks:
-            self._fetch_no_more(task)
+        effects: list[NodeEffect] = []
+        for task_id in list(self._tasks):
+            self._let_go(task_id)
+            effects.append(Abort(task_id))
         return effects
+
+    def _let_go(self, task_id: int) -> _Task | None:
+        """Forget a task, and return it."""
+        task = self._tasks.pop(task_id, None)
+        if task is not None:
+            self._kept_bytes -= task.kept_bytes
+            if task.state is not TaskState.ENDED:
+                self._has_ended(task)
+        return task
+
+    def _has_ended(self, task: _Task) -> None:
+        """Count a task as open no more, and fetch nothing for it."""
+        self._fetch_no_more(task)
+        self._open -= 1
+        self._held_bytes -= task.nbytes
 
     def _heartbeat(self, message: Heartbeat, now: float) -> list[NodeEffect]:
         return []
@@ -230,7 +271,19 @@ class Session:
     def _offer(self, message: JobOffer, now: float) -> list[NodeEffect]:
         if message.task in self._tasks:
             return []
-        task = self._tasks[message.task] = _Task(message, TaskState.ARRIVING, now)
+        if self._open >= self._credit and self._open >= max(self._asked):
+            return [Tell(Returned(message.task))]  # not what was asked for
+        if message.learner not in self.hello.learners:
+            return self._refuse_job(message, f"jobs of kind {message.learner!r}", now)
+        nbytes = _bytes_of(message)
+        if len(self._tasks) >= MAX_HELD or self._kept_bytes > self._max_bytes:
+            return [Tell(Returned(message.task))]  # it accepts nothing of what it gets
+        if self._held_bytes + nbytes > self._max_bytes:
+            reason = f"more than {self._max_bytes:,.0f} bytes at once (--max-memory)"
+            return self._refuse_job(message, reason, now)
+        task = self._tasks[message.task] = _Task(message, TaskState.ARRIVING, now, nbytes)
+        self._open += 1
+        self._held_bytes += nbytes
         effects: list[NodeEffect] = []
         for spec in message.arrays.values():
             if isinstance(spec, ArraySpec):
@@ -244,6 +297,13 @@ class Session:
                 except RemoteProtocolError as error:
                     return self.failed(message.task, "transfer", str(error), "", now)
         return effects or self._complete(task, now)
+
+    def _refuse_job(self, offer: JobOffer, what: str, now: float) -> list[NodeEffect]:
+        """Fail a task that this node's owner does not want it to have; nothing of it is kept."""
+        bare = replace(offer, parameters={}, payload=b"", arrays={})
+        self._tasks[offer.task] = _Task(bare, TaskState.ARRIVING, now, 0.0)
+        self._open += 1
+        return self.failed(offer.task, "limit", f"this node does not take {what}", "", now)
 
     @staticmethod
     def _arrive(task: _Task, digest: bytes, content: AnyArray) -> None:
@@ -298,17 +358,28 @@ class Session:
     def _accepted(self, message: Accepted, now: float) -> list[NodeEffect]:
         effects: list[NodeEffect] = []
         for task_id in message.tasks:
-            task = self._tasks.pop(task_id, None)
-            if task is not None and task.state is not TaskState.ENDED:
-                effects.append(Abort(task_id))
+            task = self._tasks.get(task_id)
+            if task is not None and task.state is TaskState.ENDED:  # as it nearly always is
+                del self._tasks[task_id]
+                self._kept_bytes -= task.kept_bytes
+            else:
+                effects += self._drop(task_id)
         return effects
 
+    def _drop(self, task_id: int) -> list[NodeEffect]:
+        """Forget a task, and stop it if it has not ended."""
+        task = self._let_go(task_id)
+        return [] if task is None or task.state is TaskState.ENDED else [Abort(task_id)]
+
+    def _reject(self, message: Reject, now: float) -> list[NodeEffect]:
+        task = self._tasks.get(message.task)
+        told: list[NodeEffect] = []
+        if task is not None and task.state is TaskState.ENDED:
+            told.append(Rejected(task.offer.job, message.reason))
+        return told + self._drop(message.task)
+
     def _cancel(self, message: Cancel, now: float) -> list[NodeEffect]:
-        task = self._tasks.pop(message.task, None)
-        if task is None or task.state is TaskState.ENDED:
-            return []
-        self._fetch_no_more(task)
-        return [Abort(message.task)]
+        return self._drop(message.task)
 
     def _recall(self, message: Recall, now: float) -> list[NodeEffect]:
         return self._give_back(message.task)
@@ -318,8 +389,7 @@ class Session:
         task = self._tasks.get(task_id)
         if task is None or task.state not in (TaskState.ARRIVING, TaskState.WAITING):
             return []
-        del self._tasks[task_id]
-        self._fetch_no_more(task)
+        self._let_go(task_id)
         return [Abort(task_id), Tell(Returned(task_id))]
 
     # What this node says.
@@ -357,7 +427,7 @@ class Session:
         self, task_id: int, kind: str, message: str, traceback: str, now: float
     ) -> list[NodeEffect]:
         """A task raised, crashed or could not be fetched."""
-        outcome = TaskFailed(task_id, kind, safe_text(message), safe_text(traceback))
+        outcome = TaskFailed(task_id, kind, sendable(message, LINE_LETTERS), sendable(traceback))
         return self._end(task_id, outcome, None, now)
 
     def _end(
@@ -370,13 +440,21 @@ class Session:
         task = self._tasks.get(task_id)
         if task is None:
             return []
-        self._fetch_no_more(task)
+        if task.state is not TaskState.ENDED:
+            self._has_ended(task)
         task.state, task.since = TaskState.ENDED, now
         task.outcome, task.blobs = outcome, blobs
+        if type(outcome) is SolutionReady:
+            task.kept_bytes = len(outcome.payload)
+            if outcome.arrays:
+                task.kept_bytes += sum(array.nbytes for array in outcome.arrays.values())
+            self._kept_bytes += task.kept_bytes
         return [Tell(outcome)] if self.state is SessionState.SERVING else []
 
     def _fetch_no_more(self, task: _Task) -> None:
         """Stop fetching what a task lacks, unless another task lacks it too."""
+        if not task.lacking:
+            return
         lacking, task.lacking = task.lacking, frozenset()
         for digest in lacking:
             if not any(digest in other.lacking for other in self._tasks.values()):
@@ -390,6 +468,7 @@ class Session:
         if self._credit * 0.7 <= wanted < self._credit * 1.5:
             return []
         self._credit = wanted
+        self._asked[0] = max(self._asked[0], wanted)
         return [Tell(Ready(wanted))]
 
     def limit(self, tasks: int) -> list[NodeEffect]:
@@ -480,8 +559,25 @@ class Session:
         return effects
 
     def _beat_now(self, now: float) -> list[NodeEffect]:
+        if now - self._second >= 1.0:
+            self._second = now
+            self._asked = [self._credit, self._asked[0]]
         self._beat = now
         running = {i: t for i, t in self._tasks.items() if t.state is TaskState.RUNNING}
         progress = {i: task.progress for i, task in running.items()}
-        notes = {i: task.note for i, task in running.items() if task.note}
+        noted = ((i, task.note) for i, task in running.items() if task.note)
+        notes = dict(islice(noted, MAX_NOTES))
         return [Tell(Heartbeat(self.holds, progress, notes))]
+
+
+def _bytes_of(offer: JobOffer) -> float:
+    """Return what a task takes until it has ended, as far as its offer claims."""
+    nbytes = KIB + len(offer.payload)
+    if offer.arrays:
+        nbytes += sum(array.nbytes for array in offer.arrays.values())
+    if not offer.parameters:
+        return nbytes
+    try:
+        return nbytes + _GROWTH * check_plain(offer.parameters)
+    except LocalProtocolError:  # no main node of this release sends so many
+        return nbytes + MAX_ARRAY_BYTES

@@ -66,11 +66,15 @@ class Shell:
             self._sleeping = False
             self._waker.wake()
 
-    def call(self, function: Callable[[], T], timeout: float = 10.0) -> T:
+    def call(self, function: Callable[[], T], timeout: float | None = None) -> T:
         """Run `function` in the shell's thread and return what it returns.
 
+        Args:
+            function: what to run; it must not block.
+            timeout: seconds to wait for it; None: as long as the thread takes to come to it.
+
         Raises:
-            TimeoutError: it did not run within `timeout` seconds.
+            concurrent.futures.TimeoutError: it did not run within `timeout` seconds.
         """
         future: Future[T] = Future()
 

@@ -17,7 +17,8 @@ import ipaddress
 import re
 import resource
 import socket as system_socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 
 import zmq
 from zmq.utils import z85
@@ -25,8 +26,15 @@ from zmq.utils import z85
 from .codec import Frame
 from .errors import AddressError, InsecureAddress, KeysError
 from .keys import MainKeys, NodeKeys
+from .limits import (
+    CHUNK_BYTES,
+    HIGH_WATER_MARK,
+    MAX_FRAME_BYTES,
+    MAX_FRAMES,
+    STRANGER_SECONDS,
+    WINDOW,
+)
 from .monitor import Monitor
-from .transfer import CHUNK_BYTES, WINDOW
 
 Poller = zmq.Poller
 Socket = zmq.Socket[bytes]
@@ -34,15 +42,13 @@ READABLE = int(zmq.POLLIN)
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 
-#: No single frame may be larger: chunks are 1 MiB, headers at most 8 MiB.
-MAX_FRAME_BYTES = 16 << 20
-#: Messages queued to one peer; credit and the byte window keep it from being reached.
-HIGH_WATER_MARK = 20_000
 #: Frames larger than this are sent from where they lie instead of being copied.
 COPY_BYTES = 1 << 16
 
 # Plain numbers: pyzmq's enumerations cost a microsecond each time they are combined.
-_NOBLOCK, _SNDMORE = int(zmq.NOBLOCK), int(zmq.SNDMORE)
+_NOBLOCK, _SNDMORE, _SRCFD = int(zmq.NOBLOCK), int(zmq.SNDMORE), int(zmq.SRCFD)
+#: What encryption adds to a frame: a command's name, a nonce, a checksum and flags.
+_CURVE_BYTES = 8 + 8 + 16 + 1
 
 #: Connections that the system holds until they are taken.
 BACKLOG = 4096
@@ -92,6 +98,7 @@ def _set_up(socket: Socket, address: str) -> None:
     socket.linger = 1000  # milliseconds: long enough for a Bye, short enough for a Ctrl-C
     socket.sndhwm = socket.rcvhwm = HIGH_WATER_MARK
     socket.maxmsgsize = MAX_FRAME_BYTES
+    socket.handshake_ivl = int(STRANGER_SECONDS * 1000)
     socket.ipv6 = "[" in address  # else a plain address would be reported in IPv6's notation
     socket.tcp_keepalive = 1
     socket.tcp_keepalive_idle = 30
@@ -189,16 +196,27 @@ def raise_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+class Answer(Enum):
+    """How ZeroMQ's question whether a key is let in is answered; whoever asks can tell why.
+
+    The second and the third are ZAP's "authentication failure" and "internal error".
+    """
+
+    YES = b"200"
+    NO = b"400"  # as far as is known; it may be let in later
+    REVOKED = b"500"
+
+
 class Gate:
     """Answers ZeroMQ's question whether a key is let in.
 
     Make it before `bind`, in the same context.
 
     Args:
-        admit: called with a public key and the address of who has it; returns whether.
+        admit: called with a public key and the address of who has it; returns how it is answered.
     """
 
-    def __init__(self, context: zmq.Context[Socket], admit: Callable[[bytes, str], bool]) -> None:
+    def __init__(self, context: zmq.Context[Socket], admit: Callable[[bytes, str], Answer]) -> None:
         self.socket = context.socket(zmq.ROUTER)
         self.socket.linger = 0
         self.socket.bind(_ZAP_ADDRESS)
@@ -215,12 +233,12 @@ class Gate:
 
     def _answer(self, *frames: bytes) -> None:
         asker, empty, version, number, domain, address, _, mechanism, *credentials = frames
-        admitted, key = False, b""
+        answer, key = Answer.NO, b""
         if mechanism == b"CURVE" and domain == _ZAP_DOMAIN and len(credentials) == 1:
             key = z85.encode(credentials[0])
-            admitted = self._admit(key, address.decode(errors="replace"))
-        code, text = (b"200", b"OK") if admitted else (b"400", b"not in the allow-list")
-        self.socket.send_multipart([asker, empty, version, number, code, text, key, b""])
+            answer = self._admit(key, address.decode(errors="replace"))
+        text = answer.name.lower().encode()
+        self.socket.send_multipart([asker, empty, version, number, answer.value, text, key, b""])
 
     def close(self) -> None:
         """Answer no more."""
@@ -276,35 +294,48 @@ def close(socket: Socket, monitor: Monitor, linger: int | None = None) -> None:
     socket.close(linger)
 
 
-def receive(socket: Socket, small: int) -> list[Frame] | None:
-    """Return the frames of the next message, or None if there is none yet.
+#: The first frame of a message, which knows where it came from.
+Origin = zmq.Frame
+
+
+def receive(socket: Socket, small: int) -> tuple[list[Frame], Origin] | None:
+    """Return the frames of the next message and where it came from; None if there is none yet.
 
     Args:
         small: how many leading frames are small; those behind stay where ZeroMQ put them.
     """
     try:
-        frame = socket.recv(_NOBLOCK, copy=False)
+        origin = frame = socket.recv(_NOBLOCK, copy=False)
     except zmq.Again:
         return None
-    return _rest(socket, frame, small)
-
-
-def _rest(socket: Socket, frame: zmq.Frame, small: int) -> list[Frame]:
     frames: list[Frame] = [frame.bytes]
     while frame.more:  # cheaper than to ask the socket each time
         frame = socket.recv(copy=False)
-        frames.append(frame.bytes if len(frames) < small else frame.buffer)
-    return frames
+        if len(frames) < small:
+            frames.append(frame.bytes)
+        elif len(frames) <= MAX_FRAMES:  # one too many is as bad as a million
+            frames.append(frame.buffer)
+    return frames, origin
 
 
-def receive_from(socket: Socket, small: int) -> tuple[list[Frame], bytes] | None:
-    """Return the same with the public key of the peer, of a socket with keys."""
-    try:
-        frame = socket.recv(_NOBLOCK, copy=False)
-    except zmq.Again:
-        return None
-    key = str(frame.get("User-Id")).encode()
-    return _rest(socket, frame, small), key
+def key_of(origin: Origin) -> bytes:
+    """Return the public key that brought a message, where the socket has keys."""
+    return str(origin.get("User-Id")).encode()
+
+
+def descriptor_of(origin: Origin) -> int:
+    """Return the descriptor of the connection that brought a message."""
+    return int(origin.get(_SRCFD))
+
+
+def wire_bytes(frames: Iterable[Frame], keys: bool) -> int:
+    """Return how many bytes the frames of a message took on the wire (ZMTP 3, RFC 23 and 26)."""
+    extra = _CURVE_BYTES if keys else 0
+    nbytes = 0
+    for frame in frames:
+        length = len(frame) + extra
+        nbytes += length + (2 if length < 256 else 9)
+    return nbytes
 
 
 def send(socket: Socket, frames: Sequence[Frame]) -> bool:

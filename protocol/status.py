@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import chain
 from typing import Any
 
-from .codec import safe_line, safe_name
 from .effects import Effect, Joined, Left, Send
+from .limits import UNHEARD_STATUSES
 from .messages import (
     REFUSE_DOMAIN,
     REFUSE_FULL,
@@ -34,12 +34,14 @@ from .messages import (
     Watch,
 )
 from .views import View
+from .words import safe_name
 
 #: A watcher says so this often, and is forgotten after the silence.
 WATCH_SECONDS = 1.0
 DEAD_SECONDS = 10.0
-#: What changes all the time is told this often; who comes and goes at once.
+#: What changes all the time is told this often; who comes and goes sooner, but not oftener.
 PUBLISH_SECONDS = 0.5
+NEWS_SECONDS = 0.1
 #: A node that has been silent for so many heartbeats may be gone.
 QUIET_BEATS = 3
 #: Nodes that are gone are remembered, so many.
@@ -49,7 +51,7 @@ MAX_WATCHERS = 256
 #: Throughput is of the last so many seconds.
 PACE_SECONDS = 60.0
 #: Nodes told in one message.
-PART = 1000
+PART = 250
 
 
 class NodeState(str, Enum):
@@ -70,7 +72,21 @@ _GONE_STATES = (NodeState.STOPPED.value, NodeState.DROPPED.value)
 class _Watcher:
     node: NodeStatus
     heard: float
+    #: The number of the next status; 0 names all nodes.
     told: int = 0
+    #: How many it has been sent, and that after each of the last times that it was told something.
+    sent: int = 0
+    unheard: deque[int] = field(default_factory=deque)
+
+    def has_heard(self, statuses: int) -> None:
+        """It says that it has heard so many."""
+        while self.unheard and self.unheard[0] <= statuses:
+            self.unheard.popleft()
+
+    @property
+    def behind(self) -> bool:
+        """Whether it has not heard what it was told: it gets no more until then, and all anew."""
+        return len(self.unheard) >= UNHEARD_STATUSES
 
 
 class Board:
@@ -95,7 +111,7 @@ class Board:
         self._told: dict[str, NodeStatus] = {}
         self._told_of_it: tuple[Any, Any] = ({}, {})
         self._paces: deque[tuple[float, int]] = deque()
-        self._paced, self._due = -math.inf, 0.0
+        self._paced, self._due, self._published = -math.inf, 0.0, -math.inf
 
     def note(self, effect: Joined | Left) -> None:
         """A node came or went; it is told by the next `publish`."""
@@ -106,7 +122,11 @@ class Board:
         else:
             state = NodeState.STOPPED if effect.stopped else NodeState.DROPPED
             self._go(effect.node, "computing", state, effect.reason, effect.solved)
-        self._due = 0.0
+        self._hurry()
+
+    def _hurry(self) -> None:
+        """Tell soon: somebody came or went."""
+        self._due = min(self._due, self._published + NEWS_SECONDS)
 
     def _go(self, node: str, kind: str, state: NodeState, reason: str, solved: int = 0) -> None:
         if kind == "status" and (node in self._cores or node in self._gone):
@@ -124,6 +144,7 @@ class Board:
         watcher = self._watchers.get(peer)
         if watcher is not None:
             watcher.heard = now
+            watcher.has_heard(message.heard)
             return []
         if message.domain != self.domain:
             reason = (
@@ -135,10 +156,10 @@ class Board:
             return [Send(peer, Status(0, 0, self.main, (), {}, {}))]
         if len(self._watchers) >= MAX_WATCHERS:
             return [Send(peer, Refuse(REFUSE_FULL, f"{MAX_WATCHERS} are watching already"))]
-        node = f"{safe_name(message.name)}.{safe_name(message.node, 8)}"
+        node = f"{message.name}.{safe_name(message.node, 8)}"
         status = NodeStatus(node, "status", NodeState.RUNNING.value)
         self._watchers[peer] = _Watcher(status, now)
-        self._due = 0.0
+        self._hurry()
         return []
 
     def watches(self, peer: bytes) -> bool:
@@ -151,7 +172,7 @@ class Board:
         if watcher is not None:
             state = NodeState.STOPPED if stopped else NodeState.DROPPED
             self._go(watcher.node.id, "status", state, reason)
-            self._due = 0.0
+            self._hurry()
 
     @property
     def peers(self) -> list[bytes]:
@@ -178,7 +199,7 @@ class Board:
             name_of: returns what people call a job.
             now: the time.
         """
-        self._due = now + PUBLISH_SECONDS
+        self._due, self._published = now + PUBLISH_SECONDS, now
         for peer in [p for p, w in self._watchers.items() if now - w.heard > DEAD_SECONDS]:
             self.leave(peer, f"silent for {DEAD_SECONDS:g} s")
         nodes: dict[str, NodeStatus] = {}
@@ -193,12 +214,17 @@ class Board:
         self._told_of_it = (jobs, about)
         effects: list[Effect] = []
         for peer, watcher in self._watchers.items():
+            if watcher.behind:
+                watcher.told = 0
+                continue
             wanted = changed if watcher.told else list(nodes.values())
             if news or not watcher.told:
                 for part, more in _parts(wanted):
                     message = Status(watcher.told, more, self.main, tuple(part), jobs, about)
                     effects.append(Send(peer, message))
                     watcher.told += 1
+                    watcher.sent += 1
+                watcher.unheard.append(watcher.sent)
             else:
                 effects.append(Send(peer, Heartbeat()))
         return effects
@@ -279,11 +305,12 @@ class Watching:
         self.lost = False
         self._watch = watch
         self._said = self._heard = 0.0
-        self._next = 0
+        self._next = 0  # the number of the next status
+        self._count = 0  # statuses over this connection
 
     def greet(self, now: float) -> list[Message]:
         """Return what to say over a new connection."""
-        self._next, self._said, self._heard, self.lost = 0, now, now, False
+        self._next, self._count, self._said, self._heard, self.lost = 0, 0, now, now, False
         return [self._watch]
 
     def receive(self, message: Message, now: float) -> list[NodeStatus]:
@@ -292,14 +319,15 @@ class Watching:
         if isinstance(message, Status):
             return self._status(message)
         if isinstance(message, Stop):
-            return self._end(NodeState.STOPPED, safe_line(message.reason))
+            return self._end(NodeState.STOPPED, message.reason)
         if isinstance(message, Refuse) and message.code != REFUSE_UNKNOWN:
-            self.refused = safe_line(message.reason)
+            self.refused = message.reason
             self.answered = True
             return self._end(NodeState.UNKNOWN, self.refused)
         return []
 
     def _status(self, message: Status) -> list[NodeStatus]:
+        self._count += 1
         if message.number not in (0, self._next):
             self.lost = True
             return []
@@ -307,7 +335,7 @@ class Watching:
         self.answered, self.refused = self.answered or not message.more, ""
         view = self.overview
         changes = []
-        main = safe_name(message.main, 200)
+        main = message.main
         if (view.main.id, view.main.state) != (main, NodeState.RUNNING.value):
             view.main = NodeStatus(main, "main", NodeState.RUNNING.value)
             changes.append(view.main)
@@ -356,7 +384,7 @@ class Watching:
         if now - self._said < WATCH_SECONDS:
             return [], silent
         self._said = now
-        return [self._watch], silent
+        return [replace(self._watch, heard=self._count)], silent
 
     def bye(self) -> list[Message]:
         """Return what to say at the end."""

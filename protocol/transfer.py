@@ -2,30 +2,67 @@
 
 The receiver knows an array's `ArraySpec` and asks for runs of chunks (`Need`); the sender
 answers each run (`Chunk`) and remembers nothing. So no message can be lost that another would
-not bring back, no queue grows beyond the window, and nothing is allocated before the first
-bytes of the array are here.
+not bring back, no queue grows beyond the window, and nothing is allocated before the bytes that
+go there are here.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import xxhash
 
 from .codec import as_array, raw
 from .errors import RemoteProtocolError
+from .limits import CHUNK_BYTES, KIB, LEAST_WINDOW, WINDOW
 from .messages import AnyArray, Arrays, ArraySpec, Chunk, Need
 
-CHUNK_BYTES = 1 << 20
-#: Chunks asked for and not yet here, at most: the byte window of one array.
-WINDOW = 16
 #: Without a chunk for this long, what is missing is asked for again.
 STALL_SECONDS = 3.0
 #: An array that arrives damaged this often is given up.
 MAX_DAMAGED = 3
+#: What was asked for and is not wanted any more may still come for so long.
+LATE_SECONDS = 30.0
+
+
+class Memory(Protocol):
+    """Where arrays arrive."""
+
+    def allocate(self, nbytes: int) -> AnyArray:
+        """Return a flat uint8 array of so many bytes, which are only claimed yet.
+
+        Raises:
+            OSError, MemoryError: there can be none.
+        """
+
+    def reserve(self, array: AnyArray, start: int, stop: int) -> None:
+        """Make sure that these bytes of it can be written.
+
+        Raises:
+            OSError, MemoryError: there is no room for them.
+        """
+
+
+class Plain:
+    """Memory of this process, which the system gives when it is written."""
+
+    def allocate(self, nbytes: int) -> AnyArray:
+        """Return an array."""
+        return np.empty(nbytes, np.uint8)
+
+    def reserve(self, array: AnyArray, start: int, stop: int) -> None:
+        """Leave it to the system."""
+
+
+class Window:
+    """Chunks that may be on their way from all peers together, beyond a few from each."""
+
+    def __init__(self, chunks: int) -> None:
+        self.left = chunks
 
 
 def chunks_of(nbytes: int) -> int:
@@ -80,20 +117,28 @@ class Arrival:
         """Chunks of the whole array."""
         return chunks_of(self.spec.nbytes)
 
-    def next_need(self) -> list[Need]:
-        """Return the request that keeps the window full, if it has room."""
-        count = min(self.hashed + WINDOW, self.total) - self.asked
-        if count <= 0:
-            return []
-        self.asked += count
-        return [Need(self.spec.digest, self.asked - count, count)]
+    @property
+    def under_way(self) -> int:
+        """Chunks that are asked for and not here."""
+        return self.asked - len(self.have)
 
-    def again(self) -> list[Need]:
-        """Return a request for what is missing, after a stall."""
-        self.asked = self.hashed
-        return self.next_need()
+    def ask(self, chunks: int) -> Need:
+        """Return the request for so many chunks more."""
+        self.asked += chunks
+        return Need(self.spec.digest, self.asked - chunks, chunks)
 
-    def put(self, index: int, data: memoryview | bytes) -> bool:
+    def again(self) -> Iterator[Need]:
+        """Yield requests for what was asked for and is missing, after a stall."""
+        first = self.hashed
+        while first < self.asked:
+            last = first
+            while last < self.asked and last not in self.have:
+                last += 1
+            if last > first:
+                yield Need(self.spec.digest, first, last - first)
+            first = last + 1
+
+    def put(self, index: int, data: memoryview | bytes, memory: Memory) -> bool:
         """Take one chunk in; return whether the array is whole (hash not yet compared)."""
         start = index * CHUNK_BYTES
         wanted = min(CHUNK_BYTES, self.spec.nbytes - start)
@@ -101,15 +146,27 @@ class Arrival:
             raise RemoteProtocolError(
                 f"chunk {index} of {len(data)} bytes does not fit an array of {self.spec.nbytes}"
             )
-        assert self.content is not None
         if index not in self.have:
+            self._room(memory, start, start + wanted)[:] = np.frombuffer(data, np.uint8)
             self.have.add(index)
-            self.content[start : start + wanted] = np.frombuffer(data, np.uint8)
+            assert self.content is not None
             while self.hashed in self.have:  # in order, while the bytes are still in the cache
                 at = self.hashed * CHUNK_BYTES
                 self.hash.update(self.content[at : at + CHUNK_BYTES].data)
                 self.hashed += 1
         return self.hashed == self.total
+
+    def _room(self, memory: Memory, start: int, stop: int) -> AnyArray:
+        """Return the place of some bytes, which can be written."""
+        try:
+            if self.content is None:
+                self.content = memory.allocate(self.spec.nbytes)
+            memory.reserve(self.content, start, stop)
+        except (MemoryError, OSError, ValueError) as error:
+            raise RemoteProtocolError(
+                f"no memory for an array of {self.spec.nbytes} bytes: {error}"
+            ) from error
+        return self.content[start:stop]
 
     def restart(self) -> None:
         """Forget every byte: they did not match the digest."""
@@ -123,12 +180,19 @@ class Inbox:
     """The arrays that one side is asking the other for.
 
     Args:
-        allocate: returns a flat uint8 array of so many bytes for an array to arrive in.
+        memory: where they arrive.
+        shared: of all peers; None: this is the only one.
     """
 
-    def __init__(self, allocate: Callable[[int], AnyArray] | None = None) -> None:
-        self._allocate = allocate or (lambda nbytes: np.empty(nbytes, np.uint8))
+    def __init__(self, memory: Memory | None = None, shared: Window | None = None) -> None:
+        self._memory = memory or Plain()
+        self._shared = shared
         self._arrivals: dict[bytes, Arrival] = {}
+        self._asked = 0  # chunks, of all arrivals, not yet here
+        self._late, self._late_until = 0, 0.0  # chunks that may still come, unwanted
+        self._now = 0.0
+        #: Chunks that came and that nobody had asked for.
+        self.surplus = 0
 
     def __len__(self) -> int:
         return len(self._arrivals)
@@ -138,23 +202,68 @@ class Inbox:
         arrival = self._arrivals.get(digest)
         return len(arrival.have) if arrival else 0
 
+    @property
+    def due(self) -> int:
+        """Bytes that the other side may have sent because they were asked for."""
+        return (self._asked + self._late) * (CHUNK_BYTES + KIB)
+
     def want(self, spec: ArraySpec, now: float) -> list[Need]:
         """Begin to fetch an array; return what to ask the other side.
 
         Raises:
             RemoteProtocolError: it is under way already, with another size.
         """
+        self._now = now
         under_way = self._arrivals.get(spec.digest)
         if under_way is not None:
             if under_way.spec.nbytes != spec.nbytes:
                 raise RemoteProtocolError("one digest for arrays of two sizes")
             return []
-        arrival = self._arrivals[spec.digest] = Arrival(spec, now)
-        return arrival.next_need()
+        self._arrivals[spec.digest] = Arrival(spec, now)
+        return self._fill()
+
+    def _fill(self) -> list[Need]:
+        """Return the requests that keep the window full, the first array's first."""
+        needs = []
+        for arrival in self._arrivals.values():
+            chunks = min(self._room(), arrival.total - arrival.asked)
+            if chunks > 0:
+                if not arrival.under_way:
+                    arrival.heard = self._now
+                needs.append(arrival.ask(chunks))
+                self._count(chunks)
+        return needs
+
+    def _room(self) -> int:
+        """Return how many chunks more may be asked for."""
+        room = WINDOW - self._asked
+        if self._shared is not None:
+            room = min(room, max(LEAST_WINDOW - self._asked, 0) + max(self._shared.left, 0))
+        return room
+
+    def _count(self, chunks: int) -> None:
+        """Count chunks that are asked for, or, below zero, are here or given up."""
+        before = max(self._asked - LEAST_WINDOW, 0)
+        self._asked += chunks
+        if self._shared is not None:
+            self._shared.left -= max(self._asked - LEAST_WINDOW, 0) - before
 
     def forget(self, digest: bytes) -> None:
         """Stop fetching an array; late chunks of it are ignored."""
-        self._arrivals.pop(digest, None)
+        arrival = self._arrivals.pop(digest, None)
+        if arrival is not None and arrival.under_way:
+            self._expect_late(arrival.under_way)
+            self._count(-arrival.under_way)
+
+    def _expect_late(self, chunks: int) -> None:
+        if chunks:
+            self._late = min(self._late + chunks, 2 * WINDOW)
+            self._late_until = self._now + LATE_SECONDS
+
+    def close(self) -> None:
+        """Fetch nothing any more: the other side is gone."""
+        self._arrivals.clear()
+        self._count(-self._asked)
 
     def receive(self, chunk: Chunk, now: float) -> tuple[list[Need], AnyArray | None]:
         """Take a chunk in; return what to ask for next, and the array's bytes once whole.
@@ -163,46 +272,55 @@ class Inbox:
             RemoteProtocolError: the chunk does not fit, the sender does not hold the array, or
                 it arrived damaged time and again. The array is no longer fetched.
         """
+        self._now = now
         arrival = self._arrivals.get(chunk.digest)
-        if arrival is None:  # a repeat of a chunk of an array that is whole already
+        if arrival is None or (chunk.data and self._unasked(arrival, chunk.index)):
+            if self._late:
+                self._late -= 1
+            else:
+                self.surplus += 1
             return [], None
         try:
-            return self._put(arrival, chunk, now)
+            content = self._put(arrival, chunk)
         except RemoteProtocolError:
             self.forget(chunk.digest)
             raise
+        return self._fill(), content
 
-    def _put(
-        self, arrival: Arrival, chunk: Chunk, now: float
-    ) -> tuple[list[Need], AnyArray | None]:
+    @staticmethod
+    def _unasked(arrival: Arrival, index: int) -> bool:
+        """Whether a chunk is here already, or was never asked for."""
+        return index in arrival.have or arrival.asked <= index < arrival.total
+
+    def _put(self, arrival: Arrival, chunk: Chunk) -> AnyArray | None:
         if not chunk.data:
             raise RemoteProtocolError("the other side does not hold an array that it named")
-        if arrival.content is None:
-            try:
-                arrival.content = self._allocate(arrival.spec.nbytes)
-            except (MemoryError, OSError, ValueError) as error:
-                raise RemoteProtocolError(
-                    f"no memory for an array of {arrival.spec.nbytes} bytes: {error}"
-                ) from error
-        arrival.heard = now
-        if not arrival.put(chunk.index, chunk.data):
-            return arrival.next_need(), None
+        arrival.heard = self._now
+        whole = arrival.put(chunk.index, chunk.data, self._memory)
+        self._count(-1)
+        if not whole:
+            return None
         if arrival.hash.digest() == arrival.spec.digest:
             self.forget(chunk.digest)
-            return [], arrival.content
+            return arrival.content
+        self._count(-arrival.under_way)
         arrival.restart()
         if arrival.damaged == MAX_DAMAGED:
             raise RemoteProtocolError(f"an array arrived damaged {MAX_DAMAGED} times")
-        return arrival.next_need(), None
+        return None
 
     def tick(self, now: float) -> list[Need]:
-        """Return requests for whatever has not moved for `STALL_SECONDS`."""
-        needs = []
+        """Return requests for whatever has not moved for `STALL_SECONDS`, and for what has room."""
+        self._now = now
+        if now > self._late_until:
+            self._late = 0
+        needs: list[Need] = []
         for arrival in self._arrivals.values():
-            if now - arrival.heard >= STALL_SECONDS:
+            if arrival.under_way and now - arrival.heard >= STALL_SECONDS:
                 arrival.heard = now
                 needs += arrival.again()
-        return needs
+        self._expect_late(sum(need.count for need in needs))  # both may come
+        return needs + self._fill()
 
 
 class Cache:

@@ -29,3 +29,5 @@ class View:
     done: int
     failed: int
     retries: int
+    #: Why no node takes what waits, where their owners don't let them.
+    misfit: str = ""

@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 import click
 
 from protocol import AddressError, InsecureAddress, KeysError
-from protocol.codec import MAX_COUNT
 from protocol.command import LOG_LEVELS, Exit, set_up_logs
 from protocol.keys import main_public
+from protocol.limits import MAX_COUNT
 
 from .config import RelayConfig
 from .errors import ConfigError

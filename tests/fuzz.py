@@ -23,10 +23,11 @@ import numpy as np
 import xxhash
 
 from protocol import JobDataType, JobSolutionDataType, RemoteProtocolError
-from protocol.codec import KINDS, MAGIC, MAX_COUNT, decode, encode
+from protocol.codec import KINDS, MAGIC, decode, encode
 from protocol.dispatch import Dispatcher
 from protocol.effects import Accept, Effect, Fail, Keep, NodeEffect, Run, Send, Tell
 from protocol.ledger import Job
+from protocol.limits import MAX_COUNT
 from protocol.messages import (
     AnyArray,
     Arrays,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError, RemoteProtocolError
-from protocol.codec import INLINE_BYTES, specify
+from protocol.codec import specify
 from protocol.dispatch import UNCONFIRMED_SECONDS, Dispatcher
 from protocol.effects import (
     Accept,
@@ -48,7 +48,6 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.session import Session
-from protocol.transfer import CHUNK_BYTES
 
 HELLO = Hello("id-a", "a", 0, ("",), {}, 2, 1 << 30, "", tasks=1, credit=2)
 

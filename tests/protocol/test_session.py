@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError
-from protocol.codec import INLINE_BYTES, encode, specify
+from protocol.codec import encode, specify
 from protocol.effects import Abort, Ended, NodeEffect, Reconnect, Run, Serving, Tell
 from protocol.messages import (
     Accepted,

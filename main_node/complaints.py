@@ -1,0 +1,143 @@
+"""What a main node's log says of others, and how much of it: nobody can flood it, or hide in it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable
+from enum import Enum
+
+from protocol.effects import (
+    Benched,
+    Doubled,
+    Effect,
+    Joined,
+    Left,
+    Offered,
+    Refused,
+    Retry,
+)
+from protocol.limits import (
+    LOG_SECONDS,
+    NEWCOMERS_LINES,
+    NEWCOMERS_LOG_BYTES,
+    NODE_LINES,
+    NODE_LOG_BYTES,
+    STRANGERS_LINES,
+    STRANGERS_LOG_BYTES,
+)
+from protocol.logbudget import LogBudget
+
+log = logging.getLogger("mnist.main")
+
+#: So many nodes that have solved something are remembered for that.
+_MOST_PROVEN = 10_000
+
+
+class Standing(Enum):
+    """Who is spoken of: each has a budget that the others can't use up."""
+
+    STRANGER = "strangers"  # not let in, or not known yet; all together
+    NEWCOMER = "newcomers"  # let in, and has solved nothing; all together
+    PROVEN = "nodes"  # each for itself
+
+
+class Complaints:
+    """What has been said of whom in the last minute, and what may still be."""
+
+    def __init__(self) -> None:
+        self._until = -math.inf
+        self._proven: dict[str, None] = {}
+        self._left_out: Counter[str] = Counter()
+        self._begin(0.0)
+
+    def _begin(self, now: float) -> None:
+        """Begin another minute; say what was left out of the last one."""
+        if self._left_out:
+            told = " ".join(f"{who}={lines}" for who, lines in sorted(self._left_out.items()))
+            log.warning("log.left_out %s: lines of the last minute", told)
+        self._said: set[tuple[str, str]] = set()
+        self._left_out.clear()
+        self._budgets = {
+            Standing.STRANGER: LogBudget(STRANGERS_LINES, STRANGERS_LOG_BYTES),
+            Standing.NEWCOMER: LogBudget(NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES),
+        }
+        self._nodes: dict[str, LogBudget] = {}
+        self._until = now + LOG_SECONDS
+
+    def trust(self, node: str) -> None:
+        """A node has solved something."""
+        if node not in self._proven:
+            self._proven[node] = None
+            if len(self._proven) > _MOST_PROVEN:
+                del self._proven[next(iter(self._proven))]
+
+    def allow(self, node: str, nbytes: int, now: float) -> bool:
+        """Whether a line of so many bytes may be said of a node; `""` is a stranger."""
+        if now >= self._until:
+            self._begin(now)
+        if node in self._proven:
+            standing = Standing.PROVEN
+            budget = self._nodes.setdefault(node, LogBudget(NODE_LINES, NODE_LOG_BYTES))
+        else:
+            standing = Standing.NEWCOMER if node else Standing.STRANGER
+            budget = self._budgets[standing]
+        if budget.take(nbytes, now):
+            return True
+        self._left_out[standing.value] += 1
+        return False
+
+    def new(self, who: str, what: str, now: float) -> bool:
+        """Whether this may be said of a stranger, and was not in the last minute."""
+        if now >= self._until:
+            self._begin(now)
+        if (who, what) in self._said or not self.allow("", len(who) + len(what), now):
+            return False
+        self._said.add((who, what))
+        return True
+
+
+def tell(effect: Effect, name_of: Callable[[int], str], complaints: Complaints, now: float) -> bool:
+    """Log what happened, if there is room for it; return whether there was."""
+    match effect:
+        case Joined(node, hello, key):
+            line = (
+                f"node.joined node={node}{_by(key)} tasks={hello.tasks} cores={hello.cores}"
+                f" accelerator={hello.accelerator or 'none'}"
+            )
+            return _say(logging.INFO, node, line, complaints, now)
+        case Left(node, reason, _, _, key):
+            line = f"node.left node={node}{_by(key)} reason={reason!r}"
+            return _say(logging.INFO, node, line, complaints, now)
+        case Refused(name, reason):
+            if not complaints.new(name, reason, now):
+                return False
+            log.warning("node.refused name=%r reason=%r", name, reason)
+        case Offered(task, job, node):
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("job.offered job=%s task=%d node=%s", name_of(job), task, node)
+        case Benched(node, reason, seconds):
+            line = f"node.benched node={node} seconds={seconds:g} reason={reason!r}"
+            _say(logging.WARNING, node, line, complaints, now)
+        case Doubled(job, slow, node):
+            log.info("job.doubled job=%s slow=%s node=%s", name_of(job), slow, node)
+        case Retry(job, attempt):
+            if attempt is not None:
+                line = (
+                    f"job.retried job={name_of(job)} node={attempt.node} kind={attempt.kind}"
+                    f" message={attempt.message!r}"
+                )
+                _say(logging.WARNING, attempt.node, line, complaints, now)
+    return True
+
+
+def _by(key: str) -> str:
+    return f" key={key}" if key else ""
+
+
+def _say(level: int, node: str, line: str, complaints: Complaints, now: float) -> bool:
+    if not complaints.allow(node, len(line), now):
+        return False
+    log.log(level, "%s", line)
+    return True

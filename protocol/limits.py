@@ -1,0 +1,102 @@
+"""What a message, a peer and a queue may cost at most: every number that something is refused for.
+
+What can't be received is not sent either: both sides are held to the same numbers.
+"""
+
+from __future__ import annotations
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+# A message, checked while it is read and before anything is built.
+
+#: An array in a chunk of so many bytes, the last one shorter.
+CHUNK_BYTES = MIB
+#: Arrays up to this size, all of a message's together, travel inside it; larger ones are asked for.
+INLINE_BYTES = 256 * KIB
+#: Frames of one ZeroMQ message, and those of them that are arrays of one protocol message.
+MAX_FRAMES = 1024
+MAX_INLINE_ARRAYS = 512
+MAX_HEADER_BYTES = MIB
+#: A larger frame ends its connection: ZeroMQ sees to that. The rest is what encryption adds.
+MAX_FRAME_BYTES = max(CHUNK_BYTES, MAX_HEADER_BYTES) + KIB
+#: Messages that travel together are cut at so many, or at so many bytes of header.
+MAX_BATCH = 256
+BATCH_HEADER_BYTES = 32 * KIB
+#: Elements of one list or map.
+MAX_ELEMENTS = 1 << 16
+#: A header that is larger than this has its lists and maps counted: an empty one is a byte on the
+#: wire and sixty in memory. A smaller one is not worth it.
+SMALL_HEADER_BYTES = 16 * KIB
+MAX_CONTAINERS = 1 << 15
+#: Lists and maps inside each other, of plain values.
+MAX_DEPTH = 16
+#: Plain values of one message, packed.
+MAX_PLAIN_BYTES = 512 * KIB
+MAX_COUNT = 1 << 53
+#: Ids that one message carries; no node holds as many tasks.
+MAX_IDS = 4096
+#: Kinds of job that a node solves, say, or versions of its software.
+MAX_TEXTS = 64
+MAX_ARRAYS = 8192
+MAX_DIMENSIONS = 32
+MAX_ARRAY_BYTES = 1 << 40
+#: Nodes that one message tells of.
+MAX_NODES = 4096
+
+# Words, in letters; longer ones are cut.
+
+NAME_LETTERS = 80
+#: `name.id` of a node, or what people call a job.
+LONG_NAME_LETTERS = 200
+LINE_LETTERS = 1000
+BLOCK_LETTERS = 16_000
+BLOCK_LINES = 400
+#: Of an array. Longer ones, or such as can't be shown, are no names.
+ARRAY_NAME_LETTERS = 200
+
+# A peer.
+
+#: Who connects is given so many bytes, and seconds, to say its first word: what ZeroMQ's handshake
+#: takes, and a Hello.
+STRANGER_BYTES = 16 * KIB
+STRANGER_SECONDS = 10.0
+#: So many connections may have said no word; beyond, the oldest of them is closed.
+MAX_STRANGERS = 4096
+#: What a peer may have sent, and nobody has read yet, unasked.
+UNASKED_BYTES = 64 * KIB
+#: The same for each task that it holds: a solution or an offer, with what travels inside it.
+TASK_BYTES = MAX_PLAIN_BYTES + INLINE_BYTES + 256 * KIB
+#: Tasks that are counted for that.
+MAX_TASKS_COUNTED = 64
+#: Chunks that are asked of one peer and not yet here.
+WINDOW = 16
+#: The same of all peers of a main node together; each may have so many beyond that.
+SHARED_WINDOW = 64
+LEAST_WINDOW = 2
+
+#: Messages that are nobody's use: a peer may say so many at once, and so many a second.
+NOISE_BURST = 1000.0
+NOISE_PER_SECOND = 200.0
+#: A job that is solved is worth so many more.
+NOISE_PER_JOB = 4.0
+
+# What is not sent yet.
+
+#: Bytes that wait for one peer, beside arrays, which are not copied.
+OUTBOX_BYTES = 4 * MIB
+#: Something that waits for so long, while nothing at all can be sent, is for a peer that does not
+#: read.
+DEAF_SECONDS = 10.0
+#: Messages that ZeroMQ holds for one peer.
+HIGH_WATER_MARK = 1000
+#: What a watcher has been told and has not said that it has heard: so many times.
+UNHEARD_STATUSES = 4
+
+# The log.
+
+#: Lines, and bytes, in so many seconds: of whoever is not let in, all together; of one who is, and
+#: has solved nothing; of one who has.
+LOG_SECONDS = 60.0
+STRANGERS_LINES, STRANGERS_LOG_BYTES = 60, 16 * KIB
+NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES = 300, 64 * KIB
+NODE_LINES, NODE_LOG_BYTES = 60, 16 * KIB

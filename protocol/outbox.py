@@ -1,0 +1,103 @@
+"""What waits to be sent to one peer, in order, with a limit in bytes."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from .codec import Frame, pack
+from .errors import LocalProtocolError
+from .messages import Chunk, Message, Status
+
+log = logging.getLogger("mnist.protocol")
+
+#: What a message that waits costs, without its arrays, which are not copied; and each node that
+#: it tells of.
+_MESSAGE_BYTES = 300
+_NODE_BYTES = 400
+
+
+class Outbox:
+    """Messages that wait, cut into those of ZeroMQ when they are sent.
+
+    Attributes:
+        waits_since: since when nothing at all could be sent; infinity: it could.
+    """
+
+    __slots__ = ("_chunks", "_messages", "_nodes", "_packed", "waits_since")
+
+    def __init__(self) -> None:
+        self._messages: deque[Message] = deque()
+        self._packed: tuple[list[Frame], int] | None = None  # the next to go
+        self._chunks: set[tuple[bytes, int]] = set()
+        self._nodes = 0  # that are told of
+        self.waits_since = math.inf
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @property
+    def nbytes(self) -> int:
+        """What the messages cost, about."""
+        return _MESSAGE_BYTES * len(self._messages) + _NODE_BYTES * self._nodes
+
+    def put(self, message: Message) -> None:
+        """Send this; a chunk that waits already is not sent twice."""
+        if type(message) is Chunk:
+            if (message.digest, message.index) in self._chunks:
+                return
+            self._chunks.add((message.digest, message.index))
+        elif type(message) is Status:
+            self._nodes += len(message.nodes)
+        self._messages.append(message)
+
+    def extend(self, messages: Iterable[Message]) -> None:
+        """Send these."""
+        for message in messages:
+            self.put(message)
+
+    def send(self, send: Callable[[list[Frame]], bool], now: float) -> bool:
+        """Send what there is; return whether something has to wait.
+
+        Args:
+            send: sends the frames of a ZeroMQ message; returns False where there is no room.
+            now: the time.
+        """
+        while self._messages:
+            if self._packed is None:
+                try:
+                    self._packed = pack(self._messages)
+                except LocalProtocolError:  # a bug: what can't be sent is refused on the way in
+                    log.exception("message.unsendable kind=%s", type(self._messages[0]).__name__)
+                    self._drop(1)
+                    continue
+            frames, count = self._packed
+            if not send(frames):
+                self.waits_since = min(self.waits_since, now)
+                return True
+            self._packed = None
+            self.waits_since = math.inf
+            self._drop(count)
+        return False
+
+    def _drop(self, count: int) -> None:
+        if count == len(self._messages) and not self._chunks:
+            self._messages.clear()
+            self._nodes = 0
+            return
+        for _ in range(count):
+            message = self._messages.popleft()
+            if type(message) is Chunk:
+                self._chunks.discard((message.digest, message.index))
+            elif type(message) is Status:
+                self._nodes -= len(message.nodes)
+
+    def clear(self) -> None:
+        """Send nothing of it."""
+        self._messages.clear()
+        self._chunks.clear()
+        self._packed = None
+        self._nodes = 0
+        self.waits_since = math.inf
