@@ -35,6 +35,7 @@ with AsyncMainNode("bench", address="tcp://127.0.0.1:0") as main, node_process(m
             value = transfer.ours(main)
         print(value, flush=True)
 """
+HEAD = "| what | this | the other | as good as it |\n|---|---|---|---|"
 #: What, its unit, whether more is better, and how often it is measured in each turn.
 MEASURES = (("rate", "jobs/s", True, 1), ("trip", "ms", False, 1), ("47 MB", "ms", False, 5))
 
@@ -80,7 +81,7 @@ def main(other: Path, runs: int) -> None:
                     taken[name][side].extend(values)
     new.close()
     old.close()
-    print(machine(), "", "| what | this | the other | as good as it |", "|---|---|---|---|", sep="\n")
+    print(machine(), "", HEAD, sep="\n")
     for name, unit, more, _ in MEASURES:
         ours, theirs = map(statistics.median, taken[name])
         ratio = ours / theirs if more else theirs / ours

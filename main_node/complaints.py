@@ -35,7 +35,7 @@ log = logging.getLogger("mnist.main")
 _MOST_PROVEN = 10_000
 
 
-class Standing(Enum):
+class Repute(Enum):
     """Who is spoken of: each has a budget that the others can't use up."""
 
     STRANGER = "strangers"  # not let in, or not known yet; all together
@@ -60,8 +60,8 @@ class Complaints:
         self._said: set[tuple[str, str]] = set()
         self._left_out.clear()
         self._budgets = {
-            Standing.STRANGER: LogBudget(STRANGERS_LINES, STRANGERS_LOG_BYTES),
-            Standing.NEWCOMER: LogBudget(NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES),
+            Repute.STRANGER: LogBudget(STRANGERS_LINES, STRANGERS_LOG_BYTES),
+            Repute.NEWCOMER: LogBudget(NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES),
         }
         self._nodes: dict[str, LogBudget] = {}
         self._until = now + LOG_SECONDS
@@ -78,14 +78,14 @@ class Complaints:
         if now >= self._until:
             self._begin(now)
         if node in self._proven:
-            standing = Standing.PROVEN
+            repute = Repute.PROVEN
             budget = self._nodes.setdefault(node, LogBudget(NODE_LINES, NODE_LOG_BYTES))
         else:
-            standing = Standing.NEWCOMER if node else Standing.STRANGER
-            budget = self._budgets[standing]
+            repute = Repute.NEWCOMER if node else Repute.STRANGER
+            budget = self._budgets[repute]
         if budget.take(nbytes, now):
             return True
-        self._left_out[standing.value] += 1
+        self._left_out[repute.value] += 1
         return False
 
     def new(self, who: str, what: str, now: float) -> bool:

@@ -19,6 +19,9 @@ from learning.metrics import Scores
 from .config import MainConfig
 from .training import Standing
 
+#: Nodes that are named when they come or go at the same time.
+MAX_NAMED = 10
+
 
 class Lines:
     """A line for everything worth keeping.
@@ -49,11 +52,16 @@ class Lines:
         """Say which nodes came and went."""
         self._clock.look(standing)
         nodes = {node.name for node in standing.view.nodes}
-        for name in sorted(nodes - self._nodes):
-            self.say(f"node {name} is here")
-        for name in sorted(self._nodes - nodes):
-            self.say(f"node {name} is gone")
+        self._say_of(nodes - self._nodes, "here")
+        self._say_of(self._nodes - nodes, "gone")
         self._nodes = nodes
+
+    def _say_of(self, names: set[str], what: str) -> None:
+        """Say what has become of some nodes; of a crowd not one by one."""
+        for name in sorted(names)[:MAX_NAMED]:
+            self.say(f"node {name} is {what}")
+        if len(names) > MAX_NAMED:
+            self.say(f"and {len(names) - MAX_NAMED:,} more are {what}")
 
     def merged(self, round_: int, means: Mapping[str, float]) -> None:
         """Say that a round is merged, and how long the rest may take."""

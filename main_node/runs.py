@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from protocol.command import Exit
+from protocol.words import safe_line
 
 from .config import MainConfig, find_run, read_config
 from .errors import ConfigError, StorageError
@@ -94,7 +95,7 @@ def tell(path: Path) -> Story:
             nodes[node] += 1
     attempts, events = [], []
     for at, kind, what in history.events:
-        said = " ".join(f"{name}={value}" for name, value in what.items())
+        said = safe_line(" ".join(f"{name}={value}" for name, value in what.items()))
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))} {kind} {said}"
         events.append(line)
         if kind in ("attempt", "failed"):
@@ -129,6 +130,7 @@ def list_(run_dir: str, as_json: bool) -> None:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for title in ("run", "state", "jobs", "accuracy", "starts", "learner", "data"):
@@ -138,10 +140,11 @@ def list_(run_dir: str, as_json: bool) -> None:
         )  # fmt: skip
     for run in runs:
         accuracy = "" if run.accuracy is None else f"{run.accuracy:.2%}"
-        table.add_row(
+        cells = (
             run.run, run.state, f"{run.done}/{run.jobs}", accuracy, str(run.starts), run.learner,
             run.data,
         )  # fmt: skip
+        table.add_row(*(Text(safe_line(cell)) for cell in cells))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
@@ -186,6 +189,6 @@ def print_story(run: Summary, story: Story, events: bool) -> None:
     if run.state in ("died", "interrupted", "failed"):
         lines.append(("go on with", f"mnist-main --resume {run.path}"))
     for name, value in lines:
-        print(f"{name:>10}  {value}")
+        print(f"{name:>10}  {safe_line(value)}")
     if events:
         print(*story.events, sep="\n")

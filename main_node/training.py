@@ -41,7 +41,15 @@ from protocol import AddressError, JobDataType, JobSolutionDataType
 from protocol.views import View
 
 from .config import MainConfig
-from .errors import ConfigError, DataChanged, JobFailed, NodeError, NoNode, StorageError
+from .errors import (
+    ConfigError,
+    DataChanged,
+    JobFailed,
+    NodeBusy,
+    NodeError,
+    NoNode,
+    StorageError,
+)
 from .local import LocalNodes
 from .memory import Check, RunMemory
 from .node import AsyncMainNode, JobFuture
@@ -51,6 +59,8 @@ from .rundir import Kept, RunDirectory
 #: The test set is predicted in so many jobs, whoever does them.
 EVALUATION_JOBS = 4
 LOOK_SECONDS = 0.25
+#: A look at the nodes is skipped if it takes longer.
+VIEW_SECONDS = 2.0
 #: In a merged model's notes: the jobs that it was merged without.
 _LEFT_OUT = "left_out"
 
@@ -159,6 +169,7 @@ class Training:
         self._tests: dict[int, dict[str, JobFuture | None]] = {}
         self._scores: dict[int, Scores] = {}
         self._left_out: list[str] = []
+        self._blind = False  # whether the last look got no answer
 
     def _load(self, split: str, limit: int | None) -> Dataset:
         """Return data; with a target digit, of two classes: 1 is the digit, 0 the rest."""
@@ -319,12 +330,19 @@ class Training:
                 self._look(-1, 0)
 
     def _look(self, round_: int, done: int) -> None:
-        view = self._node.view()
-        self._watcher.look(Standing(round_, done, view, self._titles))
-        self._tell(round_, done)
         if self._locals is not None:
             self._locals.check()
-        self._company.check(len(view.nodes), self._config.min_nodes if round_ < 0 else 1)
+        try:
+            view = self._node.view(VIEW_SECONDS)
+        except NodeBusy as error:  # nothing is known, and so nothing is wrong
+            if not self._blind:
+                self._watcher.say(f"{error}; going on")
+            self._blind = True
+            return
+        self._blind = False
+        self._watcher.look(Standing(round_, done, view, self._titles))
+        self._tell(round_, done)
+        self._company.check(view, self._config.min_nodes if round_ < 0 else 1)
 
     def _tell(self, round_: int, done: int) -> None:
         """Say how the run stands to whoever watches the main node."""
@@ -627,21 +645,25 @@ class _Company:
         self._watcher = watcher
         self._alone_since: float | None = None
         self._begun = False
+        self._misfit = ""
 
-    def check(self, nodes: int, wanted: int) -> None:
-        now = time.monotonic()
-        if nodes >= wanted:
+    def check(self, view: View, wanted: int) -> None:
+        now, nodes = time.monotonic(), len(view.nodes)
+        if view.misfit != self._misfit:
+            self._misfit = view.misfit
+            if view.misfit:
+                self._watcher.say(f"no computing node here takes what is left: {view.misfit}")
+        if nodes >= wanted and not view.misfit:
             self._alone_since = None
             self._begun = True
             return
         if self._alone_since is None:
             self._alone_since = now
-            if self._begun:
+            if self._begun and not nodes:
                 self._watcher.say(f"no computing node is left; {self.invitation}")
         if self._limit is not None and now - self._alone_since >= self._limit:
-            raise NoNode(
-                f"{nodes} of {wanted} computing nodes after {self._limit:g} s; {self.invitation}"
-            )
+            missing = view.misfit or f"{nodes} of {wanted} computing nodes"
+            raise NoNode(f"{missing} after {self._limit:g} s; {self.invitation}")
 
 
 def plural(count: int, noun: str, ending: str = "s") -> str:

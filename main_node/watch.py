@@ -213,9 +213,9 @@ def render(view: Overview, names: int = 28) -> Any:
     for node in sorted(view.nodes.values(), key=lambda node: node.state != "running"):
         if node.kind == "status":
             continue
-        colour = _COLOURS.get(node.state, "")
+        shown = Text(f"{_SIGNS.get(node.state, '?')} {node.state}", _COLOURS.get(node.state, ""))
         table.add_row(
-            shortened(node.id, names), Text(f"{_SIGNS.get(node.state, '?')} {node.state}", colour),
+            Text(shortened(node.id, names)), shown,
             str(node.waiting or ""), str(node.solved),
             Text(_doing(node), no_wrap=True, overflow="ellipsis"),
         )  # fmt: skip

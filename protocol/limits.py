@@ -75,7 +75,7 @@ SHARED_WINDOW = 64
 LEAST_WINDOW = 2
 
 #: Messages that are nobody's use: a peer may say so many at once, and so many a second.
-NOISE_BURST = 1000.0
+NOISE_BURST = 2000.0
 NOISE_PER_SECOND = 200.0
 #: A job that is solved is worth so many more.
 NOISE_PER_JOB = 4.0

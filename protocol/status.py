@@ -313,6 +313,10 @@ class Watching:
         self._next, self._count, self._said, self._heard, self.lost = 0, 0, now, now, False
         return [self._watch]
 
+    def sign(self) -> Watch:
+        """Return a sign of life, which says what was heard."""
+        return replace(self._watch, heard=self._count)
+
     def receive(self, message: Message, now: float) -> list[NodeStatus]:
         """Take a message; return the nodes whose state has changed, the main node's own first."""
         self._heard = now
@@ -384,7 +388,7 @@ class Watching:
         if now - self._said < WATCH_SECONDS:
             return [], silent
         self._said = now
-        return [replace(self._watch, heard=self._count)], silent
+        return [self.sign()], silent
 
     def bye(self) -> list[Message]:
         """Return what to say at the end."""

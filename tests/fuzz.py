@@ -1,10 +1,15 @@
 """A fuzzer for the codec and both state machines: liars beside honest nodes, from a seed.
 
-Liars send every kind of message with fields drawn from what is interesting at that moment (ids of
-real tasks, digests of real arrays, numbers at the edge of what is allowed), batches of them,
-replays of what others said, and the bytes of all that with bits flipped, cut off and put
-together anew, under a checksum that fits. No exception but the declared ones may come out, and
-every job must be solved by an honest node.
+Every other seed has keys: liars have some too, and say that they are somebody else. Liars send
+every kind of message with fields drawn from what is interesting at that moment (ids of real tasks,
+digests of real arrays, numbers at the edge of what is allowed), batches of them, replays of what
+others said, and the bytes of all that with bits flipped, cut off and put together anew, under a
+checksum that fits. No exception but the declared ones may come out, every job must be solved by an
+honest node, and no honest node may lose its place to a liar.
+
+Then there are messages that are made to cost as much as they can: as large as a frame may be, full
+of what takes little on the wire and much in memory. What one costs, in time and memory, while it is
+read and afterwards, has a limit.
 
 Usage: python -m tests.fuzz [MESSAGES [SEED]]      a million messages take a minute
 """
@@ -12,10 +17,12 @@ Usage: python -m tests.fuzz [MESSAGES [SEED]]      a million messages take a min
 from __future__ import annotations
 
 import random
+import struct
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, get_type_hints
 
 import msgpack
@@ -23,25 +30,31 @@ import numpy as np
 import xxhash
 
 from protocol import JobDataType, JobSolutionDataType, RemoteProtocolError
+from protocol.allowlist import Key
 from protocol.codec import KINDS, MAGIC, decode, encode
 from protocol.dispatch import Dispatcher
-from protocol.effects import Accept, Effect, Fail, Keep, NodeEffect, Run, Send, Tell
+from protocol.effects import Accept, Effect, Fail, Keep, Left, NodeEffect, Run, Send, Tell
 from protocol.ledger import Job
-from protocol.limits import MAX_COUNT
+from protocol.limits import MAX_COUNT, MAX_HEADER_BYTES, MIB
 from protocol.messages import (
     AnyArray,
     Arrays,
     ArraySpec,
+    Block,
     Chunk,
     Fields,
     Heartbeat,
     Hello,
     Ids,
     JobOffer,
+    Line,
+    LongName,
     Message,
+    Name,
     SolutionReady,
     TaskFailed,
     Texts,
+    Versions,
 )
 from protocol.session import Session, SessionState
 
@@ -65,6 +78,7 @@ class Fuzzer:
         self.refused = 0
         self.unfit = 0
         self.solved = 0
+        self._keyed = bool(seed % 2)
         self.dispatcher = Dispatcher("main", max_attempts=1 << 30, keeps=True)
         self._jobs = 0
         self._begun: list[tuple[bytes, Run]] = []
@@ -75,12 +89,16 @@ class Fuzzer:
         self._digests: list[bytes] = [bytes(16)]
         self._heard: list[Message] = []
         self._honest = {b"honest%d" % n: self._node(f"honest{n}") for n in range(HONEST)}
+        self._names = {f"honest{n}.honest{n}" for n in range(HONEST)}
         self._liars = [b"liar%d" % n for n in range(LIARS)]
         self._victim = self._node("victim")
+        for peer, session in self._honest.items():  # before anybody can know their ids
+            self._tell(peer, session.greet(self.now))
         self._kinds = [*KINDS.values(), *[SolutionReady, TaskFailed, Heartbeat, Chunk] * 3]
         self._make = {
             kind: [
-                self._field(hint) for name, hint in get_type_hints(kind).items()
+                self._field(hint)
+                for name, hint in get_type_hints(kind, include_extras=True).items()
                 if name in {field.name for field in fields(kind)}
             ]
             for kind in KINDS.values()
@@ -88,13 +106,23 @@ class Fuzzer:
 
     @staticmethod
     def _node(name: str) -> Session:
-        return Session(Hello(name, name, 0, ("",), {}, 1, 1, "", 1, 2))
+        secret = b"of " + name.encode()
+        return Session(Hello(name, name, 0, ("",), {}, 1, 1, "", 1, 2, secret=secret))
+
+    def _key(self, peer: bytes) -> Key | None:
+        """Return the key that brings what a peer says; two liars share one."""
+        name = peer.decode()
+        if not self._keyed:
+            return None
+        return Key(peer.ljust(40, b"."), name) if peer in self._honest else Key(b"e" * 40, "eve")
 
     # What is said.
 
     def _field(self, hint: Any) -> Callable[[], Any]:
         makers: dict[Any, Callable[[], Any]] = {
-            int: self._count, str: self._text, float: self._seconds, bytes: self._bytes,
+            int: self._count, float: self._seconds, bytes: self._bytes,
+            Name: self._text, LongName: self._text, Line: self._text, Block: self._text,
+            Versions: lambda: {self._text(): self._text()},
             Ids: lambda: tuple(self._count() for _ in range(self.chance.randrange(4))),
             Texts: lambda: ("",) * self.chance.randrange(3),
             Fields: lambda: {self._text(): self._count()} if self.chance.random() < 0.5 else {},
@@ -149,10 +177,12 @@ class Fuzzer:
         """Return a Hello that is believed, so that what follows is heard at all."""
         name = self.chance.choice(("liar0", "liar1", "liar2", "liar3", "honest0"))
         holds = tuple(self._count() for _ in range(self.chance.randrange(3)))
+        # With keys even its secret, once read, makes nobody another node.
+        secret = b"of " + name.encode() if self._keyed else b"a guess at " + name.encode()
         return Hello(
             name, f"liar{self.chance.randrange(1000)}", 0, ("",), {}, 1, 1, "",
             self.chance.choice((1, 2, MAX_COUNT)), self.chance.choice((1, 3, MAX_COUNT)),
-            "main", holds,
+            "main", holds, secret,
         )  # fmt: skip
 
     def _lie(self) -> list[bytes]:
@@ -207,7 +237,8 @@ class Fuzzer:
         try:
             for message in decode(self._lie()):
                 self.messages += 1
-                self._main(self.dispatcher.receive(peer, message, self.now))
+                effects = self.dispatcher.receive(peer, message, self.now, self._key(peer))
+                self._main(effects)
         except RemoteProtocolError:
             self.messages += 1
             self.refused += 1
@@ -250,8 +281,12 @@ class Fuzzer:
     def _tell(self, peer: bytes, effects: list[NodeEffect]) -> None:
         for effect in effects:
             if isinstance(effect, Tell):
-                self._heard = [*self._heard[-30:], effect.message]
-                self._main(self.dispatcher.receive(peer, effect.message, self.now))
+                said = effect.message
+                if isinstance(said, Hello) and not self._keyed:
+                    said = replace(said, secret=b"")  # nobody reads others' connections
+                self._heard = [*self._heard[-30:], said]
+                key = self._key(peer)
+                self._main(self.dispatcher.receive(peer, effect.message, self.now, key))
             elif isinstance(effect, Run):
                 self._begun.append((peer, effect))
 
@@ -278,6 +313,8 @@ class Fuzzer:
                 assert effect.node.startswith("honest")
                 self._solutions[effect.job] = effect.solution
                 self.solved += 1
+            elif isinstance(effect, Left):
+                assert effect.node not in self._names, "an honest node lost its place"
             else:
                 assert not isinstance(effect, Fail)
 
@@ -300,6 +337,105 @@ def fuzz(messages: int, seed: int) -> Fuzzer:
     return fuzzer
 
 
+# What one message may cost.
+
+#: Processor time for a message, generous: this machine may be slow, and others use it.
+MOST_SECONDS = 0.25
+#: Memory while it is read, and what of it is kept afterwards.
+MOST_BYTES, MOST_KEPT = 48 * MIB, 2 * MIB
+#: What takes little on the wire, and much in memory or time.
+FILLERS: tuple[bytes, ...] = (
+    b"\x90", b"\x80", b"\x91\x90", b"\x81\xa0\x80", b"\xc0", b"\xcd\x7f\xff",
+    b"\xcb" + struct.pack(">d", 1.5), b"\xa2ab", b"\xa0", b"\xc4\x00", b"\x91" * 900 + b"\x01",
+    b"\x91\x63", b"\x92\x04\x00", b"\x92\x08\x90", b"\x92\x0c\xdc\x00\x00",
+    msgpack.packb([1, "a", "a", 0, [], {}, 1, 1, "", 1, 0, "", [], b"", 0, 0.0]),
+    msgpack.packb([14, list(range(200)), dict.fromkeys(range(200), 0.5), {}]),
+    msgpack.packb([15, b"d" * 16, 0, 16]), msgpack.packb([19, "a", "b", 0, 0]),
+    msgpack.packb([6, 1, {"a": [[], []] * 9}, b"", [["x", "uint8", [1], b"d" * 16, False]]]),
+    msgpack.packb(["x", "uint8", [1 << 30], b"d" * 16, False]),
+)  # fmt: skip
+
+
+@dataclass
+class Cost:
+    """The most that a message has cost: processor seconds, bytes while it was read, and after."""
+
+    seconds: float = 0.0
+    nbytes: int = 0
+    kept: int = 0
+
+    def take(self, seconds: float, nbytes: int, kept: int) -> None:
+        self.seconds, self.nbytes = max(self.seconds, seconds), max(self.nbytes, nbytes)
+        self.kept = max(self.kept, kept)
+
+
+def _listing(elements: bytes, count: int) -> bytes:
+    return b"\xdd" + struct.pack(">I", count) + elements
+
+
+def costly(chance: random.Random) -> list[bytes]:
+    """Return the frames of a message that is made to cost much."""
+    filler = chance.choice(FILLERS)
+    size = chance.choice((1 << 10, 1 << 14, (1 << 14) + 1, 1 << 16, 1 << 18, MAX_HEADER_BYTES))
+    count = max(1, (size - 200) // len(filler))
+    how = chance.randrange(6)
+    if how == 0:  # so many messages
+        header = _listing(filler * count, count)
+    elif how == 1:  # one that has the filler in a field
+        number = chance.choice([*KINDS, 99])
+        header = b"\x91" + _listing(bytes([number]) + filler * count, count + 1)
+    elif how == 2:  # plain values: many lists, none of them too long
+        each = min(count, 60_000)
+        parts = [_listing(filler * each, each)] * (count // each)
+        values = b"\x81\xa1a" + _listing(b"".join(parts), len(parts))
+        header = b"\x91\x95\x06\x01" + values + b"\xc4\x00\x90"
+    elif how == 3:  # arrays by name
+        header = b"\x91\x95\x06\x01\x80\xc4\x00" + _listing(filler * count, count)
+    elif how == 4:  # what a node says of its software
+        start = msgpack.packb([1, "a", "a", 0, []])[1:]
+        rest = msgpack.packb([1, 1, "", 1, 0, "", [], b"", 0, 0.0])[1:]
+        header = b"\x91\xdc\x00\x10" + start + _listing(filler * count, count) + rest
+    else:  # a long word
+        words = chance.choice((b"\x1b", "\u202e".encode(), b"\n", b"x")) * (size // 3)
+        packed = b"\xdb" + struct.pack(">I", len(words)) + words
+        header = b"\x91\x95\x07\x01" + packed * 3
+    return [MAGIC + xxhash.xxh3_64_digest(header), header]
+
+
+def _hear(dispatcher: Dispatcher, frames: list[bytes], now: float) -> None:
+    try:
+        for message in decode(frames):
+            dispatcher.receive(b"peer", message, now)
+    except RemoteProtocolError:
+        dispatcher.drop(b"peer", "it lies", now)
+
+
+def amplify(messages: int, seed: int) -> Cost:
+    """Send messages that cost as much as they can to a dispatcher; raise if one costs too much."""
+    chance, cost = random.Random(seed), Cost()
+    dispatcher = Dispatcher("main", keeps=True)
+    dispatcher.submit(Job.of(1, JobDataType(b"job")), 0.0)
+    dispatcher.receive(b"peer", Hello("a", "a", 0, ("",), {}, 1, 1, "", 1, 2), 0.0)
+    for number in range(messages):
+        frames = costly(chance)
+        traced = number % 4 == 0  # tracing takes many times as long
+        if traced:
+            tracemalloc.start()
+        begun = time.thread_time()
+        _hear(dispatcher, frames, number / 10)
+        seconds = time.thread_time() - begun
+        if traced:
+            kept, nbytes = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            cost.take(0.0, nbytes, kept)
+        else:
+            cost.take(seconds, 0, 0)
+        assert cost.seconds <= MOST_SECONDS, f"{cost} for {bytes(frames[1][:40])!r}"
+        assert cost.nbytes <= MOST_BYTES, f"{cost} for {bytes(frames[1][:40])!r}"
+        assert cost.kept <= MOST_KEPT, f"{cost} for {bytes(frames[1][:40])!r}"
+    return cost
+
+
 if __name__ == "__main__":
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
@@ -314,4 +450,10 @@ if __name__ == "__main__":
         f"{sent:,} messages, {refused:,} refused as malformed, {unfit:,} solutions that were lies,"
         f" {solved:,} jobs solved by honest nodes, {time.perf_counter() - begun:.0f} s,"
         f" last seed {first - 1}"
+    )
+    count = max(100, wanted // 500)
+    most = amplify(count, first)
+    print(
+        f"{count:,} messages made to cost much: at most {most.seconds * 1e3:.0f} ms of a processor,"
+        f" {most.nbytes / MIB:.1f} MiB while one is read, {most.kept / MIB:.2f} MiB afterwards"
     )

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from .fuzz import fuzz
+from .fuzz import amplify, fuzz
 
 MESSAGES = 10_000
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_no_lie_breaks_anything_and_honest_nodes_solve_every_job(seed: int) -> None:
+    """With keys (odd seeds) and without."""
     fuzzer = fuzz(MESSAGES, seed)
     assert fuzzer.messages >= MESSAGES
     assert fuzzer.refused > MESSAGES / 10
-    assert fuzzer.unfit > 10, "no liar ever had a job: the fuzzer has become harmless"
+    assert fuzzer.unfit > 5, "no liar ever had a job: the fuzzer has become harmless"
     assert fuzzer.solved > 100
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_message_costs_more_than_it_may(seed: int) -> None:
+    cost = amplify(300, seed)
+    assert cost.nbytes > 1 << 20, "no message costs anything: the fuzzer has become harmless"

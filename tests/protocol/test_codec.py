@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from typing import Any, get_type_hints
 
 import msgpack
@@ -12,24 +13,38 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from protocol import DecodeError, LocalProtocolError, RemoteProtocolError, VersionMismatch
+from protocol import (
+    DecodeError,
+    JobDataType,
+    LocalProtocolError,
+    RemoteProtocolError,
+    VersionMismatch,
+)
+from protocol.checks import DTYPES
 from protocol.codec import (
-    DTYPES,
-    INLINE_BYTES,
     KINDS,
     MAGIC,
-    MAX_BATCH,
-    batches,
+    Frame,
     check_plain,
     decode,
     digest,
     encode,
+    pack,
     specify,
+)
+from protocol.limits import (
+    INLINE_BYTES,
+    MAX_BATCH,
+    MAX_CONTAINERS,
+    MAX_ELEMENTS,
+    MAX_FRAMES,
+    MAX_HEADER_BYTES,
 )
 from protocol.messages import (
     Accepted,
     Arrays,
     ArraySpec,
+    Block,
     Bye,
     Cancel,
     Chunk,
@@ -38,7 +53,10 @@ from protocol.messages import (
     Hello,
     Ids,
     JobOffer,
+    Line,
+    LongName,
     Message,
+    Name,
     Need,
     NodeStatus,
     Ready,
@@ -49,11 +67,13 @@ from protocol.messages import (
     TaskFailed,
     Texts,
     Unknown,
+    Versions,
     Welcome,
 )
 
 counts = st.integers(0, 1 << 53)
 texts = st.text(max_size=20)
+#: Words that pass their door as they are.
 shown = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=20)
 plain = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats(allow_nan=False)
@@ -69,7 +89,9 @@ arrays = hnp.arrays(
     st.sampled_from(sorted(DTYPES)).map(np.dtype), hnp.array_shapes(min_dims=0, max_side=5)
 )
 BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
-    str: texts, int: counts, float: st.floats(0, 1e9), bytes: st.binary(max_size=50),
+    Name: shown, LongName: shown, Line: shown, Block: shown,
+    Versions: st.dictionaries(shown, shown, max_size=4),
+    int: counts, float: st.floats(0, 1e9), bytes: st.binary(max_size=50),
     Statuses: st.lists(
         st.builds(
             NodeStatus, shown, shown, shown, shown,
@@ -77,15 +99,15 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
             counts, counts, shown, counts, counts,
         ), max_size=3,
     ).map(tuple),
-    Ids: st.lists(counts, max_size=5).map(tuple), Texts: st.lists(texts, max_size=5).map(tuple),
+    Ids: st.lists(counts, max_size=5).map(tuple), Texts: st.lists(shown, max_size=5).map(tuple),
     Fields: st.dictionaries(texts, plain, max_size=4),
-    Arrays: st.dictionaries(texts, arrays | specs, max_size=4),
+    Arrays: st.dictionaries(shown, arrays | specs, max_size=4),
     memoryview | bytes: st.binary(max_size=50).map(memoryview),
 }  # fmt: skip
 
 
 def _any_of(kind: type[Any]) -> st.SearchStrategy[Any]:
-    hints = get_type_hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     if kind is Heartbeat:
         fractions = st.dictionaries(counts, st.floats(0, 1), max_size=4)
         return st.builds(Heartbeat, BY_TYPE[Ids], fractions)
@@ -222,7 +244,25 @@ def test_a_header_that_lies_is_refused_in_words(entry: list[Any], words: str) ->
 
 
 REAL: list[list[Message]] = [
-    [Hello("id", "name", 0, ("", "neural"), {"python": "3"}, 2, 1 << 30, "", 1, 2, "main", (1, 2))],
+    [
+        Hello(
+            "id",
+            "name",
+            0,
+            ("", "neural"),
+            {"python": "3"},
+            2,
+            1 << 30,
+            "",
+            1,
+            2,
+            "main",
+            (1, 2),
+            b"secret",
+            1,
+            2.0,
+        )
+    ],
     [Welcome("main", 1.0, ("neural",)), Ready(3)],
     [JobOffer(7, 3, "neural", {"a": [1, 2.5]}, b"payload", {"x": np.arange(6.0).reshape(2, 3)})],
     [SolutionReady(7, {"loss": 0.5}, b"", {"w": ArraySpec("float32", (3, 4), b"d" * 16)})],
@@ -326,30 +366,138 @@ def test_equal_bytes_have_equal_digests_whatever_their_shape() -> None:
     assert digest(array) != digest(array + 1)
 
 
+def packed(messages: list[Message]) -> list[tuple[list[Frame], int]]:
+    """Return the ZeroMQ messages that these travel in, and how many are in each."""
+    cut = []
+    while messages:
+        frames, count = pack(messages)
+        cut.append((frames, count))
+        messages = messages[count:]
+    return cut
+
+
 @given(st.lists(st.integers(0, INLINE_BYTES), max_size=20))
 @settings(max_examples=30)
-def test_batches_keep_order_and_stay_small(sizes: list[int]) -> None:
+def test_what_travels_together_keeps_its_order_and_stays_small(sizes: list[int]) -> None:
     offers: list[Message] = [
         JobOffer(n, n, "", {}, bytes(size), {}) for n, size in enumerate(sizes)
     ]
-    cut = list(batches(offers))
-    assert [message for batch in cut for message in batch] == offers
-    for batch in cut:
-        held = [len(m.payload) for m in batch if isinstance(m, JobOffer)]
-        assert len(batch) == 1 or sum(held) <= INLINE_BYTES
+    cut = packed(offers)
+    assert [message for frames, _ in cut for message in decode(frames)] == offers
+    for frames, count in cut:
+        assert count == 1 or sum(map(len, frames)) <= INLINE_BYTES
 
 
 def test_a_chunk_travels_alone_and_many_small_messages_together() -> None:
     small: list[Message] = [Recall(n) for n in range(MAX_BATCH + 1)]
     chunk = Chunk(b"d" * 16, 0, b"data")
     need = Need(b"d" * 16, 1, 4)
-    sizes = [len(batch) for batch in batches([*small, chunk, need, chunk])]
+    sizes = [count for _, count in packed([*small, chunk, need, chunk])]
     assert sizes == [MAX_BATCH, 1, 1, 1, 1]
 
 
-def test_batches_of_wordy_messages_stay_below_what_a_receiver_takes() -> None:
+def test_wordy_messages_stay_below_what_a_receiver_takes() -> None:
     """Found in review: seventeen jobs with many parameters ended the main node's thread."""
     values = {"text": "x" * 500_000}
     check_plain(values)
     offers: list[Message] = [JobOffer(n, n, "", values, b"", {}) for n in range(40)]
-    assert sum(len(decode(wire(batch))) for batch in batches(offers)) == 40
+    assert sum(len(decode(frames)) for frames, _ in packed(offers)) == 40
+
+
+def test_what_can_not_be_sent_does_not_keep_others_back() -> None:
+    bad = JobOffer(2, 2, "", {"a": object()}, b"", {})
+    assert pack([Recall(1), bad, Recall(3)])[1] == 1
+    with pytest.raises(LocalProtocolError):
+        pack([bad, Recall(3)])
+
+
+# What a message may cost.
+
+
+def _signed(header: bytes, *buffers: bytes) -> list[bytes]:
+    import xxhash
+
+    return [MAGIC + xxhash.xxh3_64_digest(header), header, *buffers]
+
+
+def _listing(count: int, element: bytes) -> bytes:
+    return b"\xdd" + count.to_bytes(4, "big") + element * count
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (_listing(4_000_000, b"\x91\x63"), "header of 8000005 bytes"),
+        (_listing(500_000, b"\x91\x63"), "exceeds max_array_len"),
+        (b"\x91" + _listing(MAX_ELEMENTS, b"\x90"), f"more than {MAX_CONTAINERS} lists"),
+        (_listing(16, b"\xdc\xff\xff" + b"\x90" * 65535), "lists and maps|header of"),
+        (_listing(5000, b"\x91\x63"), "5000 messages in one"),
+        (msgpack.packb([[1, "a", "a", 0, ["x"] * 65, {}, 1, 1, "", 1, 0, "", [], b"", 0, 0.0]]),
+         "65 texts"),
+        (msgpack.packb([[1, "a", "a", 0, [], {str(n): "" for n in range(65)}, 1, 1, "", 1, 0, "",
+                         [], b"", 0, 0.0]]), "at most 64 versions"),
+        (msgpack.packb([[6, 1, {}, b"", [["x", "uint8", [0], b"d" * 16, True]] * 9000]]),
+         "9000 arrays"),
+        (msgpack.packb([[6, 1, {}, b"", [["x" * 201, "uint8", [1], b"d" * 16, False]]]]), "name"),
+        (msgpack.packb([[6, 1, {}, b"", [["\u202e", "uint8", [1], b"d" * 16, False]]]]), "name"),
+        (b"\x91\x95\x06\x01\x81\xa1a" + b"\x91" * 20 + b"\x01\xc4\x00\x90", "more than 16"),
+        (b"\x91\x92\x04" + b"\x91" * 1000 + b"\x01", "a count .* is wanted, not list$"),
+    ],
+)  # fmt: skip
+def test_what_costs_too_much_is_refused_before_it_is_built(header: bytes, words: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(DecodeError, match=words):
+            decode(_signed(header))
+        assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_message_of_a_million_frames_is_refused() -> None:
+    with pytest.raises(DecodeError, match=f"not two to {MAX_FRAMES}"):
+        decode(_signed(b"\x90", *[b""] * 1_000_000))
+
+
+def test_words_pass_their_door_when_they_are_read() -> None:
+    evil = "a\x1b[2J\n12:00:00 ERROR forged\u202e"
+    hello = Hello(evil, evil, 0, (evil,), {evil: evil}, 1, 1, evil, 1, 1, evil)
+    failed = TaskFailed(1, evil, evil, evil * 1000)
+    for message in decode(
+        wire([hello, Welcome(evil, 1.0, (evil,)), failed, Bye(evil), Stop(evil)])
+    ):
+        for line in repr(message).splitlines():
+            assert line.isprintable()
+        assert "\\x1b" not in repr(message)
+        assert "\\u202e" not in repr(message)
+
+
+def test_what_nobody_would_take_is_not_sent() -> None:
+    names = {f"layer{n}.{'x' * 150}": np.zeros(3) for n in range(8000)}
+    for job in (
+        JobDataType(names),
+        JobDataType({str(n): np.zeros(3) for n in range(9000)}),
+        JobDataType({str(n): np.zeros(0) for n in range(600)}),
+        JobDataType({"a\nb": np.zeros(3)}),
+        JobDataType({"x" * 201: np.zeros(3)}),
+        JobDataType(b"", {"a": list(range(MAX_ELEMENTS + 1))}),
+        JobDataType(b"", {"a": "x" * MAX_HEADER_BYTES}),
+        JobDataType(b"", {"a": nested(20)}),
+    ):
+        with pytest.raises(LocalProtocolError, match=r"arrays|names?|values|deeper|inside"):
+            job.announce()
+
+
+def nested(depth: int) -> Any:
+    return [nested(depth - 1)] if depth else 0
+
+
+def test_a_model_of_thousands_of_arrays_travels() -> None:
+    job = JobDataType({f"block{n}.attention.weight": np.zeros(n % 90) for n in range(4000)})
+    payload, offered, blobs = job.announce()
+    frames, count = pack([JobOffer(1, 1, "", {}, payload, offered)])
+    (back,) = decode([bytes(frame) for frame in frames])
+    assert isinstance(back, JobOffer)
+    assert count == 1
+    assert len(back.arrays) == 4000
+    assert blobs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError, RemoteProtocolError
-from protocol.codec import specify
-from protocol.dispatch import UNCONFIRMED_SECONDS, Dispatcher
+from protocol.allowlist import Key
+from protocol.codec import decode, encode, specify
+from protocol.dispatch import MAX_CANCELS, UNCONFIRMED_SECONDS, Dispatcher
 from protocol.effects import (
     Accept,
     Benched,
@@ -20,12 +22,22 @@ from protocol.effects import (
     Joined,
     Keep,
     Left,
+    Offered,
     Refused,
     Retry,
     Send,
 )
 from protocol.ledger import JOB_TRANSITIONS, Attempt, Job, JobState, Ledger
+from protocol.limits import (
+    CHUNK_BYTES,
+    LEAST_WINDOW,
+    SHARED_WINDOW,
+    TASK_BYTES,
+    UNASKED_BYTES,
+    WINDOW,
+)
 from protocol.messages import (
+    REFUSE_ID,
     Accepted,
     Busy,
     Bye,
@@ -39,6 +51,7 @@ from protocol.messages import (
     Ready,
     Recall,
     Refuse,
+    Reject,
     Returned,
     SolutionReady,
     Stop,
@@ -60,9 +73,11 @@ class Table:
         self.now = 100.0
         self.effects: list[Effect] = []
 
-    def hello(self, peer: bytes, **changes: Any) -> list[Effect]:
+    def hello(self, peer: bytes, key: Key | None = None, **changes: Any) -> list[Effect]:
         name = peer.decode()
-        return self.hear(peer, replace(HELLO, **{"node": f"id-{name}", "name": name, **changes}))
+        hello = replace(HELLO, **{"node": f"id-{name}", "name": name, **changes})
+        self.effects = self.dispatcher.receive(peer, hello, self.now, key)
+        return self.effects
 
     def hear(self, peer: bytes, message: Message) -> list[Effect]:
         self.effects = self.dispatcher.receive(peer, message, self.now)
@@ -281,7 +296,7 @@ def test_credit_bounds_what_a_node_holds() -> None:
 
 def test_jobs_go_where_their_arrays_are() -> None:
     table = Table()
-    arrays = [np.full(INLINE_BYTES, n, np.uint8) for n in range(4)]
+    arrays = [np.full(CHUNK_BYTES, n, np.uint8) for n in range(4)]
     arrays = [np.concatenate([a, a]) for a in arrays]
     peers = {}
     for peer in (b"a", b"b"):
@@ -291,7 +306,7 @@ def test_jobs_go_where_their_arrays_are() -> None:
         peer, _ = table.offers()[number]
         peers[number] = peer
         table.hear(peer, Need(specify(array).digest, 0, 4))
-        assert [len(chunk.data) for chunk in table.said(Chunk)] == [INLINE_BYTES] * 2
+        assert [len(chunk.data) for chunk in table.said(Chunk)] == [CHUNK_BYTES] * 2
     first, second = peers[1], peers[2]
     table.submit(3, JobDataType({"x": arrays[1]}))
     table.submit(4, JobDataType({"x": arrays[0]}))
@@ -316,13 +331,13 @@ def test_two_solutions_with_one_array_are_both_had_though_one_is_cancelled() -> 
     (_, first) = table.offers()[1]
     table.submit(2)
     (_, second) = table.offers()[2]
-    array = np.arange(INLINE_BYTES + 1, dtype=np.uint8)
+    array = np.arange(CHUNK_BYTES + 1, dtype=np.uint8)
     for task in (first, second):
         table.hear(b"a", SolutionReady(task, {}, b"", {"x": specify(array)}))
     table.dispatcher.cancel(1, table.now)
     digest = specify(array).digest
-    table.hear(b"a", Chunk(digest, 0, array[:INLINE_BYTES].data))
-    table.hear(b"a", Chunk(digest, 1, array[INLINE_BYTES:].data))
+    table.hear(b"a", Chunk(digest, 0, array[:CHUNK_BYTES].data))
+    table.hear(b"a", Chunk(digest, 1, array[CHUNK_BYTES:].data))
     (accept,) = [e for e in table.effects if isinstance(e, Accept)]
     np.testing.assert_array_equal(accept.solution.arrays["x"], array)
 
@@ -428,7 +443,7 @@ def test_an_unfit_solution_is_a_failed_attempt_at_whose_end_the_next_is_looked_a
     effects = table.dispatcher.unfit(bad.task, "bad", table.now)
     attempt = Attempt("b.id-b", "unfit", "bad")
     assert Retry(1, attempt) in effects
-    assert Send(b"b", Accepted((2,))) in effects
+    assert Send(b"b", Reject(2, "bad")) in effects  # its node is told in words
     (good,) = [effect for effect in effects if isinstance(effect, Keep)]
     assert good.solution.to_bytes() == b"good"
 
@@ -544,7 +559,7 @@ def test_a_solution_that_stops_arriving_is_given_up() -> None:
     table = Table()
     table.hello(b"a")
     table.submit(1)
-    spec = specify(np.zeros(INLINE_BYTES * 2, np.uint8))
+    spec = specify(np.zeros(CHUNK_BYTES * 2, np.uint8))
     table.hear(b"a", SolutionReady(1, {}, b"", {"x": spec}))
     stories = []
     for _ in range(35):
@@ -715,7 +730,7 @@ def test_a_job_that_is_nearly_done_for_ever_gets_a_second_runner() -> None:
 
 def test_a_chunk_that_comes_again_and_again_is_no_progress() -> None:
     table = with_an_idle_node()
-    spec = specify(np.zeros(INLINE_BYTES * 3, np.uint8))
+    spec = specify(np.zeros(CHUNK_BYTES * 3, np.uint8))
     table.hear(b"a", SolutionReady(1, {}, b"", {"x": spec}))
 
     def repeat(number: int) -> None:
@@ -777,7 +792,7 @@ def test_an_unfit_solution_is_one_attempt_though_its_node_connects_anew_meanwhil
     table.hear(b"a2", SolutionReady(1, {}, b"bad", {}))
     effects = table.dispatcher.unfit(1, "bad", table.now)
     assert [type(e) for e in effects if isinstance(e, (Keep, Retry))] == [Retry]
-    assert Send(b"a2", Accepted((1,))) in effects
+    assert Send(b"a2", Reject(1, "bad")) in effects
 
 
 def test_tasks_from_before_that_fail_make_room_for_others() -> None:
@@ -806,8 +821,8 @@ def test_tasks_from_before_whose_jobs_never_come_are_let_go() -> None:
 def test_what_was_announced_before_its_job_and_can_not_be_fetched_is_a_failed_attempt() -> None:
     table = remembering(t7=(1, "id-a"), t8=(2, "id-a"))
     table.hello(b"a", main="main", holds=(7, 8))
-    spec = specify(np.zeros(INLINE_BYTES * 2, np.uint8))
-    other = replace(spec, shape=(INLINE_BYTES * 3,))
+    spec = specify(np.zeros(CHUNK_BYTES * 2, np.uint8))
+    other = replace(spec, shape=(CHUNK_BYTES * 3,))
     table.hear(b"a", SolutionReady(7, {}, b"", {"x": spec}))
     table.hear(b"a", SolutionReady(8, {}, b"", {"x": other}))
     table.submit(1)
@@ -841,7 +856,8 @@ def test_a_nodes_words_are_shown_and_nothing_of_them_is_obeyed() -> None:
     table = Table(max_attempts=1)
     table.hello(b"a")
     table.submit(1)
-    table.hear(b"a", TaskFailed(1, "lost\n\x1b[2J", "red \x1b[31m\r\nline", "a\n\x07b"))
+    said = TaskFailed(1, "lost\n\x1b[2J", "red \x1b[31m\r\nline", "a\n\x07b")
+    table.hear(b"a", *decode(encode([said])))
     (fail,) = [effect for effect in table.effects if isinstance(effect, Fail)]
     (attempt,) = fail.story
     assert attempt.kind == "raised"
@@ -861,3 +877,287 @@ def test_a_job_moves_by_the_table_and_no_other_way() -> None:
             else:
                 with pytest.raises(LocalProtocolError, match=f"is {state.value}: can't {event}"):
                     job.move(event)
+
+
+# Who somebody is, is what his key says.
+
+LAB1, LAB2 = Key(b"1" * 40, "lab1"), Key(b"2" * 40, "lab2")
+
+
+def test_nobody_with_another_key_takes_a_nodes_id() -> None:
+    table = Table(keeps=True)
+    table.hello(b"a", LAB1)
+    table.submit(1)
+    assert table.in_hand(b"a") == 1
+    effects = table.hello(b"eve", LAB2, node="id-a", name="a", main="main", holds=(1,))
+    (refuse,) = table.said(Refuse)
+    assert refuse.code == REFUSE_ID
+    (refused,) = [effect for effect in effects if isinstance(effect, Refused)]
+    assert "the id id-a is another node's" in refused.reason
+    assert "it came with the key of lab2" in refused.reason
+    assert table.in_hand(b"a") == 1  # undisturbed
+    table.hear(b"eve", solved(1))
+    assert not [effect for effect in table.effects if isinstance(effect, (Keep, Accept))]
+
+
+def test_nobody_takes_the_id_of_a_node_that_is_away() -> None:
+    table = Table()
+    table.hello(b"a", LAB1)
+    table.submit(1)
+    table.dispatcher.unreachable(b"a", table.now)
+    table.hello(b"eve", LAB2, node="id-a", name="a", main="main", holds=(1,))
+    assert table.said(Refuse)
+    table.hello(b"a2", LAB1, node="id-a", name="a", main="main", holds=(1,))
+    assert table.said(Welcome)
+    assert table.in_hand(b"a2") == 1
+
+
+def test_what_a_node_held_before_a_restart_is_its_keys_too() -> None:
+    before = Table(keeps=True)
+    before.hello(b"a", LAB1)
+    (offered,) = [effect for effect in before.submit(1) if isinstance(effect, Offered)]
+    table = remembering(t1=(1, offered.node))
+    table.hello(b"eve", LAB2, node="id-a", name="a", main="main", holds=(1,))
+    assert Send(b"eve", Cancel(1)) in table.effects
+    table = remembering(t1=(1, offered.node))
+    table.hello(b"a", LAB1, main="main", holds=(1,))
+    assert table.hear(b"a", solved(1)) == []  # its job is not here yet
+    table.submit(1)
+    assert kept(table)
+
+
+def test_two_nodes_with_one_key_are_two_nodes_and_neither_is_the_other() -> None:
+    table = Table()
+    table.hello(b"a", LAB1, secret=b"a's")
+    table.hello(b"b", LAB1, secret=b"b's")
+    assert {node.name for node in table.dispatcher.view(table.now).nodes} == {"a.id-a", "b.id-b"}
+    table.submit(1)
+    table.hello(b"c", LAB1, node="id-a", name="a", secret=b"b's")
+    assert table.said(Refuse)
+    table.hello(b"c", LAB1, node="id-a", name="a", secret=b"a's")
+    assert table.said(Welcome)
+
+
+def test_without_keys_a_secret_tells_who_is_who() -> None:
+    table = Table()
+    table.hello(b"a", secret=b"only a knows")
+    table.hello(b"eve", node="id-a", name="a", secret=b"a guess")
+    assert table.said(Refuse)
+    table.hello(b"a2", node="id-a", name="a", secret=b"only a knows")
+    assert table.said(Welcome)
+    assert table.dispatcher.peers == [b"a2"]
+
+
+def test_attempts_name_the_key_where_a_node_calls_itself_otherwise() -> None:
+    table = Table(max_attempts=1)
+    table.hello(b"eve", LAB2, name="lab1")
+    table.submit(1)
+    table.hear(b"eve", TaskFailed(1, "raised", "no"))
+    (fail,) = [effect for effect in table.effects if isinstance(effect, Fail)]
+    assert fail.story[0].node == "lab1.id-eve (key lab2)"
+
+
+def test_a_bad_neighbour_does_not_bench_the_name_that_it_takes() -> None:
+    table = Table(max_attempts=99)
+    table.hello(b"good", LAB1, name="lab1")
+    for number in range(3):
+        peer = b"eve%d" % number
+        table.hello(peer, LAB2, name="lab1")
+        table.submit(number)
+        begin(table, peer, next(iter(table.dispatcher._nodes[peer].tasks), 0))
+        table.dispatcher.unreachable(peer, table.now)
+    assert not table.dispatcher._nodes[b"good"].benched
+
+
+def test_one_lie_benches_whoever_comes_with_its_key() -> None:
+    table = Table(keeps=True)
+    table.hello(b"a", LAB1)
+    table.submit(1)
+    table.hello(b"b", LAB2)
+    table.hear(b"a", solved(1))
+    effects = table.dispatcher.unfit(1, "labels outside of the 10 classes", table.now, lie=True)
+    (benched,) = [effect for effect in effects if isinstance(effect, Benched)]
+    assert benched.node == "key lab1"
+    assert "it claimed what can't be: labels outside" in benched.reason
+    assert Send(b"a", Reject(1, "labels outside of the 10 classes")) in effects
+    table.effects = effects
+    assert table.offers() == {1: (b"b", 2)}
+    table.hello(b"again", LAB1)
+    table.submit(2)
+    assert table.offers() == {2: (b"b", 3)}
+
+
+def test_who_diverged_is_not_benched() -> None:
+    table = Table(keeps=True)
+    table.hello(b"a")
+    table.submit(1)
+    table.hear(b"a", solved(1))
+    effects = table.dispatcher.unfit(1, "numbers that are not finite", table.now)
+    assert not [effect for effect in effects if isinstance(effect, Benched)]
+
+
+# What serves nobody is counted.
+
+
+def noise_of(table: Table, peer: bytes, message: Message) -> float:
+    before = table.dispatcher.noise
+    table.hear(peer, message)
+    return table.dispatcher.noise - before
+
+
+def test_work_makes_no_noise_and_everything_else_does() -> None:
+    table = Table()
+    table.hello(b"a")
+    array = np.zeros(3 * CHUNK_BYTES, np.uint8)
+    table.submit(1, JobDataType({"x": array}))
+    digest = specify(array).digest
+    assert noise_of(table, b"a", Need(digest, 0, 3)) == 0
+    assert noise_of(table, b"a", Need(b"z" * 16, 0, 16)) > 0  # none of its arrays
+    assert sum(noise_of(table, b"a", Need(digest, 0, 3)) for _ in range(100)) > 1000
+    assert noise_of(table, b"a", Chunk(digest, 0, b"x" * 100)) > 0
+    assert noise_of(table, b"a", solved(1)) < 0
+    for message in (solved(1), solved(9), TaskFailed(9, "raised", "x"), Returned(9), Ready(1),
+                    Busy(1), Waiting((1,)), Heartbeat(), Unknown(99), HELLO):  # fmt: skip
+        assert noise_of(table, b"a", message) > 0, message
+    assert noise_of(table, b"stranger", solved(1)) > 0
+
+
+def test_tasks_that_nobody_knows_are_cancelled_some_at_a_time() -> None:
+    table = Table()
+    table.hello(b"a")
+    assert noise_of(table, b"a", Heartbeat(tuple(range(1000, 5000)))) > 100
+    assert len(table.said(Cancel)) == MAX_CANCELS
+
+
+def test_nobody_is_told_arrays_of_jobs_that_are_not_its_own() -> None:
+    table = Table()
+    table.hello(b"a")
+    array = np.zeros(CHUNK_BYTES, np.uint8)
+    table.submit(1, JobDataType({"x": array}))
+    table.hello(b"b")
+    table.hear(b"b", Need(specify(array).digest, 0, 1))
+    (chunk,) = table.said(Chunk)
+    assert chunk.data == b""
+
+
+# What may be under way.
+
+
+def test_what_a_peer_may_have_sent_is_what_it_was_asked_for() -> None:
+    table = Table()
+    allowance = table.dispatcher.allowance
+    assert allowance(b"a") == UNASKED_BYTES
+    table.hello(b"a")
+    assert allowance(b"a") == UNASKED_BYTES
+    table.submit(1)
+    assert allowance(b"a") == UNASKED_BYTES + TASK_BYTES
+    spec = specify(np.zeros(100 * CHUNK_BYTES, np.uint8))
+    table.hear(b"a", SolutionReady(1, {}, b"", {"x": spec}))
+    asked = sum(need.count for need in table.said(Need))
+    assert asked == WINDOW
+    assert allowance(b"a") >= UNASKED_BYTES + TASK_BYTES + asked * CHUNK_BYTES
+    table.dispatcher.cancel(1, table.now)
+    assert allowance(b"a") >= asked * CHUNK_BYTES  # it may not have heard of that
+    for _ in range(70):
+        table.hear(b"a", Heartbeat())
+        table.tick(0.5)
+    assert allowance(b"a") == UNASKED_BYTES
+
+
+def test_one_window_for_all_arrays_of_a_node_and_one_for_all_nodes() -> None:
+    table = Table()
+    asked = 0
+    for number in range(1, 31):
+        peer = b"n%d" % number
+        table.hello(peer)
+        table.submit(number)
+        arrays = {
+            str(n): specify(np.full(20 * CHUNK_BYTES, n + number, np.uint8)) for n in range(4)
+        }
+        table.hear(peer, SolutionReady(number, {}, b"", arrays))
+        asked_of_it = sum(need.count for need in table.said(Need))
+        assert LEAST_WINDOW <= asked_of_it <= WINDOW
+        asked += asked_of_it
+    assert asked <= SHARED_WINDOW + 30 * LEAST_WINDOW
+
+
+def test_solutions_of_many_nodes_arrive_through_the_shared_window() -> None:
+    table = Table()
+    arrays = {b"n%d" % n: np.full(9 * CHUNK_BYTES + 7, n, np.uint8) for n in range(20)}
+    specs = {peer: specify(array) for peer, array in arrays.items()}
+    for number, peer in enumerate(arrays, 1):
+        table.hello(peer, credit=1)
+        table.submit(number)
+        table.hear(peer, SolutionReady(number, {}, b"", {"x": specs[peer]}))
+    accepted = 0
+    owed = {peer: dispatcher_needs(table, peer) for peer in arrays}
+    while any(owed.values()):
+        for peer, array in arrays.items():
+            for index in owed[peer][:3]:
+                start = index * CHUNK_BYTES
+                table.hear(
+                    peer, Chunk(specs[peer].digest, index, array[start : start + CHUNK_BYTES].data)
+                )
+                accepted += sum(isinstance(effect, Accept) for effect in table.effects)
+        table.tick(0.5)
+        owed = {peer: dispatcher_needs(table, peer) for peer in arrays}
+    assert accepted == 20
+
+
+def dispatcher_needs(table: Table, peer: bytes) -> list[int]:
+    """Return the chunks that a node is asked for and has not sent."""
+    node = table.dispatcher._nodes.get(peer)
+    if node is None:
+        return []
+    return [
+        index
+        for arrival in node.inbox._arrivals.values()
+        for index in range(arrival.asked)
+        if index not in arrival.have
+    ]
+
+
+# What a node's owner allows.
+
+
+def test_a_job_that_is_too_large_for_a_node_goes_to_another() -> None:
+    table = Table()
+    table.hello(b"small", max_job_bytes=1 << 20)
+    table.submit(1, JobDataType({"x": np.zeros(2 << 20, np.uint8)}))
+    assert not table.offers()
+    misfit = table.dispatcher.view(table.now).misfit
+    assert misfit == (
+        "small.id-small takes no job of more than 1,048,576 bytes, and this one has 2,097,152"
+    )
+    table.submit(2)
+    assert table.offers() == {2: (b"small", 1)}
+    table.hello(b"large")
+    assert table.offers() == {1: (b"large", 2)}
+
+
+def test_jobs_like_one_that_a_node_stopped_go_to_others() -> None:
+    table = Table()
+    table.hello(b"hasty", max_job_seconds=60.0)
+    table.submit(1)
+    begin(table, b"hasty", 1)
+    table.hear(b"hasty", TaskFailed(1, "limit", "this node stops jobs after 60 s"))
+    table.submit(2)
+    assert not table.offers()
+    assert "stops jobs after 60 s" in table.dispatcher.view(table.now).misfit
+    table.hello(b"other", max_job_seconds=50.0)
+    assert not table.offers()
+    table.hello(b"patient")
+    assert set(table.offers().values()) == {(b"patient", 2), (b"patient", 3)}
+    assert not table.dispatcher._nodes[b"hasty"].benched
+
+
+def test_jobs_are_cancelled_newest_first_in_no_time() -> None:
+    """Found in a red team's hands: sixty thousand blocked the main node for ten seconds."""
+    table = Table()
+    for number in range(1, 60_001):
+        table.submit(number)
+    begun = time.process_time()
+    for number in range(60_000, 0, -1):
+        table.dispatcher.cancel(number, table.now)
+    assert time.process_time() - begun < 3
+    assert not table.dispatcher.open

@@ -10,10 +10,21 @@ import pytest
 
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError
 from protocol.codec import encode, specify
-from protocol.effects import Abort, Ended, NodeEffect, Reconnect, Run, Serving, Tell
+from protocol.effects import (
+    Abort,
+    Ended,
+    NodeEffect,
+    Reconnect,
+    Rejected,
+    Run,
+    Serving,
+    Tell,
+)
+from protocol.limits import CHUNK_BYTES, TASK_BYTES, UNASKED_BYTES, WINDOW
 from protocol.messages import (
     Accepted,
     AnyArray,
+    ArraySpec,
     Busy,
     Bye,
     Cancel,
@@ -26,6 +37,7 @@ from protocol.messages import (
     Ready,
     Recall,
     Refuse,
+    Reject,
     Returned,
     SolutionReady,
     Stop,
@@ -34,11 +46,11 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.session import SESSION_TRANSITIONS, Session, SessionState
-from protocol.transfer import STALL_SECONDS
+from protocol.transfer import STALL_SECONDS, Plain
 
 HELLO = Hello("id", "node", 0, ("",), {}, 2, 1 << 30, "", tasks=1, credit=2)
 WELCOME = Welcome("main", 1.0)
-BIG = np.arange(INLINE_BYTES + 10, dtype=np.uint8)
+BIG = np.arange(CHUNK_BYTES + 10, dtype=np.uint8)
 
 
 def offer(task: int, job: int = 7, **arrays: Any) -> JobOffer:
@@ -59,8 +71,8 @@ def told(effects: list[NodeEffect]) -> list[Message]:
 def chunks(array: AnyArray, digest: bytes | None = None) -> list[Chunk]:
     digest = digest or specify(array).digest
     data = array.view(np.uint8)
-    starts = range(0, len(data), INLINE_BYTES)
-    return [Chunk(digest, n, data[at : at + INLINE_BYTES].data) for n, at in enumerate(starts)]
+    starts = range(0, len(data), CHUNK_BYTES)
+    return [Chunk(digest, n, data[at : at + CHUNK_BYTES].data) for n, at in enumerate(starts)]
 
 
 def test_hello_is_repeated_until_it_is_answered() -> None:
@@ -218,10 +230,11 @@ def test_damage_is_noticed_and_given_up_after_three_times() -> None:
 
 
 def test_no_memory_for_an_array_is_a_failed_task() -> None:
-    def full(nbytes: int) -> AnyArray:
-        raise MemoryError("full")
+    class Full(Plain):
+        def allocate(self, nbytes: int) -> AnyArray:
+            raise MemoryError("full")
 
-    session = serving(allocate=full)
+    session = serving(memory=Full())
     session.receive(offer(1, x=specify(BIG)), 0.0)
     (failed,) = told(session.receive(chunks(BIG)[0], 0.1))
     assert isinstance(failed, TaskFailed)
@@ -322,3 +335,109 @@ def test_a_session_moves_by_the_table_and_no_other_way() -> None:
             else:
                 with pytest.raises(LocalProtocolError):
                     session._move(event)
+
+
+# What a node's owner allows, and a lying main node can't have.
+
+
+def test_offers_that_were_not_asked_for_are_given_back() -> None:
+    session = serving()
+    for task in range(1, 3):
+        session.receive(offer(task), 0.1)
+    for task in range(3, 1000):
+        assert told(session.receive(offer(task), 0.1)) == [Returned(task)]
+    assert session.holds == (1, 2)
+    session.receive(Cancel(1), 0.2)
+    session.receive(offer(2000), 0.2)
+    assert session.holds == (2, 2000)
+
+
+def test_what_was_asked_for_a_moment_ago_is_still_taken() -> None:
+    """A main node that has not heard of it yet may send as many as were wanted before."""
+    session = serving()
+    session.limit(1)
+    session.receive(offer(1), 0.1)
+    session.receive(offer(2), 0.1)
+    assert session.holds == (1, 2)
+
+
+def test_a_main_node_that_accepts_nothing_gets_no_more() -> None:
+    session = serving(max_bytes=1 << 20)
+    taken = 0
+    for task in range(1, 100):
+        session.receive(offer(task), 0.1)
+        if task in session.holds:
+            taken += 1
+            session.started(task, 0.1)
+            session.solved(task, JobSolutionDataType(bytes(1 << 18)), 0.1, 0.1)
+    assert taken < 10
+
+
+def test_arrays_that_are_claimed_take_no_more_than_the_owner_allows() -> None:
+    session = serving(max_bytes=8 << 20)
+    spec = ArraySpec("uint8", (6 << 20,), b"1" * 16)
+    assert isinstance(told(session.receive(offer(1, x=spec), 0.1))[0], Need)
+    other = ArraySpec("uint8", (6 << 20,), b"2" * 16)
+    (failed,) = told(session.receive(offer(2, x=other), 0.1))
+    assert isinstance(failed, TaskFailed)
+    assert failed.kind == "limit"
+    assert "8,388,608 bytes at once (--max-memory)" in failed.message
+    session.receive(Accepted((2,)), 0.2)
+    session.receive(Cancel(1), 0.2)
+    assert isinstance(told(session.receive(offer(3, x=other), 0.3))[0], Need)
+
+
+def test_only_kinds_of_job_that_the_owner_takes_are_taken() -> None:
+    session = serving()
+    odd = JobOffer(1, 1, "neural", {"a": 1}, b"", {})
+    (failed,) = told(session.receive(odd, 0.1))
+    assert failed == TaskFailed(1, "limit", "this node does not take jobs of kind 'neural'", "")
+
+
+def test_nothing_is_allocated_for_what_is_only_claimed() -> None:
+    class Counting(Plain):
+        reserved = 0
+
+        def reserve(self, array: AnyArray, start: int, stop: int) -> None:
+            self.reserved += stop - start
+
+    memory = Counting()
+    session = serving(memory=memory)
+    spec = ArraySpec("uint8", (1 << 30,), b"1" * 16)
+    (need,) = told(session.receive(offer(1, x=spec), 0.1))
+    assert isinstance(need, Need)
+    assert need.count == WINDOW
+    session.receive(Chunk(spec.digest, 3, bytes(CHUNK_BYTES)), 0.2)
+    session.receive(Chunk(spec.digest, 500, bytes(CHUNK_BYTES)), 0.2)  # nobody asked for it
+    assert memory.reserved == CHUNK_BYTES
+
+
+def test_what_a_main_node_may_have_sent_is_what_it_was_asked_for() -> None:
+    session = serving()
+    assert session.allowance == UNASKED_BYTES + 2 * TASK_BYTES
+    spec = ArraySpec("uint8", (1 << 30,), b"1" * 16)
+    session.receive(offer(1, x=spec), 0.1)
+    assert session.allowance > WINDOW * CHUNK_BYTES
+
+
+def test_a_solution_that_is_rejected_is_forgotten_and_said() -> None:
+    session = serving()
+    session.receive(offer(1, job=5), 0.1)
+    session.started(1, 0.1)
+    session.solved(1, JobSolutionDataType(b"x"), 0.1, 0.2)
+    assert session.receive(Reject(1, "bad"), 0.3) == [Rejected(5, "bad")]
+    assert session.holds == ()
+    assert session.receive(Reject(1, "bad"), 0.4) == []
+
+
+def test_only_some_notes_are_told() -> None:
+    session = Session(replace(HELLO, tasks=500, credit=500))
+    session.greet(0.0)
+    session.receive(WELCOME, 0.0)
+    for task in range(500):
+        session.receive(offer(task), 0.1)
+        session.started(task, 0.1)
+        session.progressed(task, 0.5, "n" * 1000)
+    (beat,) = [m for m in told(session.tick(2.0)) if isinstance(m, Heartbeat)]
+    assert len(beat.progress) == 500
+    assert sum(len(note) for note in beat.notes.values()) < 16_000
