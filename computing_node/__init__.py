@@ -1,6 +1,14 @@
 """The computing node: jobs come in, solutions go back."""
 
-from .errors import ChildDied, ConfigError, NodeError, NoJob, Refused, TaskCancelled
+from .errors import (
+    ChildDied,
+    ConfigError,
+    NodeError,
+    NoJob,
+    OverLimit,
+    Refused,
+    TaskCancelled,
+)
 from .node import AsyncComputingNode, ComputingNode
 from .replier import JobReplier, Task
 
@@ -12,6 +20,7 @@ __all__ = [
     "JobReplier",
     "NoJob",
     "NodeError",
+    "OverLimit",
     "Refused",
     "Task",
     "TaskCancelled",

@@ -205,6 +205,8 @@ class ChildReplier(JobReplier):
 
     def solve(self, task: Task) -> JobSolutionDataType:
         """Solve a task in the child that is ready for it."""
+        if task.place is None:
+            self.make_ready(task)
         begun = time.monotonic()
         child: Child = task.place
         action = safe_name(str(task.job.parameters.get("action"))[:80])

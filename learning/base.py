@@ -176,6 +176,21 @@ class CountingMerger(Merger, Protocol):
         """Return a merged model with the sum of all shards' counts in it."""
 
 
+def check_parameters(**bounds: tuple[Any, float, float]) -> None:
+    """Raise unless each value is a number from its least to its most.
+
+    Args:
+        bounds: by name: the value, and its bounds; whole ones where a whole number is wanted.
+
+    Raises:
+        UnknownLearner: one is not.
+    """
+    for name, (value, least, most) in bounds.items():
+        kinds = (int,) if isinstance(least, int) else (int, float)
+        if type(value) not in kinds or not least <= value <= most:
+            raise UnknownLearner(f"{name} is {value!r:.40}; from {least} to {most} is possible")
+
+
 @dataclass(frozen=True)
 class _Entry:
     learner: str

@@ -16,7 +16,16 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .base import Arrays, Cancelled, Images, Labels, Progress, Shard, Solution
+from .base import (
+    Arrays,
+    Cancelled,
+    Images,
+    Labels,
+    Progress,
+    Shard,
+    Solution,
+    check_parameters,
+)
 from .errors import ModelError
 from .layout import pooled
 
@@ -73,6 +82,11 @@ class NeuralLearner:
         self, epochs: int = 3, batch_size: int = 16, lr: float = 0.02, threads: int = 1,
         round: int = 0, rounds: int = 1, initial_seed: int = 0,
     ) -> None:  # fmt: skip
+        check_parameters(
+            epochs=(epochs, 1, 10**9), batch_size=(batch_size, 1, 10**9), lr=(lr, 0.0, 1e6),
+            threads=(threads, 1, 1024), rounds=(rounds, 1, 10**9), round=(round, 0, rounds - 1),
+            initial_seed=(initial_seed, 0, 1 << 53),
+        )  # fmt: skip
         self.epochs = epochs
         self.batch_size = batch_size
         self.lr = lr

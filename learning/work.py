@@ -20,6 +20,7 @@ from .base import (
     Progress,
     Shard,
     Solution,
+    check_parameters,
     create,
     merger,
 )
@@ -81,13 +82,14 @@ def perform(
     try:
         start = {n.removeprefix(_START): a for n, a in arrays.items() if n.startswith(_START)}
         if values["action"] == "count":
-            shard = Shard(arrays["images"], arrays["labels"], values["classes"])
+            shard = _shard(values, arrays)
             return {}, {"counts": _counting(learner).count(start, shard)}
         made = create(learner, values["make"])
         if values["action"] == "predict":
             return {}, {"labels": made.predict(start, arrays["images"])}
         if values["action"] == "fit":
-            shard = Shard(arrays["images"], arrays["labels"], values["classes"])
+            shard = _shard(values, arrays)
+            check_parameters(seed=(values["seed"], 0, 1 << 64))
             solution = made.fit(
                 shard, start or None, seed=values["seed"], progress=progress, cancelled=cancelled
             )
@@ -95,6 +97,23 @@ def perform(
     except KeyError as error:
         raise LearningError(f"the job lacks {error}; are both sides of one release?") from error
     raise LearningError(f"no action {values['action']!r}; are both sides of one release?")
+
+
+def _shard(values: Values, arrays: Arrays) -> Shard:
+    """Return the rows of a job, from whomever it came.
+
+    Raises:
+        LearningError: they are none.
+    """
+    images, labels, classes = arrays["images"], arrays["labels"], values["classes"]
+    check_parameters(classes=(classes, 1, 1 << 32))
+    if images.dtype != np.uint8 or images.ndim != 3:
+        raise LearningError(f"images are {images.dtype} of shape {images.shape}, not uint8, 3-D")
+    if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+        raise LearningError(f"labels are {labels.dtype} of shape {labels.shape}, not one an image")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise LearningError(f"labels from {labels.min()} to {labels.max()} of {classes} classes")
+    return Shard(images, labels, classes)
 
 
 def _counting(learner: str) -> CountingMerger:

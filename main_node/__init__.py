@@ -1,6 +1,6 @@
 """The main node: jobs go out, solutions come back."""
 
-from .errors import ConfigError, JobFailed, NodeClosed, NodeError, NoNode
+from .errors import ConfigError, JobFailed, NodeBusy, NodeClosed, NodeError, NoNode
 from .node import AsyncMainNode, JobFuture, MainNode, SolutionListener
 from .status import StatusListener, StatusNode
 from .waiting import IntWaitHandler
@@ -13,6 +13,7 @@ __all__ = [
     "JobFuture",
     "MainNode",
     "NoNode",
+    "NodeBusy",
     "NodeClosed",
     "NodeError",
     "SolutionListener",

@@ -455,7 +455,7 @@ class Dispatcher:
             attempt = None
             if task.begun is not None:
                 attempt = Attempt(node.signed, "lost", reason)
-            elif place < node.hello.tasks:  # it may have been about to begin, or beginning
+            elif place <= node.hello.tasks:  # it may have been about to begin, or beginning
                 attempt = Attempt(node.signed, "undelivered", reason)
             if attempt is not None:
                 gone.append(task.job)

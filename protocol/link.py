@@ -206,6 +206,8 @@ class Link:
             # ZeroMQ itself would either not try again, or every 20 ms.
             wait = min(RETRY_SECONDS * 2 ** min(self._failures, 8), MAX_RETRY_SECONDS)
             self._failures += 1
+            if event.final:  # whoever reads this says it
+                self._told = event.cause
             if self._told != event.cause and (self._failures >= TELL_FROM or self.keys):
                 self._told, self._warned = event.cause, True
                 # Where it has been before, the main node has mostly just ended.

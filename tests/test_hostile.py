@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import resource
+import shutil
 import socket
 import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +22,17 @@ import pytest
 import xxhash
 import zmq
 
+from benchmarks.hostile_peer import ENDLESS, MESSAGES, Raw, hello, said, wire
 from computing_node import AsyncComputingNode
-from main_node import AsyncMainNode, JobFailed
-from protocol import JobDataType, JobSolutionDataType
+from main_node import AsyncMainNode, JobFailed, NodeBusy
+from protocol import JobDataType, JobSolutionDataType, keys
 from protocol.codec import MAGIC, decode, encode, specify
+from protocol.limits import (
+    NEWCOMERS_LINES,
+    NEWCOMERS_LOG_BYTES,
+    STRANGERS_LINES,
+    STRANGERS_LOG_BYTES,
+)
 from protocol.messages import (
     ArraySpec,
     Bye,
@@ -34,8 +43,13 @@ from protocol.messages import (
     Message,
     Need,
     Refuse,
+    Returned,
     SolutionReady,
+    Watch,
+    Welcome,
 )
+from protocol.sockets import make_pair
+from protocol.traffic import HANDSHAKE_BYTES, received
 
 from .conftest import Heard
 from .processes import COMPUTE, MAIN, Start, free_port
@@ -227,7 +241,6 @@ def test_a_peer_that_never_reads_is_dropped_and_nobody_else_notices(
     main_node: Callable[..., AsyncMainNode],
     computing_node: Callable[..., AsyncComputingNode],
     peers: Callable[[str], Peer],
-    heard: Heard,
 ) -> None:
     main = main_node()
     deaf = peers(main.address)
@@ -241,13 +254,319 @@ def test_a_peer_that_never_reads_is_dropped_and_nobody_else_notices(
     before = process.memory_info().rss
     for _ in range(20):
         deaf.send(*[Need(digest, 0, 16)] * 200)
-    computing_node(main, callback=lambda job, task, client: JobSolutionDataType(b"done"))
+    node = computing_node(main, callback=lambda job, task, client: JobSolutionDataType(b"done"))
     for n in range(100):
         assert main.submit(JobDataType(str(n))).result(SECONDS).to_string() == "done"
     assert process.memory_info().rss - before < 200 << 20
-    heard.wait_for("peer.dropped", "it does not read")
-    assert all(not node.name.startswith("deaf") for node in main.view().nodes)
     assert future.result(SECONDS).to_string() == "done"
+    assert future.server_id == node.get_id()
+    assert all(not node.name.startswith("deaf") for node in main.view().nodes)
+
+
+@contextmanager
+def growth() -> Iterator[Callable[[], float]]:
+    """Give what returns by how many megabytes this process has grown at most, so far."""
+    process, most, over = psutil.Process(), [0.0], threading.Event()
+    before = process.memory_info().rss
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            most[0] = max(most[0], (process.memory_info().rss - before) / 1e6)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield lambda: most[0]
+    over.set()
+    thread.join()
+
+
+@pytest.mark.parametrize("attack", [*ENDLESS, "almost too much", "large solutions", "lists"])
+def test_who_sends_what_nobody_asked_for_is_cut_off(
+    main_node: Callable[..., AsyncMainNode],
+    computing_node: Callable[..., AsyncComputingNode],
+    attack: str,
+) -> None:
+    """ZeroMQ itself would take three gigabytes of a message that never ends."""
+    main = main_node()
+    computing_node(main)
+    port = int(main.address.rpartition(":")[2])
+    with growth() as grown:
+        for _ in range(3):
+            raw = Raw(port)
+            raw.shake()
+            first, then = ENDLESS.get(attack) or (b"", wire(MESSAGES[attack]()))
+            data = wire(said(hello())) + first
+            with pytest.raises(OSError):  # reset, or a broken pipe
+                while True:
+                    data = data[raw.send(data) :] or then
+            raw.close()
+            assert main.submit(JobDataType("a")).result(SECONDS).to_string() == "A"
+        assert grown() < 250
+    main.wait_for_nodes(1, SECONDS)
+    while len(main.view().nodes) > 1:  # a Hello that came before the cut may be read after it
+        threading.Event().wait(0.05)
+    assert main.view().nodes[0].name.startswith("node.")
+
+
+@pytest.mark.parametrize("mechanism", [b"NULL", b"CURVE"])
+def test_a_stranger_costs_some_kilobytes_before_his_first_word(
+    tmp_path: Path, mechanism: bytes
+) -> None:
+    folder = None
+    if mechanism == b"CURVE":
+        keys.create(folder := tmp_path / "keys", ["node"], make_pair)
+    with AsyncMainNode("main", address="tcp://127.0.0.1:0", keys=folder) as main, growth() as grown:
+        port = int(main.address.rpartition(":")[2])
+        connections = [Raw(port, mechanism) for _ in range(100)]
+        command = b"\x06" + (1 << 20).to_bytes(8, "big") + bytes((1 << 20) - 100)
+        for raw in connections:
+            with suppress(OSError):
+                raw.socket.sendall(command)
+        for raw in connections:  # each of them is cut off
+            raw.socket.settimeout(SECONDS)
+            with suppress(OSError):
+                while raw.socket.recv(1 << 16):
+                    pass
+            raw.close()
+        assert grown() < 100
+
+
+def test_the_right_number_of_bytes_is_counted_with_keys_and_without(
+    tmp_path: Path, main_node: Callable[..., AsyncMainNode]
+) -> None:
+    """Were it wrong by a byte a message, whoever works for weeks would be cut off one day."""
+    keys.create(tmp_path / "keys", ["node"], make_pair)
+    for folder in (None, tmp_path / "keys"):
+        with AsyncMainNode("main", address="tcp://127.0.0.1:0", keys=folder) as main:
+            array = np.arange(3 << 18)
+            node = AsyncComputingNode(
+                "node", address=main.address, keys=folder,
+                callback=lambda job, task, client: JobSolutionDataType(job.arrays or b"x"),
+            )  # fmt: skip
+            with node:
+                for _ in range(200):
+                    main.submit(JobDataType("a" * 300)).result(SECONDS)
+                for _ in range(20):
+                    main.submit(JobDataType({"x": array})).result(SECONDS)
+                (connection,) = main._router._guard._connections.values()
+                for _ in range(100):
+                    waiting = received(connection.descriptor) - connection.read
+                    if 0 < waiting < HANDSHAKE_BYTES:
+                        break
+                    threading.Event().wait(0.05)
+                assert 0 < waiting < HANDSHAKE_BYTES
+                assert connection.read > 100 << 20
+
+
+def test_a_hundred_deaf_watchers_cost_little_and_are_told_at_a_pace(
+    main_node: Callable[..., AsyncMainNode],
+    computing_node: Callable[..., AsyncComputingNode],
+    peers: Callable[[str], Peer],
+) -> None:
+    main = main_node()
+    computing_node(main)
+    main.wait_for_nodes(1, SECONDS)
+    main.tell(**{f"word {n}": "x" * 5000 for n in range(20)})
+    deaf = []
+    for number in range(100):
+        peer = peers(main.address)
+        peer.socket.rcvhwm = 1
+        peer.send(Watch(f"{number:08x}", "deaf", 0))
+        deaf.append(peer)
+    newcomer = peers(main.address)
+    with growth() as grown:
+        for turn in range(60):
+            for peer in deaf:
+                with suppress(zmq.Again):
+                    peer.socket.send_multipart(encode([Watch("x", "deaf", 0)]), zmq.NOBLOCK)
+            newcomer.send(replace(HELLO, node=f"id{turn}", name=f"new{turn}"), Bye("gone"))
+            assert main.submit(JobDataType("a")).result(SECONDS).to_string() == "A"
+            threading.Event().wait(0.05)
+        assert grown() < 100
+
+
+def test_a_peer_that_says_what_serves_nobody_is_cut_off_and_who_works_is_not(
+    main_node: Callable[..., AsyncMainNode],
+    computing_node: Callable[..., AsyncComputingNode],
+    peers: Callable[[str], Peer],
+    heard: Heard,
+) -> None:
+    main = main_node()
+    worker = computing_node(main, name="worker")
+    futures = [main.submit(JobDataType("a")) for _ in range(20_000)]  # far more than noise may be
+    noisy = peers(main.address)
+    noisy.send(replace(HELLO, node="noisy", name="noisy"))
+    noisy.hear(Welcome)
+    for _ in range(40):
+        noisy.send(*[Heartbeat()] * 100)
+    assert not wait(futures, SECONDS * 3).not_done
+    heard.wait_for("node.left node=noisy", "serves nobody")
+    assert worker.get_id() in {node.name for node in main.view().nodes}
+    assert not any("worker" in line for line in heard.lines if "left" in line)
+
+
+def test_a_main_node_that_stands_still_is_waited_for(
+    main_node: Callable[..., AsyncMainNode],
+) -> None:
+    """A look at the nodes that takes long is no reason to end a run."""
+    main = main_node()
+    go_on = threading.Event()
+    main._router.call_soon(lambda: go_on.wait(SECONDS))
+    with pytest.raises(NodeBusy, match="has not answered for 0.2 s"):
+        main.view(0.2)
+    threading.Timer(0.5, go_on.set).start()
+    assert main.view().nodes == ()
+
+
+def test_what_is_logged_of_others_has_a_budget_that_strangers_can_not_use_up(
+    main_node: Callable[..., AsyncMainNode],
+    computing_node: Callable[..., AsyncComputingNode],
+    peers: Callable[[str], Peer],
+    heard: Heard,
+) -> None:
+    main = main_node(max_attempts=1)
+    worker = computing_node(main, name="worker")
+    assert main.submit(JobDataType("a")).result(SECONDS).to_string() == "A"
+    for number in range(600):
+        peer = peers(main.address)
+        peer.send(
+            replace(HELLO, node=f"id{number}", name=f"n{number}", accelerator="\x1b[2J\nx" * 900)
+        )
+        if number % 3 == 0:
+            peer.say(b"GET / HTTP/1.1", b"%d" % number)
+    main.wait_for_nodes(300, SECONDS)
+    worker.stop()
+    heard.wait_for(f"node.left node={worker.get_id()}")
+    told = [line for line in heard.lines if "worker" not in line]
+    assert len(told) <= STRANGERS_LINES + NEWCOMERS_LINES + 5
+    assert sum(map(len, told)) < 1.5 * (STRANGERS_LOG_BYTES + NEWCOMERS_LOG_BYTES)
+    for line in told:
+        assert line.isprintable()
+
+
+# The other way round: a main node that lies.
+
+
+class LyingMain:
+    """A ROUTER that says what it likes to the node that comes."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        self.socket = context.socket(zmq.ROUTER)
+        self.socket.linger = 0
+        self.port = self.socket.bind_to_random_port("tcp://127.0.0.1")
+        self.address = f"tcp://127.0.0.1:{self.port}"
+        self.peer = b""
+        self._heard: list[Message] = []
+
+    def welcome(self) -> None:
+        self.hear(Hello)
+        self.send(Welcome("liar", 1.0, ("neural",)))
+
+    def hear(self, kind: type[Message]) -> Message:
+        while True:
+            while self._heard:
+                message = self._heard.pop(0)
+                if type(message) is kind:
+                    return message
+            assert self.socket.poll(SECONDS * 1000), f"no {kind.__name__}"
+            self.peer, *frames = self.socket.recv_multipart()
+            self._heard += decode(frames)
+
+    def send(self, *messages: Message) -> None:
+        self.socket.send_multipart([self.peer, *encode(messages)])
+
+
+@pytest.fixture
+def liar() -> Iterator[LyingMain]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    made = LyingMain(context)
+    yield made
+    made.socket.close(0)
+    context.term()
+
+
+def test_offers_that_a_node_did_not_ask_for_are_not_kept(liar: LyingMain, start: Start) -> None:
+    node = start(*COMPUTE, "--connect", liar.address)
+    liar.welcome()
+    process = psutil.Process(node.popen.pid)
+    node.wait_for("main.joined")
+    before = process.memory_info().rss
+    values = {"action": "fit", "x": b"y" * (256 << 10)}
+    returned = 0
+    for task in range(1, 1001):
+        array = ArraySpec("uint8", (1 << 21,), task.to_bytes(16, "big"))
+        liar.send(JobOffer(task, task, "neural", values, b"", {"a": array}))
+        if task % 8 == 0:  # it is not flooded: that is another test
+            while returned < task - 16:
+                liar.hear(Returned)
+                returned += 1
+    assert process.memory_info().rss - before < 100 << 20
+
+
+def test_nothing_is_allocated_at_a_node_for_what_a_main_node_only_claims(
+    liar: LyingMain, start: Start
+) -> None:
+    start(*COMPUTE, "--connect", liar.address, "--tasks", "4")
+    liar.welcome()
+    before = shutil.disk_usage("/dev/shm").used
+    specs = [ArraySpec("uint8", (1 << 30,), bytes([task]) * 16) for task in range(1, 6)]
+    labels = np.zeros(5, np.int64)
+    for task, spec in enumerate(specs, 1):
+        liar.send(JobOffer(task, task, "neural", {}, b"", {"images": spec, "labels": labels}))
+    for index in range(5):
+        liar.hear(Need)
+        liar.send(Chunk(specs[0].digest, index, bytes(1 << 20)))
+    liar.hear(Need)
+    assert shutil.disk_usage("/dev/shm").used - before < 64 << 20
+
+
+def test_a_main_node_that_sends_what_nobody_asked_for_is_let_alone(
+    start: Start, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        node = start(*COMPUTE, "--connect", f"tcp://127.0.0.1:{server.getsockname()[1]}")
+        connection, _ = server.accept()
+        greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+        ready = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06ROUTER"
+        connection.sendall(greeting + ready)
+        process, most = psutil.Process(node.popen.pid), 0
+        frame = b"\x03" + (1 << 20).to_bytes(8, "big") + bytes(1 << 20)
+        with suppress(OSError):
+            while True:
+                connection.sendall(frame)
+                most = max(most, process.memory_info().rss)
+        assert most < 250 << 20
+        connection.close()
+    node.wait_for("main.left")
+
+
+EVIL = "m1\x1b[2J\x1b]0;owned\x07\n05:00:00 INFO    main.joined id=main.trusted\u202e"
+
+
+def test_a_main_nodes_words_are_one_line_each(liar: LyingMain, start: Start) -> None:
+    node = start(*COMPUTE, "--connect", liar.address)
+    liar.hear(Hello)
+    liar.send(Welcome(EVIL, 1.0, (EVIL,)))
+    node.wait_for("main.joined")
+    liar.send(JobOffer(1, 1, EVIL, {"action": EVIL}, b"", {}))
+    liar.send(Refuse("domain", EVIL))
+    code, _ = node.end()
+    assert code == 6
+    for line in node.seen:
+        assert line.rstrip("\n").isprintable()
+        assert not line.startswith("05:00:00")
+
+
+def test_a_main_node_that_speaks_nonsense_is_let_alone_and_fills_no_log(
+    liar: LyingMain, start: Start
+) -> None:
+    node = start(*COMPUTE, "--connect", liar.address)
+    liar.welcome()
+    node.wait_for("main.joined")
+    for number in range(300):
+        liar.socket.send_multipart([liar.peer, b"no message", b"%d" % number])
+    node.wait_for("main.left")
+    assert len(node.seen) < 100
 
 
 def test_a_peer_that_takes_every_job_and_begins_none_keeps_none(

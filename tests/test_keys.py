@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import zmq
 from computing_node import AsyncComputingNode, Refused
 from main_node import AsyncMainNode
 from protocol import InsecureAddress, JobDataType, KeysError, keys
+from protocol.codec import decode, encode
+from protocol.messages import Hello, Refuse, SolutionReady
 from protocol.sockets import is_loopback, make_pair
 
 from .conftest import ANY_PORT, Heard, upper
@@ -88,7 +92,11 @@ def test_a_stranger_gets_no_job_and_is_named_on_both_sides(
 
     odd = computing_node(main, name="odd", callback=never, **({"keys": own} if own else {}))
     heard.wait_for("connection.refused peer=127.0.0.1", cause)  # at the latest as it tries again
-    heard.wait_for("connection.failed address=", "still trying")
+    if "revoked" in cause:
+        with pytest.raises(Refused, match="this node's key was revoked"):
+            odd.wait(SECONDS)
+    else:
+        heard.wait_for("connection.failed address=", "still trying")
     futures = [main.submit(JobDataType(str(n))) for n in range(20)]
     computing_node(main, name="good", keys=folder / "nodes" / "good")
     assert [f.result(SECONDS).to_string() for f in futures] == [str(n) for n in range(20)]
@@ -127,8 +135,6 @@ def test_a_node_that_is_added_while_the_main_node_runs_is_let_in(
 def test_a_node_that_is_revoked_while_it_works_loses_its_job_to_another(
     main: AsyncMainNode, computing_node: Nodes, folder: Path
 ) -> None:
-    import threading
-
     began, go_on = threading.Event(), threading.Event()
 
     def slow(job: JobDataType, task_id: int, client_id: str) -> object:
@@ -146,6 +152,150 @@ def test_a_node_that_is_revoked_while_it_works_loses_its_job_to_another(
     with pytest.raises(Refused, match="the key of other was revoked"):
         revoked.wait(SECONDS)
     go_on.set()
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to("/nowhere/at/all.pub")
+
+
+def damaged(path: Path) -> None:
+    path.write_bytes(b"\xff" * 40)
+
+
+def endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+ODD = [Path.mkdir, dangling, os.mkfifo, damaged, endless]
+
+
+@pytest.mark.parametrize("make_odd", ODD, ids=lambda make: make.__name__)
+def test_an_odd_entry_keeps_no_revocation_from_counting(
+    main: AsyncMainNode, computing_node: Nodes, folder: Path, heard: Heard,
+    make_odd: Callable[[Path], None],
+) -> None:  # fmt: skip
+    """Found in a red team's hands: the list was read no more, and a revoked key got jobs."""
+    bad = computing_node(main, name="bad", keys=folder / "nodes" / "other")
+    main.wait_for_nodes(1, SECONDS)
+    make_odd(folder / "allowed" / "backup.pub")
+    heard.wait_for("keys.damaged", "backup.pub", "skipped")
+    assert keys.names(folder) == ["good", "other"]
+    assert "backup.pub" in keys.complaints(folder)[0]
+    assert run(*KEYS, "revoke", str(folder), "other").returncode == 0
+    with pytest.raises(Refused, match="revoked"):
+        bad.wait(SECONDS)
+    computing_node(main, name="good", keys=folder / "nodes" / "good")
+    again = computing_node(main, name="again", keys=folder / "nodes" / "other")
+    with pytest.raises(Refused, match="this node's key was revoked"):
+        again.wait(SECONDS)
+    assert main.submit(JobDataType("a")).result(SECONDS).to_string() == "A"
+
+
+def test_while_the_list_can_not_be_read_nobody_new_is_let_in_and_who_is_here_goes_on(
+    main: AsyncMainNode, computing_node: Nodes, folder: Path, heard: Heard
+) -> None:
+    computing_node(main, name="good", keys=folder / "nodes" / "good")
+    main.wait_for_nodes(1, SECONDS)
+    (folder / "allowed").rename(folder / "aside")
+    (folder / "allowed").write_text("no folder")
+    heard.wait_for("keys.damaged", "allowed can't be read", "nobody new is let in")
+    late = computing_node(main, name="late", keys=folder / "nodes" / "other")
+    heard.wait_for("connection.refused", "the allow-list can't be read")
+    assert main.submit(JobDataType("a")).result(SECONDS).to_string() == "A"
+    (folder / "allowed").unlink()
+    (folder / "aside").rename(folder / "allowed")
+    main.wait_for_nodes(2, SECONDS)
+    assert late.get_id() in {node.name for node in main.view().nodes}
+
+
+def test_a_list_that_is_gone_lets_nobody_in(folder: Path) -> None:
+    shutil.rmtree(folder / "allowed")
+    lists = keys.MainKeys(folder)
+    assert lists.who(keys.node_keys(folder, "good").public) is None
+    assert "is gone: it lets nobody in" in lists.complaints()[0]
+    assert not lists.complaints()  # once
+
+
+def test_a_revoked_key_is_kept_out_wherever_else_it_stands(folder: Path) -> None:
+    shutil.copy(folder / "allowed" / "good.pub", folder / "allowed" / "old-backup.pub")
+    public = keys.node_keys(folder, "good").public
+    done = run(*KEYS, "revoke", str(folder), "good")
+    assert done.returncode == 0
+    assert "the same key stood there as old-backup, too" in done.stdout
+    lists = keys.MainKeys(folder)
+    assert lists.who(public) is None
+    assert lists.describe(public) == "the key of good was revoked"
+    assert keys.names(folder) == ["other"]
+
+
+def test_a_revocation_that_does_not_take_effect_is_an_error(folder: Path) -> None:
+    shutil.rmtree(folder / "revoked")
+    (folder / "revoked").write_text("no folder")
+    done = run(*KEYS, "revoke", str(folder), "good")
+    assert done.returncode == 2
+    assert "can't be revoked" in done.stderr
+    (folder / "revoked").unlink()
+    (folder / "allowed" / "good.pub").write_bytes(b"no key")
+    done = run(*KEYS, "revoke", str(folder), "good")
+    assert done.returncode == 2
+    assert "holds no key" in done.stderr
+
+
+def test_a_name_may_be_revoked_twice_and_both_keys_stay_out(folder: Path) -> None:
+    first = keys.node_keys(folder, "good").public
+    keys.revoke(folder, "good")
+    keys.add(folder, "good", make_pair)
+    second = keys.node_keys(folder, "good").public
+    assert keys.MainKeys(folder).who(second) is not None
+    keys.revoke(folder, "good")
+    lists = keys.MainKeys(folder)
+    assert lists.revoked(first)
+    assert lists.revoked(second)
+
+
+def test_a_revoked_node_ends_with_the_code_of_the_refused(
+    main: AsyncMainNode, folder: Path
+) -> None:
+    keys.revoke(folder, "other")
+    done = run(
+        *COMPUTE, "--connect", main.address, "--keys", str(folder / "nodes" / "other"),
+    )  # fmt: skip
+    assert done.returncode == 6
+    assert "this node's key was revoked" in done.stderr.splitlines()[-1]
+
+
+def test_who_is_let_in_can_be_nobody_else(
+    main: AsyncMainNode, computing_node: Nodes, folder: Path, heard: Heard
+) -> None:
+    """Found in a red team's hands: a node took another's id, dropped it, and answered for it."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def slow(job: JobDataType, task_id: int, client_id: str) -> object:
+        began.set()
+        go_on.wait(SECONDS)
+        return upper(job, task_id, client_id)
+
+    victim = computing_node(main, name="good", callback=slow, keys=folder / "nodes" / "good")
+    future = main.submit(JobDataType("mine"))
+    assert began.wait(SECONDS)
+    (_, node) = victim.get_id().split(".")
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    eve = context.socket(zmq.DEALER)
+    eve.linger = 0
+    own = keys.node_keys(folder / "nodes" / "other")
+    eve.curve_publickey, eve.curve_secretkey, eve.curve_serverkey = own.public, own.secret, own.main
+    eve.connect(main.address)
+    hello = Hello(node, "good", 0, ("",), {}, 1, 1, "", 1, 0, main.get_id(), (1, 2, 3))
+    eve.send_multipart(encode([hello, *[SolutionReady(task, {}, b"a lie", {}) for task in (1, 2)]]))
+    assert eve.poll(SECONDS * 1000)
+    refuse = next(m for m in decode(eve.recv_multipart()) if isinstance(m, Refuse))
+    assert refuse.code == "id"
+    heard.wait_for("node.refused", "another node's", "the key of other")
+    go_on.set()
+    assert future.result(SECONDS).to_string() == "MINE"
+    assert future.server_id == victim.get_id()
+    eve.close()
+    context.term()
 
 
 def test_no_connection_without_keys_gets_a_word_through(main: AsyncMainNode) -> None:

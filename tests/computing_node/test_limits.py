@@ -1,0 +1,255 @@
+"""What a computing node's owner allows, and what a main node can't make it do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from computing_node import AsyncComputingNode, OverLimit, TaskCancelled
+from computing_node.replier import Task
+from computing_node.training import ChildReplier, TaskRaised
+from learning import Shard
+from learning.work import fit_work
+from main_node import AsyncMainNode, JobFailed
+from protocol import JobDataType, JobSolutionDataType
+
+from ..processes import COMPUTE, Process, Start, run
+
+SECONDS = 60
+
+
+def work(epochs: int = 1, rows: int = 64, **values: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 255, (rows, 28, 28), dtype=np.uint8)
+    fit, arrays = fit_work(
+        {"epochs": epochs}, Shard(images, random.integers(0, 10, rows), 10), None, seed=1
+    )
+    return {**fit, **values}, arrays
+
+
+def job(**values: Any) -> JobDataType:
+    made, arrays = work(**values)
+    return JobDataType(arrays, made, learner="neural")
+
+
+def task(**values: Any) -> Task:
+    made = Task((0, 1), job(**values), 1, "main")
+    assert made.begin()
+    return made
+
+
+def children(pid: int | None = None) -> list[int]:
+    return [
+        child.pid
+        for child in psutil.Process(pid).children()
+        if "computing_node.child" in child.cmdline()
+    ]
+
+
+@pytest.fixture
+def replier() -> Iterator[Callable[..., ChildReplier]]:
+    made: list[ChildReplier] = []
+
+    def make(**options: Any) -> ChildReplier:
+        made.append(ChildReplier(1, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def slow_start(tmp_path: Path) -> dict[str, str]:
+    """Return an environment in which a child takes three seconds to start."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\n"
+        "if any('computing_node.child' in word for word in sys.orig_argv):\n"
+        "    time.sleep(3)\n"
+    )
+    return {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+
+def test_a_cancelled_task_leaves_its_child_for_the_next(
+    replier: Callable[..., ChildReplier],
+) -> None:
+    made = replier()
+    made.solve(task())
+    before = children()
+    long = task(epochs=100_000)
+    threading.Timer(0.5, long.cancel).start()
+    with pytest.raises(TaskCancelled):
+        made.solve(long)
+    assert made.solve(task()).arrays
+    assert children() == before
+
+
+def test_a_task_that_is_cancelled_while_its_child_prepares_leaves_it_alone(
+    replier: Callable[..., ChildReplier],
+) -> None:
+    made = replier()
+    made.prepare(("neural",))
+    (child,) = children()
+    early = task()
+    early.on_cancel(lambda: None)
+    early.cancel()
+    with pytest.raises(TaskCancelled):
+        made.make_ready(early)
+    assert made.solve(task()).arrays
+    assert children() == [child]
+
+
+def test_a_job_that_wants_too_much_memory_fails_in_words_and_the_next_is_solved(
+    replier: Callable[..., ChildReplier],
+) -> None:
+    made = replier(max_bytes=256 << 20)
+    with pytest.raises(OverLimit, match="it wants more memory than it may have"):
+        made.solve(task(classes=4_000_000))
+    assert made.solve(task()).arrays
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"make": {1: 2}}, {"make": {"epochs": -1}}, {"make": {"batch_size": 0}},
+        {"make": {"batch_size": -1}}, {"make": {"lr": float("nan")}}, {"make": {"threads": 10**6}},
+        {"make": {"rounds": 0}}, {"make": {"round": 3, "rounds": 3}}, {"make": None},
+        {"make": {"epochs": "x"}}, {"make": {"initial_seed": -1}}, {"classes": 0}, {"classes": "x"},
+        {"classes": 5}, {"seed": -1}, {"seed": "x"}, {"action": ["fit"]}, {1: 2, "classes": -1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_bad_parameter_is_a_failed_task(values: dict[Any, Any]) -> None:
+    made, arrays = work()
+    bad = Task((0, 1), JobDataType(arrays, learner="neural"), 1, "main")
+    bad.job.fields = {**made, **values}
+    with pytest.raises(TaskRaised):
+        one_replier().solve(bad)
+    assert one_replier().solve(task()).arrays
+
+
+_REPLIER: list[ChildReplier] = []
+
+
+def one_replier() -> ChildReplier:
+    """Return a replier that all parameters are tried at: it takes a second to start."""
+    if not _REPLIER:
+        _REPLIER.append(ChildReplier(1))
+    return _REPLIER[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    for each in _REPLIER:
+        each.close()
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"images": np.zeros(5, np.uint8)}, {"images": np.zeros((64, 28, 28), np.complex128)},
+        {"labels": np.zeros(64)}, {"labels": np.full(64, 99)}, {"labels": np.full(64, -1)},
+        {"labels": np.zeros(3, np.int64)},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_arrays_that_are_no_shard_are_a_failed_task(arrays: dict[str, Any]) -> None:
+    values, good = work()
+    bad = Task((0, 1), JobDataType({**good, **arrays}, values, learner="neural"), 1, "main")
+    with pytest.raises(TaskRaised, match=r"images|labels"):
+        one_replier().solve(bad)
+
+
+def test_a_node_whose_child_starts_slowly_solves_its_share(
+    main_node: Callable[..., AsyncMainNode],
+    start: Start,
+    slow_start: dict[str, str],
+) -> None:
+    """Found in a red team's hands: its jobs were doubled, and its child killed while it started."""
+    main = main_node(learners=("neural",))
+    connect = (*COMPUTE, "--connect", main.address, "--log-level", "error")
+    start(*connect, "--name", "fast")
+    slow: Process = start(*connect, "--name", "slow", env=slow_start)
+    main.wait_for_nodes(2, SECONDS)
+    while not (begun := children(slow.popen.pid)):
+        threading.Event().wait(0.02)
+    solved: dict[str, int] = {"fast": 0, "slow": 0}
+    while not solved["slow"]:
+        futures = [main.submit(job(rows=512)) for _ in range(4)]
+        assert not wait(futures, SECONDS).not_done
+        for future in futures:
+            solved[future.server_id.split(".")[0]] += 1
+    assert solved["fast"]
+    assert children(slow.popen.pid) == begun
+
+
+def test_a_job_that_runs_too_long_is_stopped_and_given_to_another(
+    main_node: Callable[..., AsyncMainNode], start: Start
+) -> None:
+    main = main_node(learners=("neural",))
+    connect = (*COMPUTE, "--connect", main.address, "--log-level", "info")
+    hasty = start(*connect, "--name", "hasty", "--max-job-seconds", "0.5")
+    main.wait_for_nodes(1, SECONDS)
+    future = main.submit(job(epochs=10_000))
+    hasty.wait_for("task.failed kind=limit")
+    start(*connect, "--name", "patient")
+    main.wait_for_nodes(2, SECONDS)
+    while not any(n.name.startswith("patient") and n.running for n in main.view().nodes):
+        threading.Event().wait(0.02)
+    future.cancel()
+
+
+def test_a_program_of_its_own_is_stopped_after_its_time_too(
+    main_node: Callable[..., AsyncMainNode], computing_node: Callable[..., AsyncComputingNode]
+) -> None:
+    main = main_node(max_attempts=1)
+    over = threading.Event()
+
+    def long(job: JobDataType, task_id: int, client_id: str) -> JobSolutionDataType:
+        over.wait(SECONDS)
+        return JobSolutionDataType(b"")
+
+    computing_node(main, callback=long, max_job_seconds=0.2)
+    with pytest.raises(JobFailed, match=r"limit: this node stops jobs after 0.2 s"):
+        main.submit(JobDataType(b"x")).result(SECONDS)
+    over.set()
+
+
+def test_jobs_of_kinds_that_a_node_does_not_take_go_to_others(
+    main_node: Callable[..., AsyncMainNode], start: Start
+) -> None:
+    main = main_node(learners=("neural",))
+    connect = (*COMPUTE, "--connect", main.address, "--log-level", "error")
+    picky = start(*connect, "--name", "picky", "--learners", "algebraic")
+    main.wait_for_nodes(1, SECONDS)
+    future = main.submit(job())
+    start(*connect, "--name", "other")
+    future.result(SECONDS)
+    assert future.server_id.startswith("other")
+    assert not children(picky.popen.pid)  # nothing to prepare for
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--max-memory", "lots"], "'lots' is no size; one looks like 500MB or 4GB"),
+        (["--max-memory", "3"], "too little"),
+        (["--max-job-seconds", "0"], "0"),
+        (["--learners", "psychic"], "no learner 'psychic'; there is neural, algebraic"),
+    ],
+)
+def test_limits_that_can_not_be_are_told(arguments: list[str], words: str) -> None:
+    done: subprocess.CompletedProcess[str] = run(*COMPUTE, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
