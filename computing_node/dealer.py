@@ -18,7 +18,7 @@ from protocol.discovery import Found
 from protocol.effects import Abort, Ended, NodeEffect, Reconnect, Rejected, Run, Serving, Tell
 from protocol.keys import NodeKeys
 from protocol.limits import NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
-from protocol.link import STUCK_SECONDS, TRY_SECONDS, Link
+from protocol.link import LOOK_SECONDS, STUCK_SECONDS, TRY_SECONDS, Link
 from protocol.logbudget import LogBudget
 from protocol.messages import REFUSE_KEY, Hello, Message, Refuse, Status, Watch
 from protocol.monitor import Event, Happened
@@ -217,6 +217,8 @@ class Dealer(Shell):
             if service.outgoing and service.flush():
                 due = now + STUCK_SECONDS
             due = min(due, max(self._tick_at, service.session.wake_at(now)))
+            if service.connected:
+                due = min(due, now + LOOK_SECONDS)
         while self._begin and self._quota and self._workers is not None:
             task = self._begin.popleft()
             self._quota -= 1

@@ -19,7 +19,14 @@ from protocol.effects import Accept, Effect, Fail, Joined, Left, Send
 from protocol.guard import Connection, Guard
 from protocol.keys import MainKeys
 from protocol.ledger import Job
-from protocol.limits import DEAF_SECONDS, KIB, OUTBOX_BYTES, UNASKED_BYTES
+from protocol.limits import (
+    DEAF_SECONDS,
+    DISGRACE_SECONDS,
+    KIB,
+    NOISE_BURST_IN_DISGRACE,
+    OUTBOX_BYTES,
+    UNASKED_BYTES,
+)
 from protocol.messages import (
     REFUSE_KEY,
     REFUSE_MALFORMED,
@@ -76,6 +83,8 @@ MALFORMED_NOISE, KILOBYTE_NOISE = 50.0, 1.0
 LONG_BYTES = 4 * KIB
 #: A connection that ended while messages came all the time is over after so long at most.
 LEAVE_SECONDS = 0.1
+#: Keys in disgrace, at most.
+MAX_KEYS = 10_000
 #: At the end, whoever is here has so long to say that it has heard of it.
 GOODBYE_SECONDS = 0.3
 _ENDED = "the main node has ended"
@@ -123,12 +132,12 @@ class Peer:
     __slots__ = ("connection", "cut", "id", "key", "outbox", "patience", "receipts")
 
     def __init__(
-        self, id_: bytes, connection: Connection | None, key: Key | None, now: float
+        self, id_: bytes, connection: Connection | None, key: Key | None, patience: Patience
     ) -> None:
         self.id = id_
         self.connection = connection
         self.key = key
-        self.patience = Patience(now)
+        self.patience = patience
         self.outbox = Outbox()
         self.receipts: list[int] = []
         self.cut = False
@@ -182,14 +191,14 @@ class Router(Shell):
             self.discard()
             raise
         self.poller.register(self._socket, READABLE)
+        self.poller.register(self._monitor.socket, READABLE)
         if self._gate is not None:
             self.poller.register(self._gate.socket, READABLE)
         self._guard = Guard(
-            name, self._monitor, dispatcher.allowance,
-            lambda event: self.call_soon(partial(self._failed, event)),
-            lambda connection: self.call_soon(partial(self._disconnected, connection)),
+            name, dispatcher.allowance,
             lambda connection, why: self.call_soon(partial(self._was_cut, connection, why)),
         )  # fmt: skip
+        self._disgraced: dict[bytes, float] = {}  # public keys, until when
         self._peers: dict[bytes, Peer] = {}  # by routing id
         self._talking: dict[bytes, Peer] = {}  # those that there is something to tell
         self._leaving: dict[bytes, float] = {}  # connections that ended, and when at the latest
@@ -209,6 +218,12 @@ class Router(Shell):
 
     def turn(self, ready: dict[Any, int], now: float) -> float:
         """Receive, let time pass, send, and only then hand results over."""
+        if self._monitor.socket in ready:  # first: an address is known for a moment only
+            gone, failed = self._guard.take(self._monitor.read(), now)
+            for connection in gone:
+                self._disconnected(connection, now)
+            for event in failed:
+                self._failed(event, now)
         if self._gate is not None and self._gate.socket in ready:
             self._gate.answer()
         drained = True
@@ -343,17 +358,33 @@ class Router(Shell):
         if self._keys is not None:
             public = key_of(origin)
             key = self._keys.who(public) or Key(public, "")
-        connection = self._guard.introduce(id_, descriptor_of(origin), now)
-        peer = self._peers[id_] = Peer(id_, connection, key, now)
+        connection, gone = self._guard.introduce(id_, descriptor_of(origin), now)
+        for other in gone:
+            self._disconnected(other, now)
+        peer = self._peers[id_] = Peer(id_, connection, key, self._patience(connection, key, now))
         if connection is None:  # it has gone meanwhile
             self._leaving.setdefault(id_, now + LEAVE_SECONDS)
         return peer
+
+    def _patience(self, connection: Connection | None, key: Key | None, now: float) -> Patience:
+        """Return the patience with somebody new."""
+        host = "" if connection is None else connection.host
+        if self._guard.in_disgrace(host, now) or self._in_disgrace(key, now):
+            return Patience(now, NOISE_BURST_IN_DISGRACE)
+        return Patience(now)
+
+    def _in_disgrace(self, key: Key | None, now: float) -> bool:
+        """Whether somebody with this key was cut off a moment ago."""
+        return key is not None and now < self._disgraced.get(key.public, 0.0)
 
     def _receive(self, peer: Peer, frames: list[Frame], now: float) -> float:
         """Take a message in; return how much noise it was, beside what the dispatcher says."""
         noise = 0.0
         try:
-            for message in decode(frames):
+            messages = decode(frames)
+            if not messages:
+                noise += 1.0
+            for message in messages:
                 noise += self._take(peer, message, now)
         except ProtocolError as error:
             if self._complaints.new(peer.host, str(error), now):
@@ -385,17 +416,17 @@ class Router(Shell):
 
     # Peers go.
 
-    def _failed(self, event: Event) -> None:
+    def _failed(self, event: Event, now: float) -> None:
         """Say that a connection came to nothing before a word was said."""
         host = event.peer.rpartition(":")[0]
-        if self._complaints.new(host, event.cause, time.monotonic()):
+        if self._complaints.new(host, event.cause, now):
             peer = event.peer or "unknown"
             log.warning("connection.refused peer=%s cause=%r", peer, event.cause)
 
-    def _disconnected(self, connection: Connection) -> None:
+    def _disconnected(self, connection: Connection, now: float) -> None:
         """A connection is over; what came before is heard first."""
-        if connection.peer in self._peers:
-            self._leaving.setdefault(connection.peer, time.monotonic() + LEAVE_SECONDS)
+        if connection.peer is not None and connection.peer in self._peers:
+            self._leaving.setdefault(connection.peer, now + LEAVE_SECONDS)
 
     def _let_go(self, drained: bool, now: float) -> None:
         """Be done with those whose connections are over."""
@@ -428,11 +459,21 @@ class Router(Shell):
         if self._complaints.new(peer.host, "cut", now):
             log.warning("peer.cut peer=%s reason=%r", peer, why)
         if peer.connection is not None:
-            peer.connection.close()
+            self._guard.let_wait(peer.connection, now)
+        self._disgrace(peer, now)
         peer.outbox.clear()
         self._talking.pop(peer.id, None)
         self._receipted.pop(peer.id, None)
         self._give_up(peer, why, now)
+
+    def _disgrace(self, peer: Peer, now: float) -> None:
+        """Let whoever comes with the same key, or without keys from the same host, wait a while."""
+        if peer.key is not None:
+            if len(self._disgraced) > MAX_KEYS:
+                self._disgraced.clear()
+            self._disgraced[peer.key.public] = now + DISGRACE_SECONDS
+        elif peer.connection is not None:
+            self._guard.disgrace(peer.connection.host, now)
 
     def _give_up(self, peer: Peer, reason: str, now: float) -> None:
         """Be done with a node or a watcher."""
@@ -467,7 +508,8 @@ class Router(Shell):
             self._hurry_at = now + HURRY_SECONDS
             self._look(self._keys, now)
         if self._keys.admits(public):
-            return Answer.YES
+            disgraced = now < self._disgraced.get(public, 0.0)
+            return Answer.NO if disgraced else Answer.YES
         what = self._keys.describe(public)
         if self._complaints.new(address, what, now):
             log.warning("connection.refused peer=%s cause=%r", address, what)

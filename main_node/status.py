@@ -18,7 +18,7 @@ from protocol.codec import decode
 from protocol.discovery import Browser, Found
 from protocol.keys import NodeKeys, node_keys
 from protocol.limits import MIB
-from protocol.link import STUCK_SECONDS, TRY_SECONDS, Link
+from protocol.link import LOOK_SECONDS, STUCK_SECONDS, TRY_SECONDS, Link
 from protocol.messages import (
     REFUSE_KEY,
     Message,
@@ -154,18 +154,19 @@ class _Observer(Shell):
                     if event.final:
                         refuse = Refuse(REFUSE_KEY, event.cause)
                         self._changed(link.watching.receive(refuse, now))
+        for link in self._watched.values():
+            if not link.watch(ALLOWANCE_BYTES, now):
+                self._changed(link.watching.cut("it misbehaves"))
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self._tick(now)
         stuck = [link.flush() for link in self._watched.values() if link.outgoing]
-        return now + STUCK_SECONDS if any(stuck) else self._tick_at
+        return now + STUCK_SECONDS if any(stuck) else min(self._tick_at, now + LOOK_SECONDS)
 
     def _tick(self, now: float) -> None:
         for name, link in list(self._watched.items()):
             link.tick(now)
-            if not link.watch(ALLOWANCE_BYTES, now):
-                self._changed(link.watching.cut("it misbehaves"))
-            elif link.connected:
+            if link.connected:
                 messages, silent = link.watching.tick(now)
                 link.outgoing.extend(messages)
                 if silent:

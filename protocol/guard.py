@@ -1,44 +1,46 @@
-"""Sees to it that no connection to a ROUTER costs more memory than it may.
+"""Sees to it that no connection to a ROUTER costs more than it may.
 
 ZeroMQ reads whatever comes, as fast as it comes, and its own limit counts whole messages: one that
 never ends, or one of a million frames, has none. But the system knows how many bytes have come
 over each connection, and the router how many it has read; what lies between is what a connection
 costs. Who has sent more than it may (`limits.py`) is cut off, by its descriptor.
 
-This is a thread of its own, because the router may be busy just then. It also reads the monitor,
-so that ZeroMQ never waits for that.
+Who was cut off would be back at once. So new connections from its host wait their turn, which is
+drawn by lot, before they get a word in: who has a good reason comes through, and a flood does not.
+
+Looking is done by a thread of its own, because the router may be busy just then.
 """
 
 from __future__ import annotations
 
-import os
+import random
 import resource
-import socket as system_socket
 import threading
 import time
 from collections.abc import Callable
 
+from . import traffic
 from .limits import (
+    DISGRACE_SECONDS,
     LOG_SECONDS,
     MAX_STRANGERS,
     MIB,
     STRANGER_BYTES,
     STRANGER_SECONDS,
     STRANGERS_LINES,
+    TURN_SECONDS,
 )
-from .monitor import Event, Happened, Monitor, address_of, opened
-from .sockets import READABLE, Poller
-from .traffic import HANDSHAKE_BYTES, received
+from .monitor import Event, Happened, address_of
 
-#: The monitor, and the size of this process, are looked at this often at least,
+#: The size of this process is looked at this often,
 LOOK_SECONDS = 0.02
-#: and every connection when this process has grown by so much, or after so long.
+#: and every connection when it has grown by so much, or after so long.
 GROWTH_BYTES = 4 * MIB
 ALL_SECONDS = 0.25
 #: Looking at the connections takes at most this part of a core.
 PART = 0.1
-_PAGE = resource.getpagesize()
-_STATM = "/proc/self/statm"
+#: Hosts in disgrace, at most.
+MAX_HOSTS = 10_000
 
 
 class Connection:
@@ -46,69 +48,64 @@ class Connection:
 
     Attributes:
         descriptor: ZeroMQ's.
+        cookie: the system's number of it, which no other has.
         address: of the other side, `host:port`.
-        since: when it was opened.
+        since: when it was opened, or let go on.
         peer: its routing id, once it has said a word.
         read: bytes of its messages that the router has read; only the router's thread counts them.
-        cut: whether it was cut off.
+        over: whether it is cut off, or about to be.
     """
 
-    __slots__ = ("address", "cut", "descriptor", "peer", "read", "since")
+    __slots__ = ("address", "cookie", "descriptor", "over", "peer", "read", "since")
 
-    def __init__(self, descriptor: int, address: str, since: float) -> None:
+    def __init__(self, descriptor: int, address: str, now: float) -> None:
         self.descriptor = descriptor
+        self.cookie = traffic.cookie(descriptor)
         self.address = address
-        self.since = since
+        self.since = now
         self.peer: bytes | None = None
         self.read = 0
-        self.cut = False
+        self.over = False
 
     @property
     def host(self) -> str:
         """The other side's."""
         return self.address.rpartition(":")[0]
 
-    def close(self) -> None:
-        """Cut it off, if it is still the same."""
-        self.cut = True
-        try:
-            with opened(self.descriptor) as connection:
-                if "{}:{}".format(*connection.getpeername()[:2]) == self.address:
-                    connection.shutdown(system_socket.SHUT_RDWR)
-        except (OSError, ValueError):  # it is gone
-            return
+    @property
+    def waiting(self) -> int:
+        """Bytes that have come, and that nobody has read."""
+        return traffic.received(self.descriptor) - self.read - traffic.HANDSHAKE_BYTES
+
+    def end(self) -> None:
+        """Cut it off."""
+        self.over = True
+        traffic.end(self.descriptor, self.cookie)
 
 
 class Guard:
-    """The thread that watches over the connections of a ROUTER.
+    """Watches over the connections of a ROUTER; its methods are for the router's thread.
 
     Args:
-        name: of the thread.
-        monitor: of the ROUTER.
-        allowance: returns what a peer may have sent and nobody has read; called from this thread.
-        failed: told of connections that fail before a word is said; called from this thread.
-        gone: told of each connection that had said a word and is no more; called from this thread.
-        cut: told of each that was cut off, and why, before it is gone; called from this thread.
+        name: of the thread that looks.
+        allowance: returns what a peer may have sent that nobody has read.
+        cut: told of each connection that is cut off for what it sent, and why; called from the
+            thread that looks, as is `allowance`.
     """
 
     def __init__(
-        self,
-        name: str,
-        monitor: Monitor,
-        allowance: Callable[[bytes], int],
-        failed: Callable[[Event], None],
-        gone: Callable[[Connection], None],
-        cut: Callable[[Connection, str], None],
+        self, name: str, allowance: Callable[[bytes], int], cut: Callable[[Connection, str], None]
     ) -> None:
-        self._monitor = monitor
-        self._allowance, self._failed, self._gone, self._cut = allowance, failed, gone, cut
+        self._allowance, self._cut = allowance, cut
         self._connections: dict[int, Connection] = {}  # by descriptor
         self._strangers: dict[Connection, None] = {}  # the oldest first
-        self._lock = threading.Lock()  # of both
+        self._held: dict[Connection, None] = {}  # those that wait their turn
+        self._late: list[tuple[float, Connection]] = []  # to be ended then
+        self._disgraced: dict[str, float] = {}  # hosts, until when
         self._most = min(MAX_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
-        self._statm = os.open(_STATM, os.O_RDONLY) if os.path.exists(_STATM) else -1  # noqa: PTH110
-        self._size = 0
-        self._all_at = self._not_before = 0.0
+        self._lot = random.Random()
+        self._size, self._last_size = traffic.Size(), 0
+        self._all_at = self._not_before = self._turn_at = 0.0
         #: When the router has turned last: while it stands still nobody can get a word in.
         self.turned = time.monotonic()
         self._told: set[tuple[str, str]] = set()
@@ -117,135 +114,172 @@ class Guard:
         self._thread = threading.Thread(target=self._run, name=f"{name} guard", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Begin to look."""
         self._thread.start()
 
     def close(self) -> None:
-        """Watch no more; the monitor is closed by whoever opened it."""
+        """Look no more; let those go that were held."""
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
-        if self._statm >= 0:
-            os.close(self._statm)
-            self._statm = -1
+        for connection in list(self._held):
+            traffic.release(connection.descriptor, connection.cookie)
+        self._size.close()
 
-    def introduce(self, peer: bytes, descriptor: int, now: float) -> Connection | None:
-        """Return the connection over which a peer has said its first word; None if it is gone.
+    def take(self, events: list[Event], now: float) -> tuple[list[Connection], list[Event]]:
+        """Hear what has happened to connections.
 
-        Called from the router's thread.
+        Returns:
+            Those that had said a word and are no more; and failures before one was said, those
+            that are worth telling: there may be many.
         """
-        address = address_of(descriptor)
-        before: Connection | None = None
-        with self._lock:
-            connection = self._connections.get(descriptor)
-            if connection is None or connection.address != address or connection.peer is not None:
-                before, connection = connection, Connection(descriptor, address, now)
-                if address:
-                    self._connections[descriptor] = connection
-            self._strangers.pop(connection, None)
-            connection.peer = peer
-        if before is not None:
-            self._end(before)
-        return connection if address else None
-
-    def _run(self) -> None:
-        poller = Poller()
-        poller.register(self._monitor.socket, READABLE)
-        while not self._ending.is_set():
-            poller.poll(int(LOOK_SECONDS * 1000))
-            for event in self._monitor.read():
-                self._take(event)
-            now = time.monotonic()
-            if self._due(now):
-                self._look(now)
-                spent = time.monotonic() - now
-                self._not_before = now + spent / PART
-
-    def _take(self, event: Event) -> None:
-        if event.what is Happened.OPENED:
-            self._open(Connection(event.descriptor, event.peer, time.monotonic()))
-            return
-        with self._lock:
+        gone: list[Connection] = []
+        failed: list[Event] = []
+        for event in events:
+            if event.what is Happened.OPENED:
+                gone += self._open(event, now)
+                continue
             connection = self._connections.get(event.descriptor)
-            if connection is None or connection.address != event.peer:
-                connection = None  # its descriptor is another's by now, whose first word was fast
-            else:
+            # Its descriptor may be another's by now, whose first word was faster than this event.
+            if connection is not None and connection.address == event.peer:
                 del self._connections[event.descriptor]
                 self._strangers.pop(connection, None)
-        if connection is not None:
-            self._end(connection)
-        if event.what is Happened.FAILED:
-            self._tell(event)
+                self._held.pop(connection, None)
+                if connection.peer is not None:
+                    gone.append(connection)
+            if event.what is Happened.FAILED and self._is_news(event, now):
+                failed.append(event)
+        return gone, failed
 
-    def _tell(self, event: Event) -> None:
-        """Tell of a failure, if the like has not been told lately: there may be many."""
-        now = time.monotonic()
+    def _open(self, event: Event, now: float) -> list[Connection]:
+        connection = Connection(event.descriptor, event.peer, now)
+        before = self._connections.get(event.descriptor)
+        if before is not None and before.cookie == connection.cookie != 0:
+            return []  # its first word was faster
+        self._connections[event.descriptor] = connection
+        self._strangers[connection] = None
+        if len(self._strangers) > self._most:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            self._held.pop(oldest, None)
+            oldest.end()
+        if self.in_disgrace(connection.host, now) and traffic.hold(
+            connection.descriptor, connection.cookie
+        ):
+            self._held[connection] = None
+        return [before] if before is not None and before.peer is not None else []
+
+    def _is_news(self, event: Event, now: float) -> bool:
         if now > self._told_until:
             self._told.clear()
             self._told_until = now + LOG_SECONDS
         what = (event.peer.rpartition(":")[0], event.cause)
-        if what not in self._told and len(self._told) < STRANGERS_LINES:
-            self._told.add(what)
-            self._failed(event)
+        if what in self._told or len(self._told) >= STRANGERS_LINES:
+            return False
+        self._told.add(what)
+        return True
 
-    def _open(self, connection: Connection) -> None:
-        with self._lock:
-            before = self._connections.get(connection.descriptor)
-            if before is not None and before.address == connection.address:
-                return  # its first word was faster
-            self._connections[connection.descriptor] = connection
-            self._strangers[connection] = None
-            oldest = next(iter(self._strangers)) if len(self._strangers) > self._most else None
-            if oldest is not None:
-                del self._strangers[oldest]
+    def introduce(
+        self, peer: bytes, descriptor: int, now: float
+    ) -> tuple[Connection | None, list[Connection]]:
+        """A peer has said its first word over a connection.
+
+        Returns:
+            The connection, None if it is over already; and one that it turns out to be in place of.
+        """
+        connection = self._connections.get(descriptor)
+        found = traffic.cookie(descriptor)
+        if connection is not None and connection.peer is None and connection.cookie == found:
+            connection.peer = peer
+            self._strangers.pop(connection, None)
+            return connection, []
+        if not found and traffic.KNOWN:
+            return None, []
+        before, address = connection, address_of(descriptor)
+        connection = self._connections[descriptor] = Connection(descriptor, address, now)
+        connection.peer = peer
         if before is not None:
-            self._end(before)
-        if oldest is not None:
-            oldest.close()
+            self._strangers.pop(before, None)
+        return connection, [before] if before is not None and before.peer is not None else []
 
-    def _end(self, connection: Connection) -> None:
-        if connection.peer is not None:
-            self._gone(connection)
+    def in_disgrace(self, host: str, now: float) -> bool:
+        """Whether somebody at this host was cut off a moment ago."""
+        return now < self._disgraced.get(host, 0.0)
+
+    def disgrace(self, host: str, now: float) -> None:
+        """Let new connections from a host wait their turn for a while."""
+        if not host:
+            return
+        if len(self._disgraced) >= MAX_HOSTS:
+            self._disgraced.clear()
+        self._disgraced[host] = now + DISGRACE_SECONDS
+
+    def let_wait(self, connection: Connection, now: float) -> None:
+        """Hear no more of a connection, and end it after a while: who waits is not back at once."""
+        if connection.over:
+            return
+        if traffic.hold(connection.descriptor, connection.cookie):
+            connection.over = True
+            self._late.append((now + DISGRACE_SECONDS, connection))
+        else:
+            connection.end()
+
+    # In the thread that looks.
+
+    def _run(self) -> None:
+        while not self._ending.wait(LOOK_SECONDS):
+            now = time.monotonic()
+            self._let_on(now)
+            if self._due(now):
+                self._look(now)
+                self._not_before = now + (time.monotonic() - now) / PART
+
+    def _let_on(self, now: float) -> None:
+        """Let one of those that wait go on, and end those that have waited."""
+        while self._late and now > self._late[0][0]:
+            _, connection = self._late.pop(0)
+            traffic.release(connection.descriptor, connection.cookie)
+            connection.end()
+        waiting = list(self._held) if now > self._turn_at else []
+        if waiting:
+            self._turn_at = now + TURN_SECONDS
+            connection = self._lot.choice(waiting)
+            self._held.pop(connection, None)
+            connection.since = now
+            traffic.release(connection.descriptor, connection.cookie)
 
     def _due(self, now: float) -> bool:
         """Whether it is time to look at every connection."""
         if now < self._not_before:
             return False
-        size = self._resident()
-        if now < self._all_at and size - self._size < GROWTH_BYTES:
-            self._size = min(self._size, size)
+        size = self._size.read()
+        if now < self._all_at and size - self._last_size < GROWTH_BYTES:
+            self._last_size = min(self._last_size, size)
             return False
-        self._size, self._all_at = size, now + ALL_SECONDS
+        self._last_size, self._all_at = size, now + ALL_SECONDS
         return True
 
     def _look(self, now: float) -> None:
-        with self._lock:
-            connections = list(self._connections.values())
-        for connection in connections:
-            if connection.cut:
+        for connection in list(self._connections.values()):
+            if connection.over:
                 continue
             if connection.peer is None:
-                if self._waiting(connection) > STRANGER_BYTES:
-                    self._cut_off(connection, f"more than {STRANGER_BYTES:,} bytes and no word yet")
-                elif self.turned - connection.since > STRANGER_SECONDS:
-                    self._cut_off(connection, f"no word in {STRANGER_SECONDS:g} s")
+                if connection.waiting > STRANGER_BYTES:
+                    self._stop(connection, f"more than {STRANGER_BYTES:,} bytes and no word", now)
+                elif (
+                    connection not in self._held
+                    and self.turned - connection.since > STRANGER_SECONDS
+                ):
+                    self._stop(connection, f"no word in {STRANGER_SECONDS:g} s", now, idle=True)
                 continue
             # What is read is allowed no more a moment later; what is asked for is, a moment before.
             before = self._allowance(connection.peer)
-            waiting = self._waiting(connection)
+            waiting = connection.waiting
             if waiting > max(before, self._allowance(connection.peer)):
-                self._cut_off(connection, f"it sent {waiting:,} bytes that nobody asked for")
+                self._stop(connection, f"it sent {waiting:,} bytes that nobody asked for", now)
 
-    def _waiting(self, connection: Connection) -> int:
-        """Return how many bytes have come over a connection, and nobody has read."""
-        return received(connection.descriptor) - connection.read - HANDSHAKE_BYTES
-
-    def _cut_off(self, connection: Connection, why: str) -> None:
+    def _stop(self, connection: Connection, why: str, now: float, idle: bool = False) -> None:
+        connection.end()
+        if not idle and connection.peer is None:  # else the router knows better whom to blame
+            self.disgrace(connection.host, now)
         self._cut(connection, why)
-        connection.close()
-
-    def _resident(self) -> int:
-        """Return how many bytes of memory this process has."""
-        if self._statm < 0:
-            return 0
-        return int(os.pread(self._statm, 100, 0).split()[1]) * _PAGE

@@ -74,8 +74,12 @@ WINDOW = 16
 SHARED_WINDOW = 64
 LEAST_WINDOW = 2
 
+#: Where somebody was cut off, for so long new connections wait their turn, and have less patience.
+DISGRACE_SECONDS = 10.0
+TURN_SECONDS = 0.05
 #: Messages that are nobody's use: a peer may say so many at once, and so many a second.
 NOISE_BURST = 2000.0
+NOISE_BURST_IN_DISGRACE = 100.0
 NOISE_PER_SECOND = 200.0
 #: A job that is solved is worth so many more.
 NOISE_PER_JOB = 4.0
@@ -87,8 +91,9 @@ OUTBOX_BYTES = 4 * MIB
 #: Something that waits for so long, while nothing at all can be sent, is for a peer that does not
 #: read.
 DEAF_SECONDS = 10.0
-#: Messages that ZeroMQ holds for one peer.
+#: Messages that ZeroMQ holds for one peer, to be sent; and of one peer, to be read.
 HIGH_WATER_MARK = 1000
+READ_MARK = 32
 #: What a watcher has been told and has not said that it has heard: so many times.
 UNHEARD_STATUSES = 4
 

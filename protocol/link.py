@@ -32,7 +32,7 @@ TELL_FROM = 2
 #: A main node that announces several addresses is tried at each for so long.
 TRY_SECONDS = 2.0
 #: What a main node has sent is looked at this often.
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.1
 #: A main node that misbehaves is let alone for so long, then twice as long each time.
 LEAVE_SECONDS, MAX_LEAVE_SECONDS = 1.0, 60.0
 #: How much noise a message is that is none of ours.

@@ -10,15 +10,17 @@ class Patience:
 
     Args:
         now: the time.
+        burst: so much at once.
     """
 
-    __slots__ = ("_at", "_left")
+    __slots__ = ("_at", "_burst", "_left")
 
-    def __init__(self, now: float) -> None:
-        self._left, self._at = NOISE_BURST, now
+    def __init__(self, now: float, burst: float = NOISE_BURST) -> None:
+        self._left = self._burst = burst
+        self._at = now
 
     def bear(self, noise: float, now: float) -> bool:
         """Count noise, or, below zero, what was of use; return whether it can be borne."""
         rested = self._left + NOISE_PER_SECOND * (now - self._at)
-        self._left, self._at = min(rested, NOISE_BURST) - noise, now
+        self._left, self._at = min(rested, self._burst) - noise, now
         return self._left >= 0

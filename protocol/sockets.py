@@ -31,6 +31,7 @@ from .limits import (
     HIGH_WATER_MARK,
     MAX_FRAME_BYTES,
     MAX_FRAMES,
+    READ_MARK,
     STRANGER_SECONDS,
     WINDOW,
 )
@@ -96,7 +97,7 @@ def split_address(address: str, lowest_port: int) -> tuple[str, int]:
 
 def _set_up(socket: Socket, address: str) -> None:
     socket.linger = 1000  # milliseconds: long enough for a Bye, short enough for a Ctrl-C
-    socket.sndhwm = socket.rcvhwm = HIGH_WATER_MARK
+    socket.sndhwm, socket.rcvhwm = HIGH_WATER_MARK, READ_MARK
     socket.maxmsgsize = MAX_FRAME_BYTES
     socket.handshake_ivl = int(STRANGER_SECONDS * 1000)
     socket.ipv6 = "[" in address  # else a plain address would be reported in IPv6's notation
