@@ -51,6 +51,7 @@ from protocol.sockets import (
     bind,
     close,
     descriptor_of,
+    is_here,
     key_of,
     make_context,
     receive,
@@ -358,7 +359,9 @@ class Router(Shell):
         if self._keys is not None:
             public = key_of(origin)
             key = self._keys.who(public) or Key(public, "")
-        connection, gone = self._guard.introduce(id_, descriptor_of(origin), now)
+        connection, gone = self._guard.introduce(
+            id_, descriptor_of(origin), now, lambda: is_here(self._socket, id_)
+        )
         for other in gone:
             self._disconnected(other, now)
         peer = self._peers[id_] = Peer(id_, connection, key, self._patience(connection, key, now))

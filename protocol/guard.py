@@ -39,6 +39,8 @@ GROWTH_BYTES = 4 * MIB
 ALL_SECONDS = 0.25
 #: Looking at the connections takes at most this part of a core.
 PART = 0.1
+#: A connection that ended has left no words behind after so long.
+ECHO_SECONDS = 10.0
 #: Hosts in disgrace, at most.
 MAX_HOSTS = 10_000
 
@@ -100,6 +102,7 @@ class Guard:
         self._connections: dict[int, Connection] = {}  # by descriptor
         self._strangers: dict[Connection, None] = {}  # the oldest first
         self._held: dict[Connection, None] = {}  # those that wait their turn
+        self._ended: dict[int, float] = {}  # descriptors of those that said no word, and when
         self._late: list[tuple[float, Connection]] = []  # to be ended then
         self._disgraced: dict[str, float] = {}  # hosts, until when
         self._most = min(MAX_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
@@ -143,10 +146,11 @@ class Guard:
             # Its descriptor may be another's by now, whose first word was faster than this event.
             if connection is not None and connection.address == event.peer:
                 del self._connections[event.descriptor]
-                self._strangers.pop(connection, None)
-                self._held.pop(connection, None)
+                self._strike(connection)
                 if connection.peer is not None:
                     gone.append(connection)
+                else:
+                    self._ended[event.descriptor] = now
             if event.what is Happened.FAILED and self._is_news(event, now):
                 failed.append(event)
         return gone, failed
@@ -157,17 +161,25 @@ class Guard:
         if before is not None and before.cookie == connection.cookie != 0:
             return []  # its first word was faster
         self._connections[event.descriptor] = connection
+        if before is not None:
+            self._strike(before)
+            if before.peer is None:
+                self._ended[event.descriptor] = now
         self._strangers[connection] = None
         if len(self._strangers) > self._most:
             oldest = next(iter(self._strangers))
-            del self._strangers[oldest]
-            self._held.pop(oldest, None)
+            self._strike(oldest)
             oldest.end()
         if self.in_disgrace(connection.host, now) and traffic.hold(
             connection.descriptor, connection.cookie
         ):
             self._held[connection] = None
         return [before] if before is not None and before.peer is not None else []
+
+    def _strike(self, connection: Connection) -> None:
+        """A connection is over; it had said no word."""
+        self._strangers.pop(connection, None)
+        self._held.pop(connection, None)
 
     def _is_news(self, event: Event, now: float) -> bool:
         if now > self._told_until:
@@ -180,26 +192,37 @@ class Guard:
         return True
 
     def introduce(
-        self, peer: bytes, descriptor: int, now: float
+        self, peer: bytes, descriptor: int, now: float, is_here: Callable[[], bool]
     ) -> tuple[Connection | None, list[Connection]]:
         """A peer has said its first word over a connection.
+
+        Args:
+            peer: its routing id.
+            descriptor: of the connection, or of one that has ended, and is another's by now.
+            now: in seconds.
+            is_here: returns whether the peer has a connection still; asked only in doubt.
 
         Returns:
             The connection, None if it is over already; and one that it turns out to be in place of.
         """
         connection = self._connections.get(descriptor)
         found = traffic.cookie(descriptor)
-        if connection is not None and connection.peer is None and connection.cookie == found:
-            connection.peer = peer
-            self._strangers.pop(connection, None)
-            return connection, []
-        if not found and traffic.KNOWN:
+        known = connection is not None and connection.cookie == found
+        mute = connection is not None and connection.peer is None
+        doubt = now < self._ended.get(descriptor, -ECHO_SECONDS) + ECHO_SECONDS or (
+            mute and not known
+        )
+        if (not found and traffic.KNOWN) or (doubt and not is_here()):
             return None, []
+        if connection is not None and mute and known:
+            connection.peer = peer
+            self._strangers.pop(connection, None)  # if it was held a moment ago, its turn will come
+            return connection, []
         before, address = connection, address_of(descriptor)
         connection = self._connections[descriptor] = Connection(descriptor, address, now)
         connection.peer = peer
         if before is not None:
-            self._strangers.pop(before, None)
+            self._strike(before)
         return connection, [before] if before is not None and before.peer is not None else []
 
     def in_disgrace(self, host: str, now: float) -> bool:

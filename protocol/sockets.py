@@ -23,7 +23,7 @@ from enum import Enum
 import zmq
 from zmq.utils import z85
 
-from .codec import Frame
+from .codec import Frame, encode
 from .errors import AddressError, InsecureAddress, KeysError
 from .keys import MainKeys, NodeKeys
 from .limits import (
@@ -355,6 +355,16 @@ def send(socket: Socket, frames: Sequence[Frame]) -> bool:
         if error.errno == zmq.EHOSTUNREACH:
             raise ConnectionError("no connection to this peer") from error
         raise
+    return True
+
+
+def is_here(router: Socket, peer: bytes) -> bool:
+    """Return whether a peer of a ROUTER has a connection; it is told nothing, in a message."""
+    router.getsockopt(zmq.EVENTS)  # else ZeroMQ would answer for how it was a moment ago
+    try:
+        send(router, [peer, *encode([])])
+    except ConnectionError:
+        return False
     return True
 
 
