@@ -4,8 +4,6 @@ One honest node trains. What is measured: the longest silence of the main node t
 asks it all the time who it is, the most memory that it takes beyond what it takes when it is left
 alone, how many lines and bytes it logs, and how much longer the run takes than beside a process
 that only burns a core.
-
-Usage: python -m benchmarks.hostile [CONNECTIONS [ATTACK ...]]
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 import psutil
 import zmq
@@ -149,10 +148,13 @@ def run(attack: str, connections: int, folder: Path, keyed: bool) -> Figures:
     own = [] if keys is None else ["--keys", str(keys / "nodes" / "honest")]
     bad = [] if keys is None else [str(keys / "nodes" / "bad")]
     probe = Probe(address, None if keys is None else keys / "nodes" / "probe")
-    with (
-        ended("benchmarks.hostile_peer", attack, address, str(connections), *bad),
-        ended("computing_node", "--connect", address, "--name", "honest", *own),
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(ended("computing_node", "--connect", address, "--name", "honest", *own))
+        while not any("node.joined" in line for line in lines):
+            time.sleep(0.05)
+        stack.enter_context(
+            ended("benchmarks.hostile_peer", attack, address, str(connections), *bad)
+        )
         begun = time.monotonic()
         while main.poll() is None and time.monotonic() - begun < 300:
             with contextlib.suppress(psutil.Error):
@@ -205,9 +207,16 @@ def row(attack: str, keyed: bool, figures: Figures, calm: float) -> str:
     )
 
 
-if __name__ == "__main__":
+@click.command()
+@click.argument("connections", default=1)
+@click.argument("attacks", nargs=-1, type=click.Choice(sorted({*MESSAGES, *ENDLESS, *OTHERS})))
+def command(connections: int, attacks: tuple[str, ...]) -> None:
+    """Measure runs beside ATTACKS (all of them, if none is named) by CONNECTIONS at a time."""
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
-    given = sys.argv[1:]
     print(machine(), "", HEAD, sep="\n")
-    for line in measure(int(given[0]) if given else 1, given[1:]):
+    for line in measure(connections, list(attacks)):
         print(line, flush=True)
+
+
+if __name__ == "__main__":
+    command()

@@ -198,6 +198,7 @@ class Router(Shell):
         self._guard = Guard(
             name, dispatcher.allowance,
             lambda connection, why: self.call_soon(partial(self._was_cut, connection, why)),
+            lambda host: self.call_soon(partial(self._flooded, host)),
         )  # fmt: skip
         self._disgraced: dict[bytes, float] = {}  # public keys, until when
         self._peers: dict[bytes, Peer] = {}  # by routing id
@@ -453,6 +454,12 @@ class Router(Shell):
             self._cut(peer, why, now)
         elif self._complaints.new(connection.host, why.lstrip("0123456789,"), now):
             log.warning("connection.cut peer=%s reason=%r", connection.address or "unknown", why)
+
+    def _flooded(self, host: str) -> None:
+        """The guard lets in fewer of a host's connections."""
+        if self._complaints.new(host, "flood", time.monotonic()):
+            why = "too many of its connections end without a word; fewer are let in"
+            log.warning("connection.flood peer=%s reason=%r", host, why)
 
     def _cut(self, peer: Peer, why: str, now: float) -> None:
         """Be done with a peer that costs more than it may: end its connection, and hear no more."""

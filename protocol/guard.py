@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 
 from . import traffic
+from .doorstep import Doorstep
 from .limits import (
     DISGRACE_SECONDS,
     LOG_SECONDS,
@@ -91,15 +92,22 @@ class Guard:
     Args:
         name: of the thread that looks.
         allowance: returns what a peer may have sent that nobody has read.
-        cut: told of each connection that is cut off for what it sent, and why; called from the
-            thread that looks, as is `allowance`.
+        cut: told of each connection that is cut off for what it sent, and why.
+        flooded: told of a host that connects and goes, and of which fewer are let in.
+
+    All three are called from the thread that looks.
     """
 
     def __init__(
-        self, name: str, allowance: Callable[[bytes], int], cut: Callable[[Connection, str], None]
+        self,
+        name: str,
+        allowance: Callable[[bytes], int],
+        cut: Callable[[Connection, str], None],
+        flooded: Callable[[str], None],
     ) -> None:
-        self._allowance, self._cut = allowance, cut
+        self._allowance, self._cut, self._flooded = allowance, cut, flooded
         self._connections: dict[int, Connection] = {}  # by descriptor
+        self._doorstep = Doorstep()
         self._strangers: dict[Connection, None] = {}  # the oldest first
         self._held: dict[Connection, None] = {}  # those that wait their turn
         self._ended: dict[int, float] = {}  # descriptors of those that said no word, and when
@@ -139,6 +147,9 @@ class Guard:
         gone: list[Connection] = []
         failed: list[Event] = []
         for event in events:
+            if event.what is Happened.LISTENING:
+                self._doorstep.listener = event.descriptor
+                continue
             if event.what is Happened.OPENED:
                 gone += self._open(event, now)
                 continue
@@ -151,6 +162,7 @@ class Guard:
                     gone.append(connection)
                 else:
                     self._ended[event.descriptor] = now
+                    self._doorstep.went(connection.host)
             if event.what is Happened.FAILED and self._is_news(event, now):
                 failed.append(event)
         return gone, failed
@@ -253,6 +265,8 @@ class Guard:
         while not self._ending.wait(LOOK_SECONDS):
             now = time.monotonic()
             self._let_on(now)
+            for host in self._doorstep.look(now):
+                self._flooded(host)
             if self._due(now):
                 self._look(now)
                 self._not_before = now + (time.monotonic() - now) / PART

@@ -62,6 +62,8 @@ STRANGER_BYTES = 16 * KIB
 STRANGER_SECONDS = 10.0
 #: So many connections may have said no word; beyond, the oldest of them is closed.
 MAX_STRANGERS = 4096
+#: Connections of one host that end without a word; where there are more, fewer are let in.
+MUTE_PER_SECOND = 500
 #: What a peer may have sent, and nobody has read yet, unasked.
 UNASKED_BYTES = 64 * KIB
 #: The same for each task that it holds: a solution or an offer, with what travels inside it.

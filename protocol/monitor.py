@@ -19,13 +19,14 @@ import zmq
 Socket = zmq.Socket[bytes]
 
 _ACCEPTED, _DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
-_OPENED = int(zmq.EVENT_CONNECTED)
+_OPENED, _LISTENING = int(zmq.EVENT_CONNECTED), int(zmq.EVENT_LISTENING)
 _SUCCEEDED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _PROTOCOL, _AUTH, _NO_DETAIL = (
     int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL), int(zmq.EVENT_HANDSHAKE_FAILED_AUTH),
     int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL),
 )  # fmt: skip
 _FAILED = _PROTOCOL | _AUTH | _NO_DETAIL
+_NOBLOCK = int(zmq.NOBLOCK)  # a plain number: pyzmq's enumerations cost a microsecond
 _MISMATCH = int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
 _CRYPTOGRAPHIC = int(zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC)
 #: What a main node answers for a key that it once let in (`sockets.Answer`).
@@ -35,6 +36,7 @@ _REVOKED = 500
 class Happened(Enum):
     """What can happen to a connection."""
 
+    LISTENING = "listening"  # at this descriptor; it is no connection yet
     OPENED = "opened"  # nothing is said yet
     CONNECTED = "connected"
     DISCONNECTED = "disconnected"
@@ -70,7 +72,8 @@ class Monitor:
     """
 
     def __init__(self, socket: Socket, *, binds: bool, keys: bool) -> None:
-        watched = _DISCONNECTED | _FAILED | (_ACCEPTED if binds else _OPENED | _SUCCEEDED)
+        watched = _DISCONNECTED | _FAILED
+        watched |= _ACCEPTED | _LISTENING if binds else _OPENED | _SUCCEEDED
         self.socket: Socket = socket.get_monitor_socket(watched)
         self._binds, self._keys = binds, keys
         self._peers: dict[int, str] = {}  # by descriptor
@@ -81,10 +84,11 @@ class Monitor:
         events: list[Event] = []
         while True:
             try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+                content = self.socket.recv(_NOBLOCK)
+                self.socket.recv()  # which endpoint it is
             except zmq.Again:
                 return events
-            number, value = struct.unpack("=Hi", frames[0])
+            number, value = struct.unpack("=Hi", content)
             events += self._bound(number, value) if self._binds else self._connected(number, value)
 
     def _connected(self, number: int, value: int) -> list[Event]:
@@ -121,6 +125,8 @@ class Monitor:
         if number == _ACCEPTED:
             self._peers[value] = peer = address_of(value)
             return [Event(Happened.OPENED, value, peer=peer)]
+        if number == _LISTENING:
+            return [Event(Happened.LISTENING, value)]
         if number == _DISCONNECTED:
             peer = self._peers.pop(value, "")
             if self._failing is not None:

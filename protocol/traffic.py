@@ -1,4 +1,4 @@
-"""What the system knows of connections: how much has come over each; and how to end or hold one.
+"""What the system knows of connections, and does to them: hold one, end one, let fewer in.
 
 All of it without letting go of Python's interpreter lock: whoever watches over a busy thread would
 wait for the lock each time. Linux tells; elsewhere nothing is known, and nothing done.
@@ -7,12 +7,14 @@ wait for the lock each time. Linux tells; elsewhere nothing is known, and nothin
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import os
 import resource
 import socket
 import struct
 import sys
 import threading
+from collections.abc import Iterable
 
 from .limits import KIB
 
@@ -68,8 +70,19 @@ class _Filter(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("program", ctypes.c_char_p))
 
 
-#: One instruction: return 0, which is to drop the packet.
-_NOTHING = _Filter(1, struct.pack("=HBBI", 0x06, 0, 0, 0))
+def _instruction(code: int, value: int, if_so: int = 0, if_not: int = 0) -> bytes:
+    """Return an instruction of the packet filter; it may jump over so many that follow."""
+    return struct.pack("=HBBI", code, if_so, if_not, value & 0xFFFFFFFF)
+
+
+# Instructions of <linux/bpf_common.h>, and what they can load beside the packet, which begins
+# with its TCP header (<linux/filter.h>).
+_LOAD_WORD, _LOAD_BYTE, _RETURN = 0x20, 0x30, 0x06
+_IF_EQUAL, _IF_AT_LEAST, _IF_BIT = 0x15, 0x35, 0x45
+_IP_HEADER, _RANDOM = -0x100000, -0x1000 + 56
+_FLAGS, _ACK = 13, 0x10
+_DROP, _KEEP = _instruction(_RETURN, 0), _instruction(_RETURN, 0xFFFFFFFF)
+_NOTHING = _Filter(1, _DROP)
 
 
 def hold(descriptor: int, cookie_: int) -> bool:
@@ -99,6 +112,52 @@ def release(descriptor: int, cookie_: int) -> bool:
 def end(descriptor: int, cookie_: int) -> bool:
     """End a connection, both ways."""
     return _act(descriptor, cookie_, lambda copy: _system.shutdown(copy, int(socket.SHUT_RDWR)))
+
+
+#: As many hosts as `thin` takes.
+MOST_HOSTS = 16
+
+
+def thin(listener: int, hosts: Iterable[str], part: float) -> bool:
+    """Let only a part of what hosts want to begin come to a listening socket, drawn by lot.
+
+    Args:
+        listener: its descriptor.
+        hosts: their addresses, `MOST_HOSTS` at most.
+        part: of their connections that is let in; the others are tried again, by their system,
+            after a second, two more, and so on.
+    """
+    lot = [
+        _instruction(_LOAD_WORD, _RANDOM),
+        _instruction(_IF_AT_LEAST, int(part * 0xFFFFFFFF), 0, 1),
+        _DROP, _KEEP,
+    ]  # fmt: skip
+    program = [  # only what begins a connection
+        _instruction(_LOAD_BYTE, _FLAGS), _instruction(_IF_BIT, _ACK, 0, 1), _KEEP,
+    ]  # fmt: skip
+    for host in hosts:
+        try:
+            address = ipaddress.ip_address(host.strip("[]"))
+        except ValueError:  # by another way than IP
+            continue
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        words = struct.unpack(f">{len(address.packed) // 4}I", address.packed)
+        begin = _IP_HEADER + (12 if address.version == 4 else 8)
+        for place, word in enumerate(words):  # if one is another, over to the next host
+            beyond = 2 * (len(words) - place - 1) + len(lot)
+            program.append(_instruction(_LOAD_WORD, begin + 4 * place))
+            program.append(_instruction(_IF_EQUAL, word, 0, beyond))
+        program += lot
+    program.append(_KEEP)
+    made = _Filter(len(program), b"".join(program))
+    return not _setsockopt(listener, _SOCKET, _ATTACH, ctypes.byref(made), ctypes.sizeof(made))
+
+
+def let_all_in(listener: int) -> None:
+    """End what `thin` did."""
+    nothing = ctypes.c_int(0)
+    _setsockopt(listener, _SOCKET, _DETACH, ctypes.byref(nothing), 4)
 
 
 def _act(descriptor: int, cookie_: int, act: object) -> bool:

@@ -22,7 +22,7 @@ def listener() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def guard() -> Iterator[Guard]:
-    made = Guard("test", lambda _: 1 << 20, lambda *_: None)
+    made = Guard("test", lambda _: 1 << 20, lambda *_: None, lambda _: None)
     yield made
     made.close()
 
