@@ -189,6 +189,7 @@ class _Observer(Shell):
                         link.pause(now + TRY_SECONDS)
                         return
                     self._changed(link.watching.receive(message, now))
+                    link.outgoing.extend(link.watching.receipt(now))
                     if isinstance(message, Stop):
                         link.outgoing.extend(link.watching.bye())
             except ProtocolError as error:

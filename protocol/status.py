@@ -65,6 +65,8 @@ class NodeState(str, Enum):
 
 #: Why nothing is known of a node.
 _ENDED, _SILENT = "its main node has ended", "its main node does not tell"
+#: Why somebody is gone.
+_MISSED = "it went while nothing was told"
 _GONE_STATES = (NodeState.STOPPED.value, NodeState.DROPPED.value)
 
 
@@ -306,15 +308,18 @@ class Watching:
         self._watch = watch
         self._said = self._heard = 0.0
         self._next = 0  # the number of the next status
-        self._count = 0  # statuses over this connection
+        self._count = self._counted = 0  # statuses over this connection, and those it said so of
+        self._missed: dict[str, NodeStatus] = {}  # known before, and not named anew so far
 
     def greet(self, now: float) -> list[Message]:
         """Return what to say over a new connection."""
-        self._next, self._count, self._said, self._heard, self.lost = 0, 0, now, now, False
+        self._next, self._count, self._counted, self.lost = 0, 0, 0, False
+        self._said = self._heard = now
         return [self._watch]
 
-    def sign(self) -> Watch:
+    def sign(self, now: float) -> Watch:
         """Return a sign of life, which says what was heard."""
+        self._said, self._counted = now, self._count
         return replace(self._watch, heard=self._count)
 
     def receive(self, message: Message, now: float) -> list[NodeStatus]:
@@ -345,14 +350,21 @@ class Watching:
             changes.append(view.main)
         before = view.nodes
         if message.number == 0:
-            view.nodes = {}
+            view.nodes, self._missed = {}, before
         for node in message.nodes:
-            old = before.get(node.id)
+            old = self._missed.pop(node.id, None) or before.get(node.id)
             view.nodes[node.id] = node
             if node.kind == "status" and node.state != NodeState.RUNNING.value:
                 del view.nodes[node.id]
             if old is None or old.state != node.state:
                 changes.append(node)
+        if not message.more:
+            changes += [
+                node._replace(state=NodeState.DROPPED.value, reason=_MISSED, running=(), waiting=0)
+                for node in self._missed.values()
+                if node.state not in _GONE_STATES
+            ]
+            self._missed = {}
         view.jobs, view.about = message.jobs, message.about
         gone = [n for n, node in view.nodes.items() if node.state in _GONE_STATES]
         for name in gone[: max(0, len(gone) - GONE)]:  # the oldest
@@ -385,10 +397,11 @@ class Watching:
     def tick(self, now: float) -> tuple[list[Message], bool]:
         """Return what to say, and whether to connect anew: it is silent, or something is lost."""
         silent = self.lost or now - self._heard > DEAD_SECONDS
-        if now - self._said < WATCH_SECONDS:
-            return [], silent
-        self._said = now
-        return [self.sign()], silent
+        return ([self.sign(now)] if now - self._said >= WATCH_SECONDS else []), silent
+
+    def receipt(self, now: float) -> list[Message]:
+        """Return what to say when much was heard: else a main node takes this one to be behind."""
+        return [self.sign(now)] if self._count - self._counted >= UNHEARD_STATUSES // 2 else []
 
     def bye(self) -> list[Message]:
         """Return what to say at the end."""

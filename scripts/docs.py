@@ -34,7 +34,7 @@ from relay_node.cli import main as relay
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("protocol", "loaders", "learning", "main_node", "computing_node", "relay_node")
 _PART = re.compile(r"(<!-- made: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-_TO_NODE = {"Welcome", "Refuse", "JobOffer", "Accepted", "Cancel", "Recall", "Stop"}
+_TO_NODE = {"Welcome", "Refuse", "JobOffer", "Accepted", "Reject", "Cancel", "Recall", "Stop"}
 _WATCHER = {"Watch": "watcher → main", "Status": "main → watcher"}
 _BOTH = {"Heartbeat", "Need", "Chunk"}
 

@@ -101,7 +101,8 @@ def test_with_keys_discovery_gives_the_address_and_never_the_trust(
     node = b.start(*DISCOVER, "--keys", str(key_folder / "nodes" / "lab1"))
     node.wait_for(f"connection.failed address=tcp://{liar.address}:")
     main = announce(a, idx_folder, forged, "--keys", str(key_folder), "--rounds", "1")
-    assert set(main.result()["nodes"]) == {node.wait_for("node.looking").split("id=")[1].split()[0]}
+    id_ = node.wait_for("node.looking").split("id=")[1].split()[0]
+    assert set(main.result()["nodes"]) == {f"{id_} (key lab1)"}
     assert node.never_said(f"main.joined address=tcp://{liar.address}")
 
 

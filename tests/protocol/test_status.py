@@ -163,7 +163,7 @@ def test_those_that_went_are_remembered_but_not_for_ever() -> None:
     for n in range(3 * GONE):
         b.note(Joined(f"n{n}", hello(f"n{n}")))
         b.note(Left(f"n{n}", "gone"))
-        b.receive(b"w", watching.sign(), n / 10)
+        b.receive(b"w", watching.sign(n / 10), n / 10)
         for message in told(b.publish(view(), str, n / 10), b"w"):
             watching.receive(message, n / 10)
     assert len(watching.overview.nodes) <= GONE + 1
@@ -192,11 +192,11 @@ def test_a_watcher_that_hears_nothing_is_told_no_more_until_it_does_and_then_eve
     b = board()
     watching = Watching(Watch("00000000", "w", 0), "tcp://x:1")
     watching.greet(0.0)
-    b.receive(b"w", watching.sign(), 0.0)
+    b.receive(b"w", watching.sign(0.0), 0.0)
     unheard: list[Status] = []
     for n in range(100):
         b.note(Joined(f"n{n}", hello(f"n{n}")))
-        b.receive(b"w", watching.sign(), n)
+        b.receive(b"w", watching.sign(n), n)
         nodes = [node(f"n{k}") for k in range(n + 1)]
         effects = b.publish(view(*nodes), str, n)
         unheard += told(effects, b"w")
@@ -205,11 +205,41 @@ def test_a_watcher_that_hears_nothing_is_told_no_more_until_it_does_and_then_eve
     for message in unheard:
         watching.receive(message, 100.0)
     assert len(watching.overview.nodes) < 10
-    b.receive(b"w", watching.sign(), 100.0)
+    b.receive(b"w", watching.sign(100.0), 100.0)
     (anew,) = told(b.publish(view(*nodes), str, 100.5), b"w")
     assert anew.number == 0
     watching.receive(anew, 100.5)
     assert len(watching.overview.nodes) == 101
+
+
+def test_a_watcher_says_what_it_hears_in_time() -> None:
+    """However much happens in a second, one that reads is not taken to be behind."""
+    b = board()
+    watching = Watching(Watch("00000000", "w", 0), "tcp://x:1")
+    watching.greet(0.0)
+    b.receive(b"w", watching.sign(0.0), 0.0)
+    states = []
+    for n in range(20):
+        peer = b"o%d" % n
+        b.receive(peer, Watch(f"{n:08}", "o", 0), n / 100)
+        for goes in (False, True):
+            if goes:
+                b.leave(peer, "stopped", stopped=True)
+            for message in told(b.publish(view(), str, n / 100), b"w"):
+                states += [c.state for c in watching.receive(message, n / 100) if c.id[0] == "o"]
+                for said in watching.receipt(n / 100):
+                    assert isinstance(said, Watch)
+                    b.receive(b"w", said, n / 100)
+    assert states == ["running", "stopped"] * 20
+
+
+def test_who_went_while_nothing_was_told_is_gone_all_the_same() -> None:
+    watching = Watching(Watch("00000000", "w", 0), "tcp://x:1")
+    watching.greet(0.0)
+    a, b = (NodeStatus(name, "status", "running") for name in "ab")
+    watching.receive(Status(0, 0, "m", (a, b), {}, {}), 0.0)
+    (change,) = watching.receive(Status(0, 0, "m", (b,), {}, {}), 1.0)
+    assert (change.id, change.state) == ("a", "dropped")
 
 
 def test_who_comes_and_goes_all_the_time_is_told_at_a_pace() -> None:
@@ -221,7 +251,7 @@ def test_who_comes_and_goes_all_the_time_is_told_at_a_pace() -> None:
         now = n / 1000
         b.note(Joined("a", hello("a")))
         b.note(Left("a", "gone"))
-        b.receive(b"w", watching.sign(), now)
+        b.receive(b"w", watching.sign(now), now)
         if b.due(now):
             times += 1
             for message in told(b.publish(view(), str, now), b"w"):
@@ -235,10 +265,11 @@ def test_a_watcher_knows_what_the_board_knows(seed: int) -> None:
     choose = random.Random(seed)
     b, now, peer = board(), 0.0, 0
     here: dict[str, float] = {}
+    last: dict[str, str] = {}
     under_way: list[Status] = []
     watching = Watching(Watch("00000000", "w", 0), "tcp://x:1")
     watching.greet(now)
-    b.receive(b"%d" % peer, watching.sign(), now)
+    b.receive(b"%d" % peer, watching.sign(now), now)
     for step in range(66):
         now += choose.random()
         name = f"n{choose.randrange(6)}"
@@ -259,7 +290,7 @@ def test_a_watcher_knows_what_the_board_knows(seed: int) -> None:
                 watching.greet(now)
             case _:
                 pass
-        b.receive(b"%d" % peer, watching.sign(), now)
+        b.receive(b"%d" % peer, watching.sign(now), now)
         now_view = view(*(node(name, silent) for name, silent in here.items()))
         under_way += told(b.publish(now_view, str, now), b"%d" % peer)
         assert len(under_way) <= UNHEARD_STATUSES + 1
@@ -267,11 +298,14 @@ def test_a_watcher_knows_what_the_board_knows(seed: int) -> None:
             for message in under_way:
                 for change in watching.receive(decode(encode([message]))[0], now):
                     assert change.state in STATES
+                    last[change.id] = change.state
             under_way.clear()
     seen = {n.id: n.state for n in watching.overview.nodes.values() if n.kind == "computing"}
     assert {n for n, state in seen.items() if state in ("running", "unknown")} == set(here)
     for name, silent in here.items():
         assert seen[name] == ("unknown" if silent else "running")
+    alive = {n for n, state in last.items() if n.startswith("n") and state in ("running", "unknown")}
+    assert alive == set(here)  # a listener is told of everybody who went, whatever it missed
 
 
 names = st.text(min_size=1, max_size=3)
