@@ -132,7 +132,7 @@ def run(attack: str, connections: int, folder: Path, keyed: bool) -> Figures:
     flags = [] if keys is None else ["--keys", str(keys)]
     main = subprocess.Popen(
         [sys.executable, "-m", "main_node", "--bind", "tcp://127.0.0.1:0", "--data",
-         str(folder / "data"), "--jobs", "2", "--rounds", "2", "--epochs", "25", "--run-dir",
+         str(folder / "data"), "--jobs", "2", "--rounds", "2", "--epochs", "8", "--run-dir",
          str(folder / "runs"), "--log-level", "info", "--min-nodes", "1", *flags],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

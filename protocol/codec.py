@@ -128,25 +128,33 @@ _BUFFERED = {Arrays: "arrays", memoryview | bytes: "chunk"}
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How one kind of message is read and written."""
+    """How one kind of message is read and written.
 
+    A field's place is that in an entry; the kind is at place 0.
+    """
+
+    kind: type[Any]
     #: Returns a message's fields.
     values: Callable[[Any], tuple[Any, ...]]
-    #: The check of each field, or which method of `_Buffers` reads it.
-    checks: tuple[Check | str, ...]
-    #: The places in an entry of the fields that have buffers.
-    buffered: tuple[int, ...]
+    #: An entry's length.
+    length: int
+    #: The places of fields, and what checks them.
+    checks: tuple[tuple[int, Check], ...]
+    #: The places of those that have buffers, and which method of `_Buffers` reads them.
+    buffered: tuple[tuple[int, str], ...]
 
 
 def _plan(kind: type[Any]) -> _Plan:
     hints = get_type_hints(kind, include_extras=True)
     names = [f.name for f in fields(kind)]
     get = attrgetter(*names)
-    checks = tuple(CHECKS.get(hints[name]) or _BUFFERED[hints[name]] for name in names)
+    wanted = [(place, hints[name]) for place, name in enumerate(names, 1)]
     return _Plan(
+        kind,
         get if len(names) > 1 else lambda message: (get(message),),
-        checks,
-        tuple(place for place, check in enumerate(checks, 1) if type(check) is str),
+        len(names) + 1,
+        tuple((place, CHECKS[hint]) for place, hint in wanted if hint not in _BUFFERED),
+        tuple((place, _BUFFERED[hint]) for place, hint in wanted if hint in _BUFFERED),
     )
 
 
@@ -240,7 +248,7 @@ def _entry(message: Message, buffers: list[Frame]) -> bytes:
     number = _NUMBERS[type(message)]
     plan = _PLANS[number]
     entry: list[Any] = [number, *plan.values(message)]
-    for place in plan.buffered:
+    for place, _ in plan.buffered:
         entry[place] = _attach(entry[place], buffers)
     try:
         packed: bytes = _packers.packer.pack(entry)
@@ -339,7 +347,9 @@ class _Buffers:
 
     def arrays(self, value: Any) -> Arrays:
         """Return a message's arrays by name."""
-        if len(as_list(value)) > MAX_ARRAYS:
+        if not as_list(value):  # nearly always
+            return {}
+        if len(value) > MAX_ARRAYS:
             raise DecodeError(f"{len(value)} arrays, more than {MAX_ARRAYS}")
         return dict(map(self._array, value))
 
@@ -429,17 +439,16 @@ def _no_extension(code: int, data: bytes) -> None:
 def _message(entry: Any, buffers: _Buffers) -> Message:
     if not as_list(entry) or type(entry[0]) is not int:
         raise DecodeError("a message without a kind")
-    number = entry[0]
-    if number not in KINDS:
-        return Unknown(number)
-    checks = _PLANS[number].checks
-    if len(entry) != len(checks) + 1:
+    plan = _PLANS.get(entry[0])
+    if plan is None:
+        return Unknown(entry[0])
+    if len(entry) != plan.length:
         raise DecodeError(
-            f"{KINDS[number].__name__} has {len(checks)} fields, not {len(entry) - 1}"
+            f"{plan.kind.__name__} has {plan.length - 1} fields, not {len(entry) - 1}"
         )
-    values = [
-        getattr(buffers, check)(value) if isinstance(check, str) else check(value)
-        for check, value in zip(checks, entry[1:], strict=True)
-    ]
-    message: Message = KINDS[number](*values)
+    for place, check in plan.checks:
+        entry[place] = check(entry[place])
+    for place, read in plan.buffered:
+        entry[place] = getattr(buffers, read)(entry[place])
+    message: Message = plan.kind(*entry[1:])
     return message

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .jobs import JobDataType, JobSolutionDataType
 from .ledger import Attempt
 from .messages import Hello, Message, Welcome
+from .records import record
 
 # The main node's dispatcher says:
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Send:
     """Send `message` to the node at this routing id."""
 
@@ -19,7 +18,7 @@ class Send:
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Accept:
     """The job is solved; hand its solution over before anything that follows is performed."""
 
@@ -28,7 +27,7 @@ class Accept:
     node: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Offered:
     """A task of the job was made for the node with this id; said only where things are kept."""
 
@@ -37,7 +36,7 @@ class Offered:
     node: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Keep:
     """Look at a solution and keep it; then call `Dispatcher.kept` or `Dispatcher.unfit`."""
 
@@ -47,7 +46,7 @@ class Keep:
     node: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Fail:
     """The job has failed for good; its story is every failed attempt, in order."""
 
@@ -55,7 +54,7 @@ class Fail:
     story: tuple[Attempt, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Retry:
     """An attempt failed or was lost with its node; the job is queued again."""
 
@@ -63,7 +62,7 @@ class Retry:
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Joined:
     """A node has been welcomed; `key` brought it, where it calls itself otherwise."""
 
@@ -72,7 +71,7 @@ class Joined:
     key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Left:
     """A node is gone, and why; `stopped` if it said goodbye, `solved` so many jobs."""
 
@@ -83,7 +82,7 @@ class Left:
     key: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Refused:
     """Somebody was refused, in these words."""
 
@@ -91,7 +90,7 @@ class Refused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Benched:
     """A node gets no job for so many seconds while another can take it, and why."""
 
@@ -100,7 +99,7 @@ class Benched:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Doubled:
     """A job that is slow at one node was given to another as well."""
 
@@ -115,14 +114,14 @@ Effect = Send | Accept | Offered | Keep | Fail | Retry | Joined | Left | Refused
 # A computing node's session says:
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Tell:
     """Send `message` to the main node."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Run:
     """Everything that the task needs is here: run it when there is a place."""
 
@@ -132,14 +131,14 @@ class Run:
     client: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Abort:
     """Stop the task if it runs, drop it if it waits; nothing of it is wanted."""
 
     task: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Rejected:
     """What came of a task of this job is no solution to the main node, in these words."""
 
@@ -147,21 +146,21 @@ class Rejected:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Serving:
     """The main node has taken this node in."""
 
     welcome: Welcome
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Reconnect:
     """The connection is not worth anything: make a new one, then call `greet`."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Ended:
     """The main node does not want this node (`refused`) or has ended itself."""
 

@@ -20,13 +20,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .limits import BLOCK_LETTERS, LINE_LETTERS, LONG_NAME_LETTERS, NAME_LETTERS
+from .records import record
 from .words import safe_block, safe_line, safe_name
 
 AnyArray = npt.NDArray[Any]
@@ -46,7 +47,7 @@ Line = Annotated[str, Words(LINE_LETTERS, safe_line)]
 Block = Annotated[str, Words(BLOCK_LETTERS, safe_block)]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ArraySpec:
     """What an array is, for a receiver that may not hold its bytes yet.
 
@@ -73,7 +74,7 @@ Texts = tuple[str, ...]
 Versions = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Hello:
     """A node introduces itself; repeated until it is answered.
 
@@ -110,7 +111,7 @@ class Hello:
     max_job_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Welcome:
     """The main node takes a node in.
 
@@ -125,7 +126,7 @@ class Welcome:
     learners: Texts = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Refuse:
     """The main node does not work with this node; `code` is one of the `REFUSE_` names."""
 
@@ -142,14 +143,14 @@ REFUSE_ID = "id"  # it is another node's
 REFUSE_FULL = "full"  # too many watch already
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Ready:
     """How many tasks the node wants to hold from now on, those that run included."""
 
     credit: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class JobOffer:
     """One attempt of a job, for the node to run.
 
@@ -170,7 +171,7 @@ class JobOffer:
     arrays: Arrays
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SolutionReady:
     """A task is solved; the node keeps the solution until it is `Accepted`."""
 
@@ -180,7 +181,7 @@ class SolutionReady:
     arrays: Arrays
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class TaskFailed:
     """A task raised, crashed or ran out of time; `kind` says which in one word."""
 
@@ -190,14 +191,14 @@ class TaskFailed:
     traceback: Block = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Accepted:
     """The main node has these tasks' solutions (or needs them no more); forget them."""
 
     tasks: Ids
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Reject:
     """What the task came to is no solution, and why; forget it."""
 
@@ -205,42 +206,42 @@ class Reject:
     reason: Line
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Cancel:
     """Stop the task, running or not, and forget it."""
 
     task: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Recall:
     """Give the task back if it has not begun; another node is idle."""
 
     task: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Returned:
     """The node gives back a task that it has not begun, and forgets it."""
 
     task: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Waiting:
     """These tasks have been waiting at the node behind others, maybe another main node's."""
 
     tasks: Ids
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Busy:
     """How many of the node's places are taken by other main nodes' tasks."""
 
     others: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Heartbeat:
     """Still alive; from a node also what it holds.
 
@@ -255,7 +256,7 @@ class Heartbeat:
     notes: Mapping[int, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Need:
     """Ask for chunks `first` to `first + count - 1` of the array with this digest."""
 
@@ -264,7 +265,7 @@ class Need:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Chunk:
     """Chunk number `index` of the array with this digest.
 
@@ -278,21 +279,21 @@ class Chunk:
     data: memoryview | bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Bye:
     """The node leaves and hands back whatever it holds unsolved."""
 
     reason: Line
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Stop:
     """The main node has ended; the node may leave or wait for the next one."""
 
     reason: Line
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Watch:
     """Somebody wants to be told how the nodes are; repeated as a sign of life.
 
@@ -343,7 +344,7 @@ class NodeStatus(NamedTuple):
 Statuses = tuple[NodeStatus, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Status:
     """How the nodes of a main node are, to whoever watches.
 
@@ -365,7 +366,7 @@ class Status:
     about: Fields
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Unknown:
     """A message of a kind that this release does not know; counted and ignored."""
 

@@ -304,7 +304,9 @@ def test_a_watcher_knows_what_the_board_knows(seed: int) -> None:
     assert {n for n, state in seen.items() if state in ("running", "unknown")} == set(here)
     for name, silent in here.items():
         assert seen[name] == ("unknown" if silent else "running")
-    alive = {n for n, state in last.items() if n.startswith("n") and state in ("running", "unknown")}
+    alive = {
+        n for n, state in last.items() if n.startswith("n") and state in ("running", "unknown")
+    }
     assert alive == set(here)  # a listener is told of everybody who went, whatever it missed
 
 
