@@ -366,7 +366,8 @@ class Router(Shell):
         for other in gone:
             self._disconnected(other, now)
         peer = self._peers[id_] = Peer(id_, connection, key, self._patience(connection, key, now))
-        if connection is None:  # it has gone meanwhile
+        if connection is None:  # it has gone meanwhile, and nobody could hear an answer
+            peer.cut = True
             self._leaving.setdefault(id_, now + LEAVE_SECONDS)
         return peer
 
