@@ -23,7 +23,7 @@ from protocol.limits import (
     DEAF_SECONDS,
     DISGRACE_SECONDS,
     KIB,
-    NOISE_BURST_IN_DISGRACE,
+    MAX_HOSTS,
     OUTBOX_BYTES,
     UNASKED_BYTES,
 )
@@ -40,7 +40,7 @@ from protocol.messages import (
 )
 from protocol.monitor import Event
 from protocol.outbox import Outbox
-from protocol.patience import Patience
+from protocol.patience import Patience, Pools
 from protocol.shell import Shell
 from protocol.sockets import (
     READABLE,
@@ -84,8 +84,6 @@ MALFORMED_NOISE, KILOBYTE_NOISE = 50.0, 1.0
 LONG_BYTES = 4 * KIB
 #: A connection that ended while messages came all the time is over after so long at most.
 LEAVE_SECONDS = 0.1
-#: Keys in disgrace, at most.
-MAX_KEYS = 10_000
 #: At the end, whoever is here has so long to say that it has heard of it.
 GOODBYE_SECONDS = 0.3
 _ENDED = "the main node has ended"
@@ -200,6 +198,7 @@ class Router(Shell):
             lambda connection, why: self.call_soon(partial(self._was_cut, connection, why)),
             lambda host: self.call_soon(partial(self._flooded, host)),
         )  # fmt: skip
+        self._pools = Pools()
         self._disgraced: dict[bytes, float] = {}  # public keys, until when
         self._peers: dict[bytes, Peer] = {}  # by routing id
         self._talking: dict[bytes, Peer] = {}  # those that there is something to tell
@@ -365,22 +364,13 @@ class Router(Shell):
         )
         for other in gone:
             self._disconnected(other, now)
-        peer = self._peers[id_] = Peer(id_, connection, key, self._patience(connection, key, now))
+        host = "" if connection is None else connection.host
+        pool = self._pools.of(host if key is None else key.public, now)
+        peer = self._peers[id_] = Peer(id_, connection, key, Patience(now, pool))
         if connection is None:  # it has gone meanwhile, and nobody could hear an answer
             peer.cut = True
             self._leaving.setdefault(id_, now + LEAVE_SECONDS)
         return peer
-
-    def _patience(self, connection: Connection | None, key: Key | None, now: float) -> Patience:
-        """Return the patience with somebody new."""
-        host = "" if connection is None else connection.host
-        if self._guard.in_disgrace(host, now) or self._in_disgrace(key, now):
-            return Patience(now, NOISE_BURST_IN_DISGRACE)
-        return Patience(now)
-
-    def _in_disgrace(self, key: Key | None, now: float) -> bool:
-        """Whether somebody with this key was cut off a moment ago."""
-        return key is not None and now < self._disgraced.get(key.public, 0.0)
 
     def _receive(self, peer: Peer, frames: list[Frame], now: float) -> float:
         """Take a message in; return how much noise it was, beside what the dispatcher says."""
@@ -480,7 +470,7 @@ class Router(Shell):
     def _disgrace(self, peer: Peer, now: float) -> None:
         """Let whoever comes with the same key, or without keys from the same host, wait a while."""
         if peer.key is not None:
-            if len(self._disgraced) > MAX_KEYS:
+            if len(self._disgraced) > MAX_HOSTS:
                 self._disgraced.clear()
             self._disgraced[peer.key.public] = now + DISGRACE_SECONDS
         elif peer.connection is not None:

@@ -24,6 +24,7 @@ from .doorstep import Doorstep
 from .limits import (
     DISGRACE_SECONDS,
     LOG_SECONDS,
+    MAX_HOSTS,
     MAX_STRANGERS,
     MIB,
     STRANGER_BYTES,
@@ -42,8 +43,6 @@ ALL_SECONDS = 0.25
 PART = 0.1
 #: A connection that ended has left no words behind after so long.
 ECHO_SECONDS = 10.0
-#: Hosts in disgrace, at most.
-MAX_HOSTS = 10_000
 
 
 class Connection:

@@ -76,13 +76,15 @@ WINDOW = 16
 SHARED_WINDOW = 64
 LEAST_WINDOW = 2
 
-#: Where somebody was cut off, for so long new connections wait their turn, and have less patience.
+#: Where somebody was cut off, for so long new connections wait their turn.
 DISGRACE_SECONDS = 10.0
 TURN_SECONDS = 0.05
-#: Messages that are nobody's use: a peer may say so many at once, and so many a second.
-NOISE_BURST = 2000.0
-NOISE_BURST_IN_DISGRACE = 100.0
-NOISE_PER_SECOND = 200.0
+#: Hosts, or keys, of which something is remembered.
+MAX_HOSTS = 10_000
+#: Messages that are nobody's use: a peer may say so many at once, and so many a second;
+OWN_NOISE_BURST, OWN_NOISE_PER_SECOND = 50.0, 20.0
+#: and beyond that all from one host, or with one key, together.
+NOISE_BURST, NOISE_PER_SECOND = 2000.0, 200.0
 #: A job that is solved is worth so many more.
 NOISE_PER_JOB = 4.0
 

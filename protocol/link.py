@@ -14,7 +14,7 @@ from .limits import NODE_LINES, NODE_LOG_BYTES, OUTBOX_BYTES
 from .logbudget import LogBudget
 from .monitor import Event, Happened
 from .outbox import Outbox
-from .patience import Patience
+from .patience import Patience, Pool
 from .sockets import READABLE, close, connect, receive, send, wire_bytes
 from .traffic import HANDSHAKE_BYTES, received
 
@@ -75,7 +75,7 @@ class Link:
         self._ever = False
         self._again_at: float | None = None
         self._descriptor, self._read, self._look_at = -1, 0, 0.0
-        self._patience = Patience(self._tried_since)
+        self._patience = Patience(self._tried_since, Pool(self._tried_since))
         self._misbehaved = 0
         self._lines = LogBudget(NODE_LINES, NODE_LOG_BYTES)
         self._context = context
@@ -261,7 +261,7 @@ class Link:
             logging.WARNING, "main.left address=%s reason=%r; trying again in %g s",
             self.address, reason, wait,
         )  # fmt: skip
-        self._patience = Patience(now)
+        self._patience = Patience(now, Pool(now))
         self.pause(now + wait)
 
     def say(self, level: int, line: str, *words: object) -> None:

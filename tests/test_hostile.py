@@ -7,7 +7,9 @@ import resource
 import shutil
 import socket
 import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
@@ -25,7 +27,7 @@ import zmq
 from benchmarks.hostile_peer import ENDLESS, MESSAGES, Raw, hello, said, wire
 from computing_node import AsyncComputingNode
 from main_node import AsyncMainNode, JobFailed, NodeBusy
-from protocol import JobDataType, JobSolutionDataType, keys
+from protocol import JobDataType, JobSolutionDataType, keys, traffic
 from protocol.codec import MAGIC, decode, encode, specify
 from protocol.limits import (
     NEWCOMERS_LINES,
@@ -403,6 +405,55 @@ def test_a_peer_that_says_what_serves_nobody_is_cut_off_and_who_works_is_not(
     heard.wait_for("node.left node=noisy", "serves nobody")
     assert worker.get_id() in {node.name for node in main.view().nodes}
     assert not any("worker" in line for line in heard.lines if "left" in line)
+
+
+@contextmanager
+def attack_of(name: str, address: str, connections: int) -> Iterator[None]:
+    """A process that does the worst it may, for a block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.hostile_peer", name, address, str(connections)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("attack", ["unknown kinds", "lists", "hellos", "large solutions"])
+def test_a_hundred_hostile_connections_silence_nobody_and_cost_little(
+    main_node: Callable[..., AsyncMainNode],
+    computing_node: Callable[..., AsyncComputingNode],
+    attack: str,
+    heard: Heard,
+) -> None:
+    main = main_node()
+    computing_node(main)
+    assert main.submit(JobDataType("a")).result(SECONDS).to_string() == "A"
+    trips = []
+    with growth() as grown, attack_of(attack, main.address, 100):
+        heard.wait_for("reason=")  # somebody was dropped
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            begun = time.monotonic()
+            assert main.submit(JobDataType("a")).result(SECONDS).to_string() == "A"
+            trips.append(time.monotonic() - begun)
+        assert grown() < 300
+    assert max(trips) < 3  # a machine that does other things beside; measured: 0.1 s
+
+
+@pytest.mark.skipif(not traffic.KNOWN, reason="only Linux lets fewer in")
+def test_who_comes_and_goes_all_the_time_keeps_nobody_out(
+    main_node: Callable[..., AsyncMainNode],
+    computing_node: Callable[..., AsyncComputingNode],
+    heard: Heard,
+) -> None:
+    main = main_node()
+    with attack_of("come and go", main.address, 1):
+        heard.wait_for("connection.flood peer=127.0.0.1")
+        computing_node(main)
+        assert main.submit(JobDataType("a")).result(SECONDS).to_string() == "A"
 
 
 def test_a_main_node_that_stands_still_is_waited_for(
