@@ -591,18 +591,22 @@ class Router(Shell):
         What a node has not read when its connection ends, ZeroMQ drops; it would go on working for
         nobody.
         """
-        here = {*self.dispatcher.peers, *self._board.peers}
+        told = {*self.dispatcher.peers, *self._board.peers}
+        here = {id_ for id_, peer in self._peers.items() if id_ in told and not peer.cut}
         poller = Poller()
         poller.register(self._socket, READABLE)
         until = time.monotonic() + GOODBYE_SECONDS
         while here and (left := until - time.monotonic()) > 0:
             if not poller.poll(math.ceil(left * 1000)):
                 return
-            for _ in range(DRAIN):
+            while here and time.monotonic() < until:
                 received = receive(self._socket, small=3)
                 if received is None:
                     break
                 (peer, *frames), _ = received
+                # Many of those who talk now may not mean well; a goodbye is short.
+                if bytes(peer) not in here or len(frames) < 2 or len(frames[1]) > LONG_BYTES:
+                    continue
                 with suppress(ProtocolError):
                     if any(type(message) is Bye for message in decode(frames)):
                         here.discard(bytes(peer))
