@@ -1,7 +1,7 @@
 """A run beside a peer that does the worst it may, against the same run beside a busy core.
 
 One honest node trains. What is measured: the longest silence of the main node towards somebody who
-asks it ten times a second who it is, the most memory that it takes beyond what it takes when it is left
+asks it ten times a second who it is, the most memory that it takes beyond what it takes when left
 alone, how many lines and bytes it logs, and how much longer the run takes than beside a process
 that only burns a core.
 """

@@ -344,14 +344,22 @@ class Router(Shell):
         if peer.key is not None and self._keys is not None and not self._keys.who(peer.key.public):
             self._bear(peer, KILOBYTE_NOISE, now)  # was let in once; it has been told
             return
-        if nbytes > UNASKED_BYTES and nbytes > self.dispatcher.allowance(id_):
-            self._cut(peer, f"it sent a message of {nbytes:,} bytes that nobody asked for", now)
-            return
+        length = 0.0
+        if nbytes > LONG_BYTES and len(frames) > 1 and len(frames[1]) > LONG_BYTES:
+            length = KILOBYTE_NOISE * len(frames[1]) / KIB
+        if length or nbytes > UNASKED_BYTES:
+            allowed = self.dispatcher.allowance(id_)
+            if nbytes > max(allowed, UNASKED_BYTES):
+                self._cut(peer, f"it sent a message of {nbytes:,} bytes that nobody asked for", now)
+                return
+            if allowed <= UNASKED_BYTES:  # it holds no task; it pays before it costs anything
+                if not self._bear(peer, length, now):
+                    return
+                length = 0.0
         before = self.dispatcher.noise
         noise = self._receive(peer, frames, now)
-        if len(frames) > 1 and len(frames[1]) > LONG_BYTES:
-            noise += KILOBYTE_NOISE * len(frames[1]) / KIB
-        self._bear(peer, noise + self.dispatcher.noise - before, now)
+        useful = self.dispatcher.noise - before
+        self._bear(peer, noise + useful + (length if useful >= 0 else 0.0), now)
 
     def _meet(self, id_: bytes, origin: Origin, now: float) -> Peer:
         """Return somebody new."""
@@ -404,10 +412,12 @@ class Router(Shell):
         self.perform(self.dispatcher.receive(peer.id, message, now, peer.key))
         return 0.0
 
-    def _bear(self, peer: Peer, noise: float, now: float) -> None:
-        """Count what a peer says that serves nobody, and be done with it where that is too much."""
-        if not peer.patience.bear(noise, now):
-            self._cut(peer, "it says too much that serves nobody", now)
+    def _bear(self, peer: Peer, noise: float, now: float) -> bool:
+        """Count what a peer says that serves nobody; where that is too much, be done with it."""
+        if peer.patience.bear(noise, now):
+            return True
+        self._cut(peer, "it says too much that serves nobody", now)
+        return False
 
     # Peers go.
 
