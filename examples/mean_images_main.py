@@ -3,7 +3,8 @@
 Two jobs, each a random sample of MNIST; each solution the mean image of every digit; the means
 are merged, and a test image is the digit whose mean is nearest (some 80 % right).
 
-Usage: start this, and `mean_images_computing.py` in other terminals, as often as you like.
+Usage: start this (with an address, and how many rows, if you like), and `mean_images_computing.py`
+in other terminals, as often as you like.
 """
 
 import json
@@ -32,15 +33,15 @@ class CustomSolutionListener(SolutionListener):
         waiter_job.increase()
 
 
-def main(address):
+def main(address, rows=ROWS):
     main_node = AsyncMainNode(
         "PyTestAsyncMainNode", listener=CustomSolutionListener(), domain=DOMAIN_ID, address=address
     )
     print(f"Node created: {main_node.get_id()}, listening at {main_node.address}", flush=True)
-    training = load("mnist", limit=ROWS)
-    rows = list(zip(training.images.tolist(), training.labels.tolist(), strict=True))
+    training = load("mnist", limit=rows)
+    pairs = list(zip(training.images.tolist(), training.labels.tolist(), strict=True))
     for _ in range(N_JOBS):
-        x, y = zip(*random.sample(rows, len(rows) // N_JOBS), strict=True)
+        x, y = zip(*random.sample(pairs, len(pairs) // N_JOBS), strict=True)
         main_node.request_job_solution(JobDataType("x: " + json.dumps(x) + " y: " + json.dumps(y)))
 
     waiter_job.wait_equal(N_JOBS)
@@ -53,4 +54,4 @@ def main(address):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else DEFAULT_ADDRESS)
+    main(sys.argv[1] if len(sys.argv) > 1 else DEFAULT_ADDRESS, *map(int, sys.argv[2:]))

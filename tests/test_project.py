@@ -142,14 +142,15 @@ def test_python_in_documents_is_python(document: Path) -> None:
         compile(code, str(document), "exec")
 
 
+@pytest.mark.parametrize("rows", [4000, 60_000])  # the tutorial's: some 70 MB of text in a job
 def test_a_program_in_the_style_of_aml_ip_runs(
-    mnist: Dataset, program: Callable[..., subprocess.Popen[str]]
+    mnist: Dataset, program: Callable[..., subprocess.Popen[str]], rows: int
 ) -> None:
-    main = program("../../examples/mean_images_main.py", "tcp://127.0.0.1:0")
+    main = program("../../examples/mean_images_main.py", "tcp://127.0.0.1:0", str(rows))
     assert main.stdout is not None
     address = main.stdout.readline().split()[-1]
     nodes = [program("../../examples/mean_images_computing.py", address) for _ in range(2)]
-    output, _ = main.communicate(timeout=60)
+    output, _ = main.communicate(timeout=110)
     assert output.count("solution of task") == 2
     accuracy = re.search(r"accuracy (\d+\.\d)%", output)
     assert accuracy is not None
