@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from protocol.words import safe_line
+
 from .errors import StorageError
 
 _SCHEMA = """
@@ -186,12 +188,18 @@ class RunDatabase:
         return int(count)
 
 
+def _said(what: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in what.items())
+
+
 def _malformed(error: sqlite3.OperationalError) -> bool:
     return "malformed" in str(error) or "not a database" in str(error)
 
 
 class RunHistory:
     """What `run.db` says, read by somebody else than the main node, which may be writing it.
+
+    Whoever can write there may have written anything: words come as they may be shown.
 
     Args:
         path: of the file.
@@ -206,17 +214,28 @@ class RunHistory:
                 self._fill(path, "mode=ro")
             except sqlite3.OperationalError:  # on a disk that can't be written, say
                 self._fill(path, "immutable=1")
-        except (sqlite3.Error, ValueError) as error:
-            raise StorageError(f"{path}: can't be read: {error}") from error
+        except (sqlite3.Error, ValueError, TypeError, AttributeError) as error:
+            raise StorageError(f"{path}: can't be read: {safe_line(str(error))}") from error
 
     def _fill(self, path: Path, how: str) -> None:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
         try:
-            self.facts: dict[str, str] = dict(connection.execute("SELECT * FROM facts"))
-            self.jobs = list(connection.execute("SELECT id, name, node, kept_at FROM jobs"))
-            self.tasks = list(connection.execute("SELECT id, job, node, at FROM tasks"))
+            self.facts = {
+                str(name): safe_line(str(value))
+                for name, value in connection.execute("SELECT * FROM facts")
+            }
+            self.accuracy = float(self.facts["accuracy"]) if "accuracy" in self.facts else None
+            self.starts = int(self.facts.get("starts", 0))
+            #: Of jobs that are solved: the name, and who solved it.
+            self.solved = [
+                (safe_line(str(name)), safe_line(str(node)))
+                for name, node in connection.execute(
+                    "SELECT name, node FROM jobs WHERE kept_at IS NOT NULL"
+                )
+            ]
+            #: What happened: when, the kind, and what is to be said of it.
             self.events = [
-                (at, kind, json.loads(what))
+                (float(at), safe_line(str(kind)), safe_line(_said(json.loads(what))))
                 for at, kind, what in connection.execute("SELECT * FROM events ORDER BY rowid")
             ]
         finally:

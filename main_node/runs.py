@@ -62,19 +62,20 @@ def summarize(path: Path) -> Summary:
         config = MainConfig(**read_config(path / "config.yaml"))
     except ConfigError as error:
         return Summary(path.name, "damaged", str(error), "", "", done, 0, None, 0, str(path))
+    accuracy: float | None = None
+    starts = 0
     try:
-        facts = RunHistory(path / "run.db").facts
+        history = RunHistory(path / "run.db")
     except StorageError:
-        facts = {}
-    ending = facts.get("ending", "") if facts else "its history can't be read"
-    state = facts.get("ending", "").split(":")[0] or (
-        "done" if (path / "metrics.json").exists() else "died"
-    )
-    accuracy = facts.get("accuracy")
+        ending, state = "its history can't be read", ""
+    else:
+        ending = history.facts.get("ending", "")
+        state = ending.split(":")[0]
+        accuracy, starts = history.accuracy, history.starts
+    state = state or ("done" if (path / "metrics.json").exists() else "died")
     return Summary(
         path.name, "running" if locked(path) else state, ending, config.learner, config.data, done,
-        config.jobs * config.rounds, None if accuracy is None else float(accuracy),
-        int(facts.get("starts", 0)), str(path),
+        config.jobs * config.rounds, accuracy, starts, str(path),
     )  # fmt: skip
 
 
@@ -89,13 +90,12 @@ def tell(path: Path) -> Story:
     history = RunHistory(path / "run.db")
     rounds: Counter[str] = Counter()
     nodes: Counter[str] = Counter()
-    for _, name, node, kept_at in history.jobs:
-        if kept_at is not None and "-job-" in name:
+    for name, node in history.solved:
+        if "-job-" in name:
             rounds[name[: name.index("-job-")]] += 1
             nodes[node] += 1
     attempts, events = [], []
-    for at, kind, what in history.events:
-        said = safe_line(" ".join(f"{name}={value}" for name, value in what.items()))
+    for at, kind, said in history.events:
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))} {kind} {said}"
         events.append(line)
         if kind in ("attempt", "failed"):

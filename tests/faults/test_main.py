@@ -433,6 +433,16 @@ def test_runs_are_listed_and_shown(cut_short: Cluster) -> None:
     assert story["rounds"] == {"round-001": 4, "round-002": 4}
     assert story["starts"] == 2
     assert any(" joined node=local-1" in event for event in story["events"])
+    with sqlite3.connect(cut_short.run / "run.db") as database:  # whoever wrote that
+        forged = json.dumps({"node": "a\x1b[2Jb", "reason": "c\nforged line"})
+        database.execute("INSERT INTO events VALUES (1, 'left\x1b[1A', ?)", (forged,))
+        database.execute("UPDATE facts SET value = 'done\x1b]52;c;eA==\x07' WHERE name = 'ending'")
+        database.execute("UPDATE jobs SET node = 'd\x1b[31me\nforged line'")
+    for command in (["list", *where], ["show", str(cut_short.run), "--events"]):
+        for flags in ([], ["--json"]):
+            said = run(*runs, *command, *flags).stdout
+            assert not any(ord(letter) < 32 and letter != "\n" for letter in said)
+            assert not any(line.startswith("forged") for line in said.splitlines())
     missing = run(*runs, "show", "nothing", *where)
     assert missing.returncode == 2
     assert "nothing: no run, neither here nor in" in missing.stderr
