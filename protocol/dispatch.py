@@ -82,6 +82,8 @@ MAX_CANCELS = 256
 LATE_SECONDS = 30.0
 #: How much noise it is to say Hello anew, and to send a chunk that nobody asked for.
 _HELLO_NOISE, _CHUNK_NOISE = 20.0, 8.0
+#: And to say what others' jobs do to ours: a node with many places and short jobs says it often.
+_TOLD_NOISE = 1 / 16
 #: Chunks of its jobs' arrays that a node may ask for, beyond twice each: some get lost.
 _SPARE_CHUNKS = 64
 #: A waiting task that was asked back is taken back after so long, whatever its node says.
@@ -535,13 +537,13 @@ class Dispatcher:
         return self._assign(now)
 
     def _busy(self, node: Node, message: Busy, now: float) -> list[Effect]:
-        self.noise += 1
+        self.noise += _TOLD_NOISE
         node.busy_others = message.others
         self._placement.update(node)
         return self._assign(now)
 
     def _waiting(self, node: Node, message: Waiting, now: float) -> list[Effect]:
-        self.noise += 1
+        self.noise += _TOLD_NOISE + len(message.tasks) / 256
         node.waiting = set(message.tasks) & node.tasks.keys()
         self._placement.update(node)
         return self._assign(now)
@@ -623,8 +625,9 @@ class Dispatcher:
         return effects
 
     def _returned(self, node: Node, message: Returned, now: float) -> list[Effect]:
-        self.noise += 1
         task = node.tasks.get(message.task)
+        if task is None or task.recalled is None:
+            self.noise += 1
         if task is None:
             node.unclaimed.pop(message.task, None)
             return []
