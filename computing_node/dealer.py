@@ -267,12 +267,16 @@ class Dealer(Shell):
             frames = service.receive() if time.monotonic() < until else None
             if frames is None:
                 return
+            before = service.session.noise
             try:
                 for message in decode(frames):
                     if service.certain:
                         self._perform(service, service.session.receive(message, now), now)
                     else:
                         self._ascertain(service, message, now)
+                if not service.bear_noise(service.session.noise - before, now):
+                    service.session.cut()
+                    return
             except Exception as error:
                 if not isinstance(error, ProtocolError) and self._lines.take(1000, now):
                     log.exception("main.broke_us address=%s", service.address)  # a bug here

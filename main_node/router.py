@@ -34,6 +34,7 @@ from protocol.messages import (
     Accepted,
     Bye,
     Fields,
+    Hello,
     Message,
     Refuse,
     Watch,
@@ -409,7 +410,8 @@ class Router(Shell):
         if type(message) is Bye and self._board.watches(peer.id):
             self._board.leave(peer.id, message.reason, stopped=True)
             return 1.0
-        self.perform(self.dispatcher.receive(peer.id, message, now, peer.key))
+        host = peer.host if type(message) is Hello and peer.key is None else ""
+        self.perform(self.dispatcher.receive(peer.id, message, now, peer.key, host))
         return 0.0
 
     def _bear(self, peer: Peer, noise: float, now: float) -> bool:

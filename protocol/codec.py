@@ -187,6 +187,11 @@ class _Containers:
         return container
 
 
+def packed_bytes(values: Fields) -> int:
+    """Return how many bytes plain values take in a message."""
+    return len(_packers.packer.pack(values))
+
+
 def check_plain(values: Fields) -> int:
     """Return how many bytes these values take in a message that the receiver will accept.
 

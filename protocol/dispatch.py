@@ -16,10 +16,12 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from .allowlist import Key
 from .bench import Bench
+from .codec import packed_bytes
 from .effects import (
     Accept,
     Benched,
@@ -37,7 +39,18 @@ from .effects import (
 from .errors import RemoteProtocolError
 from .jobs import JobSolutionDataType
 from .ledger import Attempt, Job, JobState, Ledger, Node, Task
-from .limits import NOISE_PER_JOB, SHARED_WINDOW, UNASKED_BYTES
+from .limits import (
+    CHUNK_NOISE,
+    HELD_SOLUTION_BYTES,
+    MAX_REPEATS,
+    NOISE_PER_JOB,
+    PLAIN_EXPANSION,
+    SHARED_WINDOW,
+    SMALL_SOLUTION_BYTES,
+    SPARE_CHUNKS,
+    TOLD_NOISE,
+    UNASKED_BYTES,
+)
 from .messages import (
     REFUSE_DOMAIN,
     REFUSE_ID,
@@ -80,12 +93,8 @@ GONE = 10_000
 MAX_CANCELS = 256
 #: A task that is taken from a node may be answered for so long after.
 LATE_SECONDS = 30.0
-#: How much noise it is to say Hello anew, and to send a chunk that nobody asked for.
-_HELLO_NOISE, _CHUNK_NOISE = 20.0, 8.0
-#: And to say what others' jobs do to ours: a node with many places and short jobs says it often.
-_TOLD_NOISE = 1 / 16
-#: Chunks of its jobs' arrays that a node may ask for, beyond twice each: some get lost.
-_SPARE_CHUNKS = 64
+#: How much noise it is to say Hello anew.
+_HELLO_NOISE = 20.0
 #: A waiting task that was asked back is taken back after so long, whatever its node says.
 RECALL_SECONDS = 5.0
 #: For so long a task from before a restart is left with its node though nobody submits its job.
@@ -147,9 +156,12 @@ class Dispatcher:
         self._peers: dict[str, bytes] = {}  # the same, routing ids by identity
         self._identities: OrderedDict[str, str] = OrderedDict()  # by node id, as first heard
         self._window = Window(SHARED_WINDOW)
+        self._held: dict[int, int] = {}  # what solutions take whose arrays come, by task id
         self._bench = Bench()
         #: Nodes that were lost, by identity, and the jobs that this was an attempt of.
-        self._gone: OrderedDict[str, list[Job]] = OrderedDict()
+        self._gone: OrderedDict[str, list[int]] = OrderedDict()
+        #: What those may have sent that were silent and may be thawed: bytes, until when; by peer.
+        self._asked: dict[bytes, tuple[int, float]] = {}
         self._placement = Placement(self._nodes, seed=main)
         self._beat = self._ticked = self._hope_until = -math.inf
         self._on: dict[type[Any], Callable[[Node, Any, float], list[Effect]]] = {
@@ -230,7 +242,7 @@ class Dispatcher:
         return effects + self._assign(now)
 
     def receive(
-        self, peer: bytes, message: Message, now: float, key: Key | None = None
+        self, peer: bytes, message: Message, now: float, key: Key | None = None, host: str = ""
     ) -> list[Effect]:
         """Take a message from the node at this routing id; return what to do, in order.
 
@@ -239,12 +251,13 @@ class Dispatcher:
             message: what it says.
             now: the time.
             key: that brought it, where there are keys.
+            host: that it comes from, where there are none.
 
         Raises:
             RemoteProtocolError: the message makes no sense; `drop` the peer.
         """
         if type(message) is Hello:
-            return self._hello(peer, message, now, key)
+            return self._hello(peer, message, now, key, host)
         node = self._nodes.get(peer)
         if node is None:
             self.noise += 1
@@ -264,7 +277,9 @@ class Dispatcher:
     def allowance(self, peer: bytes) -> int:
         """Return how many bytes a peer may have sent that nobody has read; any thread may ask."""
         node = self._nodes.get(peer)
-        return UNASKED_BYTES if node is None else node.allowance
+        if node is not None:
+            return node.allowance
+        return self._asked.get(peer, (UNASKED_BYTES, 0.0))[0]
 
     def tick(self, now: float) -> list[Effect]:
         """Let time pass; call it several times a heartbeat."""
@@ -274,11 +289,14 @@ class Dispatcher:
             self._forgive(gap, now)
         for node in list(self._nodes.values()):
             if now - node.heard > self.dead_seconds:
+                self._asked[node.peer] = (node.allowance, now + LATE_SECONDS)
                 effects += self._lose(node, f"silent for {now - node.heard:.0f} s", now)
                 continue
             effects += [Send(node.peer, need) for need in node.inbox.tick(now)]
             effects += self._overdue(node, now)
             effects += self._refresh(node, now)
+        for peer in [peer for peer, (_, until) in self._asked.items() if now > until]:
+            del self._asked[peer]
         self._placement.hopeful = now < self._hope_until
         for slow, node in self._placement.doubles(now):
             effects += [Doubled(slow.job.id, slow.node.name, node.name)]
@@ -322,6 +340,7 @@ class Dispatcher:
 
     def unreachable(self, peer: bytes, now: float) -> list[Effect]:
         """The transport has no connection to this peer any more."""
+        self._asked.pop(peer, None)
         node = self._nodes.get(peer)
         return self._lose(node, "connection lost", now) if node else []
 
@@ -363,7 +382,9 @@ class Dispatcher:
 
     # Nodes come and go.
 
-    def _hello(self, peer: bytes, hello: Hello, now: float, key: Key | None) -> list[Effect]:
+    def _hello(
+        self, peer: bytes, hello: Hello, now: float, key: Key | None, host: str
+    ) -> list[Effect]:
         hello = replace(
             hello, node=safe_name(hello.node), name=safe_name(hello.name),
             tasks=min(hello.tasks, MAX_TASKS),
@@ -392,9 +413,10 @@ class Dispatcher:
             # The same process over a new connection: what it still holds it goes on with.
             old = self._nodes[self._peers[identity]]
             effects += self._lose(old, "connected anew", now, keep=holds)
+        owner = host or identity if key is None else key.public.decode()
         node = Node(
-            peer, replace(hello, secret=b""), identity, "" if key is None else key.name, now, now,
-            hello.credit, Inbox(shared=self._window),
+            peer, replace(hello, secret=b""), identity, "" if key is None else key.name, owner,
+            now, now, hello.credit, Inbox(shared=self._window),
         )  # fmt: skip
         self._come_back(node)
         self._remember(hello.node, identity)
@@ -431,13 +453,19 @@ class Dispatcher:
         if node.identity not in self._gone:
             return
         self._bench.came_back(_house(node))
-        for job in self._gone.pop(node.identity):
+        for job_id in self._gone.pop(node.identity):
+            job = self._ledger.jobs.get(job_id)
+            if job is None:
+                continue
             job.attempts = tuple(
                 attempt for attempt in job.attempts
                 if attempt.node != node.signed or attempt.kind not in _LOST
             )  # fmt: skip
             if not any(attempt.node == node.signed for attempt in job.attempts):
-                job.failed_at = tuple(at for at in job.failed_at if at != node.identity)
+                failed = zip(job.failed_at, job.failed_with, strict=True)
+                left = [(at, owner) for at, owner in failed if at != node.identity]
+                job.failed_at = tuple(at for at, _ in left)
+                job.failed_with = tuple(owner for _, owner in left)
 
     def _lose(self, node: Node, reason: str, now: float, keep: Iterable[int] = ()) -> list[Effect]:
         """Forget a node; what it had in hand counts as an attempt and is queued again."""
@@ -446,7 +474,7 @@ class Dispatcher:
             self._hope_until = now + HOPE_SECONDS
             self._placement.hopeful = True
         kept = set(keep)
-        gone = self._gone[node.identity] = list[Job]()
+        gone = self._gone[node.identity] = list[int]()
         if len(self._gone) > GONE:
             self._gone.popitem(last=False)
         tasks = list(node.tasks.values())
@@ -460,7 +488,7 @@ class Dispatcher:
             elif place <= node.hello.tasks:  # it may have been about to begin, or beginning
                 attempt = Attempt(node.signed, "undelivered", reason)
             if attempt is not None:
-                gone.append(task.job)
+                gone.append(task.job.id)
             effects += self._again(task.job, node, attempt, now)
         if tasks and not kept:
             effects += self._benched(_house(node), self._bench.died(_house(node), now), now)
@@ -511,11 +539,22 @@ class Dispatcher:
             else:  # given up, and here it is again
                 self._adopt(self._ledger.again(task_id, job, node, now))
         effects += cancels
-        for task in list(node.tasks.values()):
-            if task.id not in held and now - task.asked > UNCONFIRMED_SECONDS:
-                task.asked = now
-                effects.append(Send(node.peer, task.offer()))
+        if node.last_offer in held or node.last_offer not in node.tasks:
+            self._has_read(node)
+        lost = (
+            task for task in node.tasks.values()
+            if task.id not in held and now - task.asked > UNCONFIRMED_SECONDS
+        )  # fmt: skip
+        for task in islice(lost, MAX_REPEATS):
+            task.asked = now
+            effects.append(Send(node.peer, task.offer()))
         return effects
+
+    def _has_read(self, node: Node) -> None:
+        """A node has read what it was offered."""
+        if node.unheard:
+            node.unheard = 0
+            self._placement.update(node)
 
     def _heartbeat(self, node: Node, message: Heartbeat, now: float) -> list[Effect]:
         self.noise += 1 + len(message.tasks) / 256
@@ -537,13 +576,13 @@ class Dispatcher:
         return self._assign(now)
 
     def _busy(self, node: Node, message: Busy, now: float) -> list[Effect]:
-        self.noise += _TOLD_NOISE
+        self.noise += TOLD_NOISE
         node.busy_others = message.others
         self._placement.update(node)
         return self._assign(now)
 
     def _waiting(self, node: Node, message: Waiting, now: float) -> list[Effect]:
-        self.noise += _TOLD_NOISE + len(message.tasks) / 256
+        self.noise += TOLD_NOISE + len(message.tasks) / 256
         node.waiting = set(message.tasks) & node.tasks.keys()
         self._placement.update(node)
         return self._assign(now)
@@ -562,10 +601,11 @@ class Dispatcher:
     def _offer(self, job: Job, node: Node, now: float) -> list[Effect]:
         """Give a job, which is not in the queue any more, to a node."""
         task = self._ledger.new_task(job, node, now)
+        node.unheard, node.last_offer = node.unheard + job.offered, task.id
         self._give(task)
         if job.blobs:
             chunks = sum(chunks_of(array.nbytes) for array in job.blobs.values())
-            node.owed = max(node.owed, 0) + 2 * chunks + _SPARE_CHUNKS
+            node.owed = max(node.owed, 0) + 2 * chunks + SPARE_CHUNKS
         offer = Send(node.peer, task.offer())
         return [Offered(task.id, job.id, node.identity), offer] if self.keeps else [offer]
 
@@ -597,7 +637,10 @@ class Dispatcher:
         for digest in lacking:
             if not any(digest in other.lacking for other in node.tasks.values()):
                 node.inbox.forget(digest)
+        self._held.pop(task.id, None)
         self._ledger.take(task)
+        if node.unheard and task.id == node.last_offer and task.solution is not None:
+            node.unheard = 0  # it has read that one, and so all before it
         self._placement.update(node)
 
     def _again(self, job: Job, node: Node, attempt: Attempt | None, now: float) -> list[Effect]:
@@ -608,14 +651,13 @@ class Dispatcher:
         if attempt is not None:
             job.attempts += (attempt,)
             job.failed_at += (node.identity,)
-            if attempt.kind == "limit":  # as its owner wishes: no fault of the node's
-                self._placement.pace.outlasted(job, node.hello.max_job_seconds)
-            elif attempt.kind not in _LOST:
+            job.failed_with += (node.owner,)
+            if attempt.kind not in (*_LOST, "limit"):  # that is as its owner wishes
                 why = f"{attempt.kind}: {attempt.message}"
                 effects += self._benched(
                     node.name, self._bench.failed(node.name, job.id, why, now), now
                 )
-            if job.exhausted(self.max_attempts) and job.keeping is None:
+            if self._has_failed(job):
                 return effects + self._finish(job, "exhaust", now)
             self.retries += 1
             effects.append(Retry(job.id, attempt))
@@ -623,6 +665,17 @@ class Dispatcher:
             self._ledger.free(job)
             self._placement.add(job, first=True)
         return effects
+
+    def _has_failed(self, job: Job) -> bool:
+        """Whether a job has failed for good.
+
+        Nobody alone can make it fail, by one key or from one host, while others are here who have
+        not tried it.
+        """
+        if job.keeping is not None or not job.exhausted(self.max_attempts):
+            return False
+        owners = len(set(job.failed_with))
+        return owners >= self.max_attempts or not self._placement.elsewhere(job)
 
     def _returned(self, node: Node, message: Returned, now: float) -> list[Effect]:
         task = node.tasks.get(message.task)
@@ -652,6 +705,8 @@ class Dispatcher:
         self._take_from(task)
         self._ledger.disown(task.id)  # a heartbeat from before must not bring it back
         kind = message.kind if message.kind in _KINDS else "raised"
+        if kind == "limit" and node.hello.max_job_seconds:
+            self._placement.pace.outlasted(task, node.hello.max_job_seconds, now)
         attempt = Attempt(node.signed, kind, message.message, message.traceback)
         return [*effects, *self._again(task.job, node, attempt, now), *self._assign(now)]
 
@@ -692,9 +747,11 @@ class Dispatcher:
         if task.solution is not None:  # a repeat; its arrays are on their way
             self.noise += 1
             return []
+        specs = [spec for spec in message.arrays.values() if isinstance(spec, ArraySpec)]
+        if specs and not self._holds(message):
+            return []
         self.noise -= NOISE_PER_JOB
         task.solution, task.moved = message, now
-        specs = [spec for spec in message.arrays.values() if isinstance(spec, ArraySpec)]
         if not specs:
             return self._whole(task, now)
         claimed = sum(spec.nbytes for spec in specs)
@@ -704,13 +761,27 @@ class Dispatcher:
         task.lacking = frozenset(spec.digest for spec in specs)
         return [Send(node.peer, need) for spec in specs for need in node.inbox.want(spec, now)]
 
+    def _holds(self, message: SolutionReady) -> bool:
+        """Whether there is room for a solution until its arrays are here; then count it."""
+        here = sum(
+            array.nbytes for array in message.arrays.values() if not isinstance(array, ArraySpec)
+        )
+        plain = packed_bytes(message.metrics) if message.metrics else 0
+        nbytes = len(message.payload) + here + PLAIN_EXPANSION * plain
+        if nbytes <= PLAIN_EXPANSION * SMALL_SOLUTION_BYTES:
+            return True
+        if sum(self._held.values()) + nbytes > HELD_SOLUTION_BYTES:
+            return False
+        self._held[message.task] = nbytes
+        return True
+
     def _chunk(self, node: Node, message: Chunk, now: float) -> list[Effect]:
         held, surplus = node.inbox.held(message.digest), node.inbox.surplus
         try:
             needs, content = node.inbox.receive(message, now)
         except RemoteProtocolError as error:
             return self._broken(node, message.digest, str(error), now)
-        self.noise += _CHUNK_NOISE * (node.inbox.surplus - surplus)
+        self.noise += CHUNK_NOISE * (node.inbox.surplus - surplus)
         effects: list[Effect] = [Send(node.peer, need) for need in needs]
         lacking = [task for task in node.tasks.values() if message.digest in task.lacking]
         if content is not None or node.inbox.held(message.digest) > held:  # no repeat
@@ -787,16 +858,17 @@ class Dispatcher:
         ]
 
     def _need(self, node: Node, message: Need, now: float) -> list[Effect]:
-        array: AnyArray | None = None
-        for task in node.tasks.values():
-            if message.digest in task.job.blobs:
-                array, task.moved = task.job.blobs[message.digest], now
+        wanted = [task for task in node.tasks.values() if message.digest in task.job.blobs]
+        array: AnyArray | None = wanted[0].job.blobs[message.digest] if wanted else None
         chunks = answer(message, array)
         node.owed -= len(chunks)
+        if array is None or not chunks or node.owed < 0:
+            self.noise += 1 + CHUNK_NOISE * len(chunks)
+        else:
+            for task in wanted:
+                task.moved = now
         if array is not None:
             node.holds.add(message.digest)
-        if array is None or node.owed < 0:
-            self.noise += _CHUNK_NOISE * len(chunks)
         return [Send(node.peer, chunk) for chunk in chunks]
 
 

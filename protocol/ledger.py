@@ -11,9 +11,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
 
+from .codec import packed_bytes
 from .errors import LocalProtocolError
 from .jobs import JobDataType, JobSolutionDataType
-from .limits import MAX_TASKS_COUNTED, TASK_BYTES, UNASKED_BYTES
+from .limits import (
+    FIRST_TASKS,
+    MAX_TASKS_COUNTED,
+    TASK_BYTES,
+    UNASKED_BYTES,
+    UNHEARD_OFFER_BYTES,
+)
 from .messages import AnyArray, Arrays, Hello, JobOffer, SolutionReady
 from .transfer import Inbox
 from .views import NodeView
@@ -75,6 +82,8 @@ class Job:
     blobs: Mapping[bytes, AnyArray]
     #: Bytes of payload and arrays.
     nbytes: int
+    #: Bytes of its offer.
+    offered: int
     state: JobState = JobState.QUEUED
     # Tuples below: nearly every job has one task and no failure, and there may be many jobs.
     #: Tasks that nodes have in hand.
@@ -82,8 +91,9 @@ class Job:
     #: Every task ever made of it: late answers to any of them are welcome.
     ever: tuple[int, ...] = ()
     attempts: tuple[Attempt, ...] = ()
-    #: Identities of nodes at which it failed.
+    #: Identities of nodes at which it failed, and whose they are (`Node.owner`).
     failed_at: tuple[str, ...] = ()
+    failed_with: tuple[str, ...] = ()
     #: Since when it has been in the queue.
     queued: float = 0.0
     #: The task whose solution is being kept.
@@ -97,10 +107,13 @@ class Job:
             LocalProtocolError: its parameters or arrays can't be sent.
         """
         payload, offered, blobs = data.announce()
-        nbytes = len(payload)
+        nbytes = told = len(payload)
         if offered:
             nbytes += sum(array.nbytes for array in offered.values())
-        return cls(job_id, data, payload, offered, blobs, nbytes)
+            told = nbytes - sum(array.nbytes for array in blobs.values())
+        if data.fields:
+            told += packed_bytes(data.fields)
+        return cls(job_id, data, payload, offered, blobs, nbytes, told)
 
     @property
     def open(self) -> bool:
@@ -178,12 +191,14 @@ class Node:
         identity: who it is, whatever it says: its id, bound to the key and the secret that brought
             it. Tasks are given to identities, and nobody else may answer for them.
         key: the name of its key; empty where it has none, or is a guest.
+        owner: whose it is, as far as that can be told: its key, or the host that it comes from.
     """
 
     peer: bytes
     hello: Hello
     identity: str
     key: str
+    owner: str
     joined: float
     heard: float
     credit: int
@@ -209,6 +224,9 @@ class Node:
     late_until: float = 0.0
     #: Chunks that it may still ask for before that is noise.
     owed: int = 0
+    #: Bytes of offers of which it has not shown that it has read them, and the last of them.
+    unheard: int = 0
+    last_offer: int = 0
 
     @property
     def name(self) -> str:
@@ -247,9 +265,9 @@ class Node:
 
         A node that wants a thousand jobs has to have solved some, else a liar could have them all.
         """
-        if self.rests:
+        if self.rests or self.unheard > UNHEARD_OFFER_BYTES:
             return 0
-        limit = min(self.credit, self.hello.tasks + 1 + 2 * self.solved)
+        limit = min(self.credit, min(self.hello.tasks, FIRST_TASKS) + 1 + 2 * self.solved)
         return limit - len(self.tasks) - len(self.unclaimed)
 
     def view(self, now: float) -> NodeView:

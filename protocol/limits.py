@@ -70,6 +70,19 @@ UNASKED_BYTES = 64 * KIB
 TASK_BYTES = MAX_PLAIN_BYTES + INLINE_BYTES + 256 * KIB
 #: Tasks that are counted for that.
 MAX_TASKS_COUNTED = 64
+#: A node that has solved nothing is given no more tasks than this, and one; whatever it says it has
+#: room for.
+FIRST_TASKS = 64
+#: Bytes of offers of which a node has not shown that it has read them; it gets no more until then.
+UNHEARD_OFFER_BYTES = 2 * MIB
+#: What solutions may take, of all nodes together, while arrays of theirs are on their way. Beyond,
+#: those that are not small are not taken in; their nodes say them again after a while.
+HELD_SOLUTION_BYTES = 128 * MIB
+SMALL_SOLUTION_BYTES = 4 * KIB
+#: What plain values take in memory, for each byte on the wire, at most.
+PLAIN_EXPANSION = 20
+#: Offers that are made once more, at most at a time: a heartbeat comes every second.
+MAX_REPEATS = 64
 #: Chunks that are asked of one peer and not yet here.
 WINDOW = 16
 #: The same of all peers of a main node together; each may have so many beyond that.
@@ -87,6 +100,13 @@ OWN_NOISE_BURST, OWN_NOISE_PER_SECOND = 50.0, 20.0
 NOISE_BURST, NOISE_PER_SECOND = 2000.0, 200.0
 #: A job that is solved is worth so many more.
 NOISE_PER_JOB = 4.0
+#: What a chunk is that nobody asked for, or that is asked for too often.
+CHUNK_NOISE = 8.0
+#: What is often said honestly, though nobody needs it: that other main nodes' jobs are in the way,
+#: say, or of tasks that have ended meanwhile.
+TOLD_NOISE = 1 / 16
+#: Chunks that may be asked for beyond twice each: some get lost.
+SPARE_CHUNKS = 64
 
 # What is not sent yet.
 

@@ -248,9 +248,13 @@ class Link:
     def bear(self, reason: str, now: float) -> bool:
         """Bear a message that is none of ours; return False if that was one too many."""
         self.say(logging.WARNING, "main.misbehaves address=%s reason=%r", self.address, reason)
-        if self._patience.bear(MALFORMED_NOISE, now):
+        return self.bear_noise(MALFORMED_NOISE, now)
+
+    def bear_noise(self, noise: float, now: float) -> bool:
+        """Bear what serves nobody, or count what was of use; return False if that was too much."""
+        if self._patience.bear(noise, now):
             return True
-        self.leave_alone("it says too much that is no message", now)
+        self.leave_alone("it says too much that serves nobody", now)
         return False
 
     def leave_alone(self, reason: str, now: float) -> None:

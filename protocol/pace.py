@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from statistics import median
 
 from .ledger import Job, Task
 
 #: So many durations are remembered of each group of jobs.
 REMEMBERED = 64
+#: Nodes that stopped a job of a group, at most.
+STOPPED = 10_000
 #: A job is slow if what is left of it takes so many times as long as a whole one usually does,
 SLOW = 1.5
 #: and if it has run for so long, in seconds.
@@ -28,7 +30,9 @@ class Pace:
 
     def __init__(self) -> None:
         self._durations: dict[tuple[str, str], deque[float]] = {}
-        self._least: dict[tuple[str, str], float] = {}  # as far as nodes stopped them
+        # As far as nodes stopped jobs of a group: each of itself, and the longest of all.
+        self._least: dict[tuple[str, str], float] = {}
+        self._stopped: OrderedDict[tuple[str, str, str], float] = OrderedDict()
 
     def solved(self, task: Task, now: float) -> None:
         """Count a solved task's duration, if it is known."""
@@ -41,18 +45,29 @@ class Pace:
             self._durations[data.learner, data.group] = durations
         durations.append(now - (task.offered if task.begun is None else task.begun))
 
-    def outlasted(self, job: Job, seconds: float) -> None:
-        """A node has stopped a job, which takes longer than so many seconds."""
-        group = (job.data.learner, job.data.group)
-        self._least[group] = max(self._least.get(group, 0.0), seconds)
+    def outlasted(self, task: Task, limit: float, now: float) -> None:
+        """A node has stopped a task after so many seconds, as its owner wishes.
 
-    def outlasts(self, job: Job, seconds: float) -> bool:
-        """Whether jobs like this one are known to take longer than so many seconds."""
+        Of itself it is believed; what that means for others, no further than could be seen.
+        """
+        group = (task.job.data.learner, task.job.data.group)
+        self._stopped[(*group, task.node.identity)] = limit
+        if len(self._stopped) > STOPPED:
+            self._stopped.popitem(last=False)
+        ran = now - (task.offered if task.begun is None else task.begun)
+        least = limit if ran > limit / 2 else ran
+        self._least[group] = max(self._least.get(group, 0.0), least)
+
+    def outlasts(self, job: Job, identity: str, limit: float) -> bool:
+        """Whether a node that stops jobs after so many seconds is known to stop such as this one.
+
+        Where some are solved, that says more than what other nodes say.
+        """
         group = (job.data.learner, job.data.group)
-        if self._least.get(group, 0.0) >= seconds:
+        if self._stopped.get((*group, identity), 0.0) >= limit:
             return True
         durations = self._durations.get(group)
-        return bool(durations) and median(durations or ()) > seconds
+        return median(durations) > limit if durations else self._least.get(group, 0.0) >= limit
 
     def slow(self, task: Task, now: float) -> bool:
         """Whether another node that begins now would probably be done before this task's."""

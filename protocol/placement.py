@@ -151,11 +151,14 @@ class Placement:
         return chosen
 
     def _shunned(self, job: Job, node: Node) -> bool:
-        """Whether another node should have the job: it failed at this one, or this is benched."""
+        """Whether another node should have the job.
+
+        It has failed at this one, or at another of the same owner's, or this one is benched.
+        """
         if node.picky and self._unfit(job, node):
             return True
-        failed = node.identity in job.failed_at
-        if not failed and not node.benched:
+        failed, known = node.identity in job.failed_at, node.owner in job.failed_with
+        if not failed and not known and not node.benched:
             return False
         if failed and node.benched and self.hopeful:
             return True
@@ -164,8 +167,19 @@ class Placement:
         return any(
             job.data.learner in other.hello.learners
             and other.identity not in job.failed_at
-            and (failed or not other.benched)
+            and (failed or not known or other.owner not in job.failed_with)
+            and (failed or known or not other.benched)
             and (other.spare > 0 or other.tasks)
+            for other in self._nodes.values()
+        )
+
+    def elsewhere(self, job: Job) -> bool:
+        """Whether somebody takes such jobs at whose nodes this one has never failed."""
+        return any(
+            job.data.learner in other.hello.learners
+            and other.owner not in job.failed_with
+            and not other.benched
+            and not (other.picky and self._unfit(job, other))
             for other in self._nodes.values()
         )
 
@@ -174,7 +188,7 @@ class Placement:
         nbytes, seconds = node.hello.max_job_bytes, node.hello.max_job_seconds
         if nbytes and job.nbytes > nbytes:
             return f"takes no job of more than {nbytes:,} bytes, and this one has {job.nbytes:,}"
-        if seconds and self.pace.outlasts(job, seconds):
+        if seconds and self.pace.outlasts(job, node.identity, seconds):
             return f"stops jobs after {seconds:g} s, and such jobs take longer"
         return ""
 

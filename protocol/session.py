@@ -17,7 +17,19 @@ from .codec import as_array, check_plain
 from .effects import Abort, Ended, NodeEffect, Reconnect, Rejected, Run, Serving, Tell
 from .errors import LocalProtocolError, RemoteProtocolError
 from .jobs import JobDataType, JobSolutionDataType
-from .limits import KIB, LINE_LETTERS, MAX_ARRAY_BYTES, MAX_TASKS_COUNTED, TASK_BYTES, UNASKED_BYTES
+from .limits import (
+    CHUNK_NOISE,
+    KIB,
+    LINE_LETTERS,
+    MAX_ARRAY_BYTES,
+    MAX_TASKS_COUNTED,
+    NOISE_PER_JOB,
+    PLAIN_EXPANSION,
+    SPARE_CHUNKS,
+    TASK_BYTES,
+    TOLD_NOISE,
+    UNASKED_BYTES,
+)
 from .messages import (
     REFUSE_UNKNOWN,
     Accepted,
@@ -43,7 +55,7 @@ from .messages import (
     Waiting,
     Welcome,
 )
-from .transfer import Cache, Inbox, Memory, answer
+from .transfer import Cache, Inbox, Memory, answer, chunks_of
 from .words import sendable
 
 #: A Hello without an answer is repeated after this long.
@@ -62,8 +74,6 @@ MAX_HELD = 2 * MAX_CREDIT
 #: A note on a task is cut to so many letters; so many tasks have one.
 NOTE_LENGTH = 200
 MAX_NOTES = 64
-#: What a plain value may take in memory for each byte that it takes on the wire.
-_GROWTH = 16
 #: Whatever a main node wishes, heartbeats are so many seconds apart.
 MIN_BEAT, MAX_BEAT = 0.05, 60.0
 
@@ -149,6 +159,9 @@ class Session:
         self.ignored = 0
         self._dead_seconds = dead_seconds
         self._heartbeat_seconds = GREET_SECONDS
+        #: Messages so far that served nobody, less what the others were worth.
+        self.noise = 0.0
+        self._owed = 0  # chunks that the main node may still ask for before that is noise
         self._tasks: dict[int, _Task] = {}
         self._max_bytes = max_bytes
         self._held_bytes = 0.0  # of tasks that have not ended, as far as they are claimed
@@ -204,12 +217,15 @@ class Session:
         handle = self._on.get(type(message))
         if handle is None:
             self.ignored += 1
+            self.noise += 1
             return []
         if self.state is not SessionState.SERVING and type(message) not in (Welcome, Refuse):
+            self.noise += TOLD_NOISE
             return []  # from before a reconnection; what matters is sent again
         return handle(message, now)
 
     def _welcome(self, message: Welcome, now: float) -> list[NodeEffect]:
+        self.noise += 1
         if self.state in (SessionState.LEFT, SessionState.REFUSED):
             return []
         again = self.state is SessionState.SERVING
@@ -220,13 +236,15 @@ class Session:
             self.main = message.main
         self._heartbeat_seconds = min(max(message.heartbeat_seconds, MIN_BEAT), MAX_BEAT)
         if not again:  # the main node knows nothing of what it was told before
-            self._others = 0
+            self._others = self._owed = 0
             for task in self._tasks.values():
                 task.reported = False
+                self._owe(task)
         effects += self._beat_now(now)
         return effects if again else [*effects, Serving(message), *self._resend(now, 0.0)]
 
     def _refuse(self, message: Refuse, now: float) -> list[NodeEffect]:
+        self.noise += 1
         if message.code == REFUSE_UNKNOWN:
             if self.state is SessionState.SERVING:
                 self._move("unknown")
@@ -266,17 +284,21 @@ class Session:
         self._held_bytes -= task.nbytes
 
     def _heartbeat(self, message: Heartbeat, now: float) -> list[NodeEffect]:
+        self.noise += 1
         return []
 
     def _offer(self, message: JobOffer, now: float) -> list[NodeEffect]:
         if message.task in self._tasks:
+            self.noise += TOLD_NOISE
             return []
         if self._open >= self._credit and self._open >= max(self._asked):
+            self.noise += 1
             return [Tell(Returned(message.task))]  # not what was asked for
         if message.learner not in self.hello.learners:
             return self._refuse_job(message, f"jobs of kind {message.learner!r}", now)
         nbytes = _bytes_of(message)
         if len(self._tasks) >= MAX_HELD or self._kept_bytes > self._max_bytes:
+            self.noise += 1
             return [Tell(Returned(message.task))]  # it accepts nothing of what it gets
         if self._held_bytes + nbytes > self._max_bytes:
             reason = f"more than {self._max_bytes:,.0f} bytes at once (--max-memory)"
@@ -334,6 +356,7 @@ class Session:
 
     def _chunk(self, message: Chunk, now: float) -> list[NodeEffect]:
         waiting = [task for task in self._tasks.values() if message.digest in task.lacking]
+        surplus = self._inbox.surplus
         try:
             needs, content = self._inbox.receive(message, now)
         except RemoteProtocolError as error:
@@ -341,6 +364,7 @@ class Session:
             for task in waiting:
                 effects += self.failed(task.offer.task, "transfer", str(error), "", now)
             return effects
+        self.noise += CHUNK_NOISE * (self._inbox.surplus - surplus)
         effects = [Tell(need) for need in needs]
         if content is None:
             return effects
@@ -353,7 +377,11 @@ class Session:
     def _need(self, message: Need, now: float) -> list[NodeEffect]:
         held = (t.blobs.get(message.digest) for t in self._tasks.values() if t.blobs)
         array = next((array for array in held if array is not None), None)
-        return [Tell(chunk) for chunk in answer(message, array)]
+        chunks = answer(message, array)
+        self._owed -= len(chunks)
+        if array is None or not chunks or self._owed < 0:
+            self.noise += 1 + CHUNK_NOISE * len(chunks)
+        return [Tell(chunk) for chunk in chunks]
 
     def _accepted(self, message: Accepted, now: float) -> list[NodeEffect]:
         effects: list[NodeEffect] = []
@@ -362,7 +390,9 @@ class Session:
             if task is not None and task.state is TaskState.ENDED:  # as it nearly always is
                 del self._tasks[task_id]
                 self._kept_bytes -= task.kept_bytes
+                self.noise -= NOISE_PER_JOB
             else:
+                self.noise += TOLD_NOISE
                 effects += self._drop(task_id)
         return effects
 
@@ -374,14 +404,17 @@ class Session:
     def _reject(self, message: Reject, now: float) -> list[NodeEffect]:
         task = self._tasks.get(message.task)
         told: list[NodeEffect] = []
+        self.noise += 1
         if task is not None and task.state is TaskState.ENDED:
             told.append(Rejected(task.offer.job, message.reason))
         return told + self._drop(message.task)
 
     def _cancel(self, message: Cancel, now: float) -> list[NodeEffect]:
+        self.noise += TOLD_NOISE
         return self._drop(message.task)
 
     def _recall(self, message: Recall, now: float) -> list[NodeEffect]:
+        self.noise += TOLD_NOISE
         return self._give_back(message.task)
 
     def _give_back(self, task_id: int) -> list[NodeEffect]:
@@ -449,7 +482,14 @@ class Session:
             if outcome.arrays:
                 task.kept_bytes += sum(array.nbytes for array in outcome.arrays.values())
             self._kept_bytes += task.kept_bytes
+            self._owe(task)
         return [Tell(outcome)] if self.state is SessionState.SERVING else []
+
+    def _owe(self, task: _Task) -> None:
+        """Let the main node ask for a solution's chunks, twice each: some get lost."""
+        if task.blobs:
+            chunks = sum(chunks_of(array.nbytes) for array in task.blobs.values())
+            self._owed = max(self._owed, 0) + 2 * chunks + SPARE_CHUNKS
 
     def _fetch_no_more(self, task: _Task) -> None:
         """Stop fetching what a task lacks, unless another task lacks it too."""
@@ -578,6 +618,6 @@ def _bytes_of(offer: JobOffer) -> float:
     if not offer.parameters:
         return nbytes
     try:
-        return nbytes + _GROWTH * check_plain(offer.parameters)
+        return nbytes + PLAIN_EXPANSION * check_plain(offer.parameters)
     except LocalProtocolError:  # no main node of this release sends so many
         return nbytes + MAX_ARRAY_BYTES
