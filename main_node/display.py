@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from learning.metrics import Scores
+from protocol.limits import NODE_LINES, NODE_LOG_BYTES
+from protocol.logbudget import LogBudget
 
 from .config import MainConfig
 from .training import Standing
@@ -36,6 +38,7 @@ class Lines:
         self._stream = stream
         self._clock = _Clock(config)
         self._nodes: set[str] = set()
+        self._budget = LogBudget(NODE_LINES, NODE_LOG_BYTES)
 
     def __enter__(self) -> Lines:
         return self
@@ -57,11 +60,15 @@ class Lines:
         self._nodes = nodes
 
     def _say_of(self, names: set[str], what: str) -> None:
-        """Say what has become of some nodes; of a crowd not one by one."""
-        for name in sorted(names)[:MAX_NAMED]:
-            self.say(f"node {name} is {what}")
+        """Say what has become of some nodes; of a crowd not one by one, nor for ever."""
+        lines = [f"node {name} is {what}" for name in sorted(names)[:MAX_NAMED]]
         if len(names) > MAX_NAMED:
-            self.say(f"and {len(names) - MAX_NAMED:,} more are {what}")
+            lines.append(f"and {len(names) - MAX_NAMED:,} more are {what}")
+        for line in lines:
+            if self._budget.take(len(line), time.monotonic()):
+                self.say(line)
+            elif self._budget.left_out == 1:
+                self.say("more nodes come and go; mnist-status shows who is here")
 
     def merged(self, round_: int, means: Mapping[str, float]) -> None:
         """Say that a round is merged, and how long the rest may take."""

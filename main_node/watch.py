@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import socket
 import sys
@@ -144,12 +145,23 @@ def as_plain(overviews: Sequence[Overview]) -> dict[str, Any]:
         "mains": [
             {
                 "address": view.address, "id": view.main.id, "state": view.main.state,
-                "about": dict(view.about), "jobs": dict(view.jobs),
+                "about": _jsonable(view.about), "jobs": _jsonable(view.jobs),
                 "nodes": [_plain(node) for node in view.nodes.values()],
             }
             for view in overviews
         ]
     }  # fmt: skip
+
+
+def _jsonable(value: Any) -> Any:
+    """Return what a main node says, whatever that is, as JSON can say it."""
+    if isinstance(value, Mapping):
+        return {str(name): _jsonable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, int | float | str) else repr(value)
 
 
 def _plain(node: NodeStatus) -> dict[str, Any]:
@@ -162,7 +174,7 @@ def _print_json(node: StatusNode, follow: bool) -> None:
     while True:
         now = as_plain(node.overviews())
         if now != last:
-            print(json.dumps(now, default=repr), flush=True)
+            print(json.dumps(now), flush=True)
         if not follow:
             return
         last = now

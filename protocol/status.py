@@ -18,7 +18,7 @@ from itertools import chain
 from typing import Any
 
 from .effects import Effect, Joined, Left, Send
-from .limits import UNHEARD_STATUSES
+from .limits import KIB, UNHEARD_STATUSES
 from .messages import (
     REFUSE_DOMAIN,
     REFUSE_FULL,
@@ -50,8 +50,11 @@ GONE = 256
 MAX_WATCHERS = 256
 #: Throughput is of the last so many seconds.
 PACE_SECONDS = 60.0
-#: Nodes told in one message.
-PART = 250
+#: Nodes told in one message, and bytes of it, about; of what a node runs, so much is told.
+PART, PART_BYTES = 250, 384 * KIB
+RUNNING_TOLD = 64
+#: What a node's status takes, beside words.
+_STATUS_BYTES = 128
 
 
 class NodeState(str, Enum):
@@ -237,7 +240,7 @@ class Board:
             yield NodeStatus(
                 node.name, "computing", (NodeState.UNKNOWN if quiet else NodeState.RUNNING).value,
                 "silent" if quiet else f"benched: {node.benched}" if node.benched else "",
-                tuple((name_of(job), round(done, 2)) for job, done in node.running),
+                tuple((name_of(job), round(done, 2)) for job, done in node.running[:RUNNING_TOLD]),
                 node.waiting, node.solved + self._solved.get(node.name, 0), node.note,
                 *self._cores.get(node.name, (0, 0)),
             )  # fmt: skip
@@ -263,9 +266,18 @@ class Board:
 
 def _parts(nodes: list[NodeStatus]) -> Iterator[tuple[list[NodeStatus], int]]:
     """Yield what goes into a message, and how many more there are."""
-    firsts = range(0, max(1, len(nodes)), PART)
-    for number, first in enumerate(firsts, 1):
-        yield nodes[first : first + PART], len(firsts) - number
+    parts: list[list[NodeStatus]] = [[]]
+    nbytes = 0
+    for node in nodes:
+        words = [node.id, node.reason, node.note, *(job for job, _ in node.running)]
+        size = _STATUS_BYTES + sum(4 * len(word) + 16 for word in words)
+        if parts[-1] and (len(parts[-1]) == PART or nbytes + size > PART_BYTES):
+            parts.append([])
+            nbytes = 0
+        parts[-1].append(node)
+        nbytes += size
+    for number, part in enumerate(parts, 1):
+        yield part, len(parts) - number
 
 
 @dataclass(slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError, RemoteProtocolError
 from protocol.allowlist import Key
-from protocol.codec import decode, encode, specify
+from protocol.codec import decode, encode, packed_bytes, specify
 from protocol.dispatch import MAX_CANCELS, UNCONFIRMED_SECONDS, Dispatcher
 from protocol.effects import (
     Accept,
@@ -30,15 +32,21 @@ from protocol.effects import (
 from protocol.ledger import JOB_TRANSITIONS, Attempt, Job, JobState, Ledger
 from protocol.limits import (
     CHUNK_BYTES,
+    FIRST_TASKS,
+    HELD_SOLUTION_BYTES,
     LEAST_WINDOW,
+    MAX_REPEATS,
+    PLAIN_EXPANSION,
     SHARED_WINDOW,
     TASK_BYTES,
     UNASKED_BYTES,
+    UNHEARD_OFFER_BYTES,
     WINDOW,
 )
 from protocol.messages import (
     REFUSE_ID,
     Accepted,
+    ArraySpec,
     Busy,
     Bye,
     Cancel,
@@ -60,6 +68,7 @@ from protocol.messages import (
     Waiting,
     Welcome,
 )
+from protocol.pace import TRANSFER_SECONDS
 from protocol.session import Session
 
 HELLO = Hello("id-a", "a", 0, ("",), {}, 2, 1 << 30, "", tasks=1, credit=2)
@@ -73,10 +82,12 @@ class Table:
         self.now = 100.0
         self.effects: list[Effect] = []
 
-    def hello(self, peer: bytes, key: Key | None = None, **changes: Any) -> list[Effect]:
+    def hello(
+        self, peer: bytes, key: Key | None = None, host: str = "", **changes: Any
+    ) -> list[Effect]:
         name = peer.decode()
         hello = replace(HELLO, **{"node": f"id-{name}", "name": name, **changes})
-        self.effects = self.dispatcher.receive(peer, hello, self.now, key)
+        self.effects = self.dispatcher.receive(peer, hello, self.now, key, host)
         return self.effects
 
     def hear(self, peer: bytes, message: Message) -> list[Effect]:
@@ -1162,3 +1173,188 @@ def test_jobs_are_cancelled_newest_first_in_no_time() -> None:
         table.dispatcher.cancel(number, table.now)
     assert time.process_time() - begun < 3
     assert not table.dispatcher.open
+
+
+# What somebody who is let in does to others' jobs, found by others.
+
+RAISED = ("raised", "sorry", "")
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+@pytest.mark.parametrize("how", ["raised", "limit", "lost"])
+def test_nobody_alone_makes_a_job_fail(keyed: bool, how: str) -> None:
+    """By as many nodes as it likes, with one key or from one host, while another's is here."""
+    table = Table()
+    mine: dict[str, Any] = {"key": Key(b"good", "good")} if keyed else {"host": "10.0.0.1"}
+    theirs: dict[str, Any] = {"key": Key(b"bad", "bad")} if keyed else {"host": "10.0.0.2"}
+    table.hello(b"good", tasks=1, credit=1, **mine)
+    for number in range(1, 41):
+        table.submit(number)
+    for turn in range(50):
+        bad = b"bad%d" % turn
+        table.hello(bad, tasks=1000, credit=1000, **theirs)
+        for task in list(table.dispatcher._nodes[bad].tasks):
+            begin(table, bad, task)
+        for task in list(table.dispatcher._nodes[bad].tasks):
+            if how != "lost":
+                table.hear(bad, TaskFailed(task, *(how, "sorry", "")))
+            assert not [e for e in table.effects if isinstance(e, Fail)]
+        table.effects = table.dispatcher.unreachable(bad, table.now)
+        assert not [e for e in table.effects if isinstance(e, Fail)]
+    done = 0
+    while table.dispatcher._nodes[b"good"].tasks:
+        table.hear(b"good", solved(table.in_hand(b"good")))
+        done += len([e for e in table.effects if isinstance(e, Accept)])
+    assert done == 40
+
+
+def test_a_job_that_fails_with_three_owners_or_with_all_that_are_here_has_failed() -> None:
+    table = Table()
+    for name in (b"a", b"b", b"c", b"d"):
+        table.hello(name, key=Key(name, name.decode()))
+    table.submit(1)
+    for _ in range(3):
+        ((peer, task),) = table.offers().values()
+        table.hear(peer, TaskFailed(task, *RAISED))
+    (failed,) = [e for e in table.effects if isinstance(e, Fail)]
+    assert len(failed.story) == 3
+    table = Table()
+    for name in (b"a", b"b", b"c", b"d"):  # all of one owner: what its jobs come to is its affair
+        table.hello(name, host="10.0.0.1")
+    table.submit(1)
+    for _ in range(3):
+        ((peer, task),) = table.offers().values()
+        table.hear(peer, TaskFailed(task, *RAISED))
+    assert [e for e in table.effects if isinstance(e, Fail)]
+
+
+def test_what_a_node_says_of_how_long_jobs_take_is_believed_as_far_as_it_was_seen() -> None:
+    table = Table()
+    table.hello(b"liar", max_job_seconds=1e8)
+    table.submit(1)
+    begin(table, b"liar", 1)
+    table.hear(b"liar", TaskFailed(1, "limit", "it would take three years"))
+    table.dispatcher.unreachable(b"liar", table.now)
+    table.hello(b"honest", max_job_seconds=3600.0)
+    assert table.offers() == {1: (b"honest", 2)}
+    table.hear(b"honest", solved(2))
+    table.submit(2)
+    assert table.offers() == {2: (b"honest", 3)}
+
+
+def test_a_newcomer_is_given_few_jobs_whatever_it_has_room_for() -> None:
+    table = Table()
+    table.hello(b"a", tasks=100_000, credit=100_000)
+    for number in range(1, 2000):
+        table.submit(number)
+    assert len(table.dispatcher._nodes[b"a"].tasks) == FIRST_TASKS + 1
+
+
+def test_a_node_that_does_not_read_its_offers_is_given_no_more() -> None:
+    table = Table()
+    table.hello(b"a", tasks=64, credit=64)
+    for number in range(1, 65):
+        table.submit(number, JobDataType("x", {"long": "y" * 300_000}))
+    tasks = table.dispatcher._nodes[b"a"].tasks
+    assert len(tasks) * 300_000 < UNHEARD_OFFER_BYTES + 600_000
+    table.hear(b"a", Heartbeat())  # it says that it has none of them
+    table.tick(1.0)
+    assert len(tasks) * 300_000 < UNHEARD_OFFER_BYTES + 600_000
+    given = len(tasks)
+    table.hear(b"a", Heartbeat(tuple(tasks)))
+    table.tick(0.5)
+    assert len(tasks) > given
+    for task in list(tasks):  # a node that solves them gets on
+        table.hear(b"a", solved(task))
+    table.tick(0.5)
+    assert tasks
+
+
+def test_offers_are_repeated_some_at_a_time() -> None:
+    table = Table()
+    table.hello(b"a", tasks=64, credit=1024)
+    table.dispatcher._nodes[b"a"].solved = 1000
+    for number in range(1, 1025):
+        table.submit(number)
+    assert len(table.dispatcher._nodes[b"a"].tasks) == 1024
+    table.now += 4
+    table.hear(b"a", Heartbeat())
+    assert len(table.said(JobOffer)) == MAX_REPEATS
+    table.hear(b"a", Heartbeat())
+    assert len(table.said(JobOffer)) == MAX_REPEATS
+
+
+def test_solutions_whose_arrays_do_not_come_take_no_more_than_they_may() -> None:
+    table = Table()
+    for number in range(1, 129):
+        table.submit(number)
+    table.hello(b"a", tasks=64, credit=64)
+    table.hello(b"b", tasks=64, credit=64)
+    words = {f"{n}": "ab" * 2 for n in range(40_000)}
+    spec = ArraySpec("float64", (30_000,), b"d" * 16)
+    for peer in (b"a", b"b"):
+        for task in list(table.dispatcher._nodes[peer].tasks):
+            digest = task.to_bytes(16, "big")
+            table.hear(peer, SolutionReady(task, words, b"", {"w": replace(spec, digest=digest)}))
+    node = table.dispatcher._nodes
+    held = [t for peer in (b"a", b"b") for t in node[peer].tasks.values() if t.solution]
+    assert len(held) * PLAIN_EXPANSION * packed_bytes(words) <= HELD_SOLUTION_BYTES
+    assert held
+    late = next(t for t in node[b"b"].tasks.values() if t.solution is None)
+    small = SolutionReady(late.id, {"loss": 0.5}, b"", {"w": replace(spec, digest=b"s" * 16)})
+    table.hear(b"b", small)  # what is small is taken in all the same
+    assert late.solution is small
+    table.tick(TRANSFER_SECONDS + 1)  # and who sends nothing is waited for no longer
+    assert not table.dispatcher._held
+
+
+def test_asking_for_what_is_not_there_is_noise_and_no_progress() -> None:
+    table = Table()
+    table.hello(b"a")
+    array = np.zeros(3 * CHUNK_BYTES, np.uint8)
+    table.submit(1, JobDataType({"x": array}))
+    digest = specify(array).digest
+    (task,) = table.dispatcher._nodes[b"a"].tasks.values()
+    moved = task.moved
+    table.now += 1
+    assert noise_of(table, b"a", Need(digest, 1 << 30, 1)) >= 1
+    assert task.moved == moved
+    assert noise_of(table, b"a", Need(digest, 0, 1)) == 0
+    assert task.moved == table.now
+    table.now += 1
+    for _ in range(300):
+        table.hear(b"a", Need(digest, 0, 1))
+    assert noise_of(table, b"a", Need(digest, 0, 1)) > 1
+    assert task.moved < table.now + 1
+
+
+def test_jobs_of_nodes_that_were_lost_are_let_go() -> None:
+    table = Table()
+    for turn in range(50):
+        table.hello(b"n%d" % turn)
+        data = JobDataType({"x": np.full(1 << 20, turn, np.uint8)})
+        alive = weakref.ref(data.arrays["x"])
+        table.submit(turn + 1, data)
+        for task in list(table.dispatcher._nodes[b"n%d" % turn].tasks):
+            begin(table, b"n%d" % turn, task)
+        table.dispatcher.unreachable(b"n%d" % turn, table.now)
+        table.effects = table.dispatcher.cancel(turn + 1, table.now)
+        del data
+    gc.collect()
+    assert alive() is None
+
+
+def test_who_was_silent_may_still_send_what_was_asked_of_it() -> None:
+    """Frozen while it hands a solution over, and thawed: chunks are on their way."""
+    table = Table()
+    table.hello(b"a")
+    table.submit(1)
+    spec = ArraySpec("uint8", (64 * CHUNK_BYTES,), b"d" * 16)
+    table.hear(b"a", SolutionReady(1, {}, b"", {"x": spec}))
+    before = table.dispatcher.allowance(b"a")
+    assert before > 16 * CHUNK_BYTES
+    table.tick(12.0)
+    assert not table.dispatcher.peers
+    assert table.dispatcher.allowance(b"a") >= before
+    table.dispatcher.unreachable(b"a", table.now)
+    assert table.dispatcher.allowance(b"a") == UNASKED_BYTES
