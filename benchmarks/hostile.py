@@ -30,15 +30,17 @@ from protocol.keys import node_keys
 from protocol.messages import Watch
 
 from .common import machine
-from .hostile_peer import ENDLESS, MESSAGES
+from .hostile_peer import ENDLESS, MESSAGES, TAKING
 
 SILENCE_SECONDS, MOST_MB, MOST_RATIO = 1.0, 300.0, 1.5
-#: Attacks that need no key, or none that counts.
+#: Attacks that need no key, or none that counts. (Who has a key can take jobs. Without keys nobody
+#: tells whose a node is, and who comes from the same host as the others can make jobs fail.)
 OTHERS = ("come and go", "half commands", "properties", "deaf watchers")
 KEYED = (
     "unknown kinds", "hellos", "join and leave", "needs", "solutions", "large solutions", "chunks",
-    "lists", "almost too much", "come and go", "half commands", "deaf watchers",
+    "lists", "almost too much", "come and go", "half commands", "deaf watchers", *TAKING,
 )  # fmt: skip
+ATTACKS = (*MESSAGES, *ENDLESS, *OTHERS, *TAKING)
 HEAD = (
     "| attack | keys | longest silence | memory above calm | log | run, beside a busy core | |\n"
     "|---|---|---|---|---|---|---|"
@@ -184,8 +186,9 @@ def measure(connections: int, attacks: list[str]) -> Iterator[str]:
         )  # fmt: skip
         for keyed in (False, True):
             wanted = [
-                a for a in attacks or [*MESSAGES, *ENDLESS, *OTHERS] if not keyed or a in KEYED
-            ]
+                a for a in attacks or ATTACKS
+                if (a in KEYED if keyed else a not in TAKING)
+            ]  # fmt: skip
             if wanted:
                 busy = [run("burn", 1, folder, keyed) for _ in range(2)]
                 calm = min(busy, key=lambda each: each.seconds)
@@ -208,7 +211,9 @@ def row(attack: str, keyed: bool, figures: Figures, calm: Figures) -> str:
 
 @click.command()
 @click.argument("connections", default=1)
-@click.argument("attacks", nargs=-1, type=click.Choice(sorted({*MESSAGES, *ENDLESS, *OTHERS})))
+@click.argument(
+    "attacks", nargs=-1, type=click.Choice(sorted({*MESSAGES, *ENDLESS, *OTHERS, *TAKING}))
+)
 def command(connections: int, attacks: tuple[str, ...]) -> None:
     """Measure runs beside ATTACKS (all of them, if none is named) by CONNECTIONS at a time."""
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)

@@ -11,6 +11,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 import xxhash
 import zmq
 
-from protocol.codec import MAGIC, encode
+from protocol.codec import MAGIC, decode, encode
 from protocol.keys import node_keys
 from protocol.limits import MAX_HEADER_BYTES, UNASKED_BYTES
 from protocol.messages import (
@@ -27,6 +28,7 @@ from protocol.messages import (
     Chunk,
     Heartbeat,
     Hello,
+    JobOffer,
     Message,
     Need,
     SolutionReady,
@@ -99,6 +101,10 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
     "endless small frames": (wire([b"x"], more=True), wire([b""] * 50_000, more=True)),
     "endless pings": (b"", b"\x04\x07\x04PING\x00\x0a" * 10_000),
 }
+
+
+#: What is done with jobs that were taken.
+TAKING = ("fail jobs", "take and go")
 
 
 class Raw:
@@ -184,6 +190,59 @@ def pour_keyed(address: str, connections: int, then: Callable[[], list[bytes]], 
             time.sleep(0.001)
 
 
+class Taker:
+    """A node that says it has room for a thousand jobs, and solves none.
+
+    Args:
+        address: of the main node.
+        keys: folder with its keys; None: it has none.
+        goes: whether it leaves with what it was given, and comes back as another node; else it
+            says of each job that it failed.
+    """
+
+    def __init__(self, address: str, keys: Path | None, goes: bool) -> None:
+        self._address, self._goes = address, goes
+        self._keys = None if keys is None else node_keys(keys)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self._come()
+
+    def _come(self) -> None:
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.linger = 0
+        if self._keys is not None:
+            self._socket.curve_publickey = self._keys.public
+            self._socket.curve_secretkey = self._keys.secret
+            self._socket.curve_serverkey = self._keys.main
+        self._socket.connect(self._address)
+        self._say(replace(hello(), accelerator="", tasks=1024, credit=1024))
+        self._until = time.monotonic() + 0.5
+
+    def _say(self, *messages: Message) -> None:
+        with contextlib.suppress(zmq.Again):
+            self._socket.send_multipart(said(*messages), zmq.NOBLOCK)
+
+    def turn(self) -> None:
+        """Hear what there is, and answer."""
+        with contextlib.suppress(zmq.Again):
+            for message in decode(self._socket.recv_multipart(zmq.NOBLOCK)):
+                if isinstance(message, JobOffer) and self._goes:
+                    self._say(Heartbeat((message.task,), {message.task: 0.1}))
+                elif isinstance(message, JobOffer):
+                    self._say(TaskFailed(message.task, "raised", "sorry", ""))
+        if time.monotonic() > self._until and self._goes:
+            self._socket.close()
+            self._come()
+
+
+def take(address: str, connections: int, keys: Path | None, goes: bool) -> None:
+    """Take jobs, and solve none."""
+    takers = [Taker(address, keys, goes) for _ in range(connections)]
+    while True:
+        for taker in takers:
+            taker.turn()
+        time.sleep(0.001)
+
+
 def come_and_go(port: int, mechanism: bytes) -> None:
     """Connect, greet and go."""
     while True:
@@ -256,6 +315,8 @@ def main(attack: str, address: str, connections: int, keys: Path | None) -> None
     elif attack in ENDLESS:
         first, then = ENDLESS[attack]
         pour(port, connections, wire(said(hello())) + first, lambda: then)
+    elif attack in TAKING:
+        take(address, connections, keys, goes=attack == "take and go")
     elif attack == "come and go":
         come_and_go(port, mechanism)
     elif attack == "half commands":

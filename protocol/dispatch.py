@@ -48,6 +48,7 @@ from .limits import (
     SHARED_WINDOW,
     SMALL_SOLUTION_BYTES,
     SPARE_CHUNKS,
+    SPEC_BYTES,
     TOLD_NOISE,
     UNASKED_BYTES,
 )
@@ -634,6 +635,7 @@ class Dispatcher:
         node.tasks.pop(task.id, None)
         node.waiting.discard(task.id)
         lacking, task.lacking = task.lacking, frozenset()
+        task.arrived.clear()
         for digest in lacking:
             if not any(digest in other.lacking for other in node.tasks.values()):
                 node.inbox.forget(digest)
@@ -758,7 +760,7 @@ class Dispatcher:
         if claimed > self.max_solution_bytes:
             reason = f"it claims {claimed} bytes of arrays, more than {self.max_solution_bytes}"
             return self._failed(node, TaskFailed(task.id, "transfer", reason), now)
-        task.lacking = frozenset(spec.digest for spec in specs)
+        task.lacking = {spec.digest for spec in specs}
         return [Send(node.peer, need) for spec in specs for need in node.inbox.want(spec, now)]
 
     def _holds(self, message: SolutionReady) -> bool:
@@ -768,6 +770,7 @@ class Dispatcher:
         )
         plain = packed_bytes(message.metrics) if message.metrics else 0
         nbytes = len(message.payload) + here + PLAIN_EXPANSION * plain
+        nbytes += SPEC_BYTES * len(message.arrays)
         if nbytes <= PLAIN_EXPANSION * SMALL_SOLUTION_BYTES:
             return True
         if sum(self._held.values()) + nbytes > HELD_SOLUTION_BYTES:
@@ -796,9 +799,18 @@ class Dispatcher:
 
     def _arrived(self, task: Task, digest: bytes, content: AnyArray, now: float) -> list[Effect]:
         assert task.solution is not None
-        task.lacking -= {digest}
-        task.solution = replace(task.solution, arrays=fill(task.solution.arrays, digest, content))
-        return [] if task.lacking else self._whole(task, now)
+        assert isinstance(task.lacking, set)
+        task.lacking.discard(digest)
+        task.arrived[digest] = content
+        if task.lacking:
+            return []
+        try:
+            arrays = fill(task.solution.arrays, task.arrived)
+        except RemoteProtocolError as error:
+            return self._failed(task.node, TaskFailed(task.id, "transfer", str(error)), now)
+        task.solution = replace(task.solution, arrays=arrays)
+        task.arrived.clear()
+        return self._whole(task, now)
 
     def _broken(self, node: Node, digest: bytes, reason: str, now: float) -> list[Effect]:
         """A solution can't be had: its task has failed."""

@@ -6,7 +6,7 @@ The state of a job moves by the table below and by nothing else; the diagram in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
@@ -165,8 +165,9 @@ class Task:
     adopted: bool = False
     #: The solution, once announced, while its large arrays are on their way.
     solution: SolutionReady | None = None
-    #: Digests that the solution still lacks.
-    lacking: frozenset[bytes] = frozenset()
+    #: Digests that the solution still lacks, and arrays that have come for it.
+    lacking: Set[bytes] = frozenset()
+    arrived: dict[bytes, AnyArray] = field(default_factory=dict)
     #: The solution, once all of it is here.
     whole: JobSolutionDataType | None = None
 

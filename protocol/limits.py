@@ -79,8 +79,8 @@ UNHEARD_OFFER_BYTES = 2 * MIB
 #: those that are not small are not taken in; their nodes say them again after a while.
 HELD_SOLUTION_BYTES = 128 * MIB
 SMALL_SOLUTION_BYTES = 4 * KIB
-#: What plain values take in memory, for each byte on the wire, at most.
-PLAIN_EXPANSION = 20
+#: What plain values take in memory, for each byte on the wire, and an array that is only named.
+PLAIN_EXPANSION, SPEC_BYTES = 20, 400
 #: Offers that are made once more, at most at a time: a heartbeat comes every second.
 MAX_REPEATS = 64
 #: Chunks that are asked of one peer and not yet here.

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import islice
 from typing import Any
 
-from .codec import as_array, check_plain
+from .codec import check_plain
 from .effects import Abort, Ended, NodeEffect, Reconnect, Rejected, Run, Serving, Tell
 from .errors import LocalProtocolError, RemoteProtocolError
 from .jobs import JobDataType, JobSolutionDataType
@@ -55,7 +55,7 @@ from .messages import (
     Waiting,
     Welcome,
 )
-from .transfer import Cache, Inbox, Memory, answer, chunks_of
+from .transfer import Cache, Inbox, Memory, answer, chunks_of, fill
 from .words import sendable
 
 #: A Hello without an answer is repeated after this long.
@@ -120,7 +120,7 @@ class _Task:
     #: What it takes until it has ended, as far as it is claimed.
     nbytes: float
     #: Digests of arrays that are not here yet.
-    lacking: frozenset[bytes] = frozenset()
+    lacking: set[bytes] = field(default_factory=set)
     progress: float = 0.0
     note: str = ""
     reported: bool = False
@@ -128,7 +128,7 @@ class _Task:
     #: The solution's large arrays, for the main node to ask for.
     blobs: Mapping[bytes, AnyArray] | None = None
     #: Arrays that came for this task, whether the cache has room for them or not.
-    arrived: dict[bytes, AnyArray] | None = None
+    arrived: dict[bytes, AnyArray] = field(default_factory=dict)
     #: What the outcome takes.
     kept_bytes: int = 0
 
@@ -280,6 +280,7 @@ class Session:
     def _has_ended(self, task: _Task) -> None:
         """Count a task as open no more, and fetch nothing for it."""
         self._fetch_no_more(task)
+        task.arrived.clear()
         self._open -= 1
         self._held_bytes -= task.nbytes
 
@@ -313,7 +314,7 @@ class Session:
                 if held is not None:
                     self._arrive(task, spec.digest, held)
                     continue
-                task.lacking |= {spec.digest}
+                task.lacking.add(spec.digest)
                 try:
                     effects += [Tell(need) for need in self._inbox.want(spec, now)]
                 except RemoteProtocolError as error:
@@ -329,26 +330,20 @@ class Session:
 
     @staticmethod
     def _arrive(task: _Task, digest: bytes, content: AnyArray) -> None:
-        task.arrived = {**(task.arrived or {}), digest: content}
-        task.lacking -= {digest}
+        task.arrived[digest] = content
+        task.lacking.discard(digest)
 
     def _complete(self, task: _Task, now: float) -> list[NodeEffect]:
         """Make a task runnable if all its arrays are here."""
         if task.lacking:
             return []
         offer = task.offer
-        arrays: dict[str, AnyArray] = {}
-        for name, array in offer.arrays.items():
-            if isinstance(array, ArraySpec):
-                assert task.arrived is not None
-                content = task.arrived[array.digest]
-                if content.nbytes != array.nbytes:
-                    reason = "one digest for arrays of two sizes"
-                    return self.failed(offer.task, "transfer", reason, "", now)
-                arrays[name] = as_array(array, content)
-            else:
-                arrays[name] = array
-        task.state, task.since, task.arrived = TaskState.WAITING, now, None
+        try:
+            arrays = fill(offer.arrays, task.arrived)
+        except RemoteProtocolError as error:
+            return self.failed(offer.task, "transfer", str(error), "", now)
+        task.state, task.since = TaskState.WAITING, now
+        task.arrived.clear()
         job = JobDataType.received(offer.learner, offer.parameters, offer.payload, arrays)
         if arrays:
             task.offer = replace(offer, arrays={})  # the runner has them now
@@ -495,7 +490,7 @@ class Session:
         """Stop fetching what a task lacks, unless another task lacks it too."""
         if not task.lacking:
             return
-        lacking, task.lacking = task.lacking, frozenset()
+        lacking, task.lacking = task.lacking, set()
         for digest in lacking:
             if not any(digest in other.lacking for other in self._tasks.values()):
                 self._inbox.forget(digest)

@@ -9,7 +9,7 @@ go there are here.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -86,14 +86,22 @@ def answer(need: Need, array: AnyArray | None) -> list[Chunk]:
     ]
 
 
-def fill(arrays: Arrays, digest: bytes, content: AnyArray) -> Arrays:
-    """Return `arrays` with those that are named by this digest put in place."""
-    return {
-        name: as_array(array, content)
-        if isinstance(array, ArraySpec) and array.digest == digest
-        else array
-        for name, array in arrays.items()
-    }
+def fill(arrays: Arrays, contents: Mapping[bytes, AnyArray]) -> Arrays:
+    """Return `arrays` with those that are named by a digest put in place.
+
+    Raises:
+        RemoteProtocolError: one digest is said to be that of arrays of two sizes.
+    """
+    filled: dict[str, AnyArray | ArraySpec] = {}
+    for name, array in arrays.items():
+        if isinstance(array, ArraySpec):
+            content = contents[array.digest]
+            if content.nbytes != array.nbytes:
+                raise RemoteProtocolError("one digest for arrays of two sizes")
+            filled[name] = as_array(array, content)
+        else:
+            filled[name] = array
+    return filled
 
 
 @dataclass(slots=True)
@@ -111,11 +119,11 @@ class Arrival:
     hashed: int = 0
     hash: xxhash.xxh3_128 = field(default_factory=xxhash.xxh3_128)
     damaged: int = 0
+    #: Chunks of the whole array.
+    total: int = field(init=False)
 
-    @property
-    def total(self) -> int:
-        """Chunks of the whole array."""
-        return chunks_of(self.spec.nbytes)
+    def __post_init__(self) -> None:
+        self.total = chunks_of(self.spec.nbytes)
 
     @property
     def under_way(self) -> int:
@@ -188,6 +196,7 @@ class Inbox:
         self._memory = memory or Plain()
         self._shared = shared
         self._arrivals: dict[bytes, Arrival] = {}
+        self._wanting: dict[bytes, Arrival] = {}  # those of which something is not asked for yet
         self._asked = 0  # chunks, of all arrivals, not yet here
         self._late, self._late_until = 0, 0.0  # chunks that may still come, unwanted
         self._now = 0.0
@@ -219,15 +228,18 @@ class Inbox:
             if under_way.spec.nbytes != spec.nbytes:
                 raise RemoteProtocolError("one digest for arrays of two sizes")
             return []
-        self._arrivals[spec.digest] = Arrival(spec, now)
+        self._arrivals[spec.digest] = self._wanting[spec.digest] = Arrival(spec, now)
         return self._fill()
 
     def _fill(self) -> list[Need]:
         """Return the requests that keep the window full, the first array's first."""
         needs = []
-        for arrival in self._arrivals.values():
-            chunks = min(self._room(), arrival.total - arrival.asked)
-            if chunks > 0:
+        while self._wanting and (room := self._room()) > 0:
+            digest, arrival = next(iter(self._wanting.items()))
+            chunks = min(room, arrival.total - arrival.asked)
+            if chunks == arrival.total - arrival.asked:
+                del self._wanting[digest]
+            if chunks:
                 if not arrival.under_way:
                     arrival.heard = self._now
                 needs.append(arrival.ask(chunks))
@@ -251,6 +263,7 @@ class Inbox:
     def forget(self, digest: bytes) -> None:
         """Stop fetching an array; late chunks of it are ignored."""
         arrival = self._arrivals.pop(digest, None)
+        self._wanting.pop(digest, None)
         if arrival is not None and arrival.under_way:
             self._expect_late(arrival.under_way)
             self._count(-arrival.under_way)
@@ -263,6 +276,7 @@ class Inbox:
     def close(self) -> None:
         """Fetch nothing any more: the other side is gone."""
         self._arrivals.clear()
+        self._wanting.clear()
         self._count(-self._asked)
 
     def receive(self, chunk: Chunk, now: float) -> tuple[list[Need], AnyArray | None]:
@@ -305,6 +319,7 @@ class Inbox:
             return arrival.content
         self._count(-arrival.under_way)
         arrival.restart()
+        self._wanting[chunk.digest] = arrival
         if arrival.damaged == MAX_DAMAGED:
             raise RemoteProtocolError(f"an array arrived damaged {MAX_DAMAGED} times")
         return None

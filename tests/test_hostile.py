@@ -24,7 +24,7 @@ import pytest
 import xxhash
 import zmq
 
-from benchmarks.hostile_peer import ENDLESS, MESSAGES, Raw, hello, said, wire
+from benchmarks.hostile_peer import ENDLESS, MESSAGES, TAKING, Raw, hello, said, wire
 from computing_node import AsyncComputingNode
 from main_node import AsyncMainNode, JobFailed, NodeBusy
 from protocol import JobDataType, JobSolutionDataType, keys, traffic
@@ -53,7 +53,7 @@ from protocol.messages import (
 from protocol.sockets import make_pair
 from protocol.traffic import HANDSHAKE_BYTES, received
 
-from .conftest import Heard
+from .conftest import Heard, upper
 from .processes import COMPUTE, MAIN, Start, free_port
 
 SECONDS = 20
@@ -408,10 +408,11 @@ def test_a_peer_that_says_what_serves_nobody_is_cut_off_and_who_works_is_not(
 
 
 @contextmanager
-def attack_of(name: str, address: str, connections: int) -> Iterator[None]:
+def attack_of(name: str, address: str, connections: int, *keys: Path) -> Iterator[None]:
     """A process that does the worst it may, for a block."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.hostile_peer", name, address, str(connections)],
+        [sys.executable, "-m", "benchmarks.hostile_peer", name, address, str(connections),
+         *map(str, keys)],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -444,6 +445,23 @@ def test_a_hundred_hostile_connections_silence_nobody_and_cost_little(
         main.stop()  # nor does anybody keep it from ending
         trips.append(time.monotonic() - begun)
     assert max(trips) < 3  # a machine that does other things beside; measured: 0.1 s
+
+
+@pytest.mark.parametrize("attack", TAKING)
+def test_one_key_can_not_make_others_jobs_fail(tmp_path: Path, heard: Heard, attack: str) -> None:
+    keys.create(tmp_path, ["good", "bad"], make_pair)
+    with AsyncMainNode("main", address="tcp://127.0.0.1:0", keys=tmp_path) as main:
+        node = AsyncComputingNode(
+            "good", address=main.address, keys=tmp_path, callback=upper, tasks=2
+        )
+        with node, attack_of(attack, main.address, 3, tmp_path / "nodes" / "bad"):
+            heard.wait_for("node.joined", "key=bad")
+            until, solved = time.monotonic() + 3, 0
+            while time.monotonic() < until:
+                futures = [main.submit(JobDataType("a")) for _ in range(100)]
+                assert {future.result(SECONDS).to_string() for future in futures} == {"A"}
+                solved += 100
+    assert solved >= 300
 
 
 @pytest.mark.skipif(not traffic.KNOWN, reason="only Linux lets fewer in")
