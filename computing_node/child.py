@@ -32,6 +32,8 @@ from typing import Any
 
 from .sharing import Channel
 
+#: The exit code of a child that had not even the memory to say that it has none.
+OUT_OF_MEMORY = 77
 #: Progress is told at most this often.
 PROGRESS_SECONDS = 0.1
 
@@ -58,6 +60,8 @@ class _Inbox:
                     self.messages.put(message)
         except (EOFError, OSError):
             os._exit(0)
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)
         except BaseException:  # what can't be understood can't be answered
             traceback.print_exc()
             os._exit(1)
@@ -94,9 +98,16 @@ def _limit(nbytes: int) -> None:
     try:
         status = Path("/proc/self/status").read_text().split()
         taken = int(status[status.index("VmData:") + 1]) << 10
-        resource.setrlimit(resource.RLIMIT_DATA, (taken + nbytes, taken + nbytes))
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (taken + nbytes, most))
     except (OSError, ValueError):  # another system: there the owner has to see to it
         return
+
+
+def _unlimit() -> None:
+    """Let this process take what it needs to say that there was too little; it is ended then."""
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
 def _solve(channel: Channel, inbox: _Inbox, message: Message) -> None:
@@ -113,7 +124,10 @@ def _solve(channel: Channel, inbox: _Inbox, message: Message) -> None:
             values["solve"], values["values"], arrays, _Reporter(channel), cancelled
         )
     except Exception as error:
-        memory = isinstance(error, MemoryError) or "allocate memory" in str(error)
+        # Where C code has no memory to make an exception of, Python raises a SystemError.
+        memory = isinstance(error, MemoryError | SystemError) or "allocate memory" in str(error)
+        if memory:
+            _unlimit()
         channel.send(
             {
                 "failed": f"{type(error).__name__}: {error}",
@@ -140,8 +154,11 @@ def main(descriptor: int, nbytes: int) -> None:
     _prepare(inbox.messages.get()[0]["prepare"])
     _limit(nbytes)
     channel.send({"ready": True}, {})
-    while True:
-        _solve(channel, inbox, inbox.messages.get())
+    try:
+        while True:
+            _solve(channel, inbox, inbox.messages.get())
+    except MemoryError:
+        os._exit(OUT_OF_MEMORY)
 
 
 if __name__ == "__main__":

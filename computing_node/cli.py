@@ -28,7 +28,7 @@ from .training import ChildReplier
 log = logging.getLogger("mnist.compute")
 _DEFAULT = ComputeConfig()
 #: For --max-memory.
-LEAST_MEMORY = 1 << 20
+LEAST_MEMORY = 10 << 20
 
 
 class _Size(click.ParamType[int]):
@@ -47,7 +47,9 @@ class _Size(click.ParamType[int]):
             self.fail(f"{value!r} is no size; one looks like 500MB or 4GB", param, ctx)
         nbytes = int(float(match[1]) * self._UNITS[match[2]])
         if not LEAST_MEMORY <= nbytes <= MAX_COUNT:
-            self.fail(f"{value!r} is too little for any job, or more than there is", param, ctx)
+            few = nbytes < LEAST_MEMORY
+            why = "too little for any job: 100MB is enough for small ones" if few else "no memory's"
+            self.fail(f"{value!r} is {why}", param, ctx)
         return nbytes
 
 

@@ -95,7 +95,9 @@ class AsyncComputingNode:
         if tasks < 1:
             raise ConfigError(f"tasks is {tasks}; a node runs at least one at once")
         if max_job_seconds is not None and not 0 < max_job_seconds < math.inf:
-            raise ConfigError(f"max_job_seconds is {max_job_seconds}; a time is wanted, or None")
+            raise ConfigError(
+                f"a job can't be stopped after {max_job_seconds} s; give a number above 0"
+            )
         name = safe_name(name)
         replier = listener if listener is not None else CallbackReplier(callback)  # type: ignore[arg-type]
         if max_bytes is None:

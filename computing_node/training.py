@@ -20,6 +20,7 @@ from protocol.limits import NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
 from protocol.logbudget import LogBudget
 from protocol.words import safe_name
 
+from .child import OUT_OF_MEMORY
 from .errors import ChildDied, NodeError, OverLimit, TaskCancelled
 from .replier import JobReplier, Task
 from .sharing import Channel
@@ -64,6 +65,7 @@ class Child:
             )  # fmt: skip
         self.channel = Channel(ours)
         self.ready = False
+        self._limited = max_bytes > 0
         self._number = 0
         self.channel.send({"prepare": list(learners)}, {})
 
@@ -134,9 +136,17 @@ class Child:
         self.channel.close()
         self.process.wait()
 
+    @property
+    def starved(self) -> bool:
+        """Whether it has ended for want of the memory that it may have."""
+        code = self.process.wait()  # C++ that gets no memory aborts
+        return code == OUT_OF_MEMORY or (self._limited and code == -signal.SIGABRT)
+
     def epitaph(self) -> str:
         """Return how the process ended, in a sentence."""
         code = self.process.wait()
+        if self.starved:
+            return "it wants more memory than it may have (--max-memory)"
         if not self.ready:
             return f"its process did not get ready: it ended with exit code {code}"
         if code == -signal.SIGKILL:
@@ -255,7 +265,7 @@ class ChildReplier(JobReplier):
         if task.cancelled:
             self._say(f"task.cancelled job={task.task_id}")
             return TaskCancelled("cancelled")
-        return ChildDied(epitaph)
+        return OverLimit(epitaph) if child.starved else ChildDied(epitaph)
 
     def _say(self, line: str) -> None:
         if self._lines.take(len(line), time.monotonic()):

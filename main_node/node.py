@@ -106,7 +106,13 @@ class JobFuture(Future[JobSolutionDataType]):
     `result(timeout)` raises `JobFailed` with the story where the job failed for good.
     """
 
-    def __init__(self, job_id: int, cancel: Callable[[int], None], lock: Any = None) -> None:
+    def __init__(
+        self,
+        job_id: int,
+        cancel: Callable[[int], None],
+        lock: Any = None,
+        explain: Callable[[], str] = str,
+    ) -> None:
         # What Future.__init__ does, but for the condition.
         self._condition = cast(threading.Condition, _LazyCondition(lock or threading.RLock()))
         self._state = "PENDING"
@@ -117,9 +123,26 @@ class JobFuture(Future[JobSolutionDataType]):
         #: The computing node's id, once solved.
         self.server_id = ""
         self.name = ""
-        self._cancel_job = cancel
+        self._cancel_job, self._explain = cancel, explain
         #: Whether somebody's code runs when it is done; if not, any thread may finish it.
         self.called_back = False
+
+    def result(self, timeout: float | None = None) -> JobSolutionDataType:
+        """Wait for the solution, and return it.
+
+        Raises:
+            JobFailed: it has failed for good.
+            TimeoutError: it is not solved after `timeout` seconds; it says why, as far as is known.
+        """
+        try:
+            return super().result(timeout)
+        except FutureTimeout:
+            if self.done():
+                raise
+            why = self._explain()
+            raise FutureTimeout(
+                f"job {self.job_id} is not solved after {timeout:g} s{why}"
+            ) from None
 
     def add_done_callback(self, fn: Callable[[Future[JobSolutionDataType]], object]) -> None:
         """Call `fn(future)` when done, from the thread that calls listeners."""
@@ -271,7 +294,7 @@ class AsyncMainNode:
         job_id = next(self._ids) if self._journal is None else self._journal.number(name)
         if job_id in self._futures:
             raise ConfigError(f"job {name!r} is submitted already, and not solved yet")
-        future = JobFuture(job_id, self._cancel, self._lock)
+        future = JobFuture(job_id, self._cancel, self._lock, self._why_unsolved)
         future.name = name
         self._submit(future.job_id, job, future)
         return future
@@ -288,6 +311,16 @@ class AsyncMainNode:
     def _cancel(self, job_id: int) -> None:
         self._futures.pop(job_id, None)
         self._router.call_soon(partial(self._router.cancel, job_id))
+
+    def _why_unsolved(self) -> str:
+        """Return why jobs may be waiting, as the end of a sentence."""
+        try:
+            view = self.view(1.0)
+        except NodeError as error:
+            return f": {error}"
+        if not view.nodes:
+            return ": no computing node is here"
+        return f": {view.misfit}" if view.misfit else ""
 
     def tell(self, **about: Any) -> None:
         """Say of this program what whoever watches may know: plain values, by name."""

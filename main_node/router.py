@@ -357,9 +357,12 @@ class Router(Shell):
                 if not self._bear(peer, length, now):
                     return
                 length = 0.0
+        late = self.dispatcher.is_late(id_, nbytes)
         before = self.dispatcher.noise
         noise = self._receive(peer, frames, now)
         useful = self.dispatcher.noise - before
+        if late:
+            return
         self._bear(peer, noise + useful + (length if useful >= 0 else 0.0), now)
 
     def _meet(self, id_: bytes, origin: Origin, now: float) -> Peer:

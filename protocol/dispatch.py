@@ -42,6 +42,7 @@ from .ledger import Attempt, Job, JobState, Ledger, Node, Task
 from .limits import (
     CHUNK_NOISE,
     HELD_SOLUTION_BYTES,
+    MAX_LATE_BYTES,
     MAX_REPEATS,
     NOISE_PER_JOB,
     PLAIN_EXPANSION,
@@ -282,6 +283,24 @@ class Dispatcher:
             return node.allowance
         return self._asked.get(peer, (UNASKED_BYTES, 0.0))[0]
 
+    def is_late(self, peer: bytes, nbytes: int) -> bool:
+        """Whether a message of so many bytes was asked of this peer, before it was given up.
+
+        It serves nobody any more, and that is not its fault.
+        """
+        if not self._asked:
+            return False
+        left, until = self._asked.get(peer, (0, 0.0))
+        if left < nbytes:
+            return False
+        self._asked[peer] = (left - nbytes, until)
+        return True
+
+    def _may_be_late(self, node: Node, now: float) -> None:
+        """Remember what a node was asked for that is given up now; not more than it may need."""
+        nbytes = min(node.allowance, node.inbox.due + MAX_LATE_BYTES)
+        self._asked[node.peer] = (nbytes, now + LATE_SECONDS)
+
     def tick(self, now: float) -> list[Effect]:
         """Let time pass; call it several times a heartbeat."""
         effects: list[Effect] = []
@@ -290,7 +309,7 @@ class Dispatcher:
             self._forgive(gap, now)
         for node in list(self._nodes.values()):
             if now - node.heard > self.dead_seconds:
-                self._asked[node.peer] = (node.allowance, now + LATE_SECONDS)
+                self._may_be_late(node, now)
                 effects += self._lose(node, f"silent for {now - node.heard:.0f} s", now)
                 continue
             effects += [Send(node.peer, need) for need in node.inbox.tick(now)]
@@ -413,6 +432,7 @@ class Dispatcher:
         if identity in self._peers:
             # The same process over a new connection: what it still holds it goes on with.
             old = self._nodes[self._peers[identity]]
+            self._may_be_late(old, now)
             effects += self._lose(old, "connected anew", now, keep=holds)
         owner = host or identity if key is None else key.public.decode()
         node = Node(
@@ -634,16 +654,23 @@ class Dispatcher:
         node = task.node
         node.tasks.pop(task.id, None)
         node.waiting.discard(task.id)
-        lacking, task.lacking = task.lacking, frozenset()
-        task.arrived.clear()
+        if task.solution is not None:
+            self._let_go(task)
+        self._ledger.take(task)
+        self._placement.update(node)
+
+    def _let_go(self, task: Task) -> None:
+        """Wait no more for a solution's arrays."""
+        node = task.node
+        if node.unheard and task.id == node.last_offer:
+            node.unheard = 0  # it has read that offer, and so all before it
+        if task.arrived is None:
+            return
+        lacking, task.lacking, task.arrived = task.lacking, frozenset(), None
         for digest in lacking:
             if not any(digest in other.lacking for other in node.tasks.values()):
                 node.inbox.forget(digest)
         self._held.pop(task.id, None)
-        self._ledger.take(task)
-        if node.unheard and task.id == node.last_offer and task.solution is not None:
-            node.unheard = 0  # it has read that one, and so all before it
-        self._placement.update(node)
 
     def _again(self, job: Job, node: Node, attempt: Attempt | None, now: float) -> list[Effect]:
         """Queue a job again after a task of it ended unsolved; `attempt` says if that counts."""
@@ -760,7 +787,7 @@ class Dispatcher:
         if claimed > self.max_solution_bytes:
             reason = f"it claims {claimed} bytes of arrays, more than {self.max_solution_bytes}"
             return self._failed(node, TaskFailed(task.id, "transfer", reason), now)
-        task.lacking = {spec.digest for spec in specs}
+        task.lacking, task.arrived = {spec.digest for spec in specs}, {}
         return [Send(node.peer, need) for spec in specs for need in node.inbox.want(spec, now)]
 
     def _holds(self, message: SolutionReady) -> bool:
@@ -800,6 +827,7 @@ class Dispatcher:
     def _arrived(self, task: Task, digest: bytes, content: AnyArray, now: float) -> list[Effect]:
         assert task.solution is not None
         assert isinstance(task.lacking, set)
+        assert task.arrived is not None
         task.lacking.discard(digest)
         task.arrived[digest] = content
         if task.lacking:
@@ -809,7 +837,6 @@ class Dispatcher:
         except RemoteProtocolError as error:
             return self._failed(task.node, TaskFailed(task.id, "transfer", str(error)), now)
         task.solution = replace(task.solution, arrays=arrays)
-        task.arrived.clear()
         return self._whole(task, now)
 
     def _broken(self, node: Node, digest: bytes, reason: str, now: float) -> list[Effect]:

@@ -53,8 +53,10 @@ class _Content:
             self.arrays = {name: portable(np.asarray(array)) for name, array in data.items()}
             if _PAYLOAD in self.arrays:
                 raise LocalProtocolError("an array needs a name that is not empty")
-        else:
+        elif isinstance(data, bytes | bytearray | memoryview):
             self._payload = bytes(data)
+        else:  # bytes(5) would be five zeros
+            raise TypeError(f"text, bytes or arrays by name are wanted, not {type(data).__name__}")
 
     def to_bytes(self) -> bytes:
         """Return the bytes that it was made from (a text's are UTF-8); empty for arrays."""

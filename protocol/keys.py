@@ -184,6 +184,10 @@ def add(folder: Path, name: str, make_pair: MakePair) -> Path:
     _check_name(name)
     if (folder / "allowed" / f"{name}.pub").exists():
         raise KeysError(f"{name} is let in already; revoke it first, or choose another name")
+    if not (folder / "allowed").is_dir():
+        raise KeysError(
+            f"{folder / 'allowed'}: no folder; make it again, with the keys of old nodes"
+        )
     public, secret = make_pair()
     own = folder / "nodes" / name
     try:
@@ -191,7 +195,7 @@ def add(folder: Path, name: str, make_pair: MakePair) -> Path:
         write_node_keys(own, NodeKeys(public, secret, main))
         _write(folder / "allowed" / f"{name}.pub", public, 0o644)
     except OSError as error:
-        raise KeysError(f"{own}: can't be written: {error.strerror}") from error
+        raise KeysError(f"{error.filename or own}: can't be written: {error.strerror}") from error
     return own
 
 

@@ -167,7 +167,7 @@ class Task:
     solution: SolutionReady | None = None
     #: Digests that the solution still lacks, and arrays that have come for it.
     lacking: Set[bytes] = frozenset()
-    arrived: dict[bytes, AnyArray] = field(default_factory=dict)
+    arrived: dict[bytes, AnyArray] | None = None
     #: The solution, once all of it is here.
     whole: JobSolutionDataType | None = None
 
@@ -228,6 +228,11 @@ class Node:
     #: Bytes of offers of which it has not shown that it has read them, and the last of them.
     unheard: int = 0
     last_offer: int = 0
+    #: Tasks that it is given before it has solved any.
+    first: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first = min(self.hello.tasks, FIRST_TASKS) + 1
 
     @property
     def name(self) -> str:
@@ -268,7 +273,7 @@ class Node:
         """
         if self.rests or self.unheard > UNHEARD_OFFER_BYTES:
             return 0
-        limit = min(self.credit, min(self.hello.tasks, FIRST_TASKS) + 1 + 2 * self.solved)
+        limit = min(self.credit, self.first + 2 * self.solved)
         return limit - len(self.tasks) - len(self.unclaimed)
 
     def view(self, now: float) -> NodeView:

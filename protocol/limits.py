@@ -81,6 +81,8 @@ HELD_SOLUTION_BYTES = 128 * MIB
 SMALL_SOLUTION_BYTES = 4 * KIB
 #: What plain values take in memory, for each byte on the wire, and an array that is only named.
 PLAIN_EXPANSION, SPEC_BYTES = 20, 400
+#: What one that is given up may still bring without its being noise, beside chunks.
+MAX_LATE_BYTES = 4 * MIB
 #: Offers that are made once more, at most at a time: a heartbeat comes every second.
 MAX_REPEATS = 64
 #: Chunks that are asked of one peer and not yet here.
@@ -117,7 +119,7 @@ OUTBOX_BYTES = 4 * MIB
 DEAF_SECONDS = 10.0
 #: Messages that ZeroMQ holds for one peer, to be sent; and of one peer, to be read.
 HIGH_WATER_MARK = 1000
-READ_MARK = 32
+READ_MARK = 16
 #: What a watcher has been told and has not said that it has heard: so many times.
 UNHEARD_STATUSES = 4
 

@@ -9,8 +9,8 @@ from .ledger import Job, Task
 
 #: So many durations are remembered of each group of jobs.
 REMEMBERED = 64
-#: Nodes that stopped a job of a group, at most.
-STOPPED = 10_000
+#: Records of nodes that stop jobs, at most.
+RECORDS = 10_000
 #: A job is slow if what is left of it takes so many times as long as a whole one usually does,
 SLOW = 1.5
 #: and if it has run for so long, in seconds.
@@ -30,12 +30,14 @@ class Pace:
 
     def __init__(self) -> None:
         self._durations: dict[tuple[str, str], deque[float]] = {}
-        # As far as nodes stopped jobs of a group: each of itself, and the longest of all.
-        self._least: dict[tuple[str, str], float] = {}
-        self._stopped: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        self._least: dict[tuple[str, str], float] = {}  # as far as nodes stopped them
+        #: Jobs of a group that a picky node stopped since it solved one; below zero: it solved one.
+        self._records: OrderedDict[tuple[str, str, str], int] = OrderedDict()
 
     def solved(self, task: Task, now: float) -> None:
         """Count a solved task's duration, if it is known."""
+        if task.node.hello.max_job_seconds:
+            self._note(task, -1)
         if task.adopted and task.begun is None:
             return
         data = task.job.data
@@ -48,24 +50,34 @@ class Pace:
     def outlasted(self, task: Task, limit: float, now: float) -> None:
         """A node has stopped a task after so many seconds, as its owner wishes.
 
-        Of itself it is believed; what that means for others, no further than could be seen.
+        Of itself it is believed, but once is no rule where it has solved others; what that means
+        for other nodes is believed no further than could be seen.
         """
         group = (task.job.data.learner, task.job.data.group)
-        self._stopped[(*group, task.node.identity)] = limit
-        if len(self._stopped) > STOPPED:
-            self._stopped.popitem(last=False)
+        self._note(task, self._records.get((*group, task.node.identity), 0) + 1)
         ran = now - (task.offered if task.begun is None else task.begun)
         least = limit if ran > limit / 2 else ran
         self._least[group] = max(self._least.get(group, 0.0), least)
 
-    def outlasts(self, job: Job, identity: str, limit: float) -> bool:
-        """Whether a node that stops jobs after so many seconds is known to stop such as this one.
+    def _note(self, task: Task, record: int) -> None:
+        own = (task.job.data.learner, task.job.data.group, task.node.identity)
+        self._records.pop(own, None)
+        self._records[own] = record
+        if len(self._records) > RECORDS:
+            self._records.popitem(last=False)
 
-        Where some are solved, that says more than what other nodes say.
+    def outlasts(self, job: Job, identity: str, limit: float) -> bool:
+        """Whether a node that stops jobs after so many seconds would have to stop this one.
+
+        It is judged by what it did with others of the group, else by what those took elsewhere. Of
+        jobs without a group nothing is known.
         """
         group = (job.data.learner, job.data.group)
-        if self._stopped.get((*group, identity), 0.0) >= limit:
-            return True
+        if not job.data.group:
+            return False
+        record = self._records.get((*group, identity))
+        if record is not None:
+            return record > 0
         durations = self._durations.get(group)
         return median(durations) > limit if durations else self._least.get(group, 0.0) >= limit
 

@@ -196,12 +196,28 @@ class Placement:
         """Return why no node takes what waits, as their owners wish; empty where one does."""
         waiting = [next(iter(queue.values())) for queue in self._queues.values() if queue]
         for job in waiting:
-            able = [n for n in self._nodes.values() if job.data.learner in n.hello.learners]
-            if able and all(node.picky for node in able):
-                reasons = [self._unfit(job, node) for node in able]
-                if all(reasons):
-                    return f"{able[0].name} {reasons[0]}"
+            reasons = [(node, self._unwilling(job, node)) for node in self._nodes.values()]
+            if reasons and all(reason for _, reason in reasons):
+                first, reason = reasons[0]
+                more = len(reasons) - 1
+                others = (
+                    ""
+                    if not more
+                    else "; nor does another"
+                    if more == 1
+                    else f"; nor do {more:,} others"
+                )
+                return f"{first.name} {reason}{others}"
         return ""
+
+    def _unwilling(self, job: Job, node: Node) -> str:
+        """Return why a node does not take a job, by its kind or its size; empty if it does."""
+        learner = job.data.learner
+        if learner not in node.hello.learners:
+            takes = ", ".join(kind for kind in node.hello.learners if kind)
+            jobs = f"{learner} jobs" if learner else "jobs that no learner is named for"
+            return f"takes no {jobs}" + (f", only {takes}" if takes else "")
+        return self._unfit(job, node) if node.picky else ""
 
     def recalls(self) -> list[Task]:
         """Return the tasks to ask back: they wait, and a node with nothing to do would take them.

@@ -7,8 +7,8 @@ the main node has accepted what came of it, across lost messages and new connect
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import islice
 from typing import Any
@@ -120,7 +120,7 @@ class _Task:
     #: What it takes until it has ended, as far as it is claimed.
     nbytes: float
     #: Digests of arrays that are not here yet.
-    lacking: set[bytes] = field(default_factory=set)
+    lacking: Set[bytes] = frozenset()
     progress: float = 0.0
     note: str = ""
     reported: bool = False
@@ -128,7 +128,7 @@ class _Task:
     #: The solution's large arrays, for the main node to ask for.
     blobs: Mapping[bytes, AnyArray] | None = None
     #: Arrays that came for this task, whether the cache has room for them or not.
-    arrived: dict[bytes, AnyArray] = field(default_factory=dict)
+    arrived: dict[bytes, AnyArray] | None = None
     #: What the outcome takes.
     kept_bytes: int = 0
 
@@ -280,7 +280,7 @@ class Session:
     def _has_ended(self, task: _Task) -> None:
         """Count a task as open no more, and fetch nothing for it."""
         self._fetch_no_more(task)
-        task.arrived.clear()
+        task.arrived = None
         self._open -= 1
         self._held_bytes -= task.nbytes
 
@@ -307,18 +307,20 @@ class Session:
         task = self._tasks[message.task] = _Task(message, TaskState.ARRIVING, now, nbytes)
         self._open += 1
         self._held_bytes += nbytes
+        specs = [spec for spec in message.arrays.values() if isinstance(spec, ArraySpec)]
+        if not specs:
+            return self._complete(task, now)
+        task.lacking, task.arrived = {spec.digest for spec in specs}, {}
         effects: list[NodeEffect] = []
-        for spec in message.arrays.values():
-            if isinstance(spec, ArraySpec):
-                held = self._cache.get(spec.digest)
-                if held is not None:
-                    self._arrive(task, spec.digest, held)
-                    continue
-                task.lacking.add(spec.digest)
-                try:
-                    effects += [Tell(need) for need in self._inbox.want(spec, now)]
-                except RemoteProtocolError as error:
-                    return self.failed(message.task, "transfer", str(error), "", now)
+        for spec in specs:
+            held = self._cache.get(spec.digest)
+            if held is not None:
+                self._arrive(task, spec.digest, held)
+                continue
+            try:
+                effects += [Tell(need) for need in self._inbox.want(spec, now)]
+            except RemoteProtocolError as error:
+                return self.failed(message.task, "transfer", str(error), "", now)
         return effects or self._complete(task, now)
 
     def _refuse_job(self, offer: JobOffer, what: str, now: float) -> list[NodeEffect]:
@@ -330,6 +332,8 @@ class Session:
 
     @staticmethod
     def _arrive(task: _Task, digest: bytes, content: AnyArray) -> None:
+        assert isinstance(task.lacking, set)
+        assert task.arrived is not None
         task.arrived[digest] = content
         task.lacking.discard(digest)
 
@@ -339,11 +343,10 @@ class Session:
             return []
         offer = task.offer
         try:
-            arrays = fill(offer.arrays, task.arrived)
+            arrays = fill(offer.arrays, task.arrived) if task.arrived else offer.arrays
         except RemoteProtocolError as error:
             return self.failed(offer.task, "transfer", str(error), "", now)
-        task.state, task.since = TaskState.WAITING, now
-        task.arrived.clear()
+        task.state, task.since, task.arrived = TaskState.WAITING, now, None
         job = JobDataType.received(offer.learner, offer.parameters, offer.payload, arrays)
         if arrays:
             task.offer = replace(offer, arrays={})  # the runner has them now
@@ -490,7 +493,7 @@ class Session:
         """Stop fetching what a task lacks, unless another task lacks it too."""
         if not task.lacking:
             return
-        lacking, task.lacking = task.lacking, set()
+        lacking, task.lacking = task.lacking, frozenset()
         for digest in lacking:
             if not any(digest in other.lacking for other in self._tasks.values()):
                 self._inbox.forget(digest)

@@ -170,7 +170,10 @@ def check_pair(public: bytes, secret: bytes) -> None:
     except (zmq.ZMQError, ValueError) as error:
         raise KeysError(f"a key that is none: {error}; make new ones with mnist-keys") from error
     if not together:
-        raise KeysError("the secret key is not that of the public one beside it")
+        raise KeysError(
+            f"the secret key is not that of the public one beside it, {public.decode()!r}: they are"
+            " of two pairs; copy the node's whole folder again, or make new keys with mnist-keys"
+        )
 
 
 def _set_pair(socket: Socket, public: bytes, secret: bytes) -> None:

@@ -507,3 +507,23 @@ def test_a_name_that_can_not_be_shown_is_the_same_id_on_both_sides(
     future.result(SECONDS)
     assert future.server_id == node.get_id()
     assert future.server_id.isprintable()
+
+
+def test_thousands_of_arrays_are_there_in_no_time(
+    main_node: Callable[..., AsyncMainNode], computing_node: Callable[..., AsyncComputingNode]
+) -> None:
+    """Found by a user: five thousand never arrived, and nothing behind them did either."""
+    main = main_node()
+    computing_node(main, callback=lambda job, *_: JobSolutionDataType(dict(job.arrays)))
+    arrays = {f"a{n}": np.full(10, n) for n in range(6000)}
+    begun = time.monotonic()
+    future = main.submit(JobDataType(arrays))
+    solution = future.result(60)
+    assert time.monotonic() - begun < 20  # measured: 1.5 s
+    assert all((solution.arrays[name] == array).all() for name, array in arrays.items())
+
+
+@pytest.mark.parametrize("nothing", [5, None, 1.5, [1]])
+def test_what_is_no_text_bytes_or_arrays_is_no_job(nothing: object) -> None:
+    with pytest.raises(TypeError, match="text, bytes or arrays"):
+        JobDataType(nothing)  # type: ignore[arg-type]

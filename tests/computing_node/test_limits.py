@@ -253,3 +253,27 @@ def test_limits_that_can_not_be_are_told(arguments: list[str], words: str) -> No
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_child_without_memory_to_say_so_is_a_job_over_its_limit(
+    replier: Callable[..., ChildReplier], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Found by a user: tracebacks on a terminal, and no word of memory at the main node."""
+    small = replier(max_bytes=12 << 20)
+    for _ in range(2):
+        with pytest.raises(OverLimit, match="more memory than it may have"):
+            small.solve(task(rows=4000))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_who_waits_in_vain_is_told_why(
+    main_node: Callable[..., AsyncMainNode], computing_node: Callable[..., AsyncComputingNode]
+) -> None:
+    main = main_node()
+    future = main.submit(JobDataType("a" * (2 << 20)))
+    with pytest.raises(TimeoutError, match="not solved after 0.1 s: no computing node is here"):
+        future.result(0.1)
+    computing_node(main, max_bytes=1 << 20)
+    main.wait_for_nodes(1, SECONDS)
+    with pytest.raises(TimeoutError, match="takes no job of more than 1,048,576 bytes"):
+        future.result(0.5)

@@ -14,7 +14,7 @@ import pytest
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError, RemoteProtocolError
 from protocol.allowlist import Key
 from protocol.codec import decode, encode, packed_bytes, specify
-from protocol.dispatch import MAX_CANCELS, UNCONFIRMED_SECONDS, Dispatcher
+from protocol.dispatch import LATE_SECONDS, MAX_CANCELS, UNCONFIRMED_SECONDS, Dispatcher
 from protocol.effects import (
     Accept,
     Benched,
@@ -1146,14 +1146,18 @@ def test_a_job_that_is_too_large_for_a_node_goes_to_another() -> None:
     assert table.offers() == {1: (b"large", 2)}
 
 
+def like(group: str = "g") -> JobDataType:
+    return JobDataType("x", group=group)
+
+
 def test_jobs_like_one_that_a_node_stopped_go_to_others() -> None:
     table = Table()
     table.hello(b"hasty", max_job_seconds=60.0)
-    table.submit(1)
+    table.submit(1, like())
     begin(table, b"hasty", 1)
     table.now += 59.9  # it is heard of a little late
     table.hear(b"hasty", TaskFailed(1, "limit", "this node stops jobs after 60 s"))
-    table.submit(2)
+    table.submit(2, like())
     assert not table.offers()
     assert "stops jobs after 60 s" in table.dispatcher.view(table.now).misfit
     table.hello(b"other", max_job_seconds=50.0)
@@ -1161,6 +1165,44 @@ def test_jobs_like_one_that_a_node_stopped_go_to_others() -> None:
     table.hello(b"patient")
     assert set(table.offers().values()) == {(b"patient", 2), (b"patient", 3)}
     assert not table.dispatcher._nodes[b"hasty"].benched
+
+
+def test_a_node_that_stopped_a_job_gets_others_unless_they_are_known_to_be_like_it() -> None:
+    """Found by a user: one that was stopped by accident barred its node from all others."""
+    table = Table()
+    table.hello(b"hasty", max_job_seconds=60.0)
+    table.submit(1, like(""))  # of jobs without a group nothing is known
+    begin(table, b"hasty", 1)
+    table.hear(b"hasty", TaskFailed(1, "limit", "this node stops jobs after 60 s"))
+    ((_, task),) = table.offers().values()
+    table.hear(b"hasty", solved(task))
+    table.submit(2, like(""))
+    ((_, task),) = table.offers().values()
+    table.hear(b"hasty", solved(task))
+    table.submit(3, like())  # and of those with one, what it did with others says more than once
+    ((_, task),) = table.offers().values()
+    table.hear(b"hasty", solved(task))
+    table.submit(4, like())
+    ((_, task),) = table.offers().values()
+    table.now += 60
+    table.hear(b"hasty", TaskFailed(task, "limit", "this node stops jobs after 60 s"))
+    ((_, task),) = table.offers().values()
+    table.now += 60
+    table.hear(b"hasty", TaskFailed(task, "limit", "this node stops jobs after 60 s"))
+    assert not table.offers()
+    assert table.dispatcher.view(table.now).misfit
+
+
+def test_why_nobody_takes_what_waits_is_told() -> None:
+    table = Table()
+    table.submit(1, JobDataType("x", learner="neural"))
+    assert not table.dispatcher.view(table.now).misfit
+    table.hello(b"a", learners=("algebraic",))
+    table.hello(b"b", learners=("algebraic",))
+    misfit = table.dispatcher.view(table.now).misfit
+    assert misfit == "a.id-a takes no neural jobs, only algebraic; nor does another"
+    table.hello(b"c", learners=("", "neural"))
+    assert not table.dispatcher.view(table.now).misfit
 
 
 def test_jobs_are_cancelled_newest_first_in_no_time() -> None:
@@ -1231,14 +1273,14 @@ def test_a_job_that_fails_with_three_owners_or_with_all_that_are_here_has_failed
 def test_what_a_node_says_of_how_long_jobs_take_is_believed_as_far_as_it_was_seen() -> None:
     table = Table()
     table.hello(b"liar", max_job_seconds=1e8)
-    table.submit(1)
+    table.submit(1, like())
     begin(table, b"liar", 1)
     table.hear(b"liar", TaskFailed(1, "limit", "it would take three years"))
     table.dispatcher.unreachable(b"liar", table.now)
     table.hello(b"honest", max_job_seconds=3600.0)
     assert table.offers() == {1: (b"honest", 2)}
     table.hear(b"honest", solved(2))
-    table.submit(2)
+    table.submit(2, like())
     assert table.offers() == {2: (b"honest", 3)}
 
 
@@ -1356,5 +1398,20 @@ def test_who_was_silent_may_still_send_what_was_asked_of_it() -> None:
     table.tick(12.0)
     assert not table.dispatcher.peers
     assert table.dispatcher.allowance(b"a") >= before
+    assert table.dispatcher.is_late(b"a", 16 * CHUNK_BYTES)
+    assert not table.dispatcher.is_late(b"a", 64 * CHUNK_BYTES)  # more than it was asked for
+    assert not table.dispatcher.is_late(b"b", 1)
     table.dispatcher.unreachable(b"a", table.now)
     assert table.dispatcher.allowance(b"a") == UNASKED_BYTES
+
+
+def test_what_an_old_connection_brings_is_not_held_against_anybody() -> None:
+    """This main node was frozen: its nodes came anew, and what they said before is still there."""
+    table = Table()
+    table.hello(b"a", node="same")
+    table.submit(1)
+    table.hello(b"b", node="same", holds=(1,), main="main")
+    assert table.dispatcher.peers == [b"b"]
+    assert table.dispatcher.is_late(b"a", TASK_BYTES)
+    table.tick(LATE_SECONDS + 1)
+    assert not table.dispatcher.is_late(b"a", 1)
