@@ -15,7 +15,7 @@ from protocol import JobSolutionDataType, ProtocolError, VersionMismatch
 from protocol.allowlist import Key
 from protocol.codec import Frame, decode
 from protocol.dispatch import Dispatcher
-from protocol.effects import Accept, Effect, Fail, Joined, Left, Send
+from protocol.effects import Accept, Effect, Fail, Joined, Left, Send, Superseded
 from protocol.guard import Connection, Guard
 from protocol.keys import MainKeys
 from protocol.ledger import Job
@@ -80,8 +80,9 @@ LOOK_SECONDS = 1.0
 HURRY_SECONDS = 0.2
 #: Tasks receipted in one message.
 RECEIPTS = 2000
-#: What is no message of ours is so much noise, and so is each kilobyte of a long header.
-MALFORMED_NOISE, KILOBYTE_NOISE = 50.0, 1.0
+#: What is no message of ours is so much noise, and so is each kilobyte of a long header, or each
+#: second that it takes to be understood.
+MALFORMED_NOISE, KILOBYTE_NOISE, SECOND_NOISE = 50.0, 1.0, 20_000.0
 LONG_BYTES = 4 * KIB
 #: A connection that ended while messages came all the time is over after so long at most.
 LEAVE_SECONDS = 0.1
@@ -302,6 +303,9 @@ class Router(Shell):
                 self._finished.append(effect)
                 self._complaints.trust(effect.node)
                 continue
+            if type(effect) is Superseded:
+                self._be_done_with(effect.peer)
+                continue
             if type(effect) is Fail:
                 self._finished.append(effect)
             else:
@@ -312,6 +316,15 @@ class Router(Shell):
                     continue
             if self._scribe is not None:
                 self._scribe.put(effect)
+
+    def _be_done_with(self, id_: bytes) -> None:
+        """Hear no more of a connection whose node is here over another one."""
+        peer = self._peers.get(id_)
+        if peer is not None:
+            peer.cut = True
+            peer.outbox.clear()
+            if peer.connection is not None:
+                peer.connection.end()
 
     def _tell(self, peer: Peer, message: Message) -> None:
         """Tell a peer something, when this turn's messages are sent."""
@@ -345,25 +358,27 @@ class Router(Shell):
         if peer.key is not None and self._keys is not None and not self._keys.who(peer.key.public):
             self._bear(peer, KILOBYTE_NOISE, now)  # was let in once; it has been told
             return
-        length = 0.0
-        if nbytes > LONG_BYTES and len(frames) > 1 and len(frames[1]) > LONG_BYTES:
-            length = KILOBYTE_NOISE * len(frames[1]) / KIB
-        if length or nbytes > UNASKED_BYTES:
+        long = len(frames) > 1 and len(frames[1]) > LONG_BYTES
+        paid = False
+        if long or nbytes > UNASKED_BYTES:
             allowed = self.dispatcher.allowance(id_)
             if nbytes > max(allowed, UNASKED_BYTES):
                 self._cut(peer, f"it sent a message of {nbytes:,} bytes that nobody asked for", now)
                 return
-            if allowed <= UNASKED_BYTES:  # it holds no task; it pays before it costs anything
-                if not self._bear(peer, length, now):
-                    return
-                length = 0.0
+            # Who holds no task pays before it costs anything.
+            paid = long and allowed <= UNASKED_BYTES
+            if paid and not self._bear(peer, KILOBYTE_NOISE * len(frames[1]) / KIB, now):
+                return
         late = self.dispatcher.is_late(id_, nbytes)
-        before = self.dispatcher.noise
+        before, begun = self.dispatcher.noise, time.thread_time() if long else 0.0
         noise = self._receive(peer, frames, now)
         useful = self.dispatcher.noise - before
-        if late:
-            return
-        self._bear(peer, noise + useful + (length if useful >= 0 else 0.0), now)
+        if useful < 0 and nbytes > UNASKED_BYTES:
+            self.dispatcher.may_repeat(id_, now)
+        elif long and not paid:
+            noise += SECOND_NOISE * (time.thread_time() - begun)
+        if not late:
+            self._bear(peer, noise + useful, now)
 
     def _meet(self, id_: bytes, origin: Origin, now: float) -> Peer:
         """Return somebody new."""

@@ -35,6 +35,7 @@ from .effects import (
     Refused,
     Retry,
     Send,
+    Superseded,
 )
 from .errors import RemoteProtocolError
 from .jobs import JobSolutionDataType
@@ -296,10 +297,11 @@ class Dispatcher:
         self._asked[peer] = (left - nbytes, until)
         return True
 
-    def _may_be_late(self, node: Node, now: float) -> None:
-        """Remember what a node was asked for that is given up now; not more than it may need."""
-        nbytes = min(node.allowance, node.inbox.due + MAX_LATE_BYTES)
-        self._asked[node.peer] = (nbytes, now + LATE_SECONDS)
+    def may_repeat(self, peer: bytes, now: float) -> None:
+        """A large solution has come: where this process stood still, it is under way once more."""
+        node = self._nodes.get(peer)
+        if node is not None:
+            self._was_late(node, 1, now)
 
     def tick(self, now: float) -> list[Effect]:
         """Let time pass; call it several times a heartbeat."""
@@ -309,7 +311,8 @@ class Dispatcher:
             self._forgive(gap, now)
         for node in list(self._nodes.values()):
             if now - node.heard > self.dead_seconds:
-                self._may_be_late(node, now)
+                nbytes = min(node.allowance, node.inbox.due + MAX_LATE_BYTES)
+                self._asked[node.peer] = (nbytes, now + LATE_SECONDS)
                 effects += self._lose(node, f"silent for {now - node.heard:.0f} s", now)
                 continue
             effects += [Send(node.peer, need) for need in node.inbox.tick(now)]
@@ -432,7 +435,7 @@ class Dispatcher:
         if identity in self._peers:
             # The same process over a new connection: what it still holds it goes on with.
             old = self._nodes[self._peers[identity]]
-            self._may_be_late(old, now)
+            effects.append(Superseded(old.peer))
             effects += self._lose(old, "connected anew", now, keep=holds)
         owner = host or identity if key is None else key.public.decode()
         node = Node(

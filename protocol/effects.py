@@ -108,7 +108,17 @@ class Doubled:
     node: str
 
 
-Effect = Send | Accept | Offered | Keep | Fail | Retry | Joined | Left | Refused | Benched | Doubled
+@record(frozen=True, slots=True)
+class Superseded:
+    """A node is here over a new connection; what the old one, this peer, brings is said again."""
+
+    peer: bytes
+
+
+Effect = (
+    Send | Accept | Offered | Keep | Fail | Retry | Joined | Left | Refused | Benched | Doubled
+    | Superseded
+)  # fmt: skip
 
 
 # A computing node's session says:

@@ -14,7 +14,7 @@ import pytest
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError, RemoteProtocolError
 from protocol.allowlist import Key
 from protocol.codec import decode, encode, packed_bytes, specify
-from protocol.dispatch import LATE_SECONDS, MAX_CANCELS, UNCONFIRMED_SECONDS, Dispatcher
+from protocol.dispatch import MAX_CANCELS, UNCONFIRMED_SECONDS, Dispatcher
 from protocol.effects import (
     Accept,
     Benched,
@@ -28,6 +28,7 @@ from protocol.effects import (
     Refused,
     Retry,
     Send,
+    Superseded,
 )
 from protocol.ledger import JOB_TRANSITIONS, Attempt, Job, JobState, Ledger
 from protocol.limits import (
@@ -1405,13 +1406,22 @@ def test_who_was_silent_may_still_send_what_was_asked_of_it() -> None:
     assert table.dispatcher.allowance(b"a") == UNASKED_BYTES
 
 
-def test_what_an_old_connection_brings_is_not_held_against_anybody() -> None:
+def test_what_an_old_connection_brings_is_not_heard_any_more() -> None:
     """This main node was frozen: its nodes came anew, and what they said before is still there."""
     table = Table()
-    table.hello(b"a", node="same")
+    table.hello(b"a", node="same", name="n")
     table.submit(1)
-    table.hello(b"b", node="same", holds=(1,), main="main")
+    table.hello(b"b", node="same", name="n", holds=(1,), main="main")
     assert table.dispatcher.peers == [b"b"]
-    assert table.dispatcher.is_late(b"a", TASK_BYTES)
-    table.tick(LATE_SECONDS + 1)
-    assert not table.dispatcher.is_late(b"a", 1)
+    assert [e.peer for e in table.effects if isinstance(e, Superseded)] == [b"a"]
+
+
+def test_a_large_solution_may_come_twice() -> None:
+    """It is said again after three seconds, and this process may have stood still for longer."""
+    table = Table()
+    table.hello(b"a")
+    table.submit(1)
+    table.hear(b"a", solved(1))
+    assert table.dispatcher.allowance(b"a") == UNASKED_BYTES
+    table.dispatcher.may_repeat(b"a", table.now)
+    assert table.dispatcher.allowance(b"a") == UNASKED_BYTES + TASK_BYTES
