@@ -242,8 +242,9 @@ class Dealer(Shell):
             service.tick(now)
             if not service.watch(service.session.allowance, now):
                 service.session.cut()
-            effects = service.session.tick(now) if service.certain else []
-            effects += self._unanswered(service, now)
+            effects = self._unanswered(service, now)
+            if service.certain and not effects:
+                effects = service.session.tick(now)
             if len(self._services) > 1:
                 others = sum(key[0] != service.number for key in long)
                 effects += service.session.occupied(others)

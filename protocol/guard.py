@@ -188,9 +188,11 @@ class Guard:
         return [before] if before is not None and before.peer is not None else []
 
     def _strike(self, connection: Connection) -> None:
-        """A connection is over; it had said no word."""
+        """A connection is over, or another has its descriptor by now, which must not be held."""
         self._strangers.pop(connection, None)
-        self._held.pop(connection, None)
+        if connection in self._held:
+            self._held.pop(connection, None)
+            traffic.release(connection.descriptor, connection.cookie)
 
     def _is_news(self, event: Event, now: float) -> bool:
         if now > self._told_until:
