@@ -28,15 +28,15 @@ class Exit(IntEnum):
 #: What each code means and what to do, for the documentation.
 EXIT_MEANINGS = {
     Exit.DONE: "done",
-    Exit.USAGE: "an option, address, file or model that can't be; the line says which",
+    Exit.USAGE: "an option, address, file, folder or model that can't be; the line says which",
     Exit.DATA: "the data: not found, or a file is damaged; the line names it",
     Exit.JOB_FAILED: "a job failed for good; its story follows: each attempt, node and traceback"
     " (or local nodes ended time and again)",
     Exit.NO_NODE: "no computing node in time (`--timeout`); the line says how to start one;"
     " `mnist-status`: no main node answered",
     Exit.REFUSED: "every main node refused this node, and says why",
-    Exit.STORAGE: "the run directory can't be written, the disk is full, say; nothing that was"
-    " accepted is lost, and the line says how to go on",
+    Exit.STORAGE: "the run directory can't be written any more: the disk is full, say; nothing that"
+    " was accepted is lost, and the line says how to go on",
     Exit.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM (a computing node or a relay that was asked"
     " to leave and did, a status that was shown: 0)",
 }
