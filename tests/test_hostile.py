@@ -38,6 +38,7 @@ from protocol.limits import (
 from protocol.messages import (
     ArraySpec,
     Bye,
+    Cancel,
     Chunk,
     Heartbeat,
     Hello,
@@ -639,6 +640,28 @@ def test_a_main_node_that_speaks_nonsense_is_let_alone_and_fills_no_log(
         liar.socket.send_multipart([liar.peer, b"no message", b"%d" % number])
     node.wait_for("main.left")
     assert len(node.seen) < 100
+
+
+@pytest.mark.parametrize(
+    "message", [Welcome("liar", 1.0), Cancel(9), Need(b"z" * 16, 0, 16), Heartbeat()], ids=repr
+)
+def test_a_main_node_that_says_what_serves_nobody_is_let_alone(
+    main_node: Callable[..., AsyncMainNode], liar: LyingMain, heard: Heard, message: Message
+) -> None:
+    """And the others that the node works for are served as ever."""
+    main = main_node()
+    node = AsyncComputingNode("node", callback=upper, address=[main.address, liar.address])
+    with node:
+        liar.hear(Hello)
+        liar.send(Welcome("liar", 1.0))
+        frames = [liar.peer, *encode([message] * 250)]
+        until = time.monotonic() + SECONDS
+        while not any("main.left" in line for line in heard.lines):
+            assert time.monotonic() < until
+            with suppress(zmq.Again):
+                liar.socket.send_multipart(frames, zmq.NOBLOCK)
+        heard.wait_for("main.left", "serves nobody")
+        assert main.submit(JobDataType("a")).result(SECONDS).to_string() == "A"
 
 
 def test_a_peer_that_takes_every_job_and_begins_none_keeps_none(

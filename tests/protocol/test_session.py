@@ -441,3 +441,37 @@ def test_only_some_notes_are_told() -> None:
     (beat,) = [m for m in told(session.tick(2.0)) if isinstance(m, Heartbeat)]
     assert len(beat.progress) == 500
     assert sum(len(note) for note in beat.notes.values()) < 16_000
+
+
+def noise_of(session: Session, message: Message) -> float:
+    before = session.noise
+    session.receive(message, 1.0)
+    return session.noise - before
+
+
+def test_work_is_no_noise_and_everything_else_is() -> None:
+    session = serving()
+    assert noise_of(session, offer(1)) == 0
+    session.started(1, 0.1)
+    session.solved(1, JobSolutionDataType({"x": BIG}), 0.1, 0.2)
+    digest = specify(BIG).digest
+    assert noise_of(session, Need(digest, 0, 2)) == 0
+    assert noise_of(session, Need(digest, 1 << 30, 1)) >= 1
+    assert noise_of(session, Need(b"z" * 16, 0, 1)) > 1
+    assert sum(noise_of(session, Need(digest, 0, 2)) for _ in range(100)) > 100
+    assert noise_of(session, Accepted((1,))) < 0
+    for message in (Accepted((1,)), Reject(9, "x"), Cancel(9), Recall(9), WELCOME, Heartbeat(),
+                    Refuse("unknown", "x"), Chunk(digest, 0, b"x")):  # fmt: skip
+        assert noise_of(session, message) > 0, message
+
+
+def test_a_main_node_that_came_back_may_ask_for_everything_anew() -> None:
+    session = serving()
+    session.receive(offer(1), 0.1)
+    session.started(1, 0.1)
+    session.solved(1, JobSolutionDataType({"x": BIG}), 0.1, 0.2)
+    for turn in range(50):
+        session.cut()
+        session.greet(1.0 + turn)
+        session.receive(WELCOME, 1.0 + turn)
+        assert noise_of(session, Need(specify(BIG).digest, 0, 2)) == 0
