@@ -128,9 +128,10 @@ class Peer:
         outbox: what it is to be told.
         receipts: tasks that it is to be told are accepted.
         cut: whether it is cut off: nothing that it has said is heard.
+        stale: whether its node is here over another connection: what is large is said again there.
     """
 
-    __slots__ = ("connection", "cut", "id", "key", "outbox", "patience", "receipts")
+    __slots__ = ("connection", "cut", "id", "key", "outbox", "patience", "receipts", "stale")
 
     def __init__(
         self, id_: bytes, connection: Connection | None, key: Key | None, patience: Patience
@@ -141,7 +142,7 @@ class Peer:
         self.patience = patience
         self.outbox = Outbox()
         self.receipts: list[int] = []
-        self.cut = False
+        self.cut = self.stale = False
 
     @property
     def host(self) -> str:
@@ -304,7 +305,8 @@ class Router(Shell):
                 self._complaints.trust(effect.node)
                 continue
             if type(effect) is Superseded:
-                self._be_done_with(effect.peer)
+                if effect.peer in self._peers:
+                    self._peers[effect.peer].stale = True
                 continue
             if type(effect) is Fail:
                 self._finished.append(effect)
@@ -316,15 +318,6 @@ class Router(Shell):
                     continue
             if self._scribe is not None:
                 self._scribe.put(effect)
-
-    def _be_done_with(self, id_: bytes) -> None:
-        """Hear no more of a connection whose node is here over another one."""
-        peer = self._peers.get(id_)
-        if peer is not None:
-            peer.cut = True
-            peer.outbox.clear()
-            if peer.connection is not None:
-                peer.connection.end()
 
     def _tell(self, peer: Peer, message: Message) -> None:
         """Tell a peer something, when this turn's messages are sent."""
@@ -353,7 +346,7 @@ class Router(Shell):
         nbytes = wire_bytes(frames, self._keys is not None)
         if peer.connection is not None:
             peer.connection.read += nbytes
-        if peer.cut:
+        if peer.cut or (peer.stale and nbytes > LONG_BYTES):
             return
         if peer.key is not None and self._keys is not None and not self._keys.who(peer.key.public):
             self._bear(peer, KILOBYTE_NOISE, now)  # was let in once; it has been told
@@ -428,7 +421,10 @@ class Router(Shell):
         if type(message) is Bye and self._board.watches(peer.id):
             self._board.leave(peer.id, message.reason, stopped=True)
             return 1.0
-        host = peer.host if type(message) is Hello and peer.key is None else ""
+        host = ""
+        if type(message) is Hello:
+            peer.stale = False
+            host = peer.host if peer.key is None else ""
         self.perform(self.dispatcher.receive(peer.id, message, now, peer.key, host))
         return 0.0
 

@@ -41,6 +41,9 @@ GROWTH_BYTES = 4 * MIB
 ALL_SECONDS = 0.25
 #: Looking at the connections takes at most this part of a core.
 PART = 0.1
+#: Where the router stood still for so long (the process was frozen, say), what was said meanwhile
+#: has been said over and over: for a while more is borne.
+STILL_SECONDS, GRACE_SECONDS, STILL_BYTES = 1.5, 3.0, 32 * MIB
 #: A connection that ended has left no words behind after so long.
 ECHO_SECONDS = 10.0
 
@@ -115,7 +118,7 @@ class Guard:
         self._most = min(MAX_STRANGERS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self._lot = random.Random()
         self._size, self._last_size = traffic.Size(), 0
-        self._all_at = self._not_before = self._turn_at = 0.0
+        self._all_at = self._not_before = self._turn_at = self._grace_until = 0.0
         #: When the router has turned last: while it stands still nobody can get a word in.
         self.turned = time.monotonic()
         self._told: set[tuple[str, str]] = set()
@@ -298,6 +301,9 @@ class Guard:
         return True
 
     def _look(self, now: float) -> None:
+        if now - self.turned > STILL_SECONDS:
+            self._grace_until = now + GRACE_SECONDS
+        least = STILL_BYTES if now < self._grace_until else 0
         for connection in list(self._connections.values()):
             if connection.over:
                 continue
@@ -311,7 +317,7 @@ class Guard:
                     self._stop(connection, f"no word in {STRANGER_SECONDS:g} s", now, idle=True)
                 continue
             # What is read is allowed no more a moment later; what is asked for is, a moment before.
-            before = self._allowance(connection.peer)
+            before = max(least, self._allowance(connection.peer))
             waiting = connection.waiting
             if waiting > max(before, self._allowance(connection.peer)):
                 self._stop(connection, f"it sent {waiting:,} bytes that nobody asked for", now)
