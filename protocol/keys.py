@@ -185,9 +185,7 @@ def add(folder: Path, name: str, make_pair: MakePair) -> Path:
     if (folder / "allowed" / f"{name}.pub").exists():
         raise KeysError(f"{name} is let in already; revoke it first, or choose another name")
     if not (folder / "allowed").is_dir():
-        raise KeysError(
-            f"{folder / 'allowed'}: no folder; make it again, with the keys of old nodes"
-        )
+        raise KeysError(f"{folder / 'allowed'}: no such folder: who is let in is read from it")
     public, secret = make_pair()
     own = folder / "nodes" / name
     try:
