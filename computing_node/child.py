@@ -104,6 +104,12 @@ def _limit(nbytes: int) -> None:
         return
 
 
+def _is_limited() -> bool:
+    """Whether there is less memory for jobs than for this process."""
+    limit, most = resource.getrlimit(resource.RLIMIT_DATA)
+    return limit != most
+
+
 def _unlimit() -> None:
     """Let this process take what it needs to say that there was too little; it is ended then."""
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
@@ -124,8 +130,9 @@ def _solve(channel: Channel, inbox: _Inbox, message: Message) -> None:
             values["solve"], values["values"], arrays, _Reporter(channel), cancelled
         )
     except Exception as error:
+        memory = isinstance(error, MemoryError) or "allocate memory" in str(error)
         # Where C code has no memory to make an exception of, Python raises a SystemError.
-        memory = isinstance(error, MemoryError | SystemError) or "allocate memory" in str(error)
+        memory = memory or (isinstance(error, SystemError) and _is_limited())
         if memory:
             _unlimit()
         channel.send(

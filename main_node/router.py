@@ -362,7 +362,6 @@ class Router(Shell):
             paid = long and allowed <= UNASKED_BYTES
             if paid and not self._bear(peer, KILOBYTE_NOISE * len(frames[1]) / KIB, now):
                 return
-        late = self.dispatcher.is_late(id_, nbytes)
         before, begun = self.dispatcher.noise, time.thread_time() if long else 0.0
         noise = self._receive(peer, frames, now)
         useful = self.dispatcher.noise - before
@@ -370,8 +369,7 @@ class Router(Shell):
             self.dispatcher.may_repeat(id_, now)
         elif long and not paid:
             noise += SECOND_NOISE * (time.thread_time() - begun)
-        if not late:
-            self._bear(peer, noise + useful, now)
+        self._bear(peer, noise + useful, now)
 
     def _meet(self, id_: bytes, origin: Origin, now: float) -> Peer:
         """Return somebody new."""

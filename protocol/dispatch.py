@@ -284,19 +284,6 @@ class Dispatcher:
             return node.allowance
         return self._asked.get(peer, (UNASKED_BYTES, 0.0))[0]
 
-    def is_late(self, peer: bytes, nbytes: int) -> bool:
-        """Whether a message of so many bytes was asked of this peer, before it was given up.
-
-        It serves nobody any more, and that is not its fault.
-        """
-        if not self._asked:
-            return False
-        left, until = self._asked.get(peer, (0, 0.0))
-        if left < nbytes:
-            return False
-        self._asked[peer] = (left - nbytes, until)
-        return True
-
     def may_repeat(self, peer: bytes, now: float) -> None:
         """A large solution has come: where this process stood still, it is under way once more."""
         node = self._nodes.get(peer)
@@ -667,13 +654,11 @@ class Dispatcher:
         node = task.node
         if node.unheard and task.id == node.last_offer:
             node.unheard = 0  # it has read that offer, and so all before it
-        if task.arrived is None:
-            return
+        self._held.pop(task.id, None)
         lacking, task.lacking, task.arrived = task.lacking, frozenset(), None
         for digest in lacking:
             if not any(digest in other.lacking for other in node.tasks.values()):
                 node.inbox.forget(digest)
-        self._held.pop(task.id, None)
 
     def _again(self, job: Job, node: Node, attempt: Attempt | None, now: float) -> list[Effect]:
         """Queue a job again after a task of it ended unsolved; `attempt` says if that counts."""

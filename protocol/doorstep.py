@@ -45,7 +45,9 @@ class Doorstep:
         if now < self._look_at:
             return []
         self._look_at = now + LOOK_SECONDS
-        went, self._went = self._went, Counter()
+        # A copy: the other thread may be counting in the old one at this very moment.
+        old, self._went = self._went, Counter()
+        went = Counter(dict(old))
         # Who is gone before it is looked at has no address any more. It is one of the noisiest.
         unknown = went.pop("", 0)
         for host, _ in went.most_common(1):

@@ -81,7 +81,7 @@ HELD_SOLUTION_BYTES = 128 * MIB
 SMALL_SOLUTION_BYTES = 4 * KIB
 #: What plain values take in memory, for each byte on the wire, and an array that is only named.
 PLAIN_EXPANSION, SPEC_BYTES = 20, 400
-#: What one that is given up may still bring without its being noise, beside chunks.
+#: What one that was silent for too long may still bring, beside chunks.
 MAX_LATE_BYTES = 4 * MIB
 #: Offers that are made once more, at most at a time: a heartbeat comes every second.
 MAX_REPEATS = 64

@@ -438,15 +438,15 @@ def test_a_hundred_hostile_connections_silence_nobody_and_cost_little(
         heard.wait_for("reason=")  # somebody was dropped
         until = time.monotonic() + 3
         while time.monotonic() < until:
-            begun = time.monotonic()
+            begun = time.process_time()
             assert main.submit(JobDataType("a")).result(SECONDS).to_string() == "A"
-            trips.append(time.monotonic() - begun)
-        assert grown() < 600  # where other tests keep the guard waiting; alone: 160
-        begun = time.monotonic()
+            trips.append(time.process_time() - begun)
+        assert grown() < 300
+        begun = time.process_time()
         main.stop()  # nor does anybody keep it from ending
-        trips.append(time.monotonic() - begun)
-    # The node, and whatever else the machine does, share two cores with the attack. Alone: 0.2 s.
-    assert max(trips) < 10
+        trips.append(time.process_time() - begun)
+    # Of a processor, whatever else the machine does; the wall clock is the benchmark's.
+    assert max(trips) < 1
 
 
 @pytest.mark.parametrize("attack", TAKING)
