@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -85,23 +84,3 @@ def test_who_is_gone_before_it_is_looked_at_is_one_of_the_noisiest() -> None:
         assert come_and_go(doorstep, "", 10_000, 1.0) == []  # nobody knows who
         doorstep.went("192.0.2.1")
         assert come_and_go(doorstep, "", 10_000, 2.0) == ["192.0.2.1"]
-
-
-def test_one_thread_counts_while_another_looks() -> None:
-    """An exception would end the thread that looks, and nobody would notice."""
-    doorstep, over = Doorstep(), threading.Event()
-
-    def count() -> None:
-        number = 0
-        while not over.is_set():
-            number += 1
-            doorstep.went(f"192.0.2.{number % 5000}")
-
-    thread = threading.Thread(target=count)
-    thread.start()
-    try:
-        for turn in range(20_000):
-            doorstep.look(turn * 2 * LOOK_SECONDS)
-    finally:
-        over.set()
-        thread.join()
