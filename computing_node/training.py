@@ -34,6 +34,8 @@ LOOK_SECONDS = 0.02
 CANCEL_SECONDS = 2.0
 #: From the second death in a row on the next child waits so long, then twice as long each time.
 REST_SECONDS, MAX_REST_SECONDS = 0.5, 16.0
+#: So ends what gets no memory and can't raise: C++ aborts, glibc can't start a thread (127).
+_STARVED = (-signal.SIGABRT, 127)
 
 
 class TaskRaised(NodeError):
@@ -139,8 +141,8 @@ class Child:
     @property
     def starved(self) -> bool:
         """Whether it has ended for want of the memory that it may have."""
-        code = self.process.wait()  # C++ that gets no memory aborts
-        return code == OUT_OF_MEMORY or (self._limited and code == -signal.SIGABRT)
+        code = self.process.wait()
+        return code == OUT_OF_MEMORY or (self._limited and code in _STARVED)
 
     def epitaph(self) -> str:
         """Return how the process ended, in a sentence."""
@@ -151,9 +153,10 @@ class Child:
             return f"its process did not get ready: it ended with exit code {code}"
         if code == -signal.SIGKILL:
             return "its process was killed (SIGKILL): by hand, or by the system for want of memory"
+        hint = "; it may have too little memory (--max-memory)" if self._limited else ""
         if code < 0:
-            return f"its process was ended by {signal.Signals(-code).name}"
-        return f"its process ended with exit code {code}"
+            return f"its process was ended by {signal.Signals(-code).name}{hint}"
+        return f"its process ended with exit code {code}{hint}"
 
 
 class ChildReplier(JobReplier):

@@ -13,6 +13,7 @@ Looking is done by a thread of its own, because the router may be busy just then
 
 from __future__ import annotations
 
+import logging
 import random
 import resource
 import threading
@@ -33,6 +34,8 @@ from .limits import (
     TURN_SECONDS,
 )
 from .monitor import Event, Happened, address_of
+
+log = logging.getLogger("mnist.protocol")
 
 #: The size of this process is looked at this often,
 LOOK_SECONDS = 0.02
@@ -266,14 +269,22 @@ class Guard:
     # In the thread that looks.
 
     def _run(self) -> None:
+        stumbled = False
         while not self._ending.wait(LOOK_SECONDS):
-            now = time.monotonic()
-            self._let_on(now)
-            for host in self._doorstep.look(now):
-                self._flooded(host)
-            if self._due(now):
-                self._look(now)
-                self._not_before = now + (time.monotonic() - now) / PART
+            try:
+                self._turn(time.monotonic())
+            except Exception:  # a bug here; without a guard anybody could fill the memory
+                if not stumbled:
+                    log.exception("guard.stumbled: it goes on")
+                stumbled = True
+
+    def _turn(self, now: float) -> None:
+        self._let_on(now)
+        for host in self._doorstep.look(now):
+            self._flooded(host)
+        if self._due(now):
+            self._look(now)
+            self._not_before = now + (time.monotonic() - now) / PART
 
     def _let_on(self, now: float) -> None:
         """Let one of those that wait go on, and end those that have waited."""

@@ -31,6 +31,8 @@ MAX_RETRY_SECONDS = 4.0
 TELL_FROM = 2
 #: A main node that announces several addresses is tried at each for so long.
 TRY_SECONDS = 2.0
+#: Where nothing happens for so long, a new connection is made: ZeroMQ may have stopped trying.
+STALE_SECONDS = 15.0
 #: What a main node has sent is looked at this often.
 LOOK_SECONDS = 0.1
 #: A main node that misbehaves is let alone for so long, then twice as long each time.
@@ -160,7 +162,10 @@ class Link:
             self._open()
         if self.connected:
             return
-        if not self.paused and self.has_others and now - self._tried_since > TRY_SECONDS:
+        tried = now - self._tried_since
+        if not self.has_others:  # ZeroMQ itself goes on after an end
+            tried = min(tried, now - self._looking_since)
+        if not self.paused and tried > (TRY_SECONDS if self.has_others else STALE_SECONDS):
             self.reopen()
         if not self._warned and now - self._looking_since >= WARN_SECONDS:
             self._warned = True

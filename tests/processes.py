@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -91,7 +92,8 @@ class Process:
         return result
 
     def close(self) -> None:
-        """End it, whatever it does, stopped or not."""
+        """End it, whatever it does, stopped or not; show what it said, for a test that failed."""
+        print(f"--- {self.popen.args} had {self.popen.poll()}", *self.seen[-200:], sep="\n")
         self.popen.kill()
         with contextlib.suppress(ProcessLookupError):
             self.popen.send_signal(signal.SIGCONT)
@@ -104,9 +106,11 @@ Start = Callable[..., Process]
 
 
 def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """Return a port that is free now, and that no system gives to who asks for any."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 class Relay:
