@@ -93,7 +93,7 @@ class Process:
 
     def close(self) -> None:
         """End it, whatever it does, stopped or not; show what it said, for a test that failed."""
-        print(f"--- {self.popen.args} had {self.popen.poll()}", *self.seen[-200:], sep="\n")
+        print(f"--- {self.popen.args!r} had {self.popen.poll()}", *self.seen[-200:], sep="\n")
         self.popen.kill()
         with contextlib.suppress(ProcessLookupError):
             self.popen.send_signal(signal.SIGCONT)
