@@ -29,7 +29,8 @@ log = logging.getLogger("mnist.compute")
 
 #: A child that imports what it needs is given so long.
 READY_SECONDS = 300.0
-#: A job that is not wanted any more is asked to stop this often, and after so long it is made to.
+#: A job that is not wanted any more is asked to stop this often, and after so long it is made to,
+#: or after as long as its child took to start: to kill it would cost that once more.
 LOOK_SECONDS = 0.02
 CANCEL_SECONDS = 2.0
 #: From the second death in a row on the next child waits so long, then twice as long each time.
@@ -67,6 +68,8 @@ class Child:
             )  # fmt: skip
         self.channel = Channel(ours)
         self.ready = False
+        self.cancel_seconds = CANCEL_SECONDS
+        self._started = time.monotonic()
         self._limited = max_bytes > 0
         self._number = 0
         self.channel.send({"prepare": list(learners)}, {})
@@ -83,6 +86,7 @@ class Child:
                 raise EOFError("not ready in time")
             self.channel.receive()
             self.ready = True
+            self.cancel_seconds = max(CANCEL_SECONDS, time.monotonic() - self._started)
 
     def solve(self, task: Task) -> JobSolutionDataType:
         """Have a task solved.
@@ -100,8 +104,7 @@ class Child:
         self.channel.send(values, task.job.arrays)
         told: dict[str, Any]
         while True:
-            if not self._wait(task):
-                raise TaskCancelled("cancelled")
+            self._wait(task)
             told, arrays = self.channel.receive()
             if "progress" in told:
                 task.progress(told["progress"], told["note"])
@@ -114,18 +117,17 @@ class Child:
             else:
                 return JobSolutionDataType(arrays, told["solved"])
 
-    def _wait(self, task: Task) -> bool:
+    def _wait(self, task: Task) -> None:
         """Wait for a word of the child; see that it stops if the task is cancelled."""
-        until: float | None = None
+        since: float | None = None
         while not self.channel.wait(LOOK_SECONDS):
             if not task.cancelled:
                 continue
-            if until is None:
-                until = time.monotonic() + CANCEL_SECONDS
+            if since is None:
+                since = time.monotonic()
                 self.channel.send({"cancel": self._number}, {})
-            elif time.monotonic() > until:
+            elif time.monotonic() > since + self.cancel_seconds:
                 self.kill()
-        return True
 
     def kill(self) -> None:
         """Stop it at once."""
@@ -175,6 +177,7 @@ class ChildReplier(JobReplier):
         self._takes = learners
         self._max_bytes = max_bytes // places
         self._idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
+        self._at_work: set[Child] = set()
         self._learners: list[str] = []
         self._started = 0
         self._deaths = 0  # in a row
@@ -227,6 +230,7 @@ class ChildReplier(JobReplier):
             f"task.started job={task.task_id} learner={task.job.learner} action={action}"
             f" main={task.client_id}"
         )
+        self._at_work.add(child)
         try:
             solution = child.solve(task)
         except TaskRaised:
@@ -246,6 +250,8 @@ class ChildReplier(JobReplier):
             child.kill()
             self._lost(child, task)
             raise
+        finally:
+            self._at_work.discard(child)
         self._is_well(child)
         self._say(f"task.solved job={task.task_id} seconds={time.monotonic() - begun:.1f}")
         return solution
@@ -277,6 +283,8 @@ class ChildReplier(JobReplier):
     def close(self) -> None:
         """End the children."""
         self._closed.set()
+        for child in list(self._at_work):
+            child.cancel_seconds = CANCEL_SECONDS
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().close()

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from computing_node import AsyncComputingNode, OverLimit, TaskCancelled
+from computing_node import AsyncComputingNode, OverLimit, TaskCancelled, training
 from computing_node.replier import Task
 from computing_node.training import ChildReplier, TaskRaised
 from learning import Shard
@@ -105,7 +105,7 @@ def test_a_task_that_is_cancelled_while_its_child_prepares_leaves_it_alone(
     with pytest.raises(TaskCancelled):
         made.make_ready(early)
     assert made.solve(task()).arrays
-    assert children() == [child]
+    assert child in children()
 
 
 def test_a_job_that_wants_too_much_memory_fails_in_words_and_the_next_is_solved(
@@ -191,6 +191,30 @@ def test_a_node_whose_child_starts_slowly_solves_its_share(
             solved[future.server_id.split(".")[0]] += 1
     assert solved["fast"]
     assert children(slow.popen.pid) == begun
+
+
+def test_a_child_that_was_slow_to_start_has_as_long_to_stop(
+    replier: Callable[..., ChildReplier],
+    slow_start: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Found under load: killed for two seconds of silence, and its start to do again."""
+    monkeypatch.setenv("PYTHONPATH", slow_start["PYTHONPATH"])
+    others = children()
+    made = replier()
+    made.solve(task())
+    (child,) = set(children()) - set(others)
+    held = task(epochs=100_000)
+
+    def hold() -> None:  # as where the system has other things to do
+        psutil.Process(child).suspend()
+        held.cancel()
+        threading.Timer(training.CANCEL_SECONDS + 0.5, psutil.Process(child).resume).start()
+
+    threading.Timer(0.5, hold).start()
+    with pytest.raises(TaskCancelled):
+        made.solve(held)
+    assert child in children()
 
 
 def test_a_job_that_runs_too_long_is_stopped_and_given_to_another(
