@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -89,6 +90,22 @@ LEAVE_SECONDS = 0.1
 #: At the end, whoever is here has so long to say that it has heard of it.
 GOODBYE_SECONDS = 0.3
 _ENDED = "the main node has ended"
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Let Python look for no garbage in a block.
+
+    A message of many lists would have it look through all that the process holds: in a large one
+    that takes longer than the message itself.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Crowd:
@@ -363,7 +380,8 @@ class Router(Shell):
             if paid and not self._bear(peer, KILOBYTE_NOISE * len(frames[1]) / KIB, now):
                 return
         before, begun = self.dispatcher.noise, time.thread_time() if long else 0.0
-        noise = self._receive(peer, frames, now)
+        with uncollected() if long else nullcontext():
+            noise = self._receive(peer, frames, now)
         useful = self.dispatcher.noise - before
         if useful < 0 and nbytes > UNASKED_BYTES:
             self.dispatcher.may_repeat(id_, now)
