@@ -155,10 +155,11 @@ class Child:
             return f"its process did not get ready: it ended with exit code {code}"
         if code == -signal.SIGKILL:
             return "its process was killed (SIGKILL): by hand, or by the system for want of memory"
-        hint = "; it may have too little memory (--max-memory)" if self._limited else ""
         if code < 0:
+            crashed = self._limited and code in (-signal.SIGSEGV, -signal.SIGBUS)
+            hint = "; it may have too little memory (--max-memory)" if crashed else ""
             return f"its process was ended by {signal.Signals(-code).name}{hint}"
-        return f"its process ended with exit code {code}{hint}"
+        return f"its process ended with exit code {code}"
 
 
 class ChildReplier(JobReplier):

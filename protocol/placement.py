@@ -12,6 +12,8 @@ from .pace import Pace
 
 #: How far into the queue to look for a job whose arrays a node holds already.
 AFFINITY_DEPTH = 32
+#: And how far where a node's owner does not let it take what is before.
+UNFIT_DEPTH = 1000
 #: Among how many idle nodes to draw, so that several main nodes don't all pick the same one.
 DRAW = 8
 #: Among how many nodes to look for one: with a thousand, looking would cost more than the job.
@@ -140,7 +142,10 @@ class Placement:
             del queue[first.id]
             return first
         chosen: Job | None = None
-        for job in islice(queue.values(), AFFINITY_DEPTH):
+        jobs: Iterator[Job] = islice(queue.values(), UNFIT_DEPTH)
+        if node.picky:  # what its owner does not let it take hides nothing behind it
+            jobs = (job for job in jobs if not self._unfit(job, node))
+        for job in islice(jobs, AFFINITY_DEPTH):
             if not self._shunned(job, node):
                 if not job.blobs or not node.holds.isdisjoint(job.blobs):
                     chosen = job
@@ -179,6 +184,7 @@ class Placement:
             job.data.learner in other.hello.learners
             and other.owner not in job.failed_with
             and not other.benched
+            and (other.tasks or other.credit > len(other.unclaimed))
             and not (other.picky and self._unfit(job, other))
             for other in self._nodes.values()
         )

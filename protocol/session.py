@@ -295,12 +295,13 @@ class Session:
         if self._open >= self._credit and self._open >= max(self._asked):
             self.noise += 1
             return [Tell(Returned(message.task))]  # not what was asked for
-        if message.learner not in self.hello.learners:
-            return self._refuse_job(message, f"jobs of kind {message.learner!r}", now)
-        nbytes = _bytes_of(message)
         if len(self._tasks) >= MAX_HELD or self._kept_bytes > self._max_bytes:
             self.noise += 1
             return [Tell(Returned(message.task))]  # it accepts nothing of what it gets
+        if message.learner not in self.hello.learners:
+            self.noise += 1  # it has been told which are
+            return self._refuse_job(message, f"jobs of kind {message.learner!r}", now)
+        nbytes = _bytes_of(message)
         if self._held_bytes + nbytes > self._max_bytes:
             reason = f"more than {self._max_bytes:,.0f} bytes at once (--max-memory)"
             return self._refuse_job(message, reason, now)

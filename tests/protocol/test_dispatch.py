@@ -1435,3 +1435,33 @@ def test_a_large_solution_may_come_twice() -> None:
     assert table.dispatcher.allowance(b"a") == UNASKED_BYTES
     table.dispatcher.may_repeat(b"a", table.now)
     assert table.dispatcher.allowance(b"a") == UNASKED_BYTES + TASK_BYTES
+
+
+def test_a_job_fails_for_good_though_somebody_is_here_who_takes_nothing() -> None:
+    """Found by a red team: a poisonous job failed thousands of times for a node without credit."""
+    table = Table()
+    table.hello(b"idle", credit=0, host="10.0.0.1")
+    table.hello(b"busy", credit=1, host="10.0.0.2")
+    table.submit(1)
+    failed = 0
+    for _ in range(200):
+        if table.dispatcher._nodes[b"busy"].tasks:
+            table.hear(b"busy", TaskFailed(table.in_hand(b"busy"), "raised", "poison"))
+            failed += 1
+        if any(isinstance(effect, Fail) for effect in table.effects):
+            break
+        table.hear(b"busy", Heartbeat())
+        table.hear(b"idle", Heartbeat())
+        table.tick(0.5)
+    assert failed == 3
+
+
+def test_jobs_that_are_too_large_for_a_node_hide_none_that_it_could_take() -> None:
+    """Found by a red team: behind 32 of them a small one waited for ever."""
+    table = Table()
+    table.hello(b"small", max_job_bytes=100_000)
+    for number in range(1, 200):
+        table.submit(number, JobDataType(b"x" * 200_000))
+    table.submit(200)
+    table.tick(1)
+    assert table.dispatcher._nodes[b"small"].tasks

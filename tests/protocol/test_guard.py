@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -103,3 +104,15 @@ def test_one_that_said_a_word_and_is_gone_is_told_of_once(
         assert gone == [before]
         assert guard.take([ended(opened), again], 0.3) == ([], [])
         assert guard.take([ended(again)], 0.4) == ([connection], [])
+
+
+def test_a_guard_goes_on_after_an_exception(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = threading.Semaphore(0)
+
+    def stumble(now: float) -> None:
+        turns.release()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(guard, "_turn", stumble)
+    guard.start()
+    assert all(turns.acquire(timeout=10) for _ in range(3))

@@ -45,7 +45,7 @@ from protocol.messages import (
     Waiting,
     Welcome,
 )
-from protocol.session import SESSION_TRANSITIONS, Session, SessionState
+from protocol.session import MAX_HELD, SESSION_TRANSITIONS, Session, SessionState
 from protocol.transfer import STALL_SECONDS, Plain
 
 HELLO = Hello("id", "node", 0, ("",), {}, 2, 1 << 30, "", tasks=1, credit=2)
@@ -475,3 +475,12 @@ def test_a_main_node_that_came_back_may_ask_for_everything_anew() -> None:
         session.greet(1.0 + turn)
         session.receive(WELCOME, 1.0 + turn)
         assert noise_of(session, Need(specify(BIG).digest, 0, 2)) == 0
+
+
+def test_a_main_node_can_not_fill_a_node_with_jobs_of_a_kind_that_it_does_not_take() -> None:
+    """Found by a red team: each was kept as a failure, and was no noise."""
+    session = serving()
+    for number in range(3 * MAX_HELD):
+        session.receive(replace(offer(number), learner="zzz"), 0.1)
+    assert len(session.holds) <= MAX_HELD
+    assert session.noise >= 3 * MAX_HELD - 2
