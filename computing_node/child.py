@@ -30,6 +30,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from protocol.words import as_note
+
 from .sharing import Channel
 
 #: The exit code of a child that had not even the memory to say that it has none.
@@ -78,7 +80,7 @@ class _Reporter:
         now = time.monotonic()
         if now - self._told >= PROGRESS_SECONDS:
             self._told = now
-            self._channel.send({"progress": fraction, "note": note}, {})
+            self._channel.send({"progress": float(fraction), "note": as_note(note)}, {})
 
 
 def _prepare(learners: list[str]) -> None:

@@ -43,6 +43,8 @@ TICK_SECONDS = 0.01
 IDLE_SECONDS = 1.0
 #: Of two ways to a main node the other is taken when the one has been cut for so long.
 OTHER_WAY_SECONDS = 3.0
+#: A main node that is announced no more may come back so long for what this node holds for it.
+GONE_SECONDS = 3600.0
 #: Main nodes served at once: whoever is in the network can announce as many as he likes.
 MAX_MAINS = 256
 
@@ -155,11 +157,15 @@ class Dealer(Shell):
 
     def _make_room(self) -> None:
         """Let go of what is announced and is nobody: a flood must not keep the right one out."""
-        for name, service in self._discovered.items():
-            if not service.connected and not service.session.holds:
-                service.withdrawn = True
-                self._forget(name)
-                return
+        now = time.monotonic()
+        away = [(s.lost_for(now), name) for name, s in self._discovered.items() if not s.connected]
+        idle = [found for found in away if not self._discovered[found[1]].session.holds]
+        gone = [found for found in away if self._discovered[found[1]].withdrawn]
+        if idle or gone:
+            _, name = max(idle or gone)
+            self._discovered[name].withdrawn = True
+            self._forget(name)
+            return
         raise LocalProtocolError(f"{MAX_MAINS} main nodes are served already")
 
     def lost(self, name: str) -> None:
@@ -171,13 +177,22 @@ class Dealer(Shell):
             self._discovered[name].withdrawn = True
 
     def _forget_withdrawn(self) -> None:
+        now = time.monotonic()
         for name, service in list(self._discovered.items()):
-            if service.withdrawn and not service.connected and not service.session.holds:
+            if not service.withdrawn or service.connected:
+                continue
+            if not service.session.holds or service.lost_for(now) > GONE_SECONDS:
                 log.info("main.gone id=%s", service.main)
                 self._forget(name)
 
     def _forget(self, name: str) -> None:
         service = self._discovered.pop(name)
+        if service.session.holds:
+            log.warning(
+                "main.given_up id=%s tasks=%d: it has not come back for them",
+                service.main, len(service.session.holds),
+            )  # fmt: skip
+            self._perform(service, service.session.leave("gone"), time.monotonic())
         service.close(0)
         del self._services[service.number]
 
@@ -330,6 +345,8 @@ class Dealer(Shell):
                 self._leave_double(service, main)
                 service.say(logging.INFO, "main.joined address=%s id=%s", service.address, main)
                 self._prepare(effect.welcome.learners)
+            elif type(effect) is Reconnect and effect.later:
+                service.leave_alone(effect.reason, now)
             elif type(effect) is Reconnect:
                 service.say(
                     logging.WARNING, "main.reconnecting address=%s reason=%r",
@@ -398,7 +415,9 @@ class Dealer(Shell):
         now = time.monotonic()
         if isinstance(report, Outcome):
             self._finished(report, now)
-        elif report.key in self._tasks and self._session(report.key).started(report.key[1], now):
+        elif self._tasks.get(report.key) is not report:  # its number is another's by now
+            return
+        elif self._session(report.key).started(report.key[1], now):
             self._running[report.key] = now
 
     def _stop(self, key: tuple[int, int], now: float) -> None:
@@ -414,8 +433,9 @@ class Dealer(Shell):
 
     def _finished(self, outcome: Outcome, now: float) -> None:
         number, task_id = outcome.task.key
-        if self._tasks.pop(outcome.task.key, None) is None:
+        if self._tasks.get(outcome.task.key) is not outcome.task:
             return
+        del self._tasks[outcome.task.key]
         self._running.pop(outcome.task.key, None)
         self._at_work.discard(outcome.task.key)
         if self._max_jobs:  # told before the solution, which would bring another job

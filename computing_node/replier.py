@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from protocol import JobDataType, JobSolutionDataType
+from protocol.words import as_note
 
 from .errors import ChildDied, OverLimit, TaskCancelled
 
@@ -53,8 +54,12 @@ class Task:
         return self._cancelled
 
     def progress(self, fraction: float, note: str = "") -> None:
-        """Say how much is done, 0 to 1, and a line on it; it goes out with the next heartbeat."""
-        self.fraction, self.note = float(fraction), note
+        """Say how much is done, 0 to 1, and a line on it; it goes out with the next heartbeat.
+
+        Raises:
+            TypeError, ValueError: the fraction is no number.
+        """
+        self.fraction, self.note = float(fraction), as_note(note)
 
     def on_cancel(self, stop: Callable[[], None]) -> None:
         """Call `stop`, maybe from another thread, if the task is cancelled while it runs."""

@@ -39,6 +39,13 @@ REST_SECONDS, MAX_REST_SECONDS = 0.5, 16.0
 _STARVED = (-signal.SIGABRT, 127)
 
 
+def _name_of_signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time one has no name of its own
+        return f"signal {number}"
+
+
 class TaskRaised(NodeError):
     """A job raised in the child; carries the traceback from there."""
 
@@ -158,7 +165,7 @@ class Child:
         if code < 0:
             crashed = self._limited and code in (-signal.SIGSEGV, -signal.SIGBUS)
             hint = "; it may have too little memory (--max-memory)" if crashed else ""
-            return f"its process was ended by {signal.Signals(-code).name}{hint}"
+            return f"its process was ended by {_name_of_signal(-code)}{hint}"
         return f"its process ended with exit code {code}"
 
 
@@ -269,7 +276,8 @@ class ChildReplier(JobReplier):
         self._started -= 1
         self._deaths += 1
         if self._deaths < 2 and not self._closed.is_set():
-            self._idle.put(self._start())  # warm for the next job
+            with contextlib.suppress(OSError):  # a later job will meet the same trouble, and tell
+                self._idle.put(self._start())  # warm for the next job
         if self._closed.is_set():
             self.close()
         if task.cancelled:

@@ -13,6 +13,7 @@ from learning import DamagedFile, Diverged, MergeError
 from learning import UnfitSolution as Unfit
 from protocol import JobSolutionDataType
 from protocol.effects import Benched, Doubled, Effect, Fail, Joined, Left, Offered, Refused, Retry
+from protocol.ledger import first_task
 
 from .errors import StorageError, UnfitSolution
 from .rundb import RunDatabase
@@ -58,7 +59,7 @@ class RunMemory:
     @property
     def first_task(self) -> int:
         """A number above every task id of earlier starts."""
-        return (self.starts - 1) * LIFE + 1
+        return first_task(self._main) + (self.starts - 1) * LIFE
 
     @property
     def tasks(self) -> Mapping[int, tuple[int, str]]:

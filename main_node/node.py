@@ -15,15 +15,17 @@ from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
-from protocol import JobDataType, JobSolutionDataType
+from protocol import JobDataType, JobSolutionDataType, LocalProtocolError
 from protocol.codec import check_plain
 from protocol.discovery import Announcement
 from protocol.dispatch import MAX_SOLUTION_BYTES, Dispatcher
 from protocol.effects import Accept, Fail
 from protocol.keys import MainKeys, NodeKeys
-from protocol.ledger import Job, Ledger
+from protocol.ledger import Job, Ledger, first_task
+from protocol.limits import LONG_NAME_LETTERS
 from protocol.sockets import DEFAULT_ADDRESS, make_pair
 from protocol.views import View
+from protocol.words import is_name
 
 from .errors import ConfigError, JobFailed, NodeBusy, NodeClosed, NodeError, NoNode
 from .journal import Journal
@@ -222,7 +224,10 @@ class AsyncMainNode:
             self._id, domain=domain, learners=learners, heartbeat_seconds=heartbeat_seconds,
             dead_seconds=dead_seconds, max_attempts=max_attempts, keeps=journal is not None,
             max_solution_bytes=max_solution_bytes,
-            ledger=Ledger(journal.first_task, journal.tasks) if journal else None,
+            ledger=Ledger(
+                first_task(self._id) if journal is None else journal.first_task,
+                {} if journal is None else journal.tasks,
+            ),
         )  # fmt: skip
         self._failure: Exception | None = None
         self._keys = None if keys is None else MainKeys(Path(keys))
@@ -289,8 +294,13 @@ class AsyncMainNode:
         Raises:
             ConfigError: a journal's job of this name is on its way already.
             NodeClosed: this node was closed.
-            LocalProtocolError: the job holds what can't be sent.
+            LocalProtocolError: the job holds what can't be sent, or its name can't be shown.
         """
+        if not isinstance(name, str) or not is_name(name, LONG_NAME_LETTERS):
+            raise LocalProtocolError(
+                f"{name!r:.80} can't be a job's name: a text is wanted, of at most"
+                f" {LONG_NAME_LETTERS} letters that can be shown"
+            )
         job_id = next(self._ids) if self._journal is None else self._journal.number(name)
         if job_id in self._futures:
             raise ConfigError(f"job {name!r} is submitted already, and not solved yet")

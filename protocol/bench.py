@@ -17,6 +17,8 @@ DEATHS_SECONDS = 120.0
 #: The first time for so many seconds, then twice as long each time, up to the limit.
 BENCH_SECONDS = 60.0
 MAX_BENCH_SECONDS = 960.0
+#: Who was good for so long begins again.
+FORGET_SECONDS = 3600.0
 #: So many records are kept, those that changed last.
 RECORDS = 10_000
 _LOST = "it was lost"
@@ -26,7 +28,10 @@ _LOST = "it was lost"
 class _Record:
     #: Jobs that failed there since one was solved.
     failed: set[int] = field(default_factory=set)
-    deaths: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS))
+    #: Processes that died with work in hand, and when.
+    deaths: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=DEATHS))
+    #: Those whose deaths it is benched for.
+    blamed: tuple[str, ...] = ()
     until: float = 0.0
     seconds: float = BENCH_SECONDS
     reason: str = ""
@@ -64,25 +69,26 @@ class Bench:
         """Count a claim that can't be true; return for how many seconds that benches it."""
         return self._bench(self._record(name), why, now)
 
-    def died(self, name: str, now: float) -> float:
+    def died(self, name: str, process: str, now: float) -> float:
         """Count a death with work in hand; return for how many seconds that benches it, or 0."""
         record = self._record(name)
-        record.deaths.append(now)
-        if len(record.deaths) < DEATHS or now - record.deaths[0] > DEATHS_SECONDS:
+        record.deaths.append((process, now))
+        since = record.deaths[0][1]
+        if len(record.deaths) < DEATHS or now - since > DEATHS_SECONDS:
             return 0.0
-        span = now - record.deaths[0]
+        record.blamed = tuple(who for who, _ in record.deaths)
         record.deaths.clear()
-        return self._bench(record, f"{_LOST} {DEATHS} times within {span:.0f} s", now)
+        return self._bench(record, f"{_LOST} {DEATHS} times within {now - since:.0f} s", now)
 
-    def came_back(self, name: str) -> None:
-        """Take a death back: the same process is here again."""
+    def came_back(self, name: str, process: str) -> None:
+        """Take a process's death back, and what came of it: it is here again."""
         record = self._records.get(name)
         if record is None:
             return
-        if record.deaths:
-            record.deaths.pop()
-        if record.reason.startswith(_LOST):
-            record.until, record.seconds = 0.0, BENCH_SECONDS
+        left = [death for death in record.deaths if death[0] != process]
+        record.deaths = deque(left, maxlen=DEATHS)
+        if process in record.blamed and record.reason.startswith(_LOST):
+            record.until, record.seconds, record.blamed = 0.0, BENCH_SECONDS, ()
 
     def why(self, name: str, now: float) -> str:
         """Return why a node is benched; empty if it is not."""
@@ -90,6 +96,8 @@ class Bench:
         return record.reason if record is not None and now < record.until else ""
 
     def _bench(self, record: _Record, reason: str, now: float) -> float:
+        if now > record.until + FORGET_SECONDS:
+            record.seconds = BENCH_SECONDS
         seconds = record.seconds
         record.until, record.reason = now + seconds, reason
         record.seconds = min(2 * seconds, MAX_BENCH_SECONDS)

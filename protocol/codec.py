@@ -108,13 +108,18 @@ def specify(array: AnyArray) -> ArraySpec:
     """Return what `array` is, with its digest.
 
     Raises:
-        LocalProtocolError: an element type that does not travel.
+        LocalProtocolError: an element type, or a shape, that does not travel.
     """
     if array.dtype.name not in DTYPES:
         raise LocalProtocolError(
             f"arrays of {array.dtype} can't be sent; use one of {sorted(DTYPES)}"
         )
-    return ArraySpec(array.dtype.name, array.shape, digest(array))
+    spec = ArraySpec(array.dtype.name, array.shape, digest(array))
+    try:
+        as_spec(spec.dtype, list(spec.shape), spec.digest)
+    except DecodeError as error:  # nobody would take it
+        raise LocalProtocolError(f"an array can't be sent: {error}") from error
+    return spec
 
 
 def portable(array: AnyArray) -> AnyArray:

@@ -461,10 +461,11 @@ class Dispatcher:
 
     def _come_back(self, node: Node) -> None:
         """Undo what was held against a node that was only cut off: no job had killed it."""
-        if node.identity not in self._gone:
+        job_ids = self._gone.pop(node.identity, None)
+        if not job_ids:  # gone with nothing in hand, it was no death
             return
-        self._bench.came_back(_house(node))
-        for job_id in self._gone.pop(node.identity):
+        self._bench.came_back(_house(node), node.identity)
+        for job_id in job_ids:
             job = self._ledger.jobs.get(job_id)
             if job is None:
                 continue
@@ -502,7 +503,8 @@ class Dispatcher:
                 gone.append(task.job.id)
             effects += self._again(task.job, node, attempt, now)
         if tasks and not kept:
-            effects += self._benched(_house(node), self._bench.died(_house(node), now), now)
+            seconds = self._bench.died(_house(node), node.identity, now)
+            effects += self._benched(_house(node), seconds, now)
         return effects + self._assign(now)
 
     def _benched(self, who: str, seconds: float, now: float) -> list[Effect]:
@@ -687,9 +689,9 @@ class Dispatcher:
         """Whether a job has failed for good.
 
         Nobody alone can make it fail, by one key or from one host, while others are here who have
-        not tried it.
+        not tried it; nor does it fail while somebody still works on it.
         """
-        if job.keeping is not None or not job.exhausted(self.max_attempts):
+        if job.keeping is not None or job.tasks or not job.exhausted(self.max_attempts):
             return False
         owners = len(set(job.failed_with))
         return owners >= self.max_attempts or not self._placement.elsewhere(job)
@@ -739,8 +741,9 @@ class Dispatcher:
                 effects.append(Send(node.peer, Cancel(task.id)))
                 effects += self._again(task.job, node, attempt, now)
             elif task.recalled is not None and now - task.recalled > RECALL_SECONDS:
-                task.recalled = None if task.begun is not None else task.recalled
-                if task.begun is None and task.in_hand:
+                if task.begun is not None or task.solution is not None:
+                    task.recalled = None
+                elif task.in_hand:
                     self._take_back(task, now)
                     self._ledger.disown(task.id)
                     effects.append(Send(node.peer, Cancel(task.id)))

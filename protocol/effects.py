@@ -165,9 +165,15 @@ class Serving:
 
 @record(frozen=True, slots=True)
 class Reconnect:
-    """The connection is not worth anything: make a new one, then call `greet`."""
+    """The connection is not worth anything: make a new one, then call `greet`.
+
+    Args:
+        reason: in a sentence.
+        later: whether only after a while: the main node may do it again.
+    """
 
     reason: str
+    later: bool = False
 
 
 @record(frozen=True, slots=True)

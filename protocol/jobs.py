@@ -6,6 +6,7 @@ The names are AML-IP's, so that a program written against its Python API finds t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from .limits import (
     MAX_ARRAYS,
     MAX_HEADER_BYTES,
     MAX_INLINE_ARRAYS,
+    NAME_LETTERS,
 )
 from .messages import AnyArray, Arrays, ArraySpec, Fields
-from .words import is_array_name
+from .words import is_array_name, is_name
 
 #: Bytes too many for a header travel as this array.
 _PAYLOAD = ""
@@ -126,6 +128,10 @@ class _Content:
             self.arrays = here
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real)
+
+
 def _size(item: tuple[str, AnyArray]) -> int:
     return item[1].nbytes
 
@@ -188,6 +194,24 @@ class JobDataType(_Content):
         self.timeout_seconds = timeout_seconds
         self.stall_seconds = stall_seconds
         self.group = group
+
+    def check(self) -> None:
+        """Raise where nobody could take the job, or nobody could hear of it.
+
+        Raises:
+            LocalProtocolError: what it says of itself is not of the kind that is wanted.
+        """
+        for what, text in (("learner", self.learner), ("group", self.group)):
+            if not isinstance(text, str) or not is_name(text):
+                raise LocalProtocolError(
+                    f"{text!r:.80} can't be a job's {what}: a text is wanted, of at most"
+                    f" {NAME_LETTERS} letters that can be shown"
+                )
+        for what, seconds in (("timeout", self.timeout_seconds), ("stall", self.stall_seconds)):
+            if seconds is not None and not (_is_number(seconds) and seconds >= 0):
+                raise LocalProtocolError(
+                    f"{seconds!r:.80} can't be a job's {what}_seconds: a number is wanted, or None"
+                )
 
     @property
     def parameters(self) -> Mapping[str, Any]:

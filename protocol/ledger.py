@@ -6,6 +6,7 @@ The state of a job moves by the table below and by nothing else; the diagram in
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
@@ -106,6 +107,7 @@ class Job:
         Raises:
             LocalProtocolError: its parameters or arrays can't be sent.
         """
+        data.check()
         payload, offered, blobs = data.announce()
         nbytes = told = len(payload)
         if offered:
@@ -295,6 +297,11 @@ def recallable(node: Node) -> Iterator[Task]:
         task = node.tasks.get(task_id)
         if task is not None and task.recalled is None and task.begun is None and not task.solution:
             yield task
+
+
+def first_task(main: str) -> int:
+    """Return the id of a main node's first task: no two main nodes share ids, by all chance."""
+    return (int.from_bytes(hashlib.blake2b(main.encode(), digest_size=4).digest()) >> 12 << 32) + 1
 
 
 class Ledger:

@@ -49,6 +49,8 @@ NAME_LETTERS = 80
 #: `name.id` of a node, or what people call a job.
 LONG_NAME_LETTERS = 200
 LINE_LETTERS = 1000
+#: Of a note on a task, in a word on how far it is.
+NOTE_LETTERS = 200
 BLOCK_LETTERS = 16_000
 BLOCK_LINES = 400
 #: Of an array. Longer ones, or such as can't be shown, are no names.

@@ -37,6 +37,8 @@ STALE_SECONDS = 15.0
 LOOK_SECONDS = 0.1
 #: A main node that misbehaves is let alone for so long, then twice as long each time.
 LEAVE_SECONDS, MAX_LEAVE_SECONDS = 1.0, 60.0
+#: After so long without that it is forgotten.
+FORGIVE_SECONDS = 600.0
 #: How much noise a message is that is none of ours.
 MALFORMED_NOISE = 50.0
 
@@ -78,7 +80,7 @@ class Link:
         self._again_at: float | None = None
         self._descriptor, self._read, self._look_at = -1, 0, 0.0
         self._patience = Patience(self._tried_since, Pool(self._tried_since))
-        self._misbehaved = 0
+        self._misbehaved, self._left_alone_at = 0, 0.0
         self._lines = LogBudget(NODE_LINES, NODE_LOG_BYTES)
         self._context = context
         self._poller = poller
@@ -264,8 +266,10 @@ class Link:
 
     def leave_alone(self, reason: str, now: float) -> None:
         """Give the connection up to a main node that misbehaves, for a while."""
+        if now > self._left_alone_at + FORGIVE_SECONDS:
+            self._misbehaved = 0
         wait = min(LEAVE_SECONDS * 2 ** min(self._misbehaved, 8), MAX_LEAVE_SECONDS)
-        self._misbehaved += 1
+        self._misbehaved, self._left_alone_at = self._misbehaved + 1, now
         self.say(
             logging.WARNING, "main.left address=%s reason=%r; trying again in %g s",
             self.address, reason, wait,

@@ -134,13 +134,15 @@ class Refuse:
     reason: Line
 
 
-REFUSE_UNKNOWN = "unknown"  # say Hello first: the only refusal after which a node tries again
+REFUSE_UNKNOWN = "unknown"  # say Hello first
 REFUSE_DOMAIN = "domain"
 REFUSE_VERSION = "version"
 REFUSE_MALFORMED = "malformed"
 REFUSE_KEY = "key"
 REFUSE_ID = "id"  # it is another node's
 REFUSE_FULL = "full"  # too many watch already
+#: After any other refusal a node comes back after a while.
+FINAL_REFUSALS = frozenset([REFUSE_DOMAIN, REFUSE_VERSION, REFUSE_KEY])
 
 
 @record(frozen=True, slots=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from statistics import median
+from typing import Any
 
 from .ledger import Job, Task
 
 #: So many durations are remembered of each group of jobs.
 REMEMBERED = 64
-#: Records of nodes that stop jobs, at most.
-RECORDS = 10_000
+#: Groups that durations are remembered of, and records of nodes that stop jobs, at most.
+GROUPS, RECORDS = 1000, 10_000
 #: A job is slow if what is left of it takes so many times as long as a whole one usually does,
 SLOW = 1.5
 #: and if it has run for so long, in seconds.
@@ -29,8 +30,9 @@ class Pace:
     """The durations of solved jobs, by group."""
 
     def __init__(self) -> None:
-        self._durations: dict[tuple[str, str], deque[float]] = {}
-        self._least: dict[tuple[str, str], float] = {}  # as far as nodes stopped them
+        #: Those of a group that was heard of last are last.
+        self._durations: OrderedDict[tuple[str, str], deque[float]] = OrderedDict()
+        self._least: OrderedDict[tuple[str, str], float] = OrderedDict()  # where nodes stopped them
         #: Jobs of a group that a picky node stopped since it solved one; below zero: it solved one.
         self._records: OrderedDict[tuple[str, str, str], int] = OrderedDict()
 
@@ -40,11 +42,13 @@ class Pace:
             self._note(task, -1)
         if task.adopted and task.begun is None:
             return
-        data = task.job.data
-        durations = self._durations.get((data.learner, data.group))
+        group = (task.job.data.learner, task.job.data.group)
+        durations = self._durations.get(group)
         if durations is None:
-            durations = deque(maxlen=REMEMBERED)
-            self._durations[data.learner, data.group] = durations
+            durations = self._durations[group] = deque(maxlen=REMEMBERED)
+            _bound(self._durations, GROUPS)
+        else:
+            self._durations.move_to_end(group)
         durations.append(now - (task.offered if task.begun is None else task.begun))
 
     def outlasted(self, task: Task, limit: float, now: float) -> None:
@@ -57,14 +61,14 @@ class Pace:
         self._note(task, self._records.get((*group, task.node.identity), 0) + 1)
         ran = now - (task.offered if task.begun is None else task.begun)
         least = limit if ran > limit / 2 else ran
-        self._least[group] = max(self._least.get(group, 0.0), least)
+        self._least[group] = max(self._least.pop(group, 0.0), least)
+        _bound(self._least, GROUPS)
 
     def _note(self, task: Task, record: int) -> None:
         own = (task.job.data.learner, task.job.data.group, task.node.identity)
         self._records.pop(own, None)
         self._records[own] = record
-        if len(self._records) > RECORDS:
-            self._records.popitem(last=False)
+        _bound(self._records, RECORDS)
 
     def outlasts(self, job: Job, identity: str, limit: float) -> bool:
         """Whether a node that stops jobs after so many seconds would have to stop this one.
@@ -91,6 +95,12 @@ class Pace:
             return elapsed > limit and (left >= elapsed or elapsed > VERY_SLOW * limit)
         usual = max(median(durations), LEAST_SECONDS / SLOW)
         return elapsed > SLOW * usual and (left > SLOW * usual or elapsed > VERY_SLOW * usual)
+
+
+def _bound(remembered: OrderedDict[Any, Any], most: int) -> None:
+    """Forget what was heard of longest ago, beyond so many."""
+    if len(remembered) > most:
+        remembered.popitem(last=False)
 
 
 def overdue(task: Task, place: int, now: float) -> tuple[str, str]:

@@ -262,9 +262,7 @@ class Placement:
 
     def doubles(self, now: float) -> list[tuple[Task, Node]]:
         """Return slow tasks, each with an idle node that their job should be given to as well."""
-        if any(self._queues.values()) or any(self._reserved.values()):
-            return []
-        idle = self._free()
+        idle = self._free()  # who can take something that waits has been given it
         if not idle:
             return []
         running = [task for node in self._nodes.values() for task in node.tasks.values()]

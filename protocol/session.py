@@ -31,6 +31,7 @@ from .limits import (
     UNASKED_BYTES,
 )
 from .messages import (
+    FINAL_REFUSALS,
     REFUSE_UNKNOWN,
     Accepted,
     AnyArray,
@@ -55,8 +56,8 @@ from .messages import (
     Waiting,
     Welcome,
 )
-from .transfer import Cache, Inbox, Memory, answer, chunks_of, fill
-from .words import sendable
+from .transfer import Cache, Inbox, Memory, Plain, Spared, answer, chunks_of, fill
+from .words import as_note, sendable
 
 #: A Hello without an answer is repeated after this long.
 GREET_SECONDS = 1.0
@@ -71,8 +72,7 @@ IN_HAND_SECONDS = 0.02
 MAX_CREDIT = 1024
 #: Tasks in hand, those included that have ended and that the main node has not accepted.
 MAX_HELD = 2 * MAX_CREDIT
-#: A note on a task is cut to so many letters; so many tasks have one.
-NOTE_LENGTH = 200
+#: So many tasks have a note.
 MAX_NOTES = 64
 #: Whatever a main node wishes, heartbeats are so many seconds apart.
 MIN_BEAT, MAX_BEAT = 0.05, 60.0
@@ -167,8 +167,8 @@ class Session:
         self._held_bytes = 0.0  # of tasks that have not ended, as far as they are claimed
         self._kept_bytes = 0  # of solutions that are not accepted
         self._open = 0  # tasks that have not ended
-        self._inbox = Inbox(memory)
         self._cache = Cache(cache_bytes)
+        self._inbox = Inbox(Spared(memory or Plain(), self._cache.drop))
         self._heard = self._beat = self._greeted = self._second = -math.inf
         self._credit = hello.credit
         self._asked = [hello.credit, hello.credit]  # the most, in this second and the last
@@ -252,6 +252,9 @@ class Session:
             return []  # said of something sent before the Hello that is on its way
         if self.state not in (SessionState.GREETING, SessionState.SERVING):
             return []
+        if message.code not in FINAL_REFUSALS:  # a damaged message, or trouble of its own
+            self.cut()
+            return [Reconnect(f"it refused: {message.reason}", later=True)]
         self._move("refuse")
         return [*self._drop_all(), Ended(message.reason, refused=True)]
 
@@ -438,7 +441,7 @@ class Session:
         """A running task is done to this fraction, 0 to 1; told with the next heartbeat."""
         task = self._tasks.get(task_id)
         if task is not None:
-            task.progress, task.note = min(1.0, max(0.0, fraction)), note[:NOTE_LENGTH]
+            task.progress, task.note = min(1.0, max(0.0, fraction)), as_note(note)
 
     def solved(
         self, task_id: int, solution: JobSolutionDataType, seconds: float, now: float

@@ -9,7 +9,7 @@ go there are here.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -56,6 +56,36 @@ class Plain:
 
     def reserve(self, array: AnyArray, start: int, stop: int) -> None:
         """Leave it to the system."""
+
+
+class Spared:
+    """Memory that is taken from a cache where the system has no more.
+
+    Args:
+        memory: where arrays arrive.
+        drop: lets go of one kept array; returns False if there is none.
+    """
+
+    def __init__(self, memory: Memory, drop: Callable[[], bool]) -> None:
+        self._memory, self._drop = memory, drop
+
+    def allocate(self, nbytes: int) -> AnyArray:
+        """Return an array."""
+        while True:
+            try:
+                return self._memory.allocate(nbytes)
+            except (MemoryError, OSError):
+                if not self._drop():
+                    raise
+
+    def reserve(self, array: AnyArray, start: int, stop: int) -> None:
+        """Make sure that these bytes can be written."""
+        while True:
+            try:
+                return self._memory.reserve(array, start, stop)
+            except (MemoryError, OSError):
+                if not self._drop():
+                    raise
 
 
 class Window:
@@ -360,10 +390,17 @@ class Cache:
     def put(self, digest: bytes, content: AnyArray) -> None:
         """Keep an array's bytes (uint8, flat), read-only from now on."""
         content.flags.writeable = False
-        if digest in self._held:
+        if digest in self._held or content.nbytes > self.limit_bytes:
             return
         self._held[digest] = content
         self.nbytes += content.nbytes
         while self.nbytes > self.limit_bytes:
-            _, dropped = self._held.popitem(last=False)
-            self.nbytes -= dropped.nbytes
+            self.drop()
+
+    def drop(self) -> bool:
+        """Let go of the array that was used longest ago; return False if there is none."""
+        if not self._held:
+            return False
+        _, dropped = self._held.popitem(last=False)
+        self.nbytes -= dropped.nbytes
+        return True

@@ -12,6 +12,7 @@ from .limits import (
     BLOCK_LINES,
     LINE_LETTERS,
     NAME_LETTERS,
+    NOTE_LETTERS,
 )
 
 
@@ -49,6 +50,16 @@ def cut(text: str, limit: int = BLOCK_LETTERS) -> str:
 def sendable(text: str, limit: int = BLOCK_LETTERS) -> str:
     """Return `text` as it can be sent: not too long, no lone surrogates."""
     return cut(text, limit).encode("utf-8", "backslashreplace").decode()
+
+
+def as_note(note: object) -> str:
+    """Return what somebody's program says of its work as a line that can be sent."""
+    return "" if note is None else safe_line(str(note), NOTE_LETTERS)
+
+
+def is_name(text: str, limit: int = NAME_LETTERS) -> bool:
+    """Whether everybody is shown these words as they are."""
+    return len(text) <= limit and text.isprintable()
 
 
 def is_array_name(text: str) -> bool:
