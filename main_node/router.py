@@ -440,7 +440,7 @@ class Router(Shell):
         host = ""
         if type(message) is Hello:
             peer.stale = False
-            host = peer.host if peer.key is None else ""
+            host = "" if peer.connection is None else peer.connection.host
         self.perform(self.dispatcher.receive(peer.id, message, now, peer.key, host))
         return 0.0
 

@@ -19,6 +19,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from .absence import GONE, HOPE_SECONDS, SETTLE_SECONDS, Absence
 from .allowlist import Key
 from .bench import Bench
 from .codec import packed_bytes
@@ -90,8 +91,8 @@ from .words import safe_name
 UNCONFIRMED_SECONDS = 3.0
 #: What a node may say of how a task failed.
 _KINDS = frozenset(["raised", "crashed", "transfer", "cancelled", "limit"])
-#: So many lost nodes are remembered, and whose ids they were.
-GONE = 10_000
+#: A node that is silent for so many heartbeats may be lost.
+SUSPECT_BEATS = 2.5
 #: Tasks that nobody knows are cancelled at most so many at a time: a heartbeat comes every second.
 MAX_CANCELS = 256
 #: A task that is taken from a node may be answered for so long after.
@@ -102,8 +103,6 @@ _HELLO_NOISE = 20.0
 RECALL_SECONDS = 5.0
 #: For so long a task from before a restart is left with its node though nobody submits its job.
 UNCLAIMED_SECONDS = 600.0
-#: For so long after a good node was lost, a benched one does not get a job that failed there.
-HOPE_SECONDS = 60.0
 #: A node that says that it runs more tasks at once is not believed.
 MAX_TASKS = 1024
 #: Unless the main node knows better. Nothing is allocated for what is only claimed, but address
@@ -161,8 +160,8 @@ class Dispatcher:
         self._window = Window(SHARED_WINDOW)
         self._held: dict[int, int] = {}  # what solutions take whose arrays come, by task id
         self._bench = Bench()
-        #: Nodes that were lost, by identity, and the jobs that this was an attempt of.
-        self._gone: OrderedDict[str, list[int]] = OrderedDict()
+        self._hosts: dict[str, dict[bytes, Node]] = {}  # by where they come from
+        self._absence = Absence()
         #: What those may have sent that were silent and may be thawed: bytes, until when; by peer.
         self._asked: dict[bytes, tuple[int, float]] = {}
         self._placement = Placement(self._nodes, seed=main)
@@ -254,7 +253,7 @@ class Dispatcher:
             message: what it says.
             now: the time.
             key: that brought it, where there are keys.
-            host: that it comes from, where there are none.
+            host: that it comes from.
 
         Raises:
             RemoteProtocolError: the message makes no sense; `drop` the peer.
@@ -275,6 +274,8 @@ class Dispatcher:
             self.noise += 1
             self.ignored += 1
             return []
+        if node.suspect is not None and now > node.suspect + SETTLE_SECONDS:
+            return [*self._trust(node, now), *handle(node, message, now)]
         return handle(node, message, now)
 
     def allowance(self, peer: bytes) -> int:
@@ -300,15 +301,21 @@ class Dispatcher:
             if now - node.heard > self.dead_seconds:
                 nbytes = min(node.allowance, node.inbox.due + MAX_LATE_BYTES)
                 self._asked[node.peer] = (nbytes, now + LATE_SECONDS)
-                effects += self._lose(node, f"silent for {now - node.heard:.0f} s", now)
+                effects += self._lose(
+                    node, f"silent for {now - node.heard:.0f} s", now, silent=True
+                )
                 continue
+            effects += self._doubt(node, now)
             effects += [Send(node.peer, need) for need in node.inbox.tick(now)]
             effects += self._overdue(node, now)
             effects += self._refresh(node, now)
         for peer in [peer for peer, (_, until) in self._asked.items() if now > until]:
             del self._asked[peer]
+        effects += self._resume(self._absence.tick(now), now)
         self._placement.hopeful = now < self._hope_until
         for slow, node in self._placement.doubles(now):
+            if slow.job.exhausted(self.max_attempts):  # it fails if this runner does
+                continue
             effects += [Doubled(slow.job.id, slow.node.name, node.name)]
             effects += self._offer(slow.job, node, now)
         if now - self._beat >= self.heartbeat_seconds:
@@ -426,15 +433,16 @@ class Dispatcher:
             effects += self._lose(old, "connected anew", now, keep=holds)
         owner = host or identity if key is None else key.public.decode()
         node = Node(
-            peer, replace(hello, secret=b""), identity, "" if key is None else key.name, owner,
-            now, now, hello.credit, Inbox(shared=self._window),
+            peer, replace(hello, secret=b""), identity, "" if key is None else key.name, host,
+            owner, now, now, hello.credit, Inbox(shared=self._window),
         )  # fmt: skip
-        self._come_back(node)
+        effects += self._come_back(node, now)
         self._remember(hello.node, identity)
         self._was_late(node, len(holds), now)
         node.benched = self._why_benched(node, now)
         self._nodes[peer] = node
         self._peers[identity] = peer
+        self._hosts.setdefault(host, {})[peer] = node
         self._placement.update(node)
         effects.append(Joined(node.name, node.hello, node.foreign))
         effects += self._reconcile(node, holds, now)
@@ -459,16 +467,19 @@ class Dispatcher:
         if tasks:
             node.late, node.late_until = node.late + tasks, now + LATE_SECONDS
 
-    def _come_back(self, node: Node) -> None:
+    def _come_back(self, node: Node, now: float) -> list[Effect]:
         """Undo what was held against a node that was only cut off: no job had killed it."""
-        job_ids = self._gone.pop(node.identity, None)
-        if not job_ids:  # gone with nothing in hand, it was no death
-            return
+        own, others, host = self._absence.come_back(node, now)
+        if not own:  # gone with nothing in hand, it was no death
+            return []
         self._bench.came_back(_house(node), node.identity)
-        for job_id in job_ids:
+        free: list[Job] = []
+        for job_id in own:
             job = self._ledger.jobs.get(job_id)
             if job is None:
                 continue
+            if self._absence.let_go(job):
+                free.append(job)
             job.attempts = tuple(
                 attempt for attempt in job.attempts
                 if attempt.node != node.signed or attempt.kind not in _LOST
@@ -478,18 +489,32 @@ class Dispatcher:
                 left = [(at, owner) for at, owner in failed if at != node.identity]
                 job.failed_at = tuple(at for at, _ in left)
                 job.failed_with = tuple(owner for _, owner in left)
+        for job_id in others:  # nobody has begun them, and those who have may come back as well
+            job = self._ledger.jobs.get(job_id)
+            if job is not None and job.state is JobState.QUEUED and job.id not in own:
+                self._dequeue(job)
+                self._absence.hold(job, host, False, now)
+        return self._resume(free, now)
 
-    def _lose(self, node: Node, reason: str, now: float, keep: Iterable[int] = ()) -> list[Effect]:
-        """Forget a node; what it had in hand counts as an attempt and is queued again."""
+    def _lose(
+        self, node: Node, reason: str, now: float, keep: Iterable[int] = (), silent: bool = False
+    ) -> list[Effect]:
+        """Forget a node; what it had in hand counts as an attempt, and goes to another.
+
+        Args:
+            node: that is lost.
+            reason: in words.
+            now: the time.
+            keep: tasks that it still has, and brings over another connection.
+            silent: whether nothing was heard of it for too long.
+        """
         effects = self._forget(node, reason)
         if not node.benched:
             self._hope_until = now + HOPE_SECONDS
             self._placement.hopeful = True
         kept = set(keep)
-        gone = self._gone[node.identity] = list[int]()
-        if len(self._gone) > GONE:
-            self._gone.popitem(last=False)
         tasks = list(node.tasks.values())
+        ended: list[tuple[Job, Attempt | None]] = []
         for place, task in enumerate(tasks):
             self._take_from(task)
             if task.id in kept or task.job.keeping is task:
@@ -499,13 +524,55 @@ class Dispatcher:
                 attempt = Attempt(node.signed, "lost", reason)
             elif place <= node.hello.tasks:  # it may have been about to begin, or beginning
                 attempt = Attempt(node.signed, "undelivered", reason)
-            if attempt is not None:
-                gone.append(task.job.id)
-            effects += self._again(task.job, node, attempt, now)
+            ended.append((task.job, attempt))
+        # Of the silent ones a line may be broken that they share, wherever they are.
+        others = self._nodes if silent else self._hosts.get(node.host, {})
+        suspects = [other for other in others.values() if other.suspect is not None or not silent]
+        host = "" if silent and suspects else node.host
+        gone = [job.id for job, attempt in ended if attempt is not None]
+        self._absence.lose(node, host, gone, now)
+        if suspects and self._absence.marks(host, now):
+            for other in suspects:
+                if other.suspect is None:
+                    other.suspect, other.asked = now, False
+                    self._placement.update(other)
+        for job, attempt in ended:
+            effects += self._again(job, node, attempt, now, (host, not suspects))
         if tasks and not kept:
             seconds = self._bench.died(_house(node), node.identity, now)
             effects += self._benched(_house(node), seconds, now)
         return effects + self._assign(now)
+
+    def _doubt(self, node: Node, now: float) -> list[Effect]:
+        """Suspect a node that has been silent, and have one that is suspect say a word."""
+        if node.suspect is None:
+            if now - node.heard > SUSPECT_BEATS * self.heartbeat_seconds:
+                node.suspect, node.asked = now, False
+                self._placement.update(node)
+        elif not node.asked and now > node.suspect + SETTLE_SECONDS:
+            node.asked = True  # it answers a Welcome with a heartbeat, at once
+            return [Send(node.peer, Welcome(self.main, self.heartbeat_seconds, self.learners))]
+        return []
+
+    def _trust(self, node: Node, now: float) -> list[Effect]:
+        """A suspect node is heard."""
+        node.suspect = None
+        self._placement.update(node)
+        return self._resume(self._absence.heard(node), now) + self._assign(now)
+
+    def _resume(self, jobs: Iterable[Job], now: float) -> list[Effect]:
+        """Give jobs to others that have waited for a node to come back; or give them up."""
+        effects: list[Effect] = []
+        for job in jobs:
+            self._placement.add(job, first=True)
+            if self._has_failed(job):
+                effects += self._finish(job, "exhaust", now)
+        return effects
+
+    def _dequeue(self, job: Job) -> None:
+        """Take a job that nobody has from where it waits."""
+        if not self._absence.let_go(job):
+            self._placement.remove(job)
 
     def _benched(self, who: str, seconds: float, now: float) -> list[Effect]:
         """Say so if a node has just been benched, by its id, name or key, and see to it."""
@@ -520,6 +587,9 @@ class Dispatcher:
     def _forget(self, node: Node, reason: str, stopped: bool = False) -> list[Effect]:
         del self._nodes[node.peer]
         del self._peers[node.identity]
+        del self._hosts[node.host][node.peer]
+        if not self._hosts[node.host]:
+            del self._hosts[node.host]
         self._placement.forget(node)
         node.inbox.close()
         return [Left(node.name, reason, stopped, node.solved, node.foreign)]
@@ -631,7 +701,7 @@ class Dispatcher:
         """Put a task that had been given up back into its node's hands."""
         job = task.job
         if job.state is JobState.QUEUED:
-            self._placement.remove(job)
+            self._dequeue(job)
         self._give(task)
 
     # Jobs come back.
@@ -662,8 +732,19 @@ class Dispatcher:
             if not any(digest in other.lacking for other in node.tasks.values()):
                 node.inbox.forget(digest)
 
-    def _again(self, job: Job, node: Node, attempt: Attempt | None, now: float) -> list[Effect]:
-        """Queue a job again after a task of it ended unsolved; `attempt` says if that counts."""
+    def _again(
+        self, job: Job, node: Node, attempt: Attempt | None, now: float,
+        lost: tuple[str, bool] | None = None,
+    ) -> list[Effect]:  # fmt: skip
+        """Queue a job again after a task of it ended unsolved.
+
+        Args:
+            job: whose task it was.
+            node: where.
+            attempt: what it counts as; None: as nothing.
+            now: the time.
+            lost: the host where its node was lost, and whether none else is there.
+        """
         if not job.open:
             return []
         effects: list[Effect] = []
@@ -677,12 +758,15 @@ class Dispatcher:
                     node.name, self._bench.failed(node.name, job.id, why, now), now
                 )
             if self._has_failed(job):
-                return effects + self._finish(job, "exhaust", now)
+                if job.state is JobState.QUEUED or not self._absence.hopes(job, now):
+                    return effects + self._finish(job, "exhaust", now)
+                self._ledger.free(job)
             self.retries += 1
             effects.append(Retry(job.id, attempt))
         if not job.tasks and job.keeping is None and job.state is JobState.RUNNING:
             self._ledger.free(job)
-            self._placement.add(job, first=True)
+            if lost is None or not self._absence.hold(job, *lost, now):
+                self._placement.add(job, first=True)
         return effects
 
     def _has_failed(self, job: Job) -> bool:
@@ -870,7 +954,7 @@ class Dispatcher:
         """End a job: cancel its other tasks, forget it, say so if it failed."""
         effects: list[Effect] = []
         if job.state is JobState.QUEUED:
-            self._placement.remove(job)
+            self._dequeue(job)
         for task in self._hands(job):
             self._take_back(task, now)
             effects.append(Send(task.node.peer, Cancel(task.id)))

@@ -194,13 +194,15 @@ class Node:
         identity: who it is, whatever it says: its id, bound to the key and the secret that brought
             it. Tasks are given to identities, and nobody else may answer for them.
         key: the name of its key; empty where it has none, or is a guest.
-        owner: whose it is, as far as that can be told: its key, or the host that it comes from.
+        host: that it comes from, or its relay; empty where that is not known.
+        owner: whose it is, as far as that can be told: its key, or its host.
     """
 
     peer: bytes
     hello: Hello
     identity: str
     key: str
+    host: str
     owner: str
     joined: float
     heard: float
@@ -220,6 +222,10 @@ class Node:
     solved: int = 0
     #: Why it gets no job while another node can take it; empty: it is not benched.
     benched: str = ""
+    #: Since when it may be lost without anybody knowing, because others at its host are, or it has
+    #: been silent: it gets nothing until it is heard. And whether it has been asked for a word.
+    suspect: float | None = None
+    asked: bool = False
     #: Whether it gave back what it was not asked for, and gets nothing until the next tick.
     rests: bool = False
     #: Tasks out of its hands for which it may have answered before it heard of that; until when.
@@ -273,7 +279,7 @@ class Node:
 
         A node that wants a thousand jobs has to have solved some, else a liar could have them all.
         """
-        if self.rests or self.unheard > UNHEARD_OFFER_BYTES:
+        if self.rests or self.suspect is not None or self.unheard > UNHEARD_OFFER_BYTES:
             return 0
         limit = min(self.credit, self.first + 2 * self.solved)
         return limit - len(self.tasks) - len(self.unclaimed)

@@ -117,6 +117,10 @@ class Fuzzer:
             return None
         return Key(peer.ljust(40, b"."), name) if peer in self._honest else Key(b"e" * 40, "eve")
 
+    def _hear(self, peer: bytes, message: Message) -> list[Effect]:
+        """Let the dispatcher hear what a peer says, each from a host of its own."""
+        return self.dispatcher.receive(peer, message, self.now, self._key(peer), peer.decode())
+
     # What is said.
 
     def _field(self, hint: Any) -> Callable[[], Any]:
@@ -238,7 +242,7 @@ class Fuzzer:
         try:
             for message in decode(self._lie()):
                 self.messages += 1
-                effects = self.dispatcher.receive(peer, message, self.now, self._key(peer))
+                effects = self._hear(peer, message)
                 self._main(effects)
         except RemoteProtocolError:
             self.messages += 1
@@ -286,8 +290,7 @@ class Fuzzer:
                 if isinstance(said, Hello) and not self._keyed:
                     said = replace(said, secret=b"")  # nobody reads others' connections
                 self._heard = [*self._heard[-30:], said]
-                key = self._key(peer)
-                self._main(self.dispatcher.receive(peer, effect.message, self.now, key))
+                self._main(self._hear(peer, effect.message))
             elif isinstance(effect, Run):
                 self._begun.append((peer, effect))
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from protocol.placement import RUNNERS
 from protocol.session import SessionState
 
 from .simulation import Simulation, Weather, make, solve
@@ -92,7 +93,9 @@ def test_a_poisonous_job_fails_with_its_story_and_the_others_are_solved(block: i
     for seed in range(block * 20, (block + 1) * 20):
         simulation = play(seed, RAIN, poison=frozenset([1]))
         assert set(simulation.failed) == {1}
-        assert [attempt.kind for attempt in simulation.failed[1].story] == ["raised"] * 3
+        kinds = [attempt.kind for attempt in simulation.failed[1].story]
+        assert set(kinds) == {"raised"}
+        assert 3 <= len(kinds) < 3 + RUNNERS  # a second one may have been at work
 
 
 def test_a_run_can_be_played_again_from_its_seed() -> None:
