@@ -83,12 +83,13 @@ from .messages import (
 )
 from .pace import overdue
 from .placement import Placement
-from .transfer import Inbox, Window, answer, chunks_of, fill
+from .transfer import Inbox, Window, answer, asked_of, chunks_of, fill
 from .views import View
 from .words import safe_name
 
-#: A task that a node does not confirm in its heartbeats for this long is offered again.
-UNCONFIRMED_SECONDS = 3.0
+#: A task that a node does not confirm in its heartbeats for this long is offered again, then after
+#: twice as long each time, so many times.
+UNCONFIRMED_SECONDS, MAX_DOUBLINGS = 3.0, 4
 #: What a node may say of how a task failed.
 _KINDS = frozenset(["raised", "crashed", "transfer", "cancelled", "limit"])
 #: A node that is silent for so many heartbeats may be lost.
@@ -624,12 +625,17 @@ class Dispatcher:
         effects += cancels
         if node.last_offer in held or node.last_offer not in node.tasks:
             self._has_read(node)
+        # Offers go in order: where a later one has come, or a while has passed, it is lost.
+        newest = max(held, default=0)
         lost = (
             task for task in node.tasks.values()
-            if task.id not in held and now - task.asked > UNCONFIRMED_SECONDS
+            if task.id not in held
+            and now - task.asked > UNCONFIRMED_SECONDS * (
+                1 if task.id < newest else 2 ** min(task.repeats, MAX_DOUBLINGS)
+            )
         )  # fmt: skip
         for task in islice(lost, MAX_REPEATS):
-            task.asked = now
+            task.asked, task.repeats = now, task.repeats + 1
             effects.append(Send(node.peer, task.offer()))
         return effects
 
@@ -890,8 +896,9 @@ class Dispatcher:
         effects: list[Effect] = [Send(node.peer, need) for need in needs]
         lacking = [task for task in node.tasks.values() if message.digest in task.lacking]
         if content is not None or node.inbox.held(message.digest) > held:  # no repeat
-            for task in lacking:
-                task.moved = now
+            for task in node.tasks.values():  # the others' arrays come behind this one
+                if task.lacking:
+                    task.moved = now
         if content is None:
             return effects
         for task in lacking:
@@ -975,12 +982,13 @@ class Dispatcher:
         wanted = [task for task in node.tasks.values() if message.digest in task.job.blobs]
         array: AnyArray | None = wanted[0].job.blobs[message.digest] if wanted else None
         chunks = answer(message, array)
-        node.owed -= len(chunks)
+        node.owed -= asked_of(chunks)
         if array is None or not chunks or node.owed < 0:
             self.noise += 1 + CHUNK_NOISE * len(chunks)
         else:
-            for task in wanted:
-                task.moved = now
+            for task in node.tasks.values():  # the others' arrays come behind this one
+                if task.begun is None and task.job.blobs:
+                    task.moved = now
         if array is not None:
             node.holds.add(message.digest)
         return [Send(node.peer, chunk) for chunk in chunks]

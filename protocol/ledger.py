@@ -157,8 +157,9 @@ class Task:
     progress: float = 0.0
     #: What its node says of it.
     note: str = ""
-    #: When the offer was sent last.
+    #: When the offer was sent last, and how often again.
     asked: float = 0.0
+    repeats: int = 0
     #: When anything of it moved last: its progress, or an array on its way.
     moved: float = 0.0
     #: When it was asked back.

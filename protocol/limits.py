@@ -9,16 +9,17 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 # A message, checked while it is read and before anything is built.
 
-#: An array in a chunk of so many bytes, the last one shorter.
-CHUNK_BYTES = MIB
+#: An array is asked for in chunks of so many bytes, the last one shorter: on a slow line one is
+#: under way at a time. Several that follow each other travel in one message, up to so many bytes.
+CHUNK_BYTES, RUN_BYTES = 32 * KIB, MIB
 #: Arrays up to this size, all of a message's together, travel inside it; larger ones are asked for.
-INLINE_BYTES = 256 * KIB
+INLINE_BYTES = 64 * KIB
 #: Frames of one ZeroMQ message, and those of them that are arrays of one protocol message.
 MAX_FRAMES = 1024
 MAX_INLINE_ARRAYS = 512
 MAX_HEADER_BYTES = MIB
 #: A larger frame ends its connection: ZeroMQ sees to that. The rest is what encryption adds.
-MAX_FRAME_BYTES = max(CHUNK_BYTES, MAX_HEADER_BYTES) + KIB
+MAX_FRAME_BYTES = max(RUN_BYTES, MAX_HEADER_BYTES) + KIB
 #: Messages that travel together are cut at so many, or at so many bytes of header.
 MAX_BATCH = 256
 BATCH_HEADER_BYTES = 32 * KIB
@@ -76,7 +77,7 @@ MAX_TASKS_COUNTED = 64
 #: room for.
 FIRST_TASKS = 64
 #: Bytes of offers of which a node has not shown that it has read them; it gets no more until then.
-UNHEARD_OFFER_BYTES = 2 * MIB
+UNHEARD_OFFER_BYTES = 256 * KIB
 #: What solutions may take, of all nodes together, while arrays of theirs are on their way. Beyond,
 #: those that are not small are not taken in; their nodes say them again after a while.
 HELD_SOLUTION_BYTES = 128 * MIB
@@ -87,11 +88,10 @@ PLAIN_EXPANSION, SPEC_BYTES = 20, 400
 MAX_LATE_BYTES = 4 * MIB
 #: Offers that are made once more, at most at a time: a heartbeat comes every second.
 MAX_REPEATS = 64
-#: Chunks that are asked of one peer and not yet here.
-WINDOW = 16
-#: The same of all peers of a main node together; each may have so many beyond that.
-SHARED_WINDOW = 64
-LEAST_WINDOW = 2
+#: Chunks that are asked of one peer and not yet here, on a fast line, and on a slow one.
+WINDOW, LEAST_WINDOW = 512, 2
+#: The same of all peers of a main node together; each may have `OWN_WINDOW` beyond that.
+SHARED_WINDOW, OWN_WINDOW = 2048, 8
 
 #: Where somebody was cut off, for so long new connections wait their turn.
 DISGRACE_SECONDS = 10.0

@@ -23,7 +23,7 @@ VERY_SLOW = 4.0
 #: or that its node has not begun after so long, though nothing is before it.
 IDLE_SECONDS = 10.0
 #: A solution of which nothing more arrives for this long is given up.
-TRANSFER_SECONDS = 30.0
+TRANSFER_SECONDS = 60.0
 
 
 class Pace:

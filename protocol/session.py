@@ -56,13 +56,14 @@ from .messages import (
     Waiting,
     Welcome,
 )
-from .transfer import Cache, Inbox, Memory, Plain, Spared, answer, chunks_of, fill
+from .transfer import Cache, Inbox, Memory, Plain, Spared, answer, asked_of, chunks_of, fill
 from .words import as_note, sendable
 
 #: A Hello without an answer is repeated after this long.
 GREET_SECONDS = 1.0
-#: What came of a task is sent again after this long without an `Accepted`.
-RESEND_SECONDS = 3.0
+#: What came of a task is sent again after this long without an `Accepted`, then after twice as long
+#: each time, so many times.
+RESEND_SECONDS, MAX_DOUBLINGS = 3.0, 4
 #: A task that waits longer than this behind others is reported, so that it can go elsewhere.
 WAITING_SECONDS = 0.02
 #: That a task runs is told after this long, and not before: most tasks are over by then.
@@ -125,6 +126,8 @@ class _Task:
     note: str = ""
     reported: bool = False
     outcome: SolutionReady | TaskFailed | None = None
+    #: How often that was told again.
+    repeats: int = 0
     #: The solution's large arrays, for the main node to ask for.
     blobs: Mapping[bytes, AnyArray] | None = None
     #: Arrays that came for this task, whether the cache has room for them or not.
@@ -169,7 +172,7 @@ class Session:
         self._open = 0  # tasks that have not ended
         self._cache = Cache(cache_bytes)
         self._inbox = Inbox(Spared(memory or Plain(), self._cache.drop))
-        self._heard = self._beat = self._greeted = self._second = -math.inf
+        self._heard = self._beat = self._greeted = self._second = self._accepted_at = -math.inf
         self._credit = hello.credit
         self._asked = [hello.credit, hello.credit]  # the most, in this second and the last
         self._limit = MAX_CREDIT  # of tasks in hand
@@ -241,7 +244,10 @@ class Session:
                 task.reported = False
                 self._owe(task)
         effects += self._beat_now(now)
-        return effects if again else [*effects, Serving(message), *self._resend(now, 0.0)]
+        if again:
+            return effects
+        effects += [Tell(need) for need in self._inbox.again(now)]
+        return [*effects, Serving(message), *self._tell_again(now)]
 
     def _refuse(self, message: Refuse, now: float) -> list[NodeEffect]:
         self.noise += 1
@@ -380,13 +386,14 @@ class Session:
         held = (t.blobs.get(message.digest) for t in self._tasks.values() if t.blobs)
         array = next((array for array in held if array is not None), None)
         chunks = answer(message, array)
-        self._owed -= len(chunks)
+        self._owed -= asked_of(chunks)
         if array is None or not chunks or self._owed < 0:
             self.noise += 1 + CHUNK_NOISE * len(chunks)
         return [Tell(chunk) for chunk in chunks]
 
     def _accepted(self, message: Accepted, now: float) -> list[NodeEffect]:
         effects: list[NodeEffect] = []
+        self._accepted_at = now
         for task_id in message.tasks:
             task = self._tasks.get(task_id)
             if task is not None and task.state is TaskState.ENDED:  # as it nearly always is
@@ -555,7 +562,7 @@ class Session:
         if now - self._heard > self._dead_seconds:
             self._move("silence")
             return [Reconnect(f"the main node was silent for {now - self._heard:.0f} s")]
-        effects = [*self._report_waiting(now), *self._resend(now, RESEND_SECONDS)]
+        effects = [*self._report_waiting(now), *self._resend(now)]
         effects += [Tell(need) for need in self._inbox.tick(now)]
         if now - self._beat >= self._heartbeat_seconds or self._untold(now):
             effects += self._beat_now(now)
@@ -592,13 +599,26 @@ class Session:
             task.reported = True
         return [Tell(Waiting(tuple(i for i, t in waiting.items() if t.reported)))] if late else []
 
-    def _resend(self, now: float, after: float) -> list[NodeEffect]:
+    def _resend(self, now: float) -> list[NodeEffect]:
+        """Tell again what the main node does not accept.
+
+        As long as it accepts something, the rest is on its way: what is told goes in order.
+        """
         effects: list[NodeEffect] = []
         for task in self._tasks.values():
-            if task.outcome is not None and now - task.since >= after:
-                task.since = now
-                effects.append(Tell(task.outcome))
+            if task.outcome is not None:
+                wait = RESEND_SECONDS * 2 ** min(task.repeats, MAX_DOUBLINGS)
+                if now - max(task.since, self._accepted_at) >= wait:
+                    task.since, task.repeats = now, task.repeats + 1
+                    effects.append(Tell(task.outcome))
         return effects
+
+    def _tell_again(self, now: float) -> list[NodeEffect]:
+        """Tell all that has ended, over a new connection."""
+        ended = [task for task in self._tasks.values() if task.outcome is not None]
+        for task in ended:
+            task.since, task.repeats = now, 0
+        return [Tell(task.outcome) for task in ended if task.outcome is not None]
 
     def _beat_now(self, now: float) -> list[NodeEffect]:
         if now - self._second >= 1.0:

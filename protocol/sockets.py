@@ -32,6 +32,7 @@ from .limits import (
     MAX_FRAME_BYTES,
     MAX_FRAMES,
     READ_MARK,
+    RUN_BYTES,
     STRANGER_SECONDS,
     WINDOW,
 )
@@ -77,8 +78,8 @@ def _keep_freed_memory() -> None:
     except (OSError, AttributeError, TypeError):  # another C library, another system
         return
     trim_threshold, mmap_threshold = -1, -3  # names of <malloc.h>
-    mallopt(mmap_threshold, CHUNK_BYTES + (256 << 10))
-    mallopt(trim_threshold, (WINDOW + 4) * CHUNK_BYTES)
+    mallopt(mmap_threshold, RUN_BYTES + (256 << 10))
+    mallopt(trim_threshold, WINDOW * CHUNK_BYTES + 4 * RUN_BYTES)
 
 
 def split_address(address: str, lowest_port: int) -> tuple[str, int]:

@@ -1,15 +1,18 @@
 """Large arrays, moved in chunks that the receiver asks for.
 
 The receiver knows an array's `ArraySpec` and asks for runs of chunks (`Need`); the sender
-answers each run (`Chunk`) and remembers nothing. So no message can be lost that another would
-not bring back, no queue grows beyond the window, and nothing is allocated before the bytes that
-go there are here.
+answers (`Chunk`, several in one message where many are wanted) and remembers nothing. So no
+message can be lost that another would not bring back, no queue grows beyond the window (`flow.py`),
+and nothing is allocated before the bytes that go there are here.
+
+A connection loses nothing and keeps the order. So what is under way is asked for again over a new
+one, or where no chunk at all comes for a while, then for twice as long each time.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,11 +21,14 @@ import xxhash
 
 from .codec import as_array, raw
 from .errors import RemoteProtocolError
-from .limits import CHUNK_BYTES, KIB, LEAST_WINDOW, WINDOW
+from .flow import Flow
+from .limits import CHUNK_BYTES, KIB, OWN_WINDOW, RUN_BYTES, WINDOW
 from .messages import AnyArray, Arrays, ArraySpec, Chunk, Need
 
-#: Without a chunk for this long, what is missing is asked for again.
-STALL_SECONDS = 3.0
+#: Without any chunk for this long, what is missing is asked for again; the wait doubles each time.
+STALL_SECONDS, MAX_STALL_SECONDS = 3.0, 12.0
+#: Arrays of so many chunks go before larger ones that are under way.
+SMALL_CHUNKS = 8
 #: An array that arrives damaged this often is given up.
 MAX_DAMAGED = 3
 #: What was asked for and is not wanted any more may still come for so long.
@@ -96,24 +102,35 @@ class Window:
 
 
 def chunks_of(nbytes: int) -> int:
-    """Return how many chunks an array of `nbytes` bytes travels in."""
+    """Return how many chunks an array, or a run, of `nbytes` bytes is."""
     return -(-nbytes // CHUNK_BYTES)
 
 
 def answer(need: Need, array: AnyArray | None) -> list[Chunk]:
-    """Return the chunks that `need` asks for, as views of `array`.
+    """Return the chunks that `need` asks for, as views of `array`, in runs of `RUN_BYTES` at most.
 
     Args:
+        need: what is asked for.
         array: C-contiguous; None where it is not held (any more): the answer says so.
     """
     if array is None:
         return [Chunk(need.digest, 0, b"")]
     content = raw(array)
     last = min(need.first + min(need.count, WINDOW), chunks_of(len(content)))
+    end = min(last * CHUNK_BYTES, len(content))
+    step = max(1, RUN_BYTES // CHUNK_BYTES)
     return [
-        Chunk(need.digest, index, content[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES])
-        for index in range(need.first, last)
-    ]
+        Chunk(
+            need.digest, index,
+            content[index * CHUNK_BYTES : min((index + step) * CHUNK_BYTES, end)],
+        )
+        for index in range(need.first, last, step)
+    ]  # fmt: skip
+
+
+def asked_of(chunks: Sequence[Chunk]) -> int:
+    """Return how many chunks these messages carry."""
+    return sum(chunks_of(len(chunk.data)) for chunk in chunks)
 
 
 def fill(arrays: Arrays, contents: Mapping[bytes, AnyArray]) -> Arrays:
@@ -139,14 +156,13 @@ class Arrival:
     """One array on its way here."""
 
     spec: ArraySpec
-    #: Moment of the last sign of it, for the stall clock.
-    heard: float
     content: AnyArray | None = None
-    have: set[int] = field(default_factory=set)
-    #: Chunks below this have been asked for.
-    asked: int = 0
     #: Chunks below this are here and hashed.
     hashed: int = 0
+    #: Those beyond that are here.
+    ahead: set[int] = field(default_factory=set)
+    #: Chunks below this have been asked for.
+    asked: int = 0
     hash: xxhash.xxh3_128 = field(default_factory=xxhash.xxh3_128)
     damaged: int = 0
     #: Chunks of the whole array.
@@ -156,9 +172,14 @@ class Arrival:
         self.total = chunks_of(self.spec.nbytes)
 
     @property
+    def here(self) -> int:
+        """Chunks that are here."""
+        return self.hashed + len(self.ahead)
+
+    @property
     def under_way(self) -> int:
         """Chunks that are asked for and not here."""
-        return self.asked - len(self.have)
+        return self.asked - self.here
 
     def ask(self, chunks: int) -> Need:
         """Return the request for so many chunks more."""
@@ -166,36 +187,65 @@ class Arrival:
         return Need(self.spec.digest, self.asked - chunks, chunks)
 
     def again(self) -> Iterator[Need]:
-        """Yield requests for what was asked for and is missing, after a stall."""
+        """Yield requests for what was asked for and is missing."""
         first = self.hashed
         while first < self.asked:
             last = first
-            while last < self.asked and last not in self.have:
+            while last < self.asked and last not in self.ahead:
                 last += 1
             if last > first:
                 yield Need(self.spec.digest, first, last - first)
             first = last + 1
 
-    def put(self, index: int, data: memoryview | bytes, memory: Memory) -> bool:
-        """Take one chunk in; return whether the array is whole (hash not yet compared)."""
-        start = index * CHUNK_BYTES
-        wanted = min(CHUNK_BYTES, self.spec.nbytes - start)
-        if index >= self.total or len(data) != wanted:
+    def lacks(self, first: int, count: int) -> int:
+        """Return how many of these chunks are asked for and not here."""
+        last = min(first + count, self.asked)
+        first = max(first, self.hashed)
+        if not self.ahead:
+            return max(0, last - first)
+        return sum(index not in self.ahead for index in range(first, last))
+
+    def put(self, index: int, data: memoryview | bytes, memory: Memory) -> int:
+        """Take a run of chunks in, and return how many of them were not here.
+
+        Raises:
+            RemoteProtocolError: it does not fit, or there is no memory for it.
+        """
+        start, nbytes = index * CHUNK_BYTES, len(data)
+        count = chunks_of(nbytes)
+        if start + nbytes != min((index + count) * CHUNK_BYTES, self.spec.nbytes):
             raise RemoteProtocolError(
-                f"chunk {index} of {len(data)} bytes does not fit an array of {self.spec.nbytes}"
+                f"chunk {index} of {nbytes} bytes does not fit an array of {self.spec.nbytes}"
             )
-        if index not in self.have:
-            self._room(memory, start, start + wanted)[:] = np.frombuffer(data, np.uint8)
-            self.have.add(index)
-            assert self.content is not None
-            while self.hashed in self.have:  # in order, while the bytes are still in the cache
-                at = self.hashed * CHUNK_BYTES
-                self.hash.update(self.content[at : at + CHUNK_BYTES].data)
-                self.hashed += 1
-        return self.hashed == self.total
+        new = self.lacks(index, count)
+        if not new:
+            return 0
+        if new < count:  # some of it is here, and hashed
+            for each in range(index, index + count):
+                if self.lacks(each, 1):
+                    part = data[(each - index) * CHUNK_BYTES : (each - index + 1) * CHUNK_BYTES]
+                    self._write(each, part, memory)
+            return new
+        self._write(index, data, memory)
+        return new
+
+    def _write(self, index: int, data: memoryview | bytes, memory: Memory) -> None:
+        start = index * CHUNK_BYTES
+        content = self._room(memory, start, start + len(data))
+        content[start : start + len(data)] = np.frombuffer(data, np.uint8)
+        if index == self.hashed:  # in order, while the bytes are still in the processor's cache
+            self.hash.update(data)
+            self.hashed += chunks_of(len(data))
+        else:
+            self.ahead.update(range(index, index + chunks_of(len(data))))
+        while self.hashed in self.ahead:
+            self.ahead.remove(self.hashed)
+            at = self.hashed * CHUNK_BYTES
+            self.hash.update(content[at : at + CHUNK_BYTES].data)
+            self.hashed += 1
 
     def _room(self, memory: Memory, start: int, stop: int) -> AnyArray:
-        """Return the place of some bytes, which can be written."""
+        """Return the array's place, of which some bytes can be written."""
         try:
             if self.content is None:
                 self.content = memory.allocate(self.spec.nbytes)
@@ -204,18 +254,18 @@ class Arrival:
             raise RemoteProtocolError(
                 f"no memory for an array of {self.spec.nbytes} bytes: {error}"
             ) from error
-        return self.content[start:stop]
+        return self.content
 
     def restart(self) -> None:
         """Forget every byte: they did not match the digest."""
         self.damaged += 1
-        self.have.clear()
+        self.ahead.clear()
         self.asked = self.hashed = 0
         self.hash = xxhash.xxh3_128()
 
 
 class Inbox:
-    """The arrays that one side is asking the other for.
+    """The arrays that one side is asking the other for, over one connection.
 
     Args:
         memory: where they arrive.
@@ -226,11 +276,15 @@ class Inbox:
         self._memory = memory or Plain()
         self._shared = shared
         self._arrivals: dict[bytes, Arrival] = {}
-        self._wanting: dict[bytes, Arrival] = {}  # those of which something is not asked for yet
+        # Those of which something is not asked for yet: small ones, which go first, and large ones.
+        self._small: dict[bytes, Arrival] = {}
+        self._large: dict[bytes, Arrival] = {}
+        self._flow = Flow()
         self._asked = 0  # chunks, of all arrivals, not yet here
         self._late, self._late_until = 0, 0.0  # chunks that may still come, unwanted
         self._now = 0.0
-        #: Chunks that came and that nobody had asked for.
+        self._moved, self._patience = 0.0, STALL_SECONDS
+        #: Messages with chunks that nobody had asked for.
         self.surplus = 0
 
     def __len__(self) -> int:
@@ -239,7 +293,7 @@ class Inbox:
     def held(self, digest: bytes) -> int:
         """Return how many chunks of an array that is on its way are here."""
         arrival = self._arrivals.get(digest)
-        return len(arrival.have) if arrival else 0
+        return arrival.here if arrival else 0
 
     @property
     def due(self) -> int:
@@ -258,42 +312,52 @@ class Inbox:
             if under_way.spec.nbytes != spec.nbytes:
                 raise RemoteProtocolError("one digest for arrays of two sizes")
             return []
-        self._arrivals[spec.digest] = self._wanting[spec.digest] = Arrival(spec, now)
+        arrival = self._arrivals[spec.digest] = Arrival(spec)
+        self._queue(arrival)
         return self._fill()
+
+    def _queue(self, arrival: Arrival) -> None:
+        queue = self._small if arrival.total <= SMALL_CHUNKS else self._large
+        queue[arrival.spec.digest] = arrival
 
     def _fill(self) -> list[Need]:
         """Return the requests that keep the window full, the first array's first."""
-        needs = []
-        while self._wanting and (room := self._room()) > 0:
-            digest, arrival = next(iter(self._wanting.items()))
-            chunks = min(room, arrival.total - arrival.asked)
-            if chunks == arrival.total - arrival.asked:
-                del self._wanting[digest]
+        needs: list[Need] = []
+        while (queue := self._small or self._large) and (room := self._room()) > 0:
+            digest, arrival = next(iter(queue.items()))
+            left = arrival.total - arrival.asked
+            if min(room, left) < left and self._asked and room < self._flow.window // 8:
+                break  # not worth a request of its own
+            chunks = min(room, left, max(1, self._flow.window // 4))  # the next is on its way then
+            if chunks == left:
+                del queue[digest]
             if chunks:
-                if not arrival.under_way:
-                    arrival.heard = self._now
+                if not self._asked:
+                    self._moved, self._patience = self._now, STALL_SECONDS
                 needs.append(arrival.ask(chunks))
+                self._flow.ask(chunks, self._now)
                 self._count(chunks)
         return needs
 
     def _room(self) -> int:
         """Return how many chunks more may be asked for."""
-        room = WINDOW - self._asked
+        room = self._flow.window - self._asked
         if self._shared is not None:
-            room = min(room, max(LEAST_WINDOW - self._asked, 0) + max(self._shared.left, 0))
+            room = min(room, max(OWN_WINDOW - self._asked, 0) + max(self._shared.left, 0))
         return room
 
     def _count(self, chunks: int) -> None:
         """Count chunks that are asked for, or, below zero, are here or given up."""
-        before = max(self._asked - LEAST_WINDOW, 0)
+        before = max(self._asked - OWN_WINDOW, 0)
         self._asked += chunks
         if self._shared is not None:
-            self._shared.left -= max(self._asked - LEAST_WINDOW, 0) - before
+            self._shared.left -= max(self._asked - OWN_WINDOW, 0) - before
 
     def forget(self, digest: bytes) -> None:
         """Stop fetching an array; late chunks of it are ignored."""
         arrival = self._arrivals.pop(digest, None)
-        self._wanting.pop(digest, None)
+        self._small.pop(digest, None)
+        self._large.pop(digest, None)
         if arrival is not None and arrival.under_way:
             self._expect_late(arrival.under_way)
             self._count(-arrival.under_way)
@@ -306,24 +370,27 @@ class Inbox:
     def close(self) -> None:
         """Fetch nothing any more: the other side is gone."""
         self._arrivals.clear()
-        self._wanting.clear()
+        self._small.clear()
+        self._large.clear()
         self._count(-self._asked)
 
     def receive(self, chunk: Chunk, now: float) -> tuple[list[Need], AnyArray | None]:
-        """Take a chunk in; return what to ask for next, and the array's bytes once whole.
+        """Take chunks in; return what to ask for next, and the array's bytes once whole.
 
         Raises:
-            RemoteProtocolError: the chunk does not fit, the sender does not hold the array, or
-                it arrived damaged time and again. The array is no longer fetched.
+            RemoteProtocolError: they do not fit, the sender does not hold the array, or it arrived
+                damaged time and again. The array is no longer fetched.
         """
         self._now = now
         arrival = self._arrivals.get(chunk.digest)
-        if arrival is None or (chunk.data and self._unasked(arrival, chunk.index)):
+        count = chunks_of(len(chunk.data))
+        if arrival is None or (chunk.data and self._unasked(arrival, chunk.index, count)):
             if self._late:
-                self._late -= 1
+                self._late = max(0, self._late - max(1, count))
+                self._flow.get(count, now)
             else:
                 self.surplus += 1
-            return [], None
+            return self._fill(), None
         try:
             content = self._put(arrival, chunk)
         except RemoteProtocolError:
@@ -332,40 +399,53 @@ class Inbox:
         return self._fill(), content
 
     @staticmethod
-    def _unasked(arrival: Arrival, index: int) -> bool:
-        """Whether a chunk is here already, or was never asked for."""
-        return index in arrival.have or arrival.asked <= index < arrival.total
+    def _unasked(arrival: Arrival, index: int, count: int) -> bool:
+        """Whether chunks fit, and are all here already, or were never asked for."""
+        return index + count <= arrival.total and not (
+            index + count <= arrival.asked and arrival.lacks(index, count)
+        )
 
     def _put(self, arrival: Arrival, chunk: Chunk) -> AnyArray | None:
         if not chunk.data:
             raise RemoteProtocolError("the other side does not hold an array that it named")
-        arrival.heard = self._now
-        whole = arrival.put(chunk.index, chunk.data, self._memory)
-        self._count(-1)
-        if not whole:
+        new = arrival.put(chunk.index, chunk.data, self._memory)
+        self._moved, self._patience = self._now, STALL_SECONDS
+        self._count(-new)
+        self._flow.get(new, self._now)
+        if arrival.hashed < arrival.total:
             return None
         if arrival.hash.digest() == arrival.spec.digest:
             self.forget(chunk.digest)
             return arrival.content
         self._count(-arrival.under_way)
         arrival.restart()
-        self._wanting[chunk.digest] = arrival
+        self._queue(arrival)
         if arrival.damaged == MAX_DAMAGED:
             raise RemoteProtocolError(f"an array arrived damaged {MAX_DAMAGED} times")
         return None
 
     def tick(self, now: float) -> list[Need]:
-        """Return requests for whatever has not moved for `STALL_SECONDS`, and for what has room."""
+        """Return requests for what does not come, after a while, and for what has room."""
         self._now = now
         if now > self._late_until:
             self._late = 0
         needs: list[Need] = []
-        for arrival in self._arrivals.values():
-            if arrival.under_way and now - arrival.heard >= STALL_SECONDS:
-                arrival.heard = now
-                needs += arrival.again()
-        self._expect_late(sum(need.count for need in needs))  # both may come
+        if self._asked and now - self._moved >= self._patience:
+            patience = min(2 * self._patience, MAX_STALL_SECONDS)
+            needs = self.again(now)
+            self._expect_late(sum(need.count for need in needs))  # both may come
+            self._patience = patience
         return needs + self._fill()
+
+    def again(self, now: float) -> list[Need]:
+        """Ask once more for all that is under way: over a new connection, or after a while."""
+        self._now = self._moved = now
+        self._patience = STALL_SECONDS
+        self._flow.restart()
+        needs = [need for arrival in self._arrivals.values() for need in arrival.again()]
+        for need in needs:
+            self._flow.ask(need.count, now)
+        return needs
 
 
 class Cache:

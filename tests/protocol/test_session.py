@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from typing import Any
 
@@ -46,11 +47,11 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.session import MAX_HELD, SESSION_TRANSITIONS, Session, SessionState
-from protocol.transfer import STALL_SECONDS, Plain
+from protocol.transfer import MAX_STALL_SECONDS, STALL_SECONDS, Plain, answer
 
 HELLO = Hello("id", "node", 0, ("",), {}, 2, 1 << 30, "", tasks=1, credit=2)
 WELCOME = Welcome("main", 1.0)
-BIG = np.arange(CHUNK_BYTES + 10, dtype=np.uint8)
+BIG = np.arange(3 * CHUNK_BYTES + 10, dtype=np.uint8)
 
 
 def offer(task: int, job: int = 7, **arrays: Any) -> JobOffer:
@@ -73,6 +74,20 @@ def chunks(array: AnyArray, digest: bytes | None = None) -> list[Chunk]:
     data = array.view(np.uint8)
     starts = range(0, len(data), CHUNK_BYTES)
     return [Chunk(digest, n, data[at : at + CHUNK_BYTES].data) for n, at in enumerate(starts)]
+
+
+def fed(session: Session, effects: list[NodeEffect], *arrays: AnyArray) -> list[NodeEffect]:
+    """Answer what is asked for, in order, until nothing is; return all other effects."""
+    held = {specify(array).digest: array for array in arrays}
+    waiting, others = deque(effects), []
+    while waiting:
+        effect = waiting.popleft()
+        if isinstance(effect, Tell) and isinstance(effect.message, Need):
+            for chunk in answer(effect.message, held[effect.message.digest]):
+                waiting += session.receive(chunk, 0.1)
+        else:
+            others.append(effect)
+    return others
 
 
 def test_hello_is_repeated_until_it_is_answered() -> None:
@@ -173,11 +188,14 @@ def test_leaving_hands_everything_back() -> None:
 def test_large_arrays_are_asked_for_and_put_together() -> None:
     session = serving()
     spec = specify(BIG)
-    assert told(session.receive(offer(1, x=spec), 0.0)) == [Need(spec.digest, 0, 2)]
-    first, second = chunks(BIG)
-    assert session.receive(second, 0.1) == []
-    assert session.receive(second, 0.1) == []  # a repeat
-    (run,) = session.receive(first, 0.2)
+    first, *others = chunks(BIG)
+    assert told(session.receive(offer(1, x=spec), 0.0)) == [Need(spec.digest, 0, 1)]
+    needs = told(session.receive(first, 0.01))  # the line is fast: all the rest at once
+    asked = [i for n in needs if isinstance(n, Need) for i in range(n.first, n.first + n.count)]
+    assert asked == [1, 2, 3]
+    for chunk in [*reversed(others[1:]), first, others[1]]:  # the last two are repeats
+        assert session.receive(chunk, 0.1) == []
+    (run,) = session.receive(others[0], 0.2)
     assert isinstance(run, Run)
     np.testing.assert_array_equal(run.job.arrays["x"], BIG)
     with pytest.raises(ValueError, match="read-only"):
@@ -190,18 +208,39 @@ def test_what_does_not_come_is_asked_for_again() -> None:
     session = serving()
     spec = specify(BIG)
     session.receive(offer(1, x=spec), 0.0)
-    session.receive(chunks(BIG)[0], 0.1)
-    assert Need(spec.digest, 1, 1) in told(session.tick(0.2 + STALL_SECONDS))
+    session.receive(chunks(BIG)[0], 0.01)
+    session.receive(chunks(BIG)[2], 0.02)
+    again = [Need(spec.digest, 1, 1), Need(spec.digest, 3, 1)]
+    times = []
+    for tenth in range(1, 500):
+        session.receive(Heartbeat(), tenth / 10)
+        if told(session.tick(tenth / 10))[-2:] == again:
+            times.append(tenth / 10)
+    assert STALL_SECONDS <= times[0] < STALL_SECONDS + 0.3
+    gaps = np.diff(times)
+    assert len(gaps) > 2
+    assert 5 < gaps[0] < 7  # twice as long
+    assert max(gaps) < MAX_STALL_SECONDS + 0.5
+
+
+def test_what_is_under_way_is_asked_for_again_over_a_new_connection_at_once() -> None:
+    session = serving()
+    spec = specify(BIG)
+    session.receive(offer(1, x=spec), 0.0)
+    session.receive(chunks(BIG)[0], 0.01)
+    session.cut()
+    session.greet(1.0)
+    effects = session.receive(WELCOME, 1.1)
+    assert Need(spec.digest, 1, 3) in told(effects)
+    assert [type(e) for e in fed(session, effects, BIG)].count(Run) == 1
 
 
 def test_an_array_larger_than_the_cache_is_used_all_the_same() -> None:
     """Found in review: it was dropped as it came, and fetched for ever."""
     session = serving(cache_bytes=1000)
-    session.receive(offer(1, x=specify(BIG), y=specify(BIG[1:])), 0.0)
-    effects: list[NodeEffect] = []
-    for chunk in [*chunks(BIG), *chunks(np.ascontiguousarray(BIG[1:]))]:
-        effects += session.receive(chunk, 0.1)
-    assert [type(effect) for effect in effects] == [Run]
+    other = np.ascontiguousarray(BIG[1:])
+    effects = session.receive(offer(1, x=specify(BIG), y=specify(other)), 0.0)
+    assert [type(effect) for effect in fed(session, effects, BIG, other)] == [Run]
 
 
 def test_a_failed_task_leaves_the_array_that_another_waits_for() -> None:
@@ -210,21 +249,25 @@ def test_a_failed_task_leaves_the_array_that_another_waits_for() -> None:
     x, y = BIG, np.ascontiguousarray(BIG[1:])
     session.receive(offer(1, x=specify(x), y=specify(y)), 0.0)
     session.receive(offer(2, y=specify(y)), 0.0)
-    (failed,) = told(session.receive(Chunk(specify(x).digest, 0, b""), 0.1))
-    assert isinstance(failed, TaskFailed)
+    said = session.receive(Chunk(specify(x).digest, 0, b""), 0.1)
+    (failed,) = [message for message in told(said) if isinstance(message, TaskFailed)]
     assert "does not hold" in failed.message
-    effects = [effect for chunk in chunks(y) for effect in session.receive(chunk, 0.2)]
+    effects = fed(session, [*said, *session.tick(0.2)], y)
     assert [effect.task for effect in effects if isinstance(effect, Run)] == [2]
 
 
 def test_damage_is_noticed_and_given_up_after_three_times() -> None:
     session = serving()
     other = np.ascontiguousarray(BIG[::-1])
-    session.receive(offer(1, x=specify(BIG)), 0.0)
+    effects = session.receive(offer(1, x=specify(BIG)), 0.0)
+    asked: list[Message] = told(effects)
     said: list[Message] = []
-    for _ in range(3):
-        for chunk in chunks(other, specify(BIG).digest):
-            said += told(session.receive(chunk, 0.1))
+    while asked:
+        need = asked.pop(0)
+        said.append(need)
+        if isinstance(need, Need):
+            for chunk in answer(need, other):
+                asked += told(session.receive(replace(chunk, digest=need.digest), 0.1))
     assert isinstance(said[-1], TaskFailed)
     assert "damaged 3 times" in said[-1].message
 
@@ -239,7 +282,7 @@ def test_no_memory_for_an_array_is_a_failed_task() -> None:
     (failed,) = told(session.receive(chunks(BIG)[0], 0.1))
     assert isinstance(failed, TaskFailed)
     assert failed.kind == "transfer"
-    assert "no memory for an array of 1048586 bytes" in failed.message
+    assert "no memory for an array of 98314 bytes" in failed.message
 
 
 def test_the_arrays_of_a_solution_are_served_until_it_is_accepted() -> None:
@@ -250,10 +293,12 @@ def test_the_arrays_of_a_solution_are_served_until_it_is_accepted() -> None:
     assert isinstance(ready, SolutionReady)
     assert ready.arrays == {"x": specify(BIG)}
     need = Need(specify(BIG).digest, 0, 2)
-    assert [len(c.data) for c in told(session.receive(need, 0.2)) if isinstance(c, Chunk)] == [
-        1 << 20,
-        10,
-    ]
+    (chunk,) = told(session.receive(need, 0.2))
+    assert isinstance(chunk, Chunk)
+    assert chunk.data == BIG[: 2 * CHUNK_BYTES].data
+    (last,) = told(session.receive(Need(need.digest, 3, 9), 0.2))
+    assert isinstance(last, Chunk)
+    assert (last.index, len(last.data)) == (3, 10)
     session.receive(Accepted((1,)), 0.3)
     assert told(session.receive(need, 0.4)) == [Chunk(need.digest, 0, b"")]
 
@@ -405,10 +450,9 @@ def test_nothing_is_allocated_for_what_is_only_claimed() -> None:
     session = serving(memory=memory)
     spec = ArraySpec("uint8", (1 << 30,), b"1" * 16)
     (need,) = told(session.receive(offer(1, x=spec), 0.1))
-    assert isinstance(need, Need)
-    assert need.count == WINDOW
-    session.receive(Chunk(spec.digest, 3, bytes(CHUNK_BYTES)), 0.2)
-    session.receive(Chunk(spec.digest, 500, bytes(CHUNK_BYTES)), 0.2)  # nobody asked for it
+    assert need == Need(spec.digest, 0, 1)
+    session.receive(Chunk(spec.digest, 0, bytes(CHUNK_BYTES)), 0.101)
+    session.receive(Chunk(spec.digest, 20_000, bytes(CHUNK_BYTES)), 0.2)  # nobody asked for it
     assert memory.reserved == CHUNK_BYTES
 
 
@@ -417,6 +461,7 @@ def test_what_a_main_node_may_have_sent_is_what_it_was_asked_for() -> None:
     assert session.allowance == UNASKED_BYTES + 2 * TASK_BYTES
     spec = ArraySpec("uint8", (1 << 30,), b"1" * 16)
     session.receive(offer(1, x=spec), 0.1)
+    session.receive(Chunk(spec.digest, 0, bytes(CHUNK_BYTES)), 0.1001)  # the line is fast
     assert session.allowance > WINDOW * CHUNK_BYTES
 
 
@@ -455,10 +500,10 @@ def test_work_is_no_noise_and_everything_else_is() -> None:
     session.started(1, 0.1)
     session.solved(1, JobSolutionDataType({"x": BIG}), 0.1, 0.2)
     digest = specify(BIG).digest
-    assert noise_of(session, Need(digest, 0, 2)) == 0
+    assert noise_of(session, Need(digest, 0, 4)) == 0
     assert noise_of(session, Need(digest, 1 << 30, 1)) >= 1
     assert noise_of(session, Need(b"z" * 16, 0, 1)) > 1
-    assert sum(noise_of(session, Need(digest, 0, 2)) for _ in range(100)) > 100
+    assert sum(noise_of(session, Need(digest, 0, 4)) for _ in range(100)) > 100
     assert noise_of(session, Accepted((1,))) < 0
     for message in (Accepted((1,)), Reject(9, "x"), Cancel(9), Recall(9), WELCOME, Heartbeat(),
                     Refuse("unknown", "x"), Chunk(digest, 0, b"x")):  # fmt: skip
@@ -474,7 +519,7 @@ def test_a_main_node_that_came_back_may_ask_for_everything_anew() -> None:
         session.cut()
         session.greet(1.0 + turn)
         session.receive(WELCOME, 1.0 + turn)
-        assert noise_of(session, Need(specify(BIG).digest, 0, 2)) == 0
+        assert noise_of(session, Need(specify(BIG).digest, 0, 4)) == 0
 
 
 def test_a_main_node_can_not_fill_a_node_with_jobs_of_a_kind_that_it_does_not_take() -> None:

@@ -30,6 +30,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make arrays of a few hundred bytes travel in chunks, so that thousands of runs do."""
     monkeypatch.setattr("protocol.jobs.INLINE_BYTES", 64)
     monkeypatch.setattr("protocol.transfer.CHUNK_BYTES", 32)
+    monkeypatch.setattr("protocol.transfer.RUN_BYTES", 96)
 
 
 def play(seed: int, weather: Weather, **options: object) -> Simulation:
