@@ -186,6 +186,11 @@ class Arrival:
         self.asked += chunks
         return Need(self.spec.digest, self.asked - chunks, chunks)
 
+    def bytes_of(self, need: Need) -> int:
+        """Return how many bytes a request is for."""
+        end = min((need.first + need.count) * CHUNK_BYTES, self.spec.nbytes)
+        return end - need.first * CHUNK_BYTES
+
     def again(self) -> Iterator[Need]:
         """Yield requests for what was asked for and is missing."""
         first = self.hashed
@@ -335,7 +340,7 @@ class Inbox:
                 if not self._asked:
                     self._moved, self._patience = self._now, STALL_SECONDS
                 needs.append(arrival.ask(chunks))
-                self._flow.ask(chunks, self._now)
+                self._flow.ask(arrival.bytes_of(needs[-1]), self._now)
                 self._count(chunks)
         return needs
 
@@ -387,7 +392,7 @@ class Inbox:
         if arrival is None or (chunk.data and self._unasked(arrival, chunk.index, count)):
             if self._late:
                 self._late = max(0, self._late - max(1, count))
-                self._flow.get(count, now)
+                self._flow.get(len(chunk.data), now)
             else:
                 self.surplus += 1
             return self._fill(), None
@@ -411,7 +416,7 @@ class Inbox:
         new = arrival.put(chunk.index, chunk.data, self._memory)
         self._moved, self._patience = self._now, STALL_SECONDS
         self._count(-new)
-        self._flow.get(new, self._now)
+        self._flow.get(min(len(chunk.data), new * CHUNK_BYTES), self._now)
         if arrival.hashed < arrival.total:
             return None
         if arrival.hash.digest() == arrival.spec.digest:
@@ -444,7 +449,7 @@ class Inbox:
         self._flow.restart()
         needs = [need for arrival in self._arrivals.values() for need in arrival.again()]
         for need in needs:
-            self._flow.ask(need.count, now)
+            self._flow.ask(self._arrivals[need.digest].bytes_of(need), now)
         return needs
 
 
