@@ -19,8 +19,8 @@ from .ledger import Job, Node
 #: So many lost nodes are remembered.
 GONE = 10_000
 #: What was lost where several nodes were, at one host, waits so long after the last of them was
-#: lost, and after the first of them came back.
-RETURN_SECONDS = 5.0
+#: lost, and after one of them came back, and another; but no longer than this after the first.
+RETURN_SECONDS, RETURNS_SECONDS = 5.0, 20.0
 #: A job that would have failed for good waits so long for nodes that were lost with it.
 HOPE_SECONDS = 60.0
 #: What is heard so soon after a node was lost may have been said before that.
@@ -40,10 +40,18 @@ class _Gone:
 
 @dataclass(slots=True)
 class _Outage:
-    """What happened at one host a moment ago: nodes lost, and the first that came back since."""
+    """What happened at one host a moment ago: nodes lost, and those that came back since.
+
+    Attributes:
+        last: when the last of them was lost.
+        lost: how many.
+        first_back, back: when the first and the last of them came back since.
+        marked: when those that are there became suspect.
+    """
 
     last: float
     lost: int = 1
+    first_back: float = math.inf
     back: float = -math.inf
     marked: float = -math.inf
     #: Jobs that were lost there.
@@ -52,7 +60,8 @@ class _Outage:
     @property
     def until(self) -> float:
         """When what was lost there waits no more."""
-        return max(self.last, self.back) + RETURN_SECONDS
+        until = max(self.last, self.back) + RETURN_SECONDS
+        return min(until, max(self.last, self.first_back) + RETURNS_SECONDS)
 
 
 @dataclass(slots=True)
@@ -85,7 +94,7 @@ class Absence:
         if outage is None or now > outage.until:
             self._outages[host] = _Outage(now)
             return
-        outage.lost, outage.last = outage.lost + 1, now
+        outage.lost, outage.last, outage.first_back = outage.lost + 1, now, math.inf
         self._go_on_waiting(host, outage.until)
 
     def marks(self, host: str, now: float) -> bool:
@@ -140,14 +149,14 @@ class Absence:
         The latter are to wait (`hold`) if they are still in the queue: others may come back too.
         """
         gone = self._gone.pop(node.identity, None)
-        if gone is None:
-            return [], [], ""
-        outage = self._outages.get(gone.host)
-        if outage is None or outage.lost == 1 or outage.back >= outage.last:
-            return gone.jobs, [], gone.host
-        outage.back = now
-        self._go_on_waiting(gone.host, outage.until)
-        return gone.jobs, outage.jobs, gone.host
+        jobs, host = ([], node.host) if gone is None else (gone.jobs, gone.host)
+        outage = self._outages.get(host)
+        if outage is None or outage.lost == 1:
+            return jobs, [], host
+        first = outage.first_back == math.inf
+        outage.first_back, outage.back = min(outage.first_back, now), now
+        self._go_on_waiting(host, outage.until)
+        return jobs, outage.jobs if first else [], host
 
     def tick(self, now: float) -> list[Job]:
         """Let time pass; return jobs that wait no more."""

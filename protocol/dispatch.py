@@ -471,9 +471,8 @@ class Dispatcher:
     def _come_back(self, node: Node, now: float) -> list[Effect]:
         """Undo what was held against a node that was only cut off: no job had killed it."""
         own, others, host = self._absence.come_back(node, now)
-        if not own:  # gone with nothing in hand, it was no death
-            return []
-        self._bench.came_back(_house(node), node.identity)
+        if own:  # gone with nothing in hand, it was no death
+            self._bench.came_back(_house(node), node.identity)
         free: list[Job] = []
         for job_id in own:
             job = self._ledger.jobs.get(job_id)

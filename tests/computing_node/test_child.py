@@ -215,3 +215,46 @@ def test_a_second_signal_ends_a_node_at_once(compute: Any) -> None:
 def test_a_node_that_finds_nobody_says_so(compute: Any) -> None:
     node = compute("tcp://127.0.0.1:1")
     assert any("no main node answers there" in line for line in node.stderr)
+
+
+def test_a_child_that_a_real_time_signal_ended_is_a_failed_task(replier: ChildReplier) -> None:
+    """Found in review: such a signal has no name, and saying so raised."""
+    made = task(*fit_work({"epochs": 100_000}, shard(), None, seed=1))
+    number = signal.SIGRTMIN + 3
+
+    def end() -> None:
+        children()[0].send_signal(number)
+
+    ender = threading.Thread(target=_when_busy, args=(made, end))
+    ender.start()
+    with pytest.raises(ChildDied, match=f"ended by signal {number}"):
+        replier.solve(made)
+    ender.join()
+
+
+def test_a_child_that_can_not_be_started_is_tried_again(
+    replier: ChildReplier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system has no process left, say: the task fails in words, and the node goes on."""
+    replier.solve(task(*fit_work({"epochs": 1}, shard(), None, seed=1)))
+    popen = subprocess.Popen
+
+    def none(*arguments: Any, **options: Any) -> Any:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    made = task(*fit_work({"epochs": 100_000}, shard(), None, seed=1))
+
+    def end() -> None:
+        monkeypatch.setattr(subprocess, "Popen", none)
+        children()[0].kill()
+
+    ender = threading.Thread(target=_when_busy, args=(made, end))
+    ender.start()
+    with pytest.raises(ChildDied, match="SIGKILL"):
+        replier.solve(made)
+    ender.join()
+    with pytest.raises(OSError, match="temporarily"):
+        replier.solve(task(*fit_work({"epochs": 1}, shard(), None, seed=1)))
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    assert replier.solve(task(*fit_work({"epochs": 1}, shard(), None, seed=1))).arrays
+    assert replier._started == 1

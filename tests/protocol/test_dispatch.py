@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import time
 import weakref
+from collections import deque
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -69,8 +71,9 @@ from protocol.messages import (
     Waiting,
     Welcome,
 )
-from protocol.pace import TRANSFER_SECONDS
+from protocol.pace import GROUPS, TRANSFER_SECONDS
 from protocol.session import Session
+from protocol.transfer import answer
 
 HELLO = Hello("id-a", "a", 0, ("",), {}, 2, 1 << 30, "", tasks=1, credit=2)
 
@@ -503,9 +506,9 @@ def begin(table: Table, peer: bytes, task: int, fraction: float = 0.0) -> None:
     table.hear(peer, Heartbeat((task,), {task: fraction}))
 
 
-def after_four_jobs_of_two_seconds() -> Table:
+def after_four_jobs_of_two_seconds(**options: Any) -> Table:
     """Return a table with one node, which has solved four jobs and was given a fifth."""
-    table = Table()
+    table = Table(**options)
     table.hello(b"a")
     for number in range(1, 6):
         table.submit(number)
@@ -1476,3 +1479,143 @@ def test_jobs_that_are_too_large_for_a_node_hide_none_that_it_could_take() -> No
     table.submit(200)
     table.tick(1)
     assert table.dispatcher._nodes[b"small"].tasks
+
+
+# Second runners, and what is asked back.
+
+
+def doubled(**options: Any) -> tuple[Table, int, int]:
+    """Return a table with a slow job at two nodes, a and b, and its tasks."""
+    table = after_four_jobs_of_two_seconds(**options)
+    begin(table, b"a", 5)
+    table.hello(b"b")
+    for _ in range(20):
+        begin(table, b"a", 5)
+        table.hear(b"b", Heartbeat())
+        table.tick(0.5)
+        if table.offers():
+            return table, 5, table.offers()[5][1]
+    raise AssertionError("nobody was given the slow job as well")
+
+
+@pytest.mark.parametrize("how", ["raises", "is lost"])
+def test_a_second_runner_that_fails_does_not_end_the_first(how: str) -> None:
+    """Found in review: the job failed for good, and its healthy runner was cancelled."""
+    table, first, second = doubled(max_attempts=1)
+    if how == "raises":
+        table.hear(b"b", TaskFailed(second, "raised", "no torch here"))
+    else:
+        table.effects = table.dispatcher.unreachable(b"b", table.now)
+    assert not [e for e in table.effects if isinstance(e, Fail)]
+    assert not table.said(Cancel)
+    for _ in range(40):  # nor is there a third one, that nobody would wait for
+        begin(table, b"a", first)
+        table.tick(0.5)
+        assert not table.offers()
+    table.hear(b"a", solved(first))
+    assert [e for e in table.effects if isinstance(e, Accept)]
+
+
+def test_a_job_fails_for_good_when_its_last_runner_has_failed() -> None:
+    table, first, second = doubled(max_attempts=1)
+    table.hear(b"b", TaskFailed(second, "raised", "no torch here"))
+    table.hear(b"a", TaskFailed(first, "raised", "nor here"))
+    (fail,) = [e for e in table.effects if isinstance(e, Fail)]
+    assert [attempt.message for attempt in fail.story] == ["no torch here", "nor here"]
+
+
+def test_a_job_that_nobody_can_take_keeps_no_other_from_a_second_runner() -> None:
+    """Found in review: one job of another kind in the queue, and no slow job had one."""
+    table = after_four_jobs_of_two_seconds()
+    table.submit(99, JobDataType("x", learner="algebraic"))
+    begin(table, b"a", 5)
+    table.hello(b"b")
+    for _ in range(8):
+        begin(table, b"a", 5)
+        table.hear(b"b", Heartbeat())
+        table.tick(0.5)
+    assert len(table.dispatcher._nodes[b"b"].tasks) == 1
+
+
+def test_a_solution_that_is_arriving_is_not_asked_back() -> None:
+    """Found in review: it was thrown away half a minute long, and its job queued again."""
+    table = Table()
+    table.hello(b"a", tasks=1, credit=2)
+    for number in (1, 2):
+        table.submit(number)
+    table.hear(b"a", Heartbeat((1, 2), {1: 0.0}))
+    table.hear(b"a", Waiting((2,)))
+    table.hello(b"b", credit=1)
+    assert Send(b"a", Recall(2)) in table.effects
+    array = np.zeros(40 * CHUNK_BYTES, np.uint8)  # it had begun that moment
+    table.hear(b"a", SolutionReady(2, {}, b"", {"x": specify(array)}))
+    needs = deque(table.said(Need))
+    while needs:
+        need = needs.popleft()
+        for chunk in answer(need, array):
+            begin(table, b"a", 1, 0.1)
+            table.hear(b"b", Heartbeat())
+            table.tick(1)
+            assert Send(b"a", Cancel(2)) not in table.effects
+            assert 2 not in table.offers()
+            table.hear(b"a", chunk)
+            needs += table.said(Need)
+    assert [e.job for e in table.effects if isinstance(e, Accept)] == [2]
+
+
+def test_an_offer_is_not_made_again_and_again_while_it_is_on_its_way() -> None:
+    """Found in review: a slow line had each of them once more every three seconds."""
+    table = Table()
+    table.hello(b"a", tasks=1, credit=1)
+    table.submit(1)
+    times = []
+    for second in range(1, 61):
+        table.tick(1)
+        table.hear(b"a", Heartbeat())
+        times += [second] * len(table.offers())
+    assert 3 <= len(times) <= 4
+    assert all(later > 1.5 * sooner for sooner, later in pairwise(times))
+
+
+def test_an_array_that_waits_behind_others_is_no_task_that_stands_still() -> None:
+    table = Table()
+    table.hello(b"a", tasks=2, credit=2)
+    arrays = [np.full(400 * CHUNK_BYTES, n, np.uint8) for n in range(2)]
+    for number, array in enumerate(arrays, 1):
+        table.submit(number, JobDataType({"x": array}, stall_seconds=30))
+    first = specify(arrays[0]).digest
+    for turn in range(100):  # a slow line: the first array takes minutes
+        table.hear(b"a", Heartbeat((1, 2)))
+        table.hear(b"a", Need(first, 4 * turn, 4))
+        table.tick(2)
+        assert not table.said(Cancel)
+
+
+def test_a_solution_that_waits_behind_others_is_no_solution_that_stands_still() -> None:
+    table = Table()
+    table.hello(b"a", tasks=2, credit=2)
+    specs = [ArraySpec("uint8", (400 * CHUNK_BYTES,), bytes([n]) * 16) for n in range(2)]
+    for number, spec in enumerate(specs, 1):
+        table.submit(number)
+        table.hear(b"a", SolutionReady(number, {}, b"", {"x": spec}))
+    for turn in range(100):
+        table.hear(b"a", Heartbeat((1, 2)))
+        table.hear(b"a", Chunk(specs[0].digest, turn, bytes(CHUNK_BYTES)))
+        table.tick(2)
+        assert not [e for e in table.effects if isinstance(e, Retry)]
+
+
+def test_what_is_remembered_of_jobs_has_a_limit() -> None:
+    """Found in review: a group for each run, and it grew for ever."""
+    table = Table()
+    table.hello(b"a", tasks=1, credit=1, max_job_seconds=5.0)
+    for number in range(1, 3 * GROUPS):
+        table.submit(number, JobDataType("x", group=f"run {number}"))
+        if number % 2:
+            table.hear(b"a", solved(table.in_hand(b"a")))
+        else:
+            table.hear(b"a", TaskFailed(table.in_hand(b"a"), "limit", "too long"))
+            table.dispatcher.cancel(number, table.now)
+    pace = table.dispatcher._placement.pace
+    assert max(len(pace._durations), len(pace._least), len(pace._records)) <= 3 * GROUPS
+    assert max(len(pace._durations), len(pace._least)) <= GROUPS

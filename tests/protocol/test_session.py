@@ -46,7 +46,13 @@ from protocol.messages import (
     Waiting,
     Welcome,
 )
-from protocol.session import MAX_HELD, SESSION_TRANSITIONS, Session, SessionState
+from protocol.session import (
+    MAX_HELD,
+    RESEND_SECONDS,
+    SESSION_TRANSITIONS,
+    Session,
+    SessionState,
+)
 from protocol.transfer import MAX_STALL_SECONDS, STALL_SECONDS, Plain, answer
 
 HELLO = Hello("id", "node", 0, ("",), {}, 2, 1 << 30, "", tasks=1, credit=2)
@@ -529,3 +535,68 @@ def test_a_main_node_can_not_fill_a_node_with_jobs_of_a_kind_that_it_does_not_ta
         session.receive(replace(offer(number), learner="zzz"), 0.1)
     assert len(session.holds) <= MAX_HELD
     assert session.noise >= 3 * MAX_HELD - 2
+
+
+@pytest.mark.parametrize("code", ["malformed", "id", "full", "something new"])
+def test_a_refusal_that_may_pass_is_no_end(code: str) -> None:
+    """Found in review: one damaged message, or one exception there, ended a node for good."""
+    session = serving()
+    session.receive(offer(1), 0.1)
+    session.started(1, 0.1)
+    effects = session.receive(Refuse(code, "a bit was wrong"), 0.2)
+    assert effects == [Reconnect("it refused: a bit was wrong", later=True)]
+    assert session.holds == (1,)
+    (hello,) = told(session.greet(1.0))
+    assert isinstance(hello, Hello)
+    assert hello.holds == (1,)
+    session.receive(WELCOME, 1.1)
+    assert session.state is SessionState.SERVING
+
+
+@pytest.mark.parametrize("code", ["version", "key", "domain"])
+def test_a_refusal_that_can_not_pass_is_the_end(code: str) -> None:
+    session = serving()
+    assert session.receive(Refuse(code, "no"), 0.2) == [Ended("no", refused=True)]
+
+
+def test_what_is_not_accepted_is_told_ever_more_seldom() -> None:
+    """Found in review: on a slow line each solution went over it every three seconds."""
+    session = serving()
+    session.receive(offer(1), 0.0)
+    session.started(1, 0.0)
+    session.solved(1, JobSolutionDataType("x" * 60_000), 0.1, 0.1)
+    times = []
+    for tenth in range(1, 600):
+        session.receive(Heartbeat(), tenth / 10)
+        times += [tenth / 10] * sum(
+            isinstance(message, SolutionReady) for message in told(session.tick(tenth / 10))
+        )
+    assert RESEND_SECONDS <= times[0] <= RESEND_SECONDS + 0.2
+    assert 3 <= len(times) <= 5
+
+
+def test_what_others_are_accepted_before_is_not_told_again() -> None:
+    """What is told goes in order: as long as something is accepted, the rest is on its way."""
+    session = Session(replace(HELLO, credit=40))
+    session.greet(0.0)
+    session.receive(WELCOME, 0.0)
+    for number in range(1, 31):
+        session.receive(offer(number), 0.0)
+        session.started(number, 0.0)
+        session.solved(number, JobSolutionDataType("x" * 60_000), 0.1, 0.1)
+    for second in range(1, 31):
+        told_again = [m for m in told(session.tick(float(second))) if isinstance(m, SolutionReady)]
+        assert not told_again
+        session.receive(Accepted((second,)), float(second))
+
+
+@pytest.mark.parametrize("note", [None, 7, "caf\udce9.png", b"bytes", "x" * 5000, "two\nlines"])
+def test_any_note_can_be_sent(note: Any) -> None:
+    """Found in review: such a one ended its node, or made it look dead."""
+    session = serving()
+    session.receive(offer(1), 0.0)
+    session.started(1, 0.0)
+    session.progressed(1, 0.5, note)
+    for message in told(session.tick(2.0)):
+        encode([message])
+    assert session.state is SessionState.SERVING
