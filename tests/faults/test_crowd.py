@@ -1,0 +1,94 @@
+"""A relay that dies with everybody behind it, time and again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+
+from computing_node import AsyncComputingNode
+from main_node import AsyncMainNode, JobFuture
+from protocol import JobDataType, JobSolutionDataType
+
+from ..processes import Process, Start, free_port
+from .conftest import Cluster
+from .test_relay import RELAY
+
+SECONDS = 90
+
+
+@pytest.mark.parametrize("nodes", [100])
+def test_a_relay_with_many_nodes_is_killed_ten_times(
+    main_node: Callable[..., AsyncMainNode], start: Start, nodes: int
+) -> None:
+    """Nothing fails, and nothing is done twice."""
+    main = main_node()
+    way = f"tcp://127.0.0.1:{free_port()}"
+    done: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def solve(job: JobDataType, task_id: int, client_id: str) -> JobSolutionDataType:
+        name, seconds = job.to_string().split()
+        time.sleep(float(seconds))
+        with lock:
+            done[name] += 1
+        return JobSolutionDataType(name)
+
+    def begin() -> Process:
+        relay = start(*RELAY, "--bind", way, "--connect", main.address)
+        relay.wait_for("relay.ready")
+        return relay
+
+    relay = begin()
+    with ExitStack() as stack:
+        for number in range(nodes):
+            node = AsyncComputingNode(f"n{number}", callback=solve, address=way)
+            stack.enter_context(node)
+        main.wait_for_nodes(nodes, SECONDS)
+        futures = [
+            main.submit(JobDataType(f"{number} {0.5 + number % 7 / 2}", group=f"{number % 7}"))
+            for number in range(10 * nodes)
+        ]
+        for _ in range(10):
+            main_has_solved(futures, 30)
+            relay.kill()
+            relay = begin()
+        solutions = [future.result(SECONDS).to_string() for future in futures]
+    assert solutions == [str(number) for number in range(10 * nodes)]
+    twice = {name: times for name, times in done.items() if times > 1}
+    assert not twice, f"{len(twice)} of {len(done)} were done more than once"
+
+
+def main_has_solved(futures: list[JobFuture], more: int) -> None:
+    """Wait until so many more are solved, or all."""
+    before = sum(future.done() for future in futures)
+    until = time.monotonic() + SECONDS
+    wanted = min(before + more, len(futures))
+    while sum(future.done() for future in futures) < wanted:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_a_relay_with_four_nodes_that_train_is_killed_ten_times(cluster: Cluster) -> None:
+    way = f"tcp://127.0.0.1:{free_port()}"
+
+    def begin() -> Process:
+        relay = cluster.start(*RELAY, "--bind", way, "--connect", cluster.address)
+        relay.wait_for("relay.ready")
+        return relay
+
+    main, relay = cluster.main(), begin()
+    nodes = [cluster.node(name, address=way) for name in "abcd"]
+    for times in range(1, 11):
+        for node in nodes:
+            node.wait_for("main.joined", times)
+        relay.kill()
+        relay = begin()
+    result = cluster.same(main.result())
+    assert sum(result["nodes"].values()) == 8
+    # Neither the eight shards nor the four parts of the test set after each round.
+    assert sum(line.count("task.solved") for node in nodes for line in node.seen) == 8 + 2 * 4
