@@ -26,7 +26,7 @@ from main_node import (
     NoNode,
     SolutionListener,
 )
-from protocol import AddressError, JobDataType, JobSolutionDataType, LocalProtocolError
+from protocol import AddressError, JobDataType, JobSolutionDataType, LocalProtocolError, link
 
 from .conftest import ANY_PORT, Heard, upper
 
@@ -527,3 +527,118 @@ def test_thousands_of_arrays_are_there_in_no_time(
 def test_what_is_no_text_bytes_or_arrays_is_no_job(nothing: object) -> None:
     with pytest.raises(TypeError, match="text, bytes or arrays"):
         JobDataType(nothing)  # type: ignore[arg-type]
+
+
+# What can't be sent.
+
+UNSENDABLE: dict[str, Callable[[], JobDataType]] = {
+    "a number for a name": lambda: JobDataType({0: np.zeros(3)}),  # type: ignore[dict-item]
+    "a name that is no text": lambda: JobDataType({"\udce9": np.zeros(3)}),
+    "a learner that is no text": lambda: JobDataType("x", learner="\udce9"),
+    "a learner of two lines": lambda: JobDataType("x", learner="a\nb"),
+    "a learner that is a number": lambda: JobDataType("x", learner=7),  # type: ignore[arg-type]
+    "a group that is a list": lambda: JobDataType("x", group=[]),  # type: ignore[arg-type]
+    "a timeout that is a text": lambda: JobDataType("x", timeout_seconds="9"),  # type: ignore[arg-type]
+    "a side that is too long": lambda: JobDataType({"a": np.zeros((0, 2**60), np.uint8)}),
+    "33 dimensions": lambda: JobDataType({"a": np.zeros((1,) * 33)}),
+    "a name of nine megabytes": lambda: JobDataType({"n" * (9 << 20): np.zeros(3)}),
+    "objects": lambda: JobDataType({"a": np.array([object()])}),
+    "a parameter that is no text": lambda: JobDataType("x", {"a": "\udce9"}),
+    "a parameter that is an object": lambda: JobDataType("x", {"a": object()}),
+    "a parameter that is too large a number": lambda: JobDataType("x", {"a": 1 << 70}),
+}
+
+
+@pytest.mark.parametrize("what", UNSENDABLE)
+def test_a_job_that_can_not_be_sent_is_refused_and_no_other(
+    main_node: Mains, computing_node: Nodes, what: str
+) -> None:
+    """Found in review: some hung for ever, and took the jobs that travelled with them."""
+    main = main_node()
+    before = [main.submit(JobDataType(f"before {n}")) for n in range(5)]
+    with pytest.raises((LocalProtocolError, TypeError)):
+        main.submit(UNSENDABLE[what]())
+    after = [main.submit(JobDataType(f"after {n}")) for n in range(5)]
+    computing_node(main)
+    assert [future.result(SECONDS).to_string()[-1] for future in before + after] == [*"0123401234"]
+
+
+@pytest.mark.parametrize("name", ["\udce9", "two\nlines", "x" * 300, 7])
+def test_a_name_that_can_not_be_shown_is_refused(main_node: Mains, name: Any) -> None:
+    """Found in review: whoever watched such a run saw nothing any more."""
+    with pytest.raises(LocalProtocolError, match="can't be a job's name"):
+        main_node().submit(JobDataType("x"), name)
+
+
+@pytest.mark.parametrize(
+    "solution",
+    [{0: np.zeros(3)}, {"\udce9": np.zeros(3)}, {"a": np.zeros((1,) * 33)}, None, 7,
+     {"a": np.array([object()])}],
+    ids=repr,
+)  # fmt: skip
+def test_a_solution_that_can_not_be_sent_is_a_failed_attempt_and_no_end(
+    main_node: Mains, computing_node: Nodes, solution: Any
+) -> None:
+    main = main_node(max_attempts=1)
+    computing_node(main, callback=lambda job, *_: upper(job, *_) if job.to_string() else solution)
+    with pytest.raises(JobFailed, match=r"raised: \w+Error"):
+        main.submit(JobDataType("")).result(SECONDS)
+    assert main.submit(JobDataType("fine")).result(SECONDS).to_string() == "FINE"
+
+
+class Noting(JobReplier):
+    """Says something of its work, and goes on for some heartbeats."""
+
+    def __init__(self, note: Any) -> None:
+        self.note = note
+
+    def solve(self, task: Any) -> JobSolutionDataType:
+        task.progress(0.5, self.note)
+        time.sleep(0.5)
+        return JobSolutionDataType("done")
+
+
+@pytest.mark.parametrize("note", [None, 7, "caf\udce9.png", b"bytes", "x" * 5000, "two\nlines"])
+def test_any_note_on_a_task_can_be_told(main_node: Mains, note: Any) -> None:
+    """Found in review: such a one ended its node, or made it look dead."""
+    main = main_node(heartbeat_seconds=0.1, dead_seconds=2)
+    with AsyncComputingNode("n", Noting(note), address=main.address):
+        assert main.submit(JobDataType("x")).result(SECONDS).to_string() == "done"
+        assert len(main.view().nodes) == 1
+
+
+@pytest.mark.parametrize("trouble", ["a damaged message", "an exception there"])
+def test_trouble_that_passes_ends_no_node(
+    main_node: Mains, computing_node: Nodes, heard: Heard, trouble: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Found in review: one flipped bit, and the node ended with exit code 6."""
+    main = main_node(heartbeat_seconds=0.2)
+    once = [1]
+    if trouble == "a damaged message":
+        send = link.send
+
+        def flip(socket: Any, frames: Any) -> bool:
+            if once and len(frames) > 1:
+                once.pop()
+                frames = [frames[0], frames[1][:-1] + bytes([frames[1][-1] ^ 1]), *frames[2:]]
+            return send(socket, frames)
+
+        node = computing_node(main)
+        main.wait_for_nodes(1, SECONDS)
+        monkeypatch.setattr(link, "send", flip)
+    else:
+        receive = main._router.dispatcher.receive
+
+        def raise_once(*arguments: Any) -> Any:
+            if once:
+                once.pop()
+                raise MemoryError("for a moment")
+            return receive(*arguments)
+
+        node = computing_node(main)
+        main.wait_for_nodes(1, SECONDS)
+        monkeypatch.setattr(main._router.dispatcher, "receive", raise_once)
+    heard.wait_for("main.left", "it refused")
+    assert main.submit(JobDataType("fine")).result(SECONDS).to_string() == "FINE"
+    assert not node._dealer.ended.is_set()
