@@ -26,7 +26,14 @@ from main_node import (
     NoNode,
     SolutionListener,
 )
-from protocol import AddressError, JobDataType, JobSolutionDataType, LocalProtocolError, link
+from protocol import (
+    AddressError,
+    JobDataType,
+    JobSolutionDataType,
+    LocalProtocolError,
+    link,
+    sockets,
+)
 
 from .conftest import ANY_PORT, Heard, upper
 
@@ -602,7 +609,7 @@ class Noting(JobReplier):
 def test_any_note_on_a_task_can_be_told(main_node: Mains, note: Any) -> None:
     """Found in review: such a one ended its node, or made it look dead."""
     main = main_node(heartbeat_seconds=0.1, dead_seconds=2)
-    with AsyncComputingNode("n", Noting(note), address=main.address):
+    with AsyncComputingNode("n", listener=Noting(note), address=main.address):
         assert main.submit(JobDataType("x")).result(SECONDS).to_string() == "done"
         assert len(main.view().nodes) == 1
 
@@ -616,7 +623,7 @@ def test_trouble_that_passes_ends_no_node(
     main = main_node(heartbeat_seconds=0.2)
     once = [1]
     if trouble == "a damaged message":
-        send = link.send
+        send = sockets.send
 
         def flip(socket: Any, frames: Any) -> bool:
             if once and len(frames) > 1:
