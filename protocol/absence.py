@@ -135,6 +135,10 @@ class Absence:
         """A job waits no more; return whether it did."""
         return self._held.pop(job.id, None) is not None
 
+    def waits(self, job: Job) -> bool:
+        """Whether a job waits."""
+        return job.id in self._held
+
     def heard(self, node: Node) -> list[Job]:
         """A suspect node is heard; return jobs that wait no more, since it was only one node."""
         outage = self._outages.get(node.host)

@@ -491,8 +491,9 @@ class Dispatcher:
                 job.failed_with = tuple(owner for _, owner in left)
         for job_id in others:  # nobody has begun them, and those who have may come back as well
             job = self._ledger.jobs.get(job_id)
-            if job is not None and job.state is JobState.QUEUED and job.id not in own:
-                self._dequeue(job)
+            queued = job is not None and job.state is JobState.QUEUED
+            if job is not None and queued and not self._absence.waits(job) and job_id not in own:
+                self._placement.remove(job)
                 self._absence.hold(job, host, False, now)
         return self._resume(free, now)
 
@@ -564,8 +565,11 @@ class Dispatcher:
         """Give jobs to others that have waited for a node to come back; or give them up."""
         effects: list[Effect] = []
         for job in jobs:
+            failed = self._has_failed(job)
+            if failed and self._absence.hopes(job, now):
+                continue
             self._placement.add(job, first=True)
-            if self._has_failed(job):
+            if failed:
                 effects += self._finish(job, "exhaust", now)
         return effects
 

@@ -26,6 +26,7 @@ from protocol.effects import (
     Ended,
     Fail,
     Keep,
+    Left,
     NodeEffect,
     Offered,
     Reconnect,
@@ -42,7 +43,10 @@ TICK = 0.25
 
 @dataclass(frozen=True)
 class Weather:
-    """How bad things are: chances a message, and mean times between accidents in seconds."""
+    """How bad things are: chances a message, and mean times between accidents in seconds.
+
+    With a rate a connection is a line: it carries so many bytes a second each way, in order.
+    """
 
     lose: float = 0.0
     repeat: float = 0.0
@@ -52,6 +56,8 @@ class Weather:
     cut_every: float = 0.0
     freeze_every: float = 0.0
     restart_every: float = 0.0
+    outage_every: float = 0.0
+    rate: float = 0.0
 
 
 @dataclass
@@ -77,11 +83,18 @@ class Simulation:
         poison: jobs with these numbers raise wherever they run.
         keeps: whether solutions are kept, which takes time, before they are accepted.
         bad: chance that a node's solution is found unfit.
+        seconds: that a job takes, at least and at most.
+        places: jobs that a node runs at once.
+        heartbeat: how often each side signals life; who is silent ten times as long is given up.
     """
+
+    #: What a node keeps of arrays.
+    cache_bytes = 1 << 30
 
     def __init__(
         self, seed: int, weather: Weather, nodes: int, poison: frozenset[int] = frozenset(),
         max_attempts: int = 3, keeps: bool = False, bad: float = 0.0,
+        seconds: tuple[float, float] = (0.001, 4), places: int = 1, heartbeat: float = 1.0,
     ) -> None:  # fmt: skip
         self.random = random.Random(seed)
         self.weather = weather
@@ -90,7 +103,8 @@ class Simulation:
         self.keeps = keeps or bool(weather.restart_every)
         self.bad = bad
         self._max_attempts = max_attempts
-        self.dispatcher = Dispatcher("main", max_attempts=max_attempts, keeps=self.keeps)
+        self._heartbeat = heartbeat
+        self.dispatcher = self._make_dispatcher(None)
         self.lives = 1
         #: What a main node's memory holds: jobs, and tasks -> (job, node id).
         self.jobs: dict[int, JobDataType] = {}
@@ -100,16 +114,28 @@ class Simulation:
         self.accepted: Counter[int] = Counter()
         self.solutions: dict[int, JobSolutionDataType] = {}
         self.failed: dict[int, Fail] = {}
-        self.messages = 0
+        self.done: Counter[int] = Counter()  # how often nodes have worked on a job to its end
+        self.left = 0  # nodes that were given up
+        self.messages = self.carried = 0  # bytes
+        self._seconds, self._places = seconds, places
+        self._free: dict[tuple[bytes, str], float] = {}  # when lines have carried what is on them
         self._order = count()
         self._peers = count(1)
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._nodes: dict[bytes, SimulatedNode] = {}
         for _ in range(nodes):
-            self.add_node()
+            self.add_node(places)
         self._later(TICK, self._tick)
         if weather.restart_every:
             self._later(self.random.expovariate(1 / weather.restart_every), self.restart)
+        if weather.outage_every:
+            self._later(self.random.expovariate(1 / weather.outage_every), self.outage)
+
+    def _make_dispatcher(self, ledger: Ledger | None) -> Dispatcher:
+        return Dispatcher(
+            "main", max_attempts=self._max_attempts, keeps=self.keeps, ledger=ledger,
+            heartbeat_seconds=self._heartbeat, dead_seconds=10 * self._heartbeat,
+        )  # fmt: skip
 
     # What a test does.
 
@@ -120,7 +146,8 @@ class Simulation:
     def add_node(self, places: int = 1) -> SimulatedNode:
         name = f"n{next(self._order)}"
         hello = Hello(name, name, 0, ("",), {}, 1, 1, "", places, places + 1)
-        node = SimulatedNode(Session(hello), b"", places)
+        session = Session(hello, dead_seconds=10 * self._heartbeat, cache_bytes=self.cache_bytes)
+        node = SimulatedNode(session, b"", places)
         self._connect(node)
         self._accidents(node)
         self._node_tick(node)
@@ -142,7 +169,7 @@ class Simulation:
 
     def _tick(self) -> None:
         self._main(self.dispatcher.tick(self.now))
-        self._later(TICK, self._tick)
+        self._later(TICK * self._heartbeat, self._tick)
 
     def _node_tick(self, node: SimulatedNode) -> None:
         if not node.alive:
@@ -185,6 +212,16 @@ class Simulation:
         """Stop a node without a word; it goes on later as if nothing had been."""
         node.frozen_until = self.now + self.random.uniform(1, 30)
 
+    def outage(self) -> None:
+        """Kill the relay that everybody is behind; the nodes work on, and all come back."""
+        away = self.random.uniform(0.1, 8)
+        for node in list(self._nodes.values()):
+            self._disconnect(node, at_once=0.9)
+            node.session.cut()
+            self._later(away + self.random.uniform(0, 1), partial(self._connect, node))
+        again = 2 + self.random.expovariate(1 / self.weather.outage_every)
+        self._later(away + again, self.outage)
+
     def restart(self) -> None:
         """Kill the main node; another one goes on from its memory."""
         for node in list(self._nodes.values()):
@@ -195,9 +232,7 @@ class Simulation:
         # Of the last offers the memory may have lost some.
         remembered = {t: p for t, p in remembered.items() if self.random.random() > 0.1}
         ledger = Ledger(self.lives << 32, remembered)
-        self.dispatcher = Dispatcher(
-            "main", max_attempts=self._max_attempts, keeps=self.keeps, ledger=ledger
-        )
+        self.dispatcher = self._make_dispatcher(ledger)
         for number, job in open_.items():
             self._later(self.random.uniform(0, 4), partial(self._resubmit, number, job, self.lives))
         self._later(self.random.expovariate(1 / self.weather.restart_every), self.restart)
@@ -226,19 +261,29 @@ class Simulation:
         self._nodes[node.peer] = node
         self._node(node, node.session.greet(self.now))
 
-    def _disconnect(self, node: SimulatedNode) -> None:
-        if self._nodes.pop(node.peer, None) is not None and self.random.random() < 0.7:
+    def _disconnect(self, node: SimulatedNode, at_once: float = 0.7) -> None:
+        if self._nodes.pop(node.peer, None) is not None and self.random.random() < at_once:
             peer = node.peer  # else the main node has to find out by silence
-            self._later(0.01, partial(self._unreachable, peer))
+            self._later(self.random.uniform(0, 0.05), partial(self._unreachable, peer))
 
     def _unreachable(self, peer: bytes) -> None:
         self._main(self.dispatcher.unreachable(peer, self.now))
 
     # Messages.
 
-    def _carry(self, message: Message, deliver: Callable[[list[Message]], None]) -> None:
+    def _carry(
+        self, message: Message, line: tuple[bytes, str], deliver: Callable[[list[Message]], None]
+    ) -> None:
         self.messages += 1
         weather = self.weather
+        if weather.rate:
+            content = [bytes(frame) for frame in encode([message])]
+            nbytes = sum(map(len, content))
+            self.carried += nbytes
+            free = max(self._free.get(line, 0.0), self.now) + nbytes / weather.rate
+            self._free[line] = free
+            self._later(free - self.now + weather.delay, lambda: self._arrive(content, deliver))
+            return
         if self.random.random() < weather.lose:
             return
         frames = [bytes(frame) for frame in encode([message])]
@@ -276,6 +321,8 @@ class Simulation:
             elif isinstance(effect, Accept) and not self.keeps:
                 self.accepted[effect.job] += 1
                 self.solutions[effect.job] = effect.solution
+            elif isinstance(effect, Left):
+                self.left += 1
             elif isinstance(effect, Fail):
                 assert effect.job not in self.failed
                 self.failed[effect.job] = effect
@@ -290,7 +337,7 @@ class Simulation:
             for each in messages:
                 self._node(node, node.session.receive(each, self.now))
 
-        self._carry(message, deliver)
+        self._carry(message, (peer, "out"), deliver)
 
     def _node(self, node: SimulatedNode, effects: list[NodeEffect]) -> None:
         for effect in effects:
@@ -312,9 +359,10 @@ class Simulation:
     def _to_main(self, peer: bytes, message: Message) -> None:
         def deliver(messages: list[Message]) -> None:
             for each in messages:
-                self._main(self.dispatcher.receive(peer, each, self.now))
+                host = "relay" if self.weather.outage_every else peer.decode()
+                self._main(self.dispatcher.receive(peer, each, self.now, None, host))
 
-        self._carry(message, deliver)
+        self._carry(message, (peer, "back"), deliver)
 
     # Work.
 
@@ -323,7 +371,7 @@ class Simulation:
             run = node.queue.pop(0)
             if node.session.started(run.task, self.now):
                 node.running[run.task] = run
-                self._later(self.random.uniform(0.001, 4), partial(self._end, node, run))
+                self._later(self.random.uniform(*self._seconds), partial(self._end, node, run))
 
     def _end(self, node: SimulatedNode, run: Run) -> None:
         if not node.alive or node.running.get(run.task) is not run:
@@ -332,6 +380,7 @@ class Simulation:
             self._later(node.frozen_until - self.now, lambda: self._end(node, run))
             return
         del node.running[run.task]
+        self.done[run.job_id] += 1
         if run.job_id in self.poison:
             effects = node.session.failed(run.task, "raised", "poison", "", self.now)
         else:

@@ -21,6 +21,7 @@ QUAKE = Weather(
     lose=0.1, repeat=0.1, delay=0.3, crash_every=90, cut_every=30, freeze_every=90,
     restart_every=15,
 )  # fmt: skip
+OUTAGES = Weather(outage_every=10, rate=1e6)
 RUNS = 1000  # of each kind, spread over so many tests that a failure names its seeds
 BLOCKS = 10
 
@@ -30,6 +31,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make arrays of a few hundred bytes travel in chunks, so that thousands of runs do."""
     monkeypatch.setattr("protocol.jobs.INLINE_BYTES", 64)
     monkeypatch.setattr("protocol.transfer.CHUNK_BYTES", 32)
+    monkeypatch.setattr("protocol.flow.CHUNK_BYTES", 32)
     monkeypatch.setattr("protocol.transfer.RUN_BYTES", 96)
 
 
@@ -120,3 +122,26 @@ def test_in_calm_weather_no_message_is_wasted() -> None:
     assert simulation.run(lambda: simulation.accepted[1] == 1)
     beats = 2 * (int(simulation.now) + 1)
     assert simulation.messages - before <= 3 + beats
+
+
+def play_outages(seed: int) -> Simulation:
+    """Run jobs on nodes that are all behind one relay, which dies time and again."""
+    chance = random.Random(seed)
+    simulation = Simulation(
+        seed, OUTAGES, nodes=chance.randint(2, 20), max_attempts=chance.randint(1, 3),
+        seconds=(2.0, 2.0),
+    )  # fmt: skip
+    jobs = {n: make(n, chance.choice([0, 0, 3, 40])) for n in range(1, 60)}
+    for number, job in jobs.items():
+        simulation._later(chance.uniform(0, 3), partial(simulation.submit, number, job))
+    assert simulation.run(lambda: len(simulation.accepted) == len(jobs)), f"seed {seed}"
+    return simulation
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_a_relay_that_dies_fails_no_job_and_has_nothing_done_twice(block: int) -> None:
+    for seed in range(block * RUNS // BLOCKS, (block + 1) * RUNS // BLOCKS):
+        simulation = play_outages(seed)
+        assert not simulation.failed, f"seed {seed}"
+        twice = [number for number, times in simulation.done.items() if times > 1]
+        assert not twice, f"seed {seed}: done more than once: {twice}"
