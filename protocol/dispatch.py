@@ -626,10 +626,10 @@ class Dispatcher:
             else:  # given up, and here it is again
                 self._adopt(self._ledger.again(task_id, job, node, now))
         effects += cancels
-        if node.last_offer in held or node.last_offer not in node.tasks:
-            self._has_read(node)
         # Offers go in order: where a later one has come, or a while has passed, it is lost.
-        newest = max(held, default=0)
+        newest = max(held & node.tasks.keys(), default=0)
+        if newest or not node.tasks:
+            self._has_read(node, node.tasks[newest].mark if newest else node.told)
         lost = (
             task for task in node.tasks.values()
             if task.id not in held
@@ -642,10 +642,10 @@ class Dispatcher:
             effects.append(Send(node.peer, task.offer()))
         return effects
 
-    def _has_read(self, node: Node) -> None:
-        """A node has read what it was offered."""
-        if node.unheard:
-            node.unheard = 0
+    def _has_read(self, node: Node, mark: int) -> None:
+        """A node has read what it was offered so far: offers go in order."""
+        if node.read < mark:
+            node.read = mark
             self._placement.update(node)
 
     def _heartbeat(self, node: Node, message: Heartbeat, now: float) -> list[Effect]:
@@ -693,7 +693,8 @@ class Dispatcher:
     def _offer(self, job: Job, node: Node, now: float) -> list[Effect]:
         """Give a job, which is not in the queue any more, to a node."""
         task = self._ledger.new_task(job, node, now)
-        node.unheard, node.last_offer = node.unheard + job.offered, task.id
+        node.told += job.offered
+        task.mark = node.told
         self._give(task)
         if job.blobs:
             chunks = sum(chunks_of(array.nbytes) for array in job.blobs.values())
@@ -733,8 +734,7 @@ class Dispatcher:
     def _let_go(self, task: Task) -> None:
         """Wait no more for a solution's arrays."""
         node = task.node
-        if node.unheard and task.id == node.last_offer:
-            node.unheard = 0  # it has read that offer, and so all before it
+        node.read = max(node.read, task.mark)
         self._held.pop(task.id, None)
         lacking, task.lacking, task.arrived = task.lacking, frozenset(), None
         for digest in lacking:
@@ -796,6 +796,7 @@ class Dispatcher:
         if task is None:
             node.unclaimed.pop(message.task, None)
             return []
+        node.read = max(node.read, task.mark)
         self._take_from(task)
         self._ledger.disown(task.id)
         node.rests = task.recalled is None  # else giving back could go on at any speed
@@ -814,6 +815,7 @@ class Dispatcher:
             return effects + self._assign(now)
         if task.job.keeping is task:  # it has sent the solution before
             return effects
+        node.read = max(node.read, task.mark)
         self._take_from(task)
         self._ledger.disown(task.id)  # a heartbeat from before must not bring it back
         kind = message.kind if message.kind in _KINDS else "raised"

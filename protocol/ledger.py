@@ -160,6 +160,8 @@ class Task:
     #: When the offer was sent last, and how often again.
     asked: float = 0.0
     repeats: int = 0
+    #: What its node has been told when it has read this offer (`Node.told`).
+    mark: int = 0
     #: When anything of it moved last: its progress, or an array on its way.
     moved: float = 0.0
     #: When it was asked back.
@@ -234,9 +236,9 @@ class Node:
     late_until: float = 0.0
     #: Chunks that it may still ask for before that is noise.
     owed: int = 0
-    #: Bytes of offers of which it has not shown that it has read them, and the last of them.
-    unheard: int = 0
-    last_offer: int = 0
+    #: Bytes of its offers so far, and of those that it has shown to have read.
+    told: int = 0
+    read: int = 0
     #: Tasks that it is given before it has solved any.
     first: int = field(init=False)
 
@@ -280,7 +282,7 @@ class Node:
 
         A node that wants a thousand jobs has to have solved some, else a liar could have them all.
         """
-        if self.rests or self.suspect is not None or self.unheard > UNHEARD_OFFER_BYTES:
+        if self.rests or self.suspect is not None or self.told - self.read > UNHEARD_OFFER_BYTES:
             return 0
         limit = min(self.credit, self.first + 2 * self.solved)
         return limit - len(self.tasks) - len(self.unclaimed)
