@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from protocol import JobSolutionDataType, ProtocolError, VersionMismatch
+from protocol.absence import SETTLE_SECONDS
 from protocol.allowlist import Key
 from protocol.codec import Frame, decode
 from protocol.dispatch import Dispatcher
@@ -478,6 +479,7 @@ class Router(Shell):
         self._receipted.pop(id_, None)
         self.perform(self.dispatcher.unreachable(id_, now))
         self._board.leave(id_, reason)
+        self._tick_at = min(self._tick_at, now + 2 * SETTLE_SECONDS)  # are its neighbours well?
 
     def _was_cut(self, connection: Connection, why: str) -> None:
         """The guard has cut a connection off."""

@@ -24,7 +24,7 @@ RETURN_SECONDS, RETURNS_SECONDS = 5.0, 20.0
 #: A job that would have failed for good waits so long for nodes that were lost with it.
 HOPE_SECONDS = 60.0
 #: What is heard so soon after a node was lost may have been said before that.
-SETTLE_SECONDS = 0.1
+SETTLE_SECONDS = 0.01
 #: At one host, nodes become suspect this often at most: somebody may come and go all the time.
 MARK_SECONDS = 2.0
 

@@ -269,7 +269,7 @@ class Need:
 
 @record(frozen=True, slots=True)
 class Chunk:
-    """Chunk number `index` of the array with this digest.
+    """Chunks from number `index` on, one or more, of the array with this digest.
 
     Args:
         data: its bytes; empty with index 0 where the sender does not hold the array (an
