@@ -59,24 +59,29 @@ class Line:
             server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1 << 16)
             self.port = server.sockets[0].getsockname()[1]
             ready.set()
-            await server.serve_forever()
+            with suppress(asyncio.CancelledError):  # it is stopped
+                await server.serve_forever()
 
-        def run() -> None:
-            with suppress(RuntimeError):  # it is stopped
-                self._loop.run_until_complete(begin())
-
-        threading.Thread(target=run, daemon=True).start()
+        self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(begin()))
+        self._thread.start()
         assert ready.wait(10)
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        def end() -> None:
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+
+        self._loop.call_soon_threadsafe(end)
+        self._thread.join()
+        self._loop.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self.target, limit=1 << 16)
-        await asyncio.gather(
-            self._carry("back", reader, back), self._carry("out", there, writer),
-            return_exceptions=True,
-        )  # fmt: skip
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(
+                self._carry("back", reader, back), self._carry("out", there, writer),
+                return_exceptions=True,
+            )  # fmt: skip
 
     async def _carry(
         self, way: str, source: asyncio.StreamReader, sink: asyncio.StreamWriter
