@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .ledger import Job, Node
+from .limits import CHUNK_BYTES, PARKED_BYTES
+from .transfer import Arrival
 
 #: So many lost nodes are remembered.
 GONE = 10_000
@@ -82,6 +84,7 @@ class Absence:
         self._gone: OrderedDict[str, _Gone] = OrderedDict()  # by identity
         self._outages: dict[str, _Outage] = {}  # by host
         self._held: dict[int, _Held] = {}  # by job
+        self._parked: OrderedDict[str, tuple[dict[bytes, Arrival], float]] = OrderedDict()
 
     def lose(self, node: Node, host: str, jobs: list[int], now: float) -> None:
         """A node is lost at a host; this was an attempt of these jobs."""
@@ -96,6 +99,19 @@ class Absence:
             return
         outage.lost, outage.last, outage.first_back = outage.lost + 1, now, math.inf
         self._go_on_waiting(host, outage.until)
+
+    def park(self, identity: str, arrivals: dict[bytes, Arrival], now: float) -> None:
+        """Keep what has come in part of a lost node's solutions."""
+        if not arrivals:
+            return
+        self._parked.pop(identity, None)
+        self._parked[identity] = (arrivals, now)
+        while sum(_bytes_of(parked) for parked, _ in self._parked.values()) > PARKED_BYTES:
+            self._parked.popitem(last=False)
+
+    def unpark(self, identity: str) -> dict[bytes, Arrival]:
+        """A node is back; return what has come in part of its solutions."""
+        return self._parked.pop(identity, ({}, 0.0))[0]
 
     def marks(self, host: str, now: float) -> bool:
         """Whether those at a host are to be suspected now."""
@@ -166,6 +182,8 @@ class Absence:
         """Let time pass; return jobs that wait no more."""
         for host in [host for host, o in self._outages.items() if now > o.until + HOPE_SECONDS]:
             del self._outages[host]
+        while self._parked and now > next(iter(self._parked.values()))[1] + HOPE_SECONDS:
+            self._parked.popitem(last=False)
         over = [id_ for id_, held in self._held.items() if now >= held.until]
         return [self._held.pop(id_).job for id_ in over]
 
@@ -173,3 +191,7 @@ class Absence:
         for held in self._held.values():
             if held.host == host and not held.last_hope:
                 held.until = until
+
+
+def _bytes_of(arrivals: dict[bytes, Arrival]) -> int:
+    return sum(arrival.hashed * CHUNK_BYTES for arrival in arrivals.values())

@@ -433,9 +433,10 @@ class Dispatcher:
             effects.append(Superseded(old.peer))
             effects += self._lose(old, "connected anew", now, keep=holds)
         owner = host or identity if key is None else key.public.decode()
+        inbox = Inbox(None, self._window, self._absence.unpark(identity))
         node = Node(
             peer, replace(hello, secret=b""), identity, "" if key is None else key.name, host,
-            owner, now, now, hello.credit, Inbox(shared=self._window),
+            owner, now, now, hello.credit, inbox,
         )  # fmt: skip
         effects += self._come_back(node, now)
         self._remember(hello.node, identity)
@@ -509,6 +510,7 @@ class Dispatcher:
             keep: tasks that it still has, and brings over another connection.
             silent: whether nothing was heard of it for too long.
         """
+        self._absence.park(node.identity, node.inbox.park(), now)
         effects = self._forget(node, reason)
         if not node.benched:
             self._hope_until = now + HOPE_SECONDS

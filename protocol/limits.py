@@ -82,6 +82,8 @@ UNHEARD_OFFER_BYTES = 256 * KIB
 #: those that are not small are not taken in; their nodes say them again after a while.
 HELD_SOLUTION_BYTES = 128 * MIB
 SMALL_SOLUTION_BYTES = 4 * KIB
+#: What has come of solutions' arrays whose nodes are gone for a moment, of all together.
+PARKED_BYTES = 256 * MIB
 #: What plain values take in memory, for each byte on the wire, and an array that is only named.
 PLAIN_EXPANSION, SPEC_BYTES = 20, 400
 #: What one that was silent for too long may still bring, beside chunks.

@@ -275,10 +275,17 @@ class Inbox:
     Args:
         memory: where they arrive.
         shared: of all peers; None: this is the only one.
+        parked: arrays of which a part came over an earlier connection, by digest (`park`).
     """
 
-    def __init__(self, memory: Memory | None = None, shared: Window | None = None) -> None:
+    def __init__(
+        self,
+        memory: Memory | None = None,
+        shared: Window | None = None,
+        parked: Mapping[bytes, Arrival] | None = None,
+    ) -> None:
         self._memory = memory or Plain()
+        self._parked = dict(parked or {})
         self._shared = shared
         self._arrivals: dict[bytes, Arrival] = {}
         # Those of which something is not asked for yet: small ones, which go first, and large ones.
@@ -317,7 +324,10 @@ class Inbox:
             if under_way.spec.nbytes != spec.nbytes:
                 raise RemoteProtocolError("one digest for arrays of two sizes")
             return []
-        arrival = self._arrivals[spec.digest] = Arrival(spec)
+        arrival = self._parked.pop(spec.digest, None)
+        if arrival is None or arrival.spec.nbytes != spec.nbytes:
+            arrival = Arrival(spec)
+        self._arrivals[spec.digest] = arrival
         self._queue(arrival)
         return self._fill()
 
@@ -371,6 +381,15 @@ class Inbox:
         if chunks:
             self._late = min(self._late + chunks, 2 * WINDOW)
             self._late_until = self._now + LATE_SECONDS
+
+    def park(self) -> dict[bytes, Arrival]:
+        """Fetch nothing any more; return what has come in part, for when the other side is back."""
+        parked = {**self._parked, **self._arrivals}
+        self.close()
+        for arrival in parked.values():
+            arrival.ahead.clear()
+            arrival.asked = arrival.hashed
+        return {digest: arrival for digest, arrival in parked.items() if arrival.hashed}
 
     def close(self) -> None:
         """Fetch nothing any more: the other side is gone."""

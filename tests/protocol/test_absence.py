@@ -5,11 +5,23 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 
 from protocol.absence import HOPE_SECONDS, RETURN_SECONDS
+from protocol.codec import specify
 from protocol.effects import Accept, Benched, Fail, Send
-from protocol.messages import Accepted, Cancel, Heartbeat, JobOffer, SolutionReady
+from protocol.limits import CHUNK_BYTES, PARKED_BYTES
+from protocol.messages import (
+    Accepted,
+    ArraySpec,
+    Cancel,
+    Heartbeat,
+    JobOffer,
+    Need,
+    SolutionReady,
+)
+from protocol.transfer import answer
 
 from .test_dispatch import Table, begin, solved
 
@@ -239,3 +251,51 @@ def test_a_bench_is_forgotten_after_a_good_day() -> None:
             table.dispatcher.cancel(10 * day + number, table.now)
         table.now += 86_400
     assert lengths == [60.0] * 6
+
+
+def test_what_has_come_of_a_solution_need_not_come_again_over_a_new_connection() -> None:
+    """A slow line that breaks every few minutes: else nothing large would ever arrive."""
+    table = Table()
+    table.hello(b"a", host=RELAY)
+    table.submit(1)
+    array = np.random.default_rng(0).integers(0, 255, 40 * CHUNK_BYTES, dtype=np.uint8)
+    ready = SolutionReady(1, {}, b"", {"x": specify(array)})
+    table.hear(b"a", ready)
+    peer, carried = b"a", 0
+    accepted: list[Accept] = []
+    for life in range(100):
+        needs = table.said(Need)
+        for _ in range(3):  # some come, and then the line breaks
+            for chunk in answer(needs.pop(0), array) if needs else []:
+                table.now += 1.0  # it is a slow one
+                table.hear(peer, chunk)
+                carried += len(chunk.data)
+                needs += table.said(Need)
+                accepted += [e for e in table.effects if isinstance(e, Accept)]
+        if accepted:
+            break
+        table.effects = table.dispatcher.unreachable(peer, table.now)
+        peer = b"a%d" % life
+        table.hello(peer, node="id-a", name="a", main="main", host=RELAY, holds=(1,))
+        table.hear(peer, ready)
+    np.testing.assert_array_equal(accepted[0].solution.arrays["x"], array)
+    assert carried == array.nbytes
+
+
+def test_what_has_come_in_part_is_not_kept_for_ever_nor_without_limit() -> None:
+    table = Table()
+    absence = table.dispatcher._absence
+    for number in range(20):
+        peer = b"n%d" % number
+        table.hello(peer, host=peer.decode())
+        table.submit(number)
+        size = PARKED_BYTES // 4
+        spec = ArraySpec("uint8", (size,), bytes([number]) * 16)
+        task = table.in_hand(peer)
+        table.hear(peer, SolutionReady(task, {}, b"", {"x": spec}))
+        table.dispatcher._nodes[peer].inbox._arrivals[spec.digest].hashed = size // CHUNK_BYTES - 1
+        table.effects = table.dispatcher.unreachable(peer, table.now)
+        table.dispatcher.cancel(number, table.now)
+    assert 0 < len(absence._parked) <= 4
+    table.tick(HOPE_SECONDS + 1)
+    assert not absence._parked
