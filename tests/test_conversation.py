@@ -581,7 +581,7 @@ def test_a_name_that_can_not_be_shown_is_refused(main_node: Mains, name: Any) ->
     "solution",
     [{0: np.zeros(3)}, {"\udce9": np.zeros(3)}, {"a": np.zeros((1,) * 33)}, None, 7,
      {"a": np.array([object()])}],
-    ids=repr,
+    ids=["a number for a name", "a name that is no text", "33 dimensions", "None", "7", "objects"],
 )  # fmt: skip
 def test_a_solution_that_can_not_be_sent_is_a_failed_attempt_and_no_end(
     main_node: Mains, computing_node: Nodes, solution: Any
