@@ -12,6 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
+from main_node.memory import LIFE
+from protocol.ledger import first_task
+
 from ..conftest import make_idx_folder
 from ..processes import COMPUTE, MAIN, Process, Relay, Start, free_port, run
 
@@ -88,6 +91,13 @@ class Cluster:
             tasks.setdefault(name, []).append(task)
         database.close()
         return tasks
+
+    def start_of(self, task: int) -> int:
+        """Return in which start of the run a task was made, the first being 0."""
+        database = sqlite3.connect(self.run / "run.db")
+        ((main,),) = database.execute("SELECT value FROM facts WHERE name = 'main'")
+        database.close()
+        return (task - first_task(main)) // LIFE
 
     def solved(self) -> set[str]:
         """Return the names of the jobs whose solutions are on disk."""

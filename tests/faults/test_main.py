@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from main_node.memory import LIFE
 from main_node.runs import summarize
 
 from ..processes import MAIN, SECONDS, run
@@ -36,7 +35,7 @@ STAGES = [
 
 def nothing_twice(cluster: Cluster, before: set[str]) -> None:
     """Check that no job whose solution was on disk was given to a node again."""
-    again = {name for name, tasks in cluster.tasks().items() if any(task > LIFE for task in tasks)}
+    again = {name for name, tasks in cluster.tasks().items() if any(map(cluster.start_of, tasks))}
     assert not before & again, "a finished job was computed again"
 
 
@@ -93,7 +92,7 @@ def test_nodes_hand_over_what_they_hold_when_the_main_node_comes_back(cluster: C
     cluster.same(cluster.resume().result())
     started = [line.split("job=")[1].split()[0] for line in node.seen if "task.started" in line]
     assert len(started) == len(set(started)), "a job was begun twice"
-    old = [task for tasks in cluster.tasks().values() for task in tasks if task < LIFE]
+    old = [t for tasks in cluster.tasks().values() for t in tasks if not cluster.start_of(t)]
     assert len(old) == 2
 
 
