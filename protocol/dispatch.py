@@ -990,6 +990,7 @@ class Dispatcher:
         array: AnyArray | None = wanted[0].job.blobs[message.digest] if wanted else None
         chunks = answer(message, array)
         node.owed -= asked_of(chunks)
+        node.inbox.cross(now)
         if array is None or not chunks or node.owed < 0:
             self.noise += 1 + CHUNK_NOISE * len(chunks)
         else:

@@ -387,6 +387,7 @@ class Session:
         array = next((array for array in held if array is not None), None)
         chunks = answer(message, array)
         self._owed -= asked_of(chunks)
+        self._inbox.cross(now)
         if array is None or not chunks or self._owed < 0:
             self.noise += 1 + CHUNK_NOISE * len(chunks)
         return [Tell(chunk) for chunk in chunks]

@@ -11,6 +11,7 @@ one, or where no chunk at all comes for a while, then for twice as long each tim
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ SMALL_CHUNKS = 8
 MAX_DAMAGED = 3
 #: What was asked for and is not wanted any more may still come for so long.
 LATE_SECONDS = 30.0
+#: What came in part over an earlier connection is kept for so long.
+PARKED_SECONDS = 60.0
 
 
 class Memory(Protocol):
@@ -186,10 +189,18 @@ class Arrival:
         self.asked += chunks
         return Need(self.spec.digest, self.asked - chunks, chunks)
 
-    def bytes_of(self, need: Need) -> int:
-        """Return how many bytes a request is for."""
-        end = min((need.first + need.count) * CHUNK_BYTES, self.spec.nbytes)
-        return end - need.first * CHUNK_BYTES
+    def bytes_of(self, first: int, count: int) -> int:
+        """Return how many bytes so many chunks are."""
+        return min((first + count) * CHUNK_BYTES, self.spec.nbytes) - first * CHUNK_BYTES
+
+    @property
+    def missing(self) -> int:
+        """Bytes that are asked for and not here."""
+        nbytes = self.under_way * CHUNK_BYTES
+        last = self.total - 1
+        if nbytes and self.asked == self.total and self.hashed <= last and last not in self.ahead:
+            nbytes -= self.total * CHUNK_BYTES - self.spec.nbytes
+        return nbytes
 
     def again(self) -> Iterator[Need]:
         """Yield requests for what was asked for and is missing."""
@@ -286,14 +297,16 @@ class Inbox:
     ) -> None:
         self._memory = memory or Plain()
         self._parked = dict(parked or {})
+        self._parked_until = math.inf  # known when the time is
         self._shared = shared
         self._arrivals: dict[bytes, Arrival] = {}
         # Those of which something is not asked for yet: small ones, which go first, and large ones.
         self._small: dict[bytes, Arrival] = {}
         self._large: dict[bytes, Arrival] = {}
         self._flow = Flow()
-        self._asked = 0  # chunks, of all arrivals, not yet here
+        self._asked = self._missing = 0  # chunks, and bytes, of all arrivals, not yet here
         self._late, self._late_until = 0, 0.0  # chunks that may still come, unwanted
+        self._given_up: dict[bytes, int] = {}  # those that were asked for once, by digest
         self._now = 0.0
         self._moved, self._patience = 0.0, STALL_SECONDS
         #: Messages with chunks that nobody had asked for.
@@ -341,30 +354,35 @@ class Inbox:
         while (queue := self._small or self._large) and (room := self._room()) > 0:
             digest, arrival = next(iter(queue.items()))
             left = arrival.total - arrival.asked
-            if min(room, left) < left and self._asked and room < self._flow.window // 8:
-                break  # not worth a request of its own
-            chunks = min(room, left, max(1, self._flow.window // 4))  # the next is on its way then
+            window, free = self._flow.window, self._flow.window - self._missing
+            # Of a large one, a part: the next request is on its way then.
+            part = max(1, min(free, window // 4) // CHUNK_BYTES)
+            chunks = min(room, left, part)
+            nbytes = arrival.bytes_of(arrival.asked, chunks)
+            if self._asked and (nbytes > free or (chunks < left and free < window // 8)):
+                break  # no room, or not worth a request of its own
+            if not self._asked:
+                self._moved, self._patience = self._now, STALL_SECONDS
+                self._given_up.clear()
+            self._flow.ask(nbytes, self._missing, self._now)
+            needs.append(arrival.ask(chunks))
+            self._count(chunks, nbytes)
             if chunks == left:
                 del queue[digest]
-            if chunks:
-                if not self._asked:
-                    self._moved, self._patience = self._now, STALL_SECONDS
-                needs.append(arrival.ask(chunks))
-                self._flow.ask(arrival.bytes_of(needs[-1]), self._now)
-                self._count(chunks)
         return needs
 
     def _room(self) -> int:
-        """Return how many chunks more may be asked for."""
-        room = self._flow.window - self._asked
+        """Return how many chunks more may be asked for, whatever their bytes."""
+        room = WINDOW - self._asked
         if self._shared is not None:
             room = min(room, max(OWN_WINDOW - self._asked, 0) + max(self._shared.left, 0))
         return room
 
-    def _count(self, chunks: int) -> None:
+    def _count(self, chunks: int, nbytes: int) -> None:
         """Count chunks that are asked for, or, below zero, are here or given up."""
         before = max(self._asked - OWN_WINDOW, 0)
         self._asked += chunks
+        self._missing += nbytes
         if self._shared is not None:
             self._shared.left -= max(self._asked - OWN_WINDOW, 0) - before
 
@@ -375,7 +393,8 @@ class Inbox:
         self._large.pop(digest, None)
         if arrival is not None and arrival.under_way:
             self._expect_late(arrival.under_way)
-            self._count(-arrival.under_way)
+            self._given_up[digest] = arrival.under_way
+            self._count(-arrival.under_way, -arrival.missing)
 
     def _expect_late(self, chunks: int) -> None:
         if chunks:
@@ -396,7 +415,7 @@ class Inbox:
         self._arrivals.clear()
         self._small.clear()
         self._large.clear()
-        self._count(-self._asked)
+        self._count(-self._asked, -self._missing)
 
     def receive(self, chunk: Chunk, now: float) -> tuple[list[Need], AnyArray | None]:
         """Take chunks in; return what to ask for next, and the array's bytes once whole.
@@ -409,11 +428,7 @@ class Inbox:
         arrival = self._arrivals.get(chunk.digest)
         count = chunks_of(len(chunk.data))
         if arrival is None or (chunk.data and self._unasked(arrival, chunk.index, count)):
-            if self._late:
-                self._late = max(0, self._late - max(1, count))
-                self._flow.get(len(chunk.data), now)
-            else:
-                self.surplus += 1
+            self._take_late(chunk, count)
             return self._fill(), None
         try:
             content = self._put(arrival, chunk)
@@ -421,6 +436,17 @@ class Inbox:
             self.forget(chunk.digest)
             raise
         return self._fill(), content
+
+    def _take_late(self, chunk: Chunk, count: int) -> None:
+        """Count chunks that are not wanted, or not wanted any more."""
+        if not self._late:
+            self.surplus += 1
+            return
+        self._late = max(0, self._late - max(1, count))
+        left = self._given_up.get(chunk.digest, 0)
+        if left:  # else it is here twice
+            self._given_up[chunk.digest] = max(0, left - max(1, count))
+            self._flow.get(len(chunk.data), self._now)
 
     @staticmethod
     def _unasked(arrival: Arrival, index: int, count: int) -> bool:
@@ -432,27 +458,39 @@ class Inbox:
     def _put(self, arrival: Arrival, chunk: Chunk) -> AnyArray | None:
         if not chunk.data:
             raise RemoteProtocolError("the other side does not hold an array that it named")
-        new = arrival.put(chunk.index, chunk.data, self._memory)
+        chunks, missing = arrival.under_way, arrival.missing
+        try:
+            arrival.put(chunk.index, chunk.data, self._memory)
+        finally:  # some may be here though there is no memory for the rest
+            new = missing - arrival.missing
+            self._count(arrival.under_way - chunks, -new)
         self._moved, self._patience = self._now, STALL_SECONDS
-        self._count(-new)
-        self._flow.get(min(len(chunk.data), new * CHUNK_BYTES), self._now)
+        self._flow.get(new, self._now)
         if arrival.hashed < arrival.total:
             return None
         if arrival.hash.digest() == arrival.spec.digest:
             self.forget(chunk.digest)
             return arrival.content
-        self._count(-arrival.under_way)
+        self._count(-arrival.under_way, -arrival.missing)
         arrival.restart()
         self._queue(arrival)
         if arrival.damaged == MAX_DAMAGED:
             raise RemoteProtocolError(f"an array arrived damaged {MAX_DAMAGED} times")
         return None
 
+    def cross(self, now: float) -> None:
+        """Chunks go the other way over the same line."""
+        self._flow.cross(now)
+
     def tick(self, now: float) -> list[Need]:
         """Return requests for what does not come, after a while, and for what has room."""
         self._now = now
         if now > self._late_until:
             self._late = 0
+        if self._parked:
+            self._parked_until = min(self._parked_until, now + PARKED_SECONDS)
+            if now >= self._parked_until:
+                self._parked.clear()
         needs: list[Need] = []
         if self._asked and now - self._moved >= self._patience:
             patience = min(2 * self._patience, MAX_STALL_SECONDS)
@@ -465,11 +503,8 @@ class Inbox:
         """Ask once more for all that is under way: over a new connection, or after a while."""
         self._now = self._moved = now
         self._patience = STALL_SECONDS
-        self._flow.restart()
-        needs = [need for arrival in self._arrivals.values() for need in arrival.again()]
-        for need in needs:
-            self._flow.ask(self._arrivals[need.digest].bytes_of(need), now)
-        return needs
+        self._flow.restart(self._missing)
+        return [need for arrival in self._arrivals.values() for need in arrival.again()]
 
 
 class Cache:
