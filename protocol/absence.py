@@ -21,13 +21,14 @@ from .transfer import Arrival
 #: So many lost nodes are remembered.
 GONE = 10_000
 #: What was lost where several nodes were, at one host, waits so long after the last of them was
-#: lost, and after one of them came back, and another; but no longer than this after the first.
+#: lost, and after one of them came back, and another; but no longer than this after the first loss,
+#: or the first return: somebody may come and go all the time.
 RETURN_SECONDS, RETURNS_SECONDS = 5.0, 20.0
 #: A job that would have failed for good waits so long for nodes that were lost with it.
 HOPE_SECONDS = 60.0
 #: What is heard so soon after a node was lost may have been said before that.
 SETTLE_SECONDS = 0.01
-#: At one host, nodes become suspect this often at most: somebody may come and go all the time.
+#: At one host, nodes become suspect this often at most.
 MARK_SECONDS = 2.0
 
 
@@ -45,36 +46,38 @@ class _Outage:
     """What happened at one host a moment ago: nodes lost, and those that came back since.
 
     Attributes:
-        last: when the last of them was lost.
-        lost: how many.
+        first: when it began.
+        last: when the last of those was lost that had something in hand.
         first_back, back: when the first and the last of them came back since.
         marked: when those that are there became suspect.
+        lost: identity -> when, of those that have not come back.
+        nodes: how many were lost since it began.
+        jobs: job -> when it was lost there; others may yet come back with them.
+        held: jobs that wait for that, by id.
     """
 
+    first: float
     last: float
-    lost: int = 1
-    first_back: float = math.inf
+    first_back: float = -math.inf
     back: float = -math.inf
     marked: float = -math.inf
-    #: Jobs that were lost there.
-    jobs: set[int] = field(default_factory=set)
+    lost: dict[str, float] = field(default_factory=dict)
+    nodes: int = 0
+    jobs: dict[int, float] = field(default_factory=dict)
+    held: dict[int, Job] = field(default_factory=dict)
 
     @property
     def until(self) -> float:
         """When what was lost there waits no more."""
         until = max(self.last, self.back) + RETURN_SECONDS
-        return min(until, max(self.last, self.first_back) + RETURNS_SECONDS)
+        return min(until, max(self.first, self.first_back) + RETURNS_SECONDS)
 
-
-@dataclass(slots=True)
-class _Held:
-    """A job that waits: until when at the latest, and where it was lost."""
-
-    job: Job
-    until: float
-    host: str
-    #: Whether it fails for good if nobody comes back.
-    last_hope: bool
+    def begin(self, now: float) -> None:
+        """Another one begins at this host; what was lost lately may still come back."""
+        self.first = self.last = now
+        self.first_back, self.back, self.nodes = -math.inf, -math.inf, 0
+        self.lost = {who: at for who, at in self.lost.items() if now - at < HOPE_SECONDS}
+        self.jobs = {job: at for job, at in self.jobs.items() if now - at < HOPE_SECONDS}
 
 
 class Absence:
@@ -83,22 +86,39 @@ class Absence:
     def __init__(self) -> None:
         self._gone: OrderedDict[str, _Gone] = OrderedDict()  # by identity
         self._outages: dict[str, _Outage] = {}  # by host
-        self._held: dict[int, _Held] = {}  # by job
+        self._where: dict[int, _Outage | None] = {}  # of each job that waits; None: its last hope
+        self._hopes: dict[int, tuple[Job, float]] = {}  # those, and until when, by job
         self._parked: OrderedDict[str, tuple[dict[bytes, Arrival], float]] = OrderedDict()
 
-    def lose(self, node: Node, host: str, jobs: list[int], now: float) -> None:
-        """A node is lost at a host; this was an attempt of these jobs."""
+    def lose(
+        self, node: Node, host: str, jobs: list[int], now: float, back: bool = False
+    ) -> list[Job]:
+        """A node is lost at a host; return jobs that have waited there long enough.
+
+        Args:
+            node: that is lost.
+            host: where.
+            jobs: that this was an attempt of.
+            now: the time.
+            back: whether it is here again already, over another connection.
+        """
         if jobs:
             self._gone.pop(node.identity, None)
             self._gone[node.identity] = _Gone(jobs, host, now)
             if len(self._gone) > GONE:
                 self._gone.popitem(last=False)
-        outage = self._outages.get(host)
-        if outage is None or now > outage.until:
-            self._outages[host] = _Outage(now)
-            return
-        outage.lost, outage.last, outage.first_back = outage.lost + 1, now, math.inf
-        self._go_on_waiting(host, outage.until)
+        if back:
+            return []
+        outage = self._outages.setdefault(host, _Outage(now, now))
+        over: list[Job] = []
+        if now > outage.until:
+            over = self._release(outage)
+            outage.begin(now)
+        if jobs:  # whoever has nothing to bring is not waited for
+            outage.last = now
+        outage.nodes += 1
+        outage.lost[node.identity] = now
+        return over
 
     def park(self, identity: str, arrivals: dict[bytes, Arrival], now: float) -> None:
         """Keep what has come in part of a lost node's solutions."""
@@ -131,10 +151,11 @@ class Absence:
             now: the time.
         """
         outage = self._outages.get(host)
-        if outage is None or (alone and outage.lost == 1):
+        if outage is None or now > outage.until or (alone and outage.nodes == 1):
             return False
-        outage.jobs.add(job.id)
-        self._held[job.id] = _Held(job, outage.until, host, last_hope=False)
+        outage.jobs[job.id] = now
+        outage.held[job.id] = job
+        self._where[job.id] = outage
         return True
 
     def hopes(self, job: Job, now: float) -> bool:
@@ -144,24 +165,33 @@ class Absence:
         until = max(lost, default=-math.inf) + HOPE_SECONDS
         if now >= until:
             return False
-        self._held[job.id] = _Held(job, until, "", last_hope=True)
+        self._hopes[job.id] = job, until
+        self._where[job.id] = None
         return True
 
     def let_go(self, job: Job) -> bool:
         """A job waits no more; return whether it did."""
-        return self._held.pop(job.id, None) is not None
+        if job.id not in self._where:
+            return False
+        outage = self._where.pop(job.id)
+        (self._hopes if outage is None else outage.held).pop(job.id)
+        return True
 
     def waits(self, job: Job) -> bool:
         """Whether a job waits."""
-        return job.id in self._held
+        return job.id in self._where
+
+    @property
+    def last_hopes(self) -> list[Job]:
+        """The jobs that fail for good if nobody comes back with them."""
+        return [job for job, _ in self._hopes.values()]
 
     def heard(self, node: Node) -> list[Job]:
         """A suspect node is heard; return jobs that wait no more, since it was only one node."""
-        outage = self._outages.get(node.host)
-        if outage is None or outage.lost > 1:
-            return []
-        free = [i for i, h in self._held.items() if h.host == node.host and not h.last_hope]
-        return [self._held.pop(id_).job for id_ in free]
+        # The outage without a host: of those that fell silent, wherever they are.
+        outages = [self._outages.get(host) for host in {node.host, ""}]
+        alone = [outage for outage in outages if outage is not None and outage.nodes == 1]
+        return [job for outage in alone for job in self._release(outage)]
 
     def come_back(self, node: Node, now: float) -> tuple[Iterable[int], Iterable[int], str]:
         """A node is here; return jobs that its loss was an attempt of, those lost beside it, where.
@@ -171,26 +201,35 @@ class Absence:
         gone = self._gone.pop(node.identity, None)
         jobs, host = ([], node.host) if gone is None else (gone.jobs, gone.host)
         outage = self._outages.get(host)
-        if outage is None or outage.lost == 1:
+        if outage is None or outage.lost.pop(node.identity, None) is None or outage.nodes == 1:
             return jobs, [], host
-        first = outage.first_back == math.inf
-        outage.first_back, outage.back = min(outage.first_back, now), now
-        self._go_on_waiting(host, outage.until)
-        return jobs, outage.jobs if first else [], host
+        outage.back = now
+        if outage.first_back > -math.inf:
+            return jobs, [], host
+        outage.first_back = now
+        others, outage.jobs = outage.jobs, {}  # once: somebody may come and go all the time
+        return jobs, [job for job, at in others.items() if now - at < HOPE_SECONDS], host
 
     def tick(self, now: float) -> list[Job]:
         """Let time pass; return jobs that wait no more."""
-        for host in [host for host, o in self._outages.items() if now > o.until + HOPE_SECONDS]:
-            del self._outages[host]
+        over = []
+        for host, outage in list(self._outages.items()):
+            if now >= outage.until:
+                over += self._release(outage)
+            if now > outage.until + HOPE_SECONDS:
+                del self._outages[host]
         while self._parked and now > next(iter(self._parked.values()))[1] + HOPE_SECONDS:
             self._parked.popitem(last=False)
-        over = [id_ for id_, held in self._held.items() if now >= held.until]
-        return [self._held.pop(id_).job for id_ in over]
+        hopeless = [job for job, until in self._hopes.values() if now >= until]
+        for job in hopeless:
+            self.let_go(job)
+        return over + hopeless
 
-    def _go_on_waiting(self, host: str, until: float) -> None:
-        for held in self._held.values():
-            if held.host == host and not held.last_hope:
-                held.until = until
+    def _release(self, outage: _Outage) -> list[Job]:
+        jobs, outage.held = list(outage.held.values()), {}
+        for job in jobs:
+            del self._where[job.id]
+        return jobs
 
 
 def _bytes_of(arrivals: dict[bytes, Arrival]) -> int:

@@ -30,8 +30,9 @@ class _Record:
     failed: set[int] = field(default_factory=set)
     #: Processes that died with work in hand, and when.
     deaths: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=DEATHS))
-    #: Those whose deaths it is benched for.
-    blamed: tuple[str, ...] = ()
+    #: Those whose deaths it is benched for, and when they died; and what a bench was before that.
+    blamed: dict[str, float] = field(default_factory=dict)
+    before: float = BENCH_SECONDS
     until: float = 0.0
     seconds: float = BENCH_SECONDS
     reason: str = ""
@@ -72,13 +73,18 @@ class Bench:
     def died(self, name: str, process: str, now: float) -> float:
         """Count a death with work in hand; return for how many seconds that benches it, or 0."""
         record = self._record(name)
+        if record.blamed and now < record.until:  # of the same accident, as likely as not
+            record.blamed[process] = now
+            return 0.0
         record.deaths.append((process, now))
         since = record.deaths[0][1]
         if len(record.deaths) < DEATHS or now - since > DEATHS_SECONDS:
             return 0.0
-        record.blamed = tuple(who for who, _ in record.deaths)
+        blamed = dict(record.deaths)
         record.deaths.clear()
-        return self._bench(record, f"{_LOST} {DEATHS} times within {now - since:.0f} s", now)
+        seconds = self._bench(record, f"{_LOST} {DEATHS} times within {now - since:.0f} s", now)
+        record.blamed, record.before = blamed, seconds
+        return seconds
 
     def came_back(self, name: str, process: str) -> None:
         """Take a process's death back, and what came of it: it is here again."""
@@ -87,8 +93,9 @@ class Bench:
             return
         left = [death for death in record.deaths if death[0] != process]
         record.deaths = deque(left, maxlen=DEATHS)
-        if process in record.blamed and record.reason.startswith(_LOST):
-            record.until, record.seconds, record.blamed = 0.0, BENCH_SECONDS, ()
+        if record.blamed.pop(process, None) is not None and len(record.blamed) < DEATHS:
+            record.deaths.extend(record.blamed.items())
+            record.until, record.seconds, record.blamed = 0.0, record.before, {}
 
     def why(self, name: str, now: float) -> str:
         """Return why a node is benched; empty if it is not."""
@@ -99,6 +106,6 @@ class Bench:
         if now > record.until + FORGET_SECONDS:
             record.seconds = BENCH_SECONDS
         seconds = record.seconds
-        record.until, record.reason = now + seconds, reason
+        record.until, record.reason, record.blamed = now + seconds, reason, {}
         record.seconds = min(2 * seconds, MAX_BENCH_SECONDS)
         return seconds

@@ -321,6 +321,11 @@ class Dispatcher:
             effects += self._offer(slow.job, node, now)
         if now - self._beat >= self.heartbeat_seconds:
             self._beat = now
+            # Somebody may be here by now who has not tried it.
+            hopes = [job for job in self._absence.last_hopes if not self._has_failed(job)]
+            for job in hopes:
+                self._absence.let_go(job)
+            effects += self._resume(hopes, now)
             effects += [Send(peer, Heartbeat()) for peer in self._nodes]
         return effects + self._assign(now)
 
@@ -499,7 +504,8 @@ class Dispatcher:
         return self._resume(free, now)
 
     def _lose(
-        self, node: Node, reason: str, now: float, keep: Iterable[int] = (), silent: bool = False
+        self, node: Node, reason: str, now: float, *, keep: Iterable[int] | None = None,
+        silent: bool = False,
     ) -> list[Effect]:
         """Forget a node; what it had in hand counts as an attempt, and goes to another.
 
@@ -507,7 +513,7 @@ class Dispatcher:
             node: that is lost.
             reason: in words.
             now: the time.
-            keep: tasks that it still has, and brings over another connection.
+            keep: where it is here again over another connection, tasks that it brings.
             silent: whether nothing was heard of it for too long.
         """
         self._absence.park(node.identity, node.inbox.park(), now)
@@ -515,10 +521,9 @@ class Dispatcher:
         if not node.benched:
             self._hope_until = now + HOPE_SECONDS
             self._placement.hopeful = True
-        kept = set(keep)
-        tasks = list(node.tasks.values())
+        back, kept = keep is not None, set(keep or ())
         ended: list[tuple[Job, Attempt | None]] = []
-        for place, task in enumerate(tasks):
+        for place, task in enumerate(list(node.tasks.values())):
             self._take_from(task)
             if task.id in kept or task.job.keeping is task:
                 continue
@@ -533,15 +538,15 @@ class Dispatcher:
         suspects = [other for other in others.values() if other.suspect is not None or not silent]
         host = "" if silent and suspects else node.host
         gone = [job.id for job, attempt in ended if attempt is not None]
-        self._absence.lose(node, host, gone, now)
-        if suspects and self._absence.marks(host, now):
+        effects += self._resume(self._absence.lose(node, host, gone, now, back), now)
+        if suspects and not back and self._absence.marks(host, now):
             for other in suspects:
                 if other.suspect is None:
                     other.suspect, other.asked = now, False
                     self._placement.update(other)
         for job, attempt in ended:
             effects += self._again(job, node, attempt, now, (host, not suspects))
-        if tasks and not kept:
+        if gone and not kept:
             seconds = self._bench.died(_house(node), node.identity, now)
             effects += self._benched(_house(node), seconds, now)
         return effects + self._assign(now)

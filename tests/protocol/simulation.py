@@ -38,6 +38,8 @@ from protocol.ledger import Job, Ledger
 from protocol.messages import Hello, Message
 from protocol.session import Session, SessionState
 
+from .invariants import check, check_session
+
 TICK = 0.25
 
 
@@ -58,6 +60,8 @@ class Weather:
     restart_every: float = 0.0
     outage_every: float = 0.0
     rate: float = 0.0
+    #: Chance that a node that is cut off is here again before its end is noticed.
+    anew: float = 0.0
 
 
 @dataclass
@@ -86,6 +90,8 @@ class Simulation:
         seconds: that a job takes, at least and at most.
         places: jobs that a node runs at once.
         heartbeat: how often each side signals life; who is silent ten times as long is given up.
+        hosts: at how many hosts the nodes are; 0: each is at its own, or behind the relay.
+        checked: whether everybody's books are looked at after each step.
     """
 
     #: What a node keeps of arrays.
@@ -95,6 +101,7 @@ class Simulation:
         self, seed: int, weather: Weather, nodes: int, poison: frozenset[int] = frozenset(),
         max_attempts: int = 3, keeps: bool = False, bad: float = 0.0,
         seconds: tuple[float, float] = (0.001, 4), places: int = 1, heartbeat: float = 1.0,
+        hosts: int = 0, checked: bool = False,
     ) -> None:  # fmt: skip
         self.random = random.Random(seed)
         self.weather = weather
@@ -104,6 +111,8 @@ class Simulation:
         self.bad = bad
         self._max_attempts = max_attempts
         self._heartbeat = heartbeat
+        self._hosts = hosts or bool(weather.outage_every)
+        self.checked = checked
         self.dispatcher = self._make_dispatcher(None)
         self.lives = 1
         #: What a main node's memory holds: jobs, and tasks -> (job, node id).
@@ -114,6 +123,7 @@ class Simulation:
         self.accepted: Counter[int] = Counter()
         self.solutions: dict[int, JobSolutionDataType] = {}
         self.failed: dict[int, Fail] = {}
+        self.cancelled: set[int] = set()
         self.done: Counter[int] = Counter()  # how often nodes have worked on a job to its end
         self.left = 0  # nodes that were given up
         self.messages = self.carried = 0  # bytes
@@ -138,6 +148,13 @@ class Simulation:
         )  # fmt: skip
 
     # What a test does.
+
+    def cancel(self, job_id: int) -> None:
+        """Cancel a job that is open."""
+        if job_id not in self.accepted and job_id not in self.failed:
+            self.cancelled.add(job_id)
+            del self.jobs[job_id]
+            self._main(self.dispatcher.cancel(job_id, self.now))
 
     def submit(self, job_id: int, data: JobDataType) -> None:
         self.jobs[job_id] = data
@@ -182,19 +199,23 @@ class Simulation:
 
     def _accidents(self, node: SimulatedNode) -> None:
         weather = self.weather
-        for every, accident in (
-            (weather.crash_every, self.crash), (weather.cut_every, self.cut),
-            (weather.freeze_every, self.freeze),
-        ):  # fmt: skip
-            if every:
-                self._later(
-                    self.random.expovariate(1 / every), partial(self._befall, node, accident)
-                )
+        self._expect(node, weather.crash_every, self.crash)
+        self._expect(node, weather.cut_every, self.cut)
+        self._expect(node, weather.freeze_every, self.freeze)
 
-    def _befall(self, node: SimulatedNode, accident: Callable[[SimulatedNode], None]) -> None:
+    def _expect(
+        self, node: SimulatedNode, every: float, accident: Callable[[SimulatedNode], None]
+    ) -> None:
+        if every:
+            after = self.random.expovariate(1 / every)
+            self._later(after, partial(self._befall, node, every, accident))
+
+    def _befall(
+        self, node: SimulatedNode, every: float, accident: Callable[[SimulatedNode], None]
+    ) -> None:
         if node.alive:
             accident(node)
-            self._accidents(node)
+            self._expect(node, every, accident)
 
     def crash(self, node: SimulatedNode) -> None:
         """Kill a node; another one takes its place some time later."""
@@ -204,6 +225,12 @@ class Simulation:
 
     def cut(self, node: SimulatedNode) -> None:
         """Cut a node's connection; it connects again."""
+        if node.peer in self._nodes and self.random.random() < self.weather.anew:
+            del self._nodes[node.peer]
+            self._later(self.random.uniform(0, 2), partial(self._unreachable, node.peer))
+            node.session.cut()
+            self._later(0.0, lambda: self._connect(node))
+            return
         self._disconnect(node)
         node.session.cut()
         self._later(self.random.uniform(0.02, 3), lambda: self._connect(node))
@@ -304,6 +331,8 @@ class Simulation:
         deliver(messages)
 
     def _main(self, effects: list[Effect]) -> None:
+        if self.checked:
+            check(self.dispatcher)
         for effect in effects:
             if isinstance(effect, Send):
                 node = self._nodes.get(effect.peer)
@@ -340,6 +369,8 @@ class Simulation:
         self._carry(message, (peer, "out"), deliver)
 
     def _node(self, node: SimulatedNode, effects: list[NodeEffect]) -> None:
+        if self.checked:
+            check_session(node.session)
         for effect in effects:
             if isinstance(effect, Tell):
                 if node.peer in self._nodes:
@@ -357,9 +388,13 @@ class Simulation:
         self._begin(node)
 
     def _to_main(self, peer: bytes, message: Message) -> None:
+        host = peer.decode()
+        if self._hosts and peer in self._nodes:
+            place = int(self._nodes[peer].session.hello.node[1:]) % self._hosts
+            host = f"relay {place}"
+
         def deliver(messages: list[Message]) -> None:
             for each in messages:
-                host = "relay" if self.weather.outage_every else peer.decode()
                 self._main(self.dispatcher.receive(peer, each, self.now, None, host))
 
         self._carry(message, (peer, "back"), deliver)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from protocol.absence import HOPE_SECONDS, RETURN_SECONDS
+from protocol.absence import HOPE_SECONDS, RETURN_SECONDS, RETURNS_SECONDS
 from protocol.codec import specify
-from protocol.effects import Accept, Benched, Fail, Send
+from protocol.effects import Accept, Benched, Fail, Keep, Send
 from protocol.limits import CHUNK_BYTES, PARKED_BYTES
 from protocol.messages import (
     Accepted,
@@ -215,6 +215,136 @@ def test_somebody_who_comes_and_goes_does_not_keep_work_from_his_neighbours() ->
             table.hear(b"good", solved(task))
             done += 1
     assert done > 400 * 0.6
+
+
+@pytest.mark.parametrize("every", [1.0, 2.0, 4.0, 4.9, 6.0])
+@pytest.mark.parametrize("busy", [False, True])
+def test_somebody_who_comes_and_goes_keeps_no_job_waiting(every: float, busy: bool) -> None:
+    """Found by a tester: a job that was lost at the same host waited for ever."""
+    table = Table()
+    table.hello(b"holder", host=RELAY)
+    table.submit(1)
+    begin(table, b"holder", table.in_hand(b"holder"))
+    table.hello(b"good", host=RELAY)
+    table.hello(b"elsewhere", host="10.0.0.1")
+    lost, turn, due = 0.0, 0, table.now
+    while not any(table.dispatcher._nodes[peer].tasks for peer in (b"good", b"elsewhere")):
+        if table.now >= due:
+            due += every
+            turn += 1
+            peer = b"bad%d" % turn
+            table.hello(peer, host=RELAY)
+            if busy:  # it has taken something, and is the death of that too
+                table.dispatcher._absence.lose(
+                    table.dispatcher._nodes[peer], RELAY, [1000 + turn], table.now
+                )
+            table.effects = table.dispatcher.unreachable(peer, table.now)
+            if turn == 3:
+                table.effects = table.dispatcher.unreachable(b"holder", table.now)
+                lost = table.now
+        table.tick(0.25, 0.25)
+        for peer in (b"good", b"elsewhere"):
+            table.hear(peer, Heartbeat(tuple(table.dispatcher._nodes[peer].tasks)))
+        assert not lost or table.now - lost < RETURNS_SECONDS + 1
+    assert lost
+    if not busy:
+        assert table.now - lost < RETURN_SECONDS + 1
+
+
+def test_who_is_here_again_over_another_connection_was_never_away() -> None:
+    """Found by a tester: one such node every few seconds, and what its neighbours lost waited."""
+    table, (first, other) = crowd(2)
+    table.hello(b"elsewhere", host="10.0.0.1")
+    for turn in range(5):
+        table.hello(b"anew%d" % turn, **_same(other))
+        table.now += 2
+    assert not table.dispatcher._absence._outages
+    table.effects = lose(table, [first])
+    table.hear(b"anew4", Heartbeat())
+    table.tick(0.5)
+    table.hear(b"anew4", Heartbeat())
+    assert table.offers()
+
+
+def test_what_a_silent_node_lost_goes_on_as_soon_as_those_that_were_silent_too_are_heard() -> None:
+    table = Table()
+    for number, peer in enumerate((b"a", b"b", b"c")):
+        table.hello(peer, host=f"10.0.0.{number}")
+    table.submit(1)
+    (holder,) = [peer for peer in (b"a", b"b", b"c") if table.dispatcher._nodes[peer].tasks]
+    begin(table, holder, 1)
+    fine, quiet = (peer for peer in (b"a", b"b", b"c") if peer != holder)
+    begun, gone = table.now, None
+    while not table.dispatcher._nodes[fine].tasks and not table.dispatcher._nodes[quiet].tasks:
+        table.tick(0.25, 0.25)
+        if holder not in table.dispatcher._nodes:
+            gone = table.now if gone is None else gone
+            assert table.now - gone < 2
+        table.hear(fine, Heartbeat(tuple(table.dispatcher._nodes[fine].tasks)))
+        if not 7 < table.now - begun < 10.6:
+            table.hear(quiet, Heartbeat(tuple(table.dispatcher._nodes[quiet].tasks)))
+    assert gone is not None
+
+
+def test_a_job_that_waits_for_its_last_hope_goes_to_whoever_is_new() -> None:
+    """Found by a tester: it waited a minute, though somebody else's node had come."""
+    table = Table(max_attempts=2)
+    for peer in (b"a", b"b"):
+        table.hello(peer, host="10.0.0.1")
+    table.submit(1)
+    for _ in range(2):
+        (holder,) = [peer for peer, node in table.dispatcher._nodes.items() if node.tasks]
+        begin(table, holder, table.in_hand(holder))
+        table.effects = table.dispatcher.unreachable(holder, table.now)
+        for _ in range(30):
+            table.tick(0.25, 0.25)
+            for peer, node in table.dispatcher._nodes.items():
+                table.hear(peer, Heartbeat(tuple(node.tasks)))
+    assert table.dispatcher._absence.last_hopes
+    table.hello(b"new", host="10.0.0.2")
+    table.tick(1.0)
+    table.hear(b"new", Heartbeat())
+    assert table.dispatcher._nodes[b"new"].tasks
+
+
+def test_one_accident_benches_those_who_share_a_name_once_and_their_return_undoes_it() -> None:
+    """Found by a tester: nine nodes behind a relay were three accidents of one name."""
+    table = Table()
+    peers = [b"n%d" % number for number in range(9)]
+    for number, peer in enumerate(peers):
+        table.hello(peer, name="lab", host=RELAY)
+        table.submit(number)
+    tasks = {peer: table.in_hand(peer) for peer in peers}
+    benched = [effect for effect in lose(table, peers) if isinstance(effect, Benched)]
+    assert [effect.seconds for effect in benched] == [60.0]
+    table.now += 2
+    for number, peer in enumerate(peers):
+        same = _same(peer, name="lab", holds=(tasks[peer],))
+        table.hello(b"back-" + peer, **same)
+        table.tick(0.25, 0.25)
+        assert bool(table.dispatcher._nodes[b"back-" + peer].benched) == (number < 6)
+    assert not any(node.benched for node in table.dispatcher._nodes.values())
+    # And the next one is a first one again.
+    assert table.dispatcher._bench._records["lab"].seconds == 60.0
+
+
+def test_who_was_cut_off_while_his_solution_was_kept_has_not_died() -> None:
+    table = Table(keeps=True)
+    benched: list[Benched] = []
+    table.hello(b"other", host="10.0.0.1", credit=0)
+    for turn in range(4):
+        peer = b"p%d" % turn
+        table.hello(peer, node="id-p", name="p", main="main", host=RELAY)
+        table.submit(turn)
+        task = table.in_hand(peer)
+        begin(table, peer, task)
+        table.hear(peer, solved(task))
+        (keep,) = [effect for effect in table.effects if isinstance(effect, Keep)]
+        table.effects = table.dispatcher.unreachable(peer, table.now)
+        benched += [effect for effect in table.effects if isinstance(effect, Benched)]
+        table.effects = table.dispatcher.kept(task, keep.solution, table.now)
+        table.now += 5
+    assert not benched
 
 
 def test_an_idle_process_lifts_nobody_elses_bench() -> None:

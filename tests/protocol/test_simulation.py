@@ -32,6 +32,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("protocol.jobs.INLINE_BYTES", 64)
     monkeypatch.setattr("protocol.transfer.CHUNK_BYTES", 32)
     monkeypatch.setattr("protocol.flow.CHUNK_BYTES", 32)
+    monkeypatch.setattr("protocol.flow.LEAST", 64)
     monkeypatch.setattr("protocol.transfer.RUN_BYTES", 96)
 
 
@@ -145,3 +146,42 @@ def test_a_relay_that_dies_fails_no_job_and_has_nothing_done_twice(block: int) -
         assert not simulation.failed, f"seed {seed}"
         twice = [number for number, times in simulation.done.items() if times > 1]
         assert not twice, f"seed {seed}: done more than once: {twice}"
+
+
+def play_havoc(seed: int) -> Simulation:
+    """Run jobs while everything happens that can, in any mixture."""
+    chance = random.Random(seed)
+    pick = chance.choice
+    rate = pick([0, 0, 10_000, 2_000])
+    weather = Weather(
+        lose=0 if rate else pick([0, 0, 0.1]), repeat=0 if rate else pick([0, 0, 0.1]),
+        corrupt=0 if rate else pick([0, 0, 0.02]), delay=pick([0.01, 0.1, 0.3]), rate=rate,
+        crash_every=pick([0, 60, 30]), cut_every=pick([0, 20, 5]), freeze_every=pick([0, 60]),
+        restart_every=pick([0, 0, 15]), outage_every=pick([0, 10, 5]), anew=0.3,
+    )  # fmt: skip
+    simulation = Simulation(
+        seed, weather, nodes=chance.randint(1, 8), hosts=chance.randint(1, 3),
+        max_attempts=pick([1, 3, 9]), keeps=chance.random() < 0.4, bad=pick([0, 0.2]),
+        places=pick([1, 1, 3]), poison=frozenset(pick([[1], [], [], [], []])), checked=True,
+    )  # fmt: skip
+    jobs = {n: make(n, pick([0, 0, 3, 40])) for n in range(1, chance.randint(2, 30))}
+    for number, job in jobs.items():
+        simulation._later(chance.uniform(0, 3), partial(simulation.submit, number, job))
+    if chance.random() < 0.5:
+        for number in jobs:
+            if chance.random() < 0.3:
+                simulation._later(chance.uniform(3, 30), partial(simulation.cancel, number))
+    accepted, failed, cancelled = simulation.accepted, simulation.failed, simulation.cancelled
+    ended = simulation.run(lambda: len(accepted.keys() | failed.keys() | cancelled) == len(jobs))
+    assert ended, f"seed {seed}: {weather}"
+    simulation.run(lambda: False, limit=simulation.now + 30)
+    assert simulation.dispatcher.open == 0
+    for number, solution in simulation.solutions.items():
+        assert solution == solve(jobs[number])
+    return simulation
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_the_books_agree_after_every_step_whatever_happens(block: int) -> None:
+    for seed in range(block * RUNS // BLOCKS // 4, (block + 1) * RUNS // BLOCKS // 4):
+        play_havoc(seed)
