@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .ledger import Job, Node
@@ -20,15 +20,16 @@ from .transfer import Arrival
 
 #: So many lost nodes are remembered.
 GONE = 10_000
-#: What was lost where several nodes were, at one host, waits so long after the last of them was
-#: lost, and after one of them came back, and another; but no longer than this after the first loss,
-#: or the first return: somebody may come and go all the time.
+#: What was lost where several nodes were, at one host, waits so long, and so long after one of them
+#: came back, and another; but no longer than this.
 RETURN_SECONDS, RETURNS_SECONDS = 5.0, 20.0
+#: Where somebody was there before a loss and is heard so long after it, only that node is lost.
+PROOF_SECONDS = 0.2
 #: A job that would have failed for good waits so long for nodes that were lost with it.
 HOPE_SECONDS = 60.0
 #: What is heard so soon after a node was lost may have been said before that.
 SETTLE_SECONDS = 0.01
-#: At one host, nodes become suspect this often at most.
+#: At one host, nodes become suspect this often at most: somebody may come and go all the time.
 MARK_SECONDS = 2.0
 
 
@@ -46,38 +47,41 @@ class _Outage:
     """What happened at one host a moment ago: nodes lost, and those that came back since.
 
     Attributes:
-        first: when it began.
-        last: when the last of those was lost that had something in hand.
-        first_back, back: when the first and the last of them came back since.
+        began: when the first of them was lost.
+        last: when the last of them was.
+        nodes: how many.
+        back: when the last of them came back.
         marked: when those that are there became suspect.
         lost: identity -> when, of those that have not come back.
-        nodes: how many were lost since it began.
-        jobs: job -> when it was lost there; others may yet come back with them.
-        held: jobs that wait for that, by id.
+        jobs: job -> when it was lost there; it waits once more when others come back.
+        held: job -> it, and since when it waits for that.
     """
 
-    first: float
+    began: float
     last: float
-    first_back: float = -math.inf
+    nodes: int = 0
     back: float = -math.inf
     marked: float = -math.inf
     lost: dict[str, float] = field(default_factory=dict)
-    nodes: int = 0
     jobs: dict[int, float] = field(default_factory=dict)
-    held: dict[int, Job] = field(default_factory=dict)
+    held: dict[int, tuple[Job, float]] = field(default_factory=dict)
 
-    @property
-    def until(self) -> float:
-        """When what was lost there waits no more."""
-        until = max(self.last, self.back) + RETURN_SECONDS
-        return min(until, max(self.first, self.first_back) + RETURNS_SECONDS)
+    def until(self, since: float) -> float:
+        """Return when what waits since then waits no more."""
+        return min(max(since, self.back) + RETURN_SECONDS, since + RETURNS_SECONDS)
 
-    def begin(self, now: float) -> None:
-        """Another one begins at this host; what was lost lately may still come back."""
-        self.first = self.last = now
-        self.first_back, self.back, self.nodes = -math.inf, -math.inf, 0
-        self.lost = {who: at for who, at in self.lost.items() if now - at < HOPE_SECONDS}
-        self.jobs = {job: at for job, at in self.jobs.items() if now - at < HOPE_SECONDS}
+    def disproves(self, node: Node) -> bool:
+        """Whether a node was there all the time, and so nothing died that it needs."""
+        before = max(self.began, self.last - RETURN_SECONDS)  # who came since may just be back
+        return node.joined < before and node.heard > self.last + PROOF_SECONDS
+
+    def forget(self, now: float) -> None:
+        """Forget who was lost so long ago that he does not come back."""
+        # The oldest are first.
+        while self.lost and now - next(iter(self.lost.values())) > HOPE_SECONDS:
+            del self.lost[next(iter(self.lost))]
+        while self.jobs and now - next(iter(self.jobs.values())) > HOPE_SECONDS:
+            del self.jobs[next(iter(self.jobs))]
 
 
 class Absence:
@@ -90,10 +94,8 @@ class Absence:
         self._hopes: dict[int, tuple[Job, float]] = {}  # those, and until when, by job
         self._parked: OrderedDict[str, tuple[dict[bytes, Arrival], float]] = OrderedDict()
 
-    def lose(
-        self, node: Node, host: str, jobs: list[int], now: float, back: bool = False
-    ) -> list[Job]:
-        """A node is lost at a host; return jobs that have waited there long enough.
+    def lose(self, node: Node, host: str, jobs: list[int], now: float, back: bool = False) -> None:
+        """A node is lost at a host.
 
         Args:
             node: that is lost.
@@ -108,17 +110,14 @@ class Absence:
             if len(self._gone) > GONE:
                 self._gone.popitem(last=False)
         if back:
-            return []
+            return
         outage = self._outages.setdefault(host, _Outage(now, now))
-        over: list[Job] = []
-        if now > outage.until:
-            over = self._release(outage)
-            outage.begin(now)
-        if jobs:  # whoever has nothing to bring is not waited for
-            outage.last = now
+        if now - max(outage.last, outage.back) > RETURN_SECONDS:
+            outage.began, outage.nodes = now, 0
+        outage.last = now
         outage.nodes += 1
+        outage.lost.pop(node.identity, None)
         outage.lost[node.identity] = now
-        return over
 
     def park(self, identity: str, arrivals: dict[bytes, Arrival], now: float) -> None:
         """Keep what has come in part of a lost node's solutions."""
@@ -141,20 +140,25 @@ class Absence:
         outage.marked = now
         return True
 
-    def hold(self, job: Job, host: str, alone: bool, now: float) -> bool:
+    def hold(
+        self, job: Job, host: str, now: float, alone: bool = False, again: bool = False
+    ) -> bool:
         """Let a job that was lost at a host wait, where somebody may bring it; return whether so.
 
         Args:
             job: in no queue.
             host: where its node was lost.
-            alone: whether no other node is there.
             now: the time.
+            alone: whether no other node is there.
+            again: whether it has waited before, and was in the queue since.
         """
         outage = self._outages.get(host)
-        if outage is None or now > outage.until or (alone and outage.nodes == 1):
+        if outage is None or (alone and outage.nodes == 1):
             return False
-        outage.jobs[job.id] = now
-        outage.held[job.id] = job
+        outage.jobs.pop(job.id, None)
+        if not again:  # somebody may come and go all the time
+            outage.jobs[job.id] = now
+        outage.held[job.id] = job, now
         self._where[job.id] = outage
         return True
 
@@ -191,7 +195,7 @@ class Absence:
         # The outage without a host: of those that fell silent, wherever they are.
         outages = [self._outages.get(host) for host in {node.host, ""}]
         alone = [outage for outage in outages if outage is not None and outage.nodes == 1]
-        return [job for outage in alone for job in self._release(outage)]
+        return [job for outage in alone for job in self._release(outage, list(outage.held))]
 
     def come_back(self, node: Node, now: float) -> tuple[Iterable[int], Iterable[int], str]:
         """A node is here; return jobs that its loss was an attempt of, those lost beside it, where.
@@ -201,23 +205,30 @@ class Absence:
         gone = self._gone.pop(node.identity, None)
         jobs, host = ([], node.host) if gone is None else (gone.jobs, gone.host)
         outage = self._outages.get(host)
-        if outage is None or outage.lost.pop(node.identity, None) is None or outage.nodes == 1:
+        if outage is None or outage.lost.pop(node.identity, None) is None:
             return jobs, [], host
         outage.back = now
-        if outage.first_back > -math.inf:
-            return jobs, [], host
-        outage.first_back = now
-        others, outage.jobs = outage.jobs, {}  # once: somebody may come and go all the time
-        return jobs, [job for job, at in others.items() if now - at < HOPE_SECONDS], host
+        outage.forget(now)
+        return jobs, [job for job in outage.jobs if job not in outage.held], host
 
-    def tick(self, now: float) -> list[Job]:
-        """Let time pass; return jobs that wait no more."""
-        over = []
+    def tick(self, now: float, hosts: Mapping[str, Mapping[bytes, Node]]) -> list[Job]:
+        """Let time pass; return jobs that wait no more.
+
+        Args:
+            now: the time.
+            hosts: the nodes that are here, by host.
+        """
+        over: list[Job] = []
         for host, outage in list(self._outages.items()):
-            if now >= outage.until:
-                over += self._release(outage)
-            if now > outage.until + HOPE_SECONDS:
+            if outage.held:
+                well = any(outage.disproves(node) for node in hosts.get(host, {}).values())
+                held = outage.held.items()
+                over += self._release(
+                    outage, [id_ for id_, (_, at) in held if well or now >= outage.until(at)]
+                )
+            elif now - max(outage.last, outage.back) > HOPE_SECONDS + RETURNS_SECONDS:
                 del self._outages[host]
+            outage.forget(now)
         while self._parked and now > next(iter(self._parked.values()))[1] + HOPE_SECONDS:
             self._parked.popitem(last=False)
         hopeless = [job for job, until in self._hopes.values() if now >= until]
@@ -225,11 +236,12 @@ class Absence:
             self.let_go(job)
         return over + hopeless
 
-    def _release(self, outage: _Outage) -> list[Job]:
-        jobs, outage.held = list(outage.held.values()), {}
-        for job in jobs:
-            del self._where[job.id]
-        return jobs
+    def _release(self, outage: _Outage, jobs: Iterable[int]) -> list[Job]:
+        released = []
+        for job_id in jobs:
+            del self._where[job_id]
+            released.append(outage.held.pop(job_id)[0])
+        return released
 
 
 def _bytes_of(arrivals: dict[bytes, Arrival]) -> int:

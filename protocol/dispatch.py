@@ -312,7 +312,7 @@ class Dispatcher:
             effects += self._refresh(node, now)
         for peer in [peer for peer, (_, until) in self._asked.items() if now > until]:
             del self._asked[peer]
-        effects += self._resume(self._absence.tick(now), now)
+        effects += self._resume(self._absence.tick(now, self._hosts), now)
         self._placement.hopeful = now < self._hope_until
         for slow, node in self._placement.doubles(now):
             if slow.job.exhausted(self.max_attempts):  # it fails if this runner does
@@ -500,11 +500,16 @@ class Dispatcher:
             queued = job is not None and job.state is JobState.QUEUED
             if job is not None and queued and not self._absence.waits(job) and job_id not in own:
                 self._placement.remove(job)
-                self._absence.hold(job, host, False, now)
+                self._absence.hold(job, host, now, again=True)
         return self._resume(free, now)
 
     def _lose(
-        self, node: Node, reason: str, now: float, *, keep: Iterable[int] | None = None,
+        self,
+        node: Node,
+        reason: str,
+        now: float,
+        *,
+        keep: Iterable[int] | None = None,
         silent: bool = False,
     ) -> list[Effect]:
         """Forget a node; what it had in hand counts as an attempt, and goes to another.
@@ -538,7 +543,7 @@ class Dispatcher:
         suspects = [other for other in others.values() if other.suspect is not None or not silent]
         host = "" if silent and suspects else node.host
         gone = [job.id for job, attempt in ended if attempt is not None]
-        effects += self._resume(self._absence.lose(node, host, gone, now, back), now)
+        self._absence.lose(node, host, gone, now, back)
         if suspects and not back and self._absence.marks(host, now):
             for other in suspects:
                 if other.suspect is None:
@@ -781,7 +786,7 @@ class Dispatcher:
             effects.append(Retry(job.id, attempt))
         if not job.tasks and job.keeping is None and job.state is JobState.RUNNING:
             self._ledger.free(job)
-            if lost is None or not self._absence.hold(job, *lost, now):
+            if lost is None or not self._absence.hold(job, lost[0], now, alone=lost[1]):
                 self._placement.add(job, first=True)
         return effects
 

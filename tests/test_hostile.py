@@ -565,9 +565,9 @@ def test_offers_that_a_node_did_not_ask_for_are_not_kept(liar: LyingMain, start:
     process = psutil.Process(node.popen.pid)
     node.wait_for("main.joined")
     before = process.memory_info().rss
-    values = {"action": "fit", "x": b"y" * (256 << 10)}
+    values = {"action": "fit", "x": b"y" * (64 << 10)}
     returned = 0
-    for task in range(1, 1001):
+    for task in range(1, 4001):
         array = ArraySpec("uint8", (1 << 21,), task.to_bytes(16, "big"))
         liar.send(JobOffer(task, task, "neural", values, b"", {"a": array}))
         if task % 8 == 0:  # it is not flooded: that is another test
@@ -685,8 +685,11 @@ def test_a_peer_that_takes_every_job_and_begins_none_keeps_none(
 
 
 def test_a_job_that_kills_every_node_that_takes_it_is_stopped(
-    main_node: Callable[..., AsyncMainNode], program: Callable[..., subprocess.Popen[str]]
+    main_node: Callable[..., AsyncMainNode],
+    program: Callable[..., subprocess.Popen[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("protocol.absence.HOPE_SECONDS", 2.0)  # for one that may come back
     main = main_node()
     for _ in range(6):
         program("fragile.py", main.address)
