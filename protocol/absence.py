@@ -70,10 +70,11 @@ class _Outage:
         """Return when what waits since then waits no more."""
         return min(max(since, self.back) + RETURN_SECONDS, since + RETURNS_SECONDS)
 
-    def disproves(self, node: Node) -> bool:
-        """Whether a node was there all the time, and so nothing died that it needs."""
+    def disproved(self, nodes: Iterable[Node]) -> float:
+        """Return up to when what was lost was only lost with its own node, as far as is known."""
         before = max(self.began, self.last - RETURN_SECONDS)  # who came since may just be back
-        return node.joined < before and node.heard > self.last + PROOF_SECONDS
+        heard = (node.heard for node in nodes if node.joined < before)
+        return max(heard, default=-math.inf) - PROOF_SECONDS
 
     def forget(self, now: float) -> None:
         """Forget who was lost so long ago that he does not come back."""
@@ -221,10 +222,10 @@ class Absence:
         over: list[Job] = []
         for host, outage in list(self._outages.items()):
             if outage.held:
-                well = any(outage.disproves(node) for node in hosts.get(host, {}).values())
+                fine = outage.disproved(hosts.get(host, {}).values())
                 held = outage.held.items()
                 over += self._release(
-                    outage, [id_ for id_, (_, at) in held if well or now >= outage.until(at)]
+                    outage, [id_ for id_, (_, at) in held if at < fine or now >= outage.until(at)]
                 )
             elif now - max(outage.last, outage.back) > HOPE_SECONDS + RETURNS_SECONDS:
                 del self._outages[host]

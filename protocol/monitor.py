@@ -1,7 +1,7 @@
 """What ZeroMQ reports of a socket's connections, as events that say who and why.
 
-A monitor must be read without delay: ZeroMQ blocks its own thread, and with it every connection,
-once some two thousand events are waiting. So few kinds are asked for.
+A monitor must be read: ZeroMQ blocks its own thread, and with it every connection, once so many
+events are waiting (`MAX_EVENTS`). So few kinds are asked for.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import os
 import socket as system_socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
+from itertools import count
 
 import zmq
 
@@ -26,6 +27,9 @@ _PROTOCOL, _AUTH, _NO_DETAIL = (
     int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL),
 )  # fmt: skip
 _FAILED = _PROTOCOL | _AUTH | _NO_DETAIL
+#: Events that may wait to be read.
+MAX_EVENTS = 100_000
+_numbers = count()
 _NOBLOCK = int(zmq.NOBLOCK)  # a plain number: pyzmq's enumerations cost a microsecond
 _MISMATCH = int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
 _CRYPTOGRAPHIC = int(zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC)
@@ -74,7 +78,13 @@ class Monitor:
     def __init__(self, socket: Socket, *, binds: bool, keys: bool) -> None:
         watched = _DISCONNECTED | _FAILED
         watched |= _ACCEPTED | _LISTENING if binds else _OPENED | _SUCCEEDED
-        self.socket: Socket = socket.get_monitor_socket(watched)
+        # Never the same name again: ZeroMQ may not have let go of an earlier one yet.
+        name = f"inproc://monitor-{next(_numbers)}"
+        socket.monitor(name, watched)
+        self.socket: Socket = socket.context.socket(zmq.PAIR)
+        self.socket.rcvhwm = MAX_EVENTS
+        self.socket.connect(name)
+        self._watched = socket
         self._binds, self._keys = binds, keys
         self._peers: dict[int, str] = {}  # by descriptor
         self._failing: str | None = None
@@ -145,7 +155,13 @@ class Monitor:
         return []
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching; before the socket is closed.
+
+        ZeroMQ's own thread waits for ever to tell of something that nobody is there to hear: so it
+        stops first.
+        """
+        with suppress(zmq.ZMQError):  # the context has ended
+            self._watched.monitor(None, 0)
         self.socket.close(0)
 
 

@@ -290,11 +290,7 @@ def connect(
 
 
 def close(socket: Socket, monitor: Monitor, linger: int | None = None) -> None:
-    """Close a socket and its monitor; wait `linger` milliseconds for what is not sent yet.
-
-    The socket is closed without `disable_monitor`, which would wait for ever for a ZeroMQ thread
-    that waits for somebody to read the monitor.
-    """
+    """Close a socket and its monitor; wait `linger` milliseconds for what is not sent yet."""
     monitor.close()
     socket.close(linger)
 
