@@ -162,10 +162,12 @@ def main(descriptor: int, nbytes: int) -> None:
     inbox = _Inbox(channel)
     _prepare(inbox.messages.get()[0]["prepare"])
     _limit(nbytes)
-    channel.send({"ready": True}, {})
     try:
+        channel.send({"ready": True}, {})
         while True:
             _solve(channel, inbox, inbox.messages.get())
+    except EOFError:  # the node is gone
+        os._exit(0)
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
 

@@ -194,7 +194,7 @@ class Absence:
     def heard(self, node: Node) -> list[Job]:
         """A suspect node is heard; return jobs that wait no more, since it was only one node."""
         # The outage without a host: of those that fell silent, wherever they are.
-        outages = [self._outages.get(host) for host in {node.host, ""}]
+        outages = [self._outages.get(host) for host in dict.fromkeys((node.host, ""))]
         alone = [outage for outage in outages if outage is not None and outage.nodes == 1]
         return [job for outage in alone for job in self._release(outage, list(outage.held))]
 

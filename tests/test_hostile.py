@@ -30,6 +30,7 @@ from main_node import AsyncMainNode, JobFailed, NodeBusy
 from protocol import JobDataType, JobSolutionDataType, keys, traffic
 from protocol.codec import MAGIC, decode, encode, specify
 from protocol.limits import (
+    CHUNK_BYTES,
     NEWCOMERS_LINES,
     NEWCOMERS_LOG_BYTES,
     STRANGERS_LINES,
@@ -587,9 +588,10 @@ def test_nothing_is_allocated_at_a_node_for_what_a_main_node_only_claims(
     labels = np.zeros(5, np.int64)
     for task, spec in enumerate(specs, 1):
         liar.send(JobOffer(task, task, "neural", {}, b"", {"images": spec, "labels": labels}))
-    for index in range(5):
-        liar.hear(Need)
-        liar.send(Chunk(specs[0].digest, index, bytes(1 << 20)))
+    for _ in range(5):
+        need = liar.hear(Need)
+        assert isinstance(need, Need)
+        liar.send(Chunk(need.digest, need.first, bytes(need.count * CHUNK_BYTES)))
     liar.hear(Need)
     assert shutil.disk_usage("/dev/shm").used - before < 64 << 20
 

@@ -159,10 +159,12 @@ def play_havoc(seed: int) -> Simulation:
         crash_every=pick([0, 60, 30]), cut_every=pick([0, 20, 5]), freeze_every=pick([0, 60]),
         restart_every=pick([0, 0, 15]), outage_every=pick([0, 10, 5]), anew=0.3,
     )  # fmt: skip
+    # Attempts are counted anew by each start of a main node.
+    poison: list[list[int]] = [[]] if weather.restart_every else [[1], [], [], [], []]
     simulation = Simulation(
         seed, weather, nodes=chance.randint(1, 8), hosts=chance.randint(1, 3),
         max_attempts=pick([1, 3, 9]), keeps=chance.random() < 0.4, bad=pick([0, 0.2]),
-        places=pick([1, 1, 3]), poison=frozenset(pick([[1], [], [], [], []])), checked=True,
+        places=pick([1, 1, 3]), poison=frozenset(pick(poison)), checked=True,
     )  # fmt: skip
     jobs = {n: make(n, pick([0, 0, 3, 40])) for n in range(1, chance.randint(2, 30))}
     for number, job in jobs.items():
