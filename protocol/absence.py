@@ -53,8 +53,9 @@ class _Outage:
         back: when the last of them came back.
         marked: when those that are there became suspect.
         lost: identity -> when, of those that have not come back.
-        jobs: job -> when it was lost there; it waits once more when others come back.
-        held: job -> it, and since when it waits for that.
+        held: job -> it, since when it waits for that, and whether once more.
+        released: jobs that have waited once, and when that was over; when others come back, those
+            that are still in the queue wait once more.
     """
 
     began: float
@@ -63,8 +64,8 @@ class _Outage:
     back: float = -math.inf
     marked: float = -math.inf
     lost: dict[str, float] = field(default_factory=dict)
-    jobs: dict[int, float] = field(default_factory=dict)
-    held: dict[int, tuple[Job, float]] = field(default_factory=dict)
+    held: dict[int, tuple[Job, float, bool]] = field(default_factory=dict)
+    released: dict[int, float] = field(default_factory=dict)
 
     def until(self, since: float) -> float:
         """Return when what waits since then waits no more."""
@@ -81,8 +82,8 @@ class _Outage:
         # The oldest are first.
         while self.lost and now - next(iter(self.lost.values())) > HOPE_SECONDS:
             del self.lost[next(iter(self.lost))]
-        while self.jobs and now - next(iter(self.jobs.values())) > HOPE_SECONDS:
-            del self.jobs[next(iter(self.jobs))]
+        while self.released and now - next(iter(self.released.values())) > HOPE_SECONDS:
+            del self.released[next(iter(self.released))]
 
 
 class Absence:
@@ -105,11 +106,10 @@ class Absence:
             now: the time.
             back: whether it is here again already, over another connection.
         """
-        if jobs:
-            self._gone.pop(node.identity, None)
-            self._gone[node.identity] = _Gone(jobs, host, now)
-            if len(self._gone) > GONE:
-                self._gone.popitem(last=False)
+        self._gone.pop(node.identity, None)
+        self._gone[node.identity] = _Gone(jobs, host, now)
+        if len(self._gone) > GONE:
+            self._gone.popitem(last=False)
         if back:
             return
         outage = self._outages.setdefault(host, _Outage(now, now))
@@ -156,10 +156,7 @@ class Absence:
         outage = self._outages.get(host)
         if outage is None or (alone and outage.nodes == 1):
             return False
-        outage.jobs.pop(job.id, None)
-        if not again:  # somebody may come and go all the time
-            outage.jobs[job.id] = now
-        outage.held[job.id] = job, now
+        outage.held[job.id] = job, now, again
         self._where[job.id] = outage
         return True
 
@@ -191,12 +188,17 @@ class Absence:
         """The jobs that fail for good if nobody comes back with them."""
         return [job for job, _ in self._hopes.values()]
 
-    def heard(self, node: Node) -> list[Job]:
+    def recent(self, host: str, now: float) -> bool:
+        """Whether somebody was lost at a host a moment ago."""
+        outage = self._outages.get(host)
+        return outage is not None and now - outage.last <= RETURN_SECONDS
+
+    def heard(self, node: Node, now: float) -> list[Job]:
         """A suspect node is heard; return jobs that wait no more, since it was only one node."""
         # The outage without a host: of those that fell silent, wherever they are.
         outages = [self._outages.get(host) for host in dict.fromkeys((node.host, ""))]
         alone = [outage for outage in outages if outage is not None and outage.nodes == 1]
-        return [job for outage in alone for job in self._release(outage, list(outage.held))]
+        return [job for each in alone for job in self._release(each, list(each.held), now)]
 
     def come_back(self, node: Node, now: float) -> tuple[Iterable[int], Iterable[int], str]:
         """A node is here; return jobs that its loss was an attempt of, those lost beside it, where.
@@ -210,7 +212,8 @@ class Absence:
             return jobs, [], host
         outage.back = now
         outage.forget(now)
-        return jobs, [job for job in outage.jobs if job not in outage.held], host
+        others, outage.released = list(outage.released), {}
+        return jobs, others, host
 
     def tick(self, now: float, hosts: Mapping[str, Mapping[bytes, Node]]) -> list[Job]:
         """Let time pass; return jobs that wait no more.
@@ -224,9 +227,8 @@ class Absence:
             if outage.held:
                 fine = outage.disproved(hosts.get(host, {}).values())
                 held = outage.held.items()
-                over += self._release(
-                    outage, [id_ for id_, (_, at) in held if at < fine or now >= outage.until(at)]
-                )
+                free = [i for i, (_, at, _) in held if at < fine or now >= outage.until(at)]
+                over += self._release(outage, free, now)
             elif now - max(outage.last, outage.back) > HOPE_SECONDS + RETURNS_SECONDS:
                 del self._outages[host]
             outage.forget(now)
@@ -237,11 +239,15 @@ class Absence:
             self.let_go(job)
         return over + hopeless
 
-    def _release(self, outage: _Outage, jobs: Iterable[int]) -> list[Job]:
+    def _release(self, outage: _Outage, jobs: Iterable[int], now: float) -> list[Job]:
         released = []
         for job_id in jobs:
             del self._where[job_id]
-            released.append(outage.held.pop(job_id)[0])
+            job, _, again = outage.held.pop(job_id)
+            if not again:  # somebody may come and go all the time
+                outage.released.pop(job_id, None)
+                outage.released[job_id] = now
+            released.append(job)
         return released
 
 

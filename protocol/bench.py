@@ -94,7 +94,8 @@ class Bench:
         left = [death for death in record.deaths if death[0] != process]
         record.deaths = deque(left, maxlen=DEATHS)
         if record.blamed.pop(process, None) is not None and len(record.blamed) < DEATHS:
-            record.deaths.extend(record.blamed.items())
+            deaths = sorted([*record.deaths, *record.blamed.items()], key=lambda death: death[1])
+            record.deaths = deque(deaths, maxlen=DEATHS)
             record.until, record.seconds, record.blamed = 0.0, record.before, {}
 
     def why(self, name: str, now: float) -> str:

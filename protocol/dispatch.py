@@ -541,7 +541,8 @@ class Dispatcher:
         # Of the silent ones a line may be broken that they share, wherever they are.
         others = self._nodes if silent else self._hosts.get(node.host, {})
         suspects = [other for other in others.values() if other.suspect is not None or not silent]
-        host = "" if silent and suspects else node.host
+        line = silent and (bool(suspects) or self._absence.recent("", now))
+        host, alone = ("", False) if line else (node.host, not suspects)
         gone = [job.id for job, attempt in ended if attempt is not None]
         self._absence.lose(node, host, gone, now, back)
         if suspects and not back and self._absence.marks(host, now):
@@ -550,7 +551,7 @@ class Dispatcher:
                     other.suspect, other.asked = now, False
                     self._placement.update(other)
         for job, attempt in ended:
-            effects += self._again(job, node, attempt, now, (host, not suspects))
+            effects += self._again(job, node, attempt, now, (host, alone))
         if gone and not kept:
             seconds = self._bench.died(_house(node), node.identity, now)
             effects += self._benched(_house(node), seconds, now)
@@ -571,7 +572,7 @@ class Dispatcher:
         """A suspect node is heard."""
         node.suspect = None
         self._placement.update(node)
-        return self._resume(self._absence.heard(node), now) + self._assign(now)
+        return self._resume(self._absence.heard(node, now), now) + self._assign(now)
 
     def _resume(self, jobs: Iterable[Job], now: float) -> list[Effect]:
         """Give jobs to others that have waited for a node to come back; or give them up."""

@@ -17,7 +17,8 @@ from .limits import CHUNK_BYTES, LEAST_WINDOW, WINDOW
 
 #: A request is answered, all of it, within so long,
 QUEUE_SECONDS = 0.25
-#: or within so many times what it takes on a line that carries nothing else: it may be long.
+#: or within so many times what it takes on a line that carries nothing else, which may be long, but
+#: no more than so long beyond that: it may have been others' queue.
 STRETCH = 1.5
 #: Bytes that may be under way on a slow line, and at first, to see how long it is.
 LEAST, FIRST = LEAST_WINDOW * CHUNK_BYTES, 1
@@ -108,7 +109,8 @@ class Flow:
             window = int(QUEUE_SECONDS / max(took, 1e-6) * mark.nbytes)
         else:
             self._fastest = min(self._fastest, took)
-            target = max(QUEUE_SECONDS, STRETCH * self._fastest)
+            stretched = min((STRETCH - 1) * self._fastest, QUEUE_SECONDS)
+            target = max(QUEUE_SECONDS, self._fastest + stretched)
             queued, room = took - self._fastest, target - self._fastest
             if mark.asked_at <= self._changed_at:  # not all that may be under way was before it
                 return

@@ -28,6 +28,8 @@ from .messages import AnyArray, Arrays, ArraySpec, Chunk, Need
 
 #: Without any chunk for this long, what is missing is asked for again; the wait doubles each time.
 STALL_SECONDS, MAX_STALL_SECONDS = 3.0, 12.0
+#: On a line where a chunk takes longer, for so many times what one took lately, but not for ever.
+STALL_TIMES, SLOWEST_SECONDS = 2.0, 60.0
 #: Arrays of so many chunks go before larger ones that are under way.
 SMALL_CHUNKS = 8
 #: An array that arrives damaged this often is given up.
@@ -309,6 +311,8 @@ class Inbox:
         self._given_up: dict[bytes, int] = {}  # those that were asked for once, by digest
         self._now = 0.0
         self._moved, self._patience = 0.0, STALL_SECONDS
+        # Since when a chunk is waited for, and how long that may take where nothing is wrong.
+        self._since, self._usual = 0.0, STALL_SECONDS
         #: Messages with chunks that nobody had asked for.
         self.surplus = 0
 
@@ -362,7 +366,8 @@ class Inbox:
             if self._asked and (nbytes > free or (chunks < left and free < window // 8)):
                 break  # no room, or not worth a request of its own
             if not self._asked:
-                self._moved, self._patience = self._now, STALL_SECONDS
+                self._since = self._moved = self._now
+                self._patience = self._usual
                 self._given_up.clear()
             self._flow.ask(nbytes, self._missing, self._now)
             needs.append(arrival.ask(chunks))
@@ -443,9 +448,10 @@ class Inbox:
             self.surplus += 1
             return
         self._late = max(0, self._late - max(1, count))
-        left = self._given_up.get(chunk.digest, 0)
+        left = self._given_up.pop(chunk.digest, 0)
         if left:  # else it is here twice
-            self._given_up[chunk.digest] = max(0, left - max(1, count))
+            if left > max(1, count):
+                self._given_up[chunk.digest] = left - max(1, count)
             self._flow.get(len(chunk.data), self._now)
 
     @staticmethod
@@ -464,7 +470,10 @@ class Inbox:
         finally:  # some may be here though there is no memory for the rest
             new = missing - arrival.missing
             self._count(arrival.under_way - chunks, -new)
-        self._moved, self._patience = self._now, STALL_SECONDS
+        took = STALL_TIMES * (self._now - self._since)
+        self._usual = min(max(STALL_SECONDS, took, 0.75 * self._usual), SLOWEST_SECONDS)
+        self._since = self._moved = self._now
+        self._patience = self._usual
         self._flow.get(new, self._now)
         if arrival.hashed < arrival.total:
             return None
@@ -487,13 +496,14 @@ class Inbox:
         self._now = now
         if now > self._late_until:
             self._late = 0
+            self._given_up.clear()
         if self._parked:
             self._parked_until = min(self._parked_until, now + PARKED_SECONDS)
             if now >= self._parked_until:
                 self._parked.clear()
         needs: list[Need] = []
         if self._asked and now - self._moved >= self._patience:
-            patience = min(2 * self._patience, MAX_STALL_SECONDS)
+            patience = min(2 * self._patience, max(MAX_STALL_SECONDS, 2 * self._usual))
             needs = self.again(now)
             self._expect_late(sum(need.count for need in needs))  # both may come
             self._patience = patience
@@ -502,7 +512,7 @@ class Inbox:
     def again(self, now: float) -> list[Need]:
         """Ask once more for all that is under way: over a new connection, or after a while."""
         self._now = self._moved = now
-        self._patience = STALL_SECONDS
+        self._patience = self._usual
         self._flow.restart(self._missing)
         return [need for arrival in self._arrivals.values() for need in arrival.again()]
 

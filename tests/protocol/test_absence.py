@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
+from protocol import JobDataType
 from protocol.absence import HOPE_SECONDS, RETURN_SECONDS, RETURNS_SECONDS
+from protocol.bench import Bench
 from protocol.codec import specify
 from protocol.effects import Accept, Benched, Fail, Keep, Send
+from protocol.ledger import Job
 from protocol.limits import CHUNK_BYTES, PARKED_BYTES
 from protocol.messages import (
     Accepted,
@@ -96,6 +100,67 @@ def test_a_switch_that_dies_is_found_by_silence_and_no_job_hops(seed: int) -> No
         offers += list(table.offers())
         assert not [e for e in table.effects if isinstance(e, Fail)]
     assert not offers
+
+
+@pytest.mark.parametrize("after", [3.0, 8.0])
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_after_a_silence_who_is_back_first_does_not_get_what_the_others_may_bring(
+    place: int, after: float
+) -> None:
+    """Found by a tester: an idle node got the job that its neighbour was still running."""
+    table = Table()
+    table.hello(b"n%d" % place, host=f"10.0.0.{place}")
+    table.submit(1)
+    begin(table, b"n%d" % place, 1)
+    for number in range(5):
+        if number != place:
+            table.hello(b"n%d" % number, host=f"10.0.0.{number}")
+    for number in range(5):  # each is heard a last time, a little later than the one before
+        table.now += 0.1
+        table.hear(b"n%d" % number, Heartbeat((1,) if number == place else ()))
+    while table.dispatcher._nodes:
+        table.tick(0.25, 0.25)
+        assert not table.offers()
+    table.tick(after, 0.25)
+    idle = (place + 1) % 5
+    table.hello(b"back", **_same(b"n%d" % idle, host=f"10.0.0.{idle}"))
+    for _ in range(16):
+        assert not table.offers()
+        table.tick(0.25, 0.25)
+        table.hear(b"back", Heartbeat())
+    table.hello(b"holder", **_same(b"n%d" % place, host=f"10.0.0.{place}", holds=(1,)))
+    assert not table.offers()
+    table.hear(b"holder", solved(1))
+    assert [effect for effect in table.effects if isinstance(effect, Accept)]
+
+
+def test_many_nodes_with_many_jobs_come_back_in_no_time() -> None:
+    """Found by a tester: each who came back looked at every job of all the others."""
+    table = Table()
+    hello: dict[str, Any] = {"tasks": 64, "credit": 64, "host": RELAY}
+    peers = [b"n%d" % number for number in range(200)]
+    for peer in peers:
+        table.hello(peer, **hello)
+    for number in range(200 * 60):
+        table.dispatcher.submit(Job.of(number, JobDataType("x")), table.now)
+    holds = {peer: tuple(table.dispatcher._nodes[peer].tasks) for peer in peers}
+    lose(table, peers)
+    begun = time.process_time()
+    for peer in peers:
+        table.hello(b"back-" + peer, **_same(peer, **hello, holds=holds[peer]))
+    assert time.process_time() - begun < 3
+    assert table.dispatcher.view(table.now).running == 200 * 60
+
+
+def test_a_late_return_hides_no_later_deaths() -> None:
+    bench = Bench()
+    for at, process in enumerate(("p1", "p2", "p3")):
+        benched = bench.died("lab", process, float(at))
+    assert benched
+    assert not bench.died("lab", "n1", 64.0)
+    bench.came_back("lab", "p1")
+    assert not bench.died("lab", "n2", 123.0)
+    assert bench.died("lab", "n3", 123.5)
 
 
 def test_what_one_node_lost_goes_to_its_neighbour_as_soon_as_that_is_heard() -> None:

@@ -51,3 +51,18 @@ def test_jobs_with_arrays_over_slow_lines_take_what_the_lines_take(seed: int) ->
     assert max(waits) < (3 if mbit == 1 else 1)
     nbytes = 2 * number * rows * ROW_BYTES
     assert simulation.carried < 1.05 * nbytes + 300 * simulation.now * (nodes + 1)
+
+
+@pytest.mark.parametrize(("mbit", "delay"), [(0.1, 0.25), (0.1, 0.5), (0.08, 0.05)])
+def test_a_line_on_which_a_chunk_takes_seconds_is_no_line_that_stands_still(
+    mbit: float, delay: float
+) -> None:
+    """Found by a tester: everything went over it twice."""
+    rate = mbit * 1e6 / 8
+    rows = int(rate * 60 / ROW_BYTES)
+    simulation = Simulation(0, Weather(rate=rate, delay=delay), 1, seconds=(0.05, 0.1))
+    simulation.submit(1, make(1, rows))
+    assert simulation.run(lambda: bool(simulation.accepted))
+    assert simulation.carried < 1.1 * 2 * rows * ROW_BYTES
+    assert simulation.left == 0
+    assert simulation.now < 1.2 * 120

@@ -15,6 +15,7 @@ from protocol.codec import specify
 from protocol.limits import CHUNK_BYTES, OWN_WINDOW, WINDOW
 from protocol.messages import AnyArray, Chunk, Need
 from protocol.transfer import (
+    LATE_SECONDS,
     PARKED_SECONDS,
     Arrival,
     Cache,
@@ -186,6 +187,51 @@ def test_what_came_in_part_and_is_not_wanted_is_not_kept_for_ever() -> None:
     for second in range(int(PARKED_SECONDS) + 2):
         inbox.tick(float(second))
     assert not inbox._parked
+
+
+def test_what_is_given_up_is_forgotten() -> None:
+    inbox = Inbox()
+    inbox.want(specify(np.zeros(90 * CHUNK_BYTES, np.uint8)), 0.0)
+    inbox._flow.window = 1 << 30
+    for number in range(1000):
+        spec = specify(np.full(5, number, np.int64))
+        inbox.want(spec, 0.0)
+        inbox.forget(spec.digest)
+    inbox.tick(LATE_SECONDS + 1)
+    assert not inbox._given_up
+
+
+def test_many_who_share_a_slow_line_do_not_ask_for_everything_again_and_again() -> None:
+    """Found by a tester: forty at 1 Mbit/s took seven times what the line takes, and no end."""
+    arrays = arrays_of(40, 320 << 10)
+    lines = [Line([array], 1, 0.02) for array in arrays]
+    free = 0.0
+    for line, array in zip(lines, arrays, strict=True):
+        line._free = free
+        line.ask(line.inbox.want(specify(array), 0.0))
+        free = line._free
+    tick = 0.0
+    while any(len(line.here) < 1 for line in lines):
+        assert tick < 300
+        first = min(
+            (line for line in lines if line._under_way),
+            key=lambda line: line._under_way[0][0], default=None,
+        )  # fmt: skip
+        if first is not None and first._under_way[0][0] <= tick:
+            first.now, _, chunk = heapq.heappop(first._under_way)
+            needs, content = first.inbox.receive(chunk, first.now)
+            if content is not None:
+                first.here[chunk.digest] = content
+            first._free = free
+            first.ask(needs)
+            free = first._free
+            continue
+        tick += 0.25
+        for line in lines:
+            line.now, line._free = tick, free
+            line.ask(line.inbox.tick(tick))
+            free = line._free
+    assert sum(line.carried for line in lines) < 1.5 * 40 * (320 << 10)
 
 
 @pytest.mark.parametrize("block", range(10))
