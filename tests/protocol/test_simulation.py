@@ -68,7 +68,9 @@ def test_every_run_ends_while_nodes_crash_freeze_and_are_cut_off(block: int) -> 
         simulation = play(seed, STORM)
         for failure in simulation.failed.values():  # only what was lost again and again
             assert len(failure.story) >= 3
-            assert {attempt.kind for attempt in failure.story} <= {"lost", "undelivered"}
+            # A message that is damaged on its way may name what nobody holds.
+            kinds = {attempt.kind for attempt in failure.story}
+            assert kinds <= {"lost", "undelivered", "transfer"}
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
