@@ -206,8 +206,8 @@ def test_a_job_that_is_answered_a_thousand_times_is_solved_once(
         assert isinstance(offer, JobOffer)
         answers = [SolutionReady(offer.task, {}, b"right", {})] * 100
         peer.send(*answers)
-        for answer in answers:
-            peer.send(answer)
+        for each in answers:
+            peer.send(each)
     final = main.request_job_solution(JobDataType("last"))
     offer = peer.hear(JobOffer)
     assert isinstance(offer, JobOffer)
