@@ -61,6 +61,8 @@ class Line:
             ready.set()
             with suppress(asyncio.CancelledError):  # it is stopped
                 await server.serve_forever()
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            await asyncio.gather(*rest, return_exceptions=True)
 
         self._thread = threading.Thread(target=lambda: self._loop.run_until_complete(begin()))
         self._thread.start()
