@@ -452,7 +452,7 @@ class Dispatcher:
         self._hosts.setdefault(host, {})[peer] = node
         self._placement.update(node)
         effects.append(Joined(node.name, node.hello, node.foreign))
-        effects += self._reconcile(node, holds, now)
+        effects += self._reconcile(node, holds, now, MAX_TASKS)
         return effects + self._assign(now)
 
     def _turn_away(self, peer: bytes, hello: Hello, code: str, reason: str) -> list[Effect]:
@@ -618,15 +618,24 @@ class Dispatcher:
             effects += self._again(task.job, node, None, now)
         return effects + self._assign(now)
 
-    def _reconcile(self, node: Node, holds: Iterable[int], now: float) -> list[Effect]:
-        """Agree with a node on what it has in hand."""
+    def _reconcile(
+        self, node: Node, holds: Iterable[int], now: float, excused: int
+    ) -> list[Effect]:
+        """Agree with a node on what it has in hand.
+
+        Args:
+            node: whose word it is.
+            holds: tasks, as it says.
+            now: the time.
+            excused: how many of them it may not know to be accepted yet.
+        """
         effects: list[Effect] = []
         held = set(holds)
         for task_id in [i for i, told in node.unclaimed.items() if i not in held and not told]:
             del node.unclaimed[task_id]
             self._placement.update(node)
         unknown = held - node.tasks.keys()
-        self.noise += len(unknown) / 16
+        self.noise += max(0, len(unknown) - excused) / 16
         cancels: list[Effect] = []
         for task_id in unknown:
             job = self._ledger.job_of(task_id, node)
@@ -672,7 +681,9 @@ class Dispatcher:
                 if fraction > task.progress:
                     task.progress, task.moved = fraction, now
                 task.note = message.notes.get(task_id, "")
-        return self._reconcile(node, message.tasks, now)
+        before, last = node.solved_then
+        node.solved_then = last, node.solved
+        return self._reconcile(node, message.tasks, now, node.solved - before)
 
     def _ready(self, node: Node, message: Ready, now: float) -> list[Effect]:
         self.noise += 1

@@ -236,6 +236,8 @@ class Node:
     late_until: float = 0.0
     #: Chunks that it may still ask for before that is noise.
     owed: int = 0
+    #: What it had solved at its last word on what it holds, and at the one before.
+    solved_then: tuple[int, int] = (0, 0)
     #: Bytes of its offers so far, and of those that it has shown to have read.
     told: int = 0
     read: int = 0

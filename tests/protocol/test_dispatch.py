@@ -1619,3 +1619,22 @@ def test_what_is_remembered_of_jobs_has_a_limit() -> None:
     pace = table.dispatcher._placement.pace
     assert max(len(pace._durations), len(pace._least), len(pace._records)) <= 3 * GROUPS
     assert max(len(pace._durations), len(pace._least)) <= GROUPS
+
+
+def test_a_node_that_does_not_know_yet_what_is_accepted_makes_no_noise() -> None:
+    """Found by a test that failed at random: a fast node was cut off for a word in between."""
+    table = Table()
+    table.hello(b"a", tasks=64, credit=1000)
+    told: list[int] = []
+    for number in range(2000):
+        table.submit(number)
+        for task in list(table.dispatcher._nodes[b"a"].tasks):
+            told.append(task)
+            table.hear(b"a", solved(task))
+    before = table.dispatcher.noise
+    table.hear(b"a", Heartbeat(tuple(told[-1000:])))
+    table.hear(b"a", Heartbeat(tuple(told[-1000:])))
+    assert table.dispatcher.noise - before < 20
+    for _ in range(3):
+        table.hear(b"a", Heartbeat(tuple(told[-1000:])))
+    assert table.dispatcher.noise - before > 100  # by now it knows
