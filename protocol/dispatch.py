@@ -495,10 +495,11 @@ class Dispatcher:
                 left = [(at, owner) for at, owner in failed if at != node.identity]
                 job.failed_at = tuple(at for at, _ in left)
                 job.failed_with = tuple(owner for _, owner in left)
+        mine = set(own)
         for job_id in others:  # nobody has begun them, and those who have may come back as well
             job = self._ledger.jobs.get(job_id)
             queued = job is not None and job.state is JobState.QUEUED
-            if job is not None and queued and not self._absence.waits(job) and job_id not in own:
+            if job is not None and queued and not self._absence.waits(job) and job_id not in mine:
                 self._placement.remove(job)
                 self._absence.hold(job, host, now, again=True)
         return self._resume(free, now)

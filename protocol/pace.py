@@ -23,7 +23,7 @@ VERY_SLOW = 4.0
 #: or that its node has not begun after so long, though nothing is before it.
 IDLE_SECONDS = 10.0
 #: Of a node that has just come, maybe back, it is not known yet what it has.
-SETTLE_SECONDS = 2.0
+ARRIVED_SECONDS = 2.0
 #: A solution of which nothing more arrives for this long is given up.
 TRANSFER_SECONDS = 60.0
 
@@ -95,7 +95,7 @@ class Pace:
         arriving = task.solution is not None or (task.begun is None and task.job.blobs)
         if arriving and now - task.moved <= IDLE_SECONDS:
             return False
-        if now - task.node.joined <= SETTLE_SECONDS:  # it may be about to bring the solution
+        if now - task.node.joined <= ARRIVED_SECONDS:  # it may be about to bring the solution
             return False
         elapsed = now - (task.offered if task.begun is None else task.begun)
         left = elapsed * (1 / task.progress - 1) if task.progress > 0 else elapsed

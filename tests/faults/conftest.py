@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from ..processes import COMPUTE, MAIN, Process, Relay, Start, free_port, run
 SHAPE = ("--jobs", "4", "--rounds", "2", "--epochs", "12", "--lr", "0.05")
 #: A silent node is given up after so many seconds, so that no test waits for the usual ten.
 SILENCE = ("--silence", "2.5")
+RELAY = (sys.executable, "-m", "relay_node", "--log-level", "debug")
 
 
 @dataclass
@@ -70,6 +72,10 @@ class Cluster:
             *COMPUTE, "--connect", address or self.address, "--name", name, *options, **more
         )
 
+    def relay_at(self, way: str) -> Process:
+        """Start a relay that listens there and leads to the main node."""
+        return start_relay(self.start, way, self.address)
+
     def between(self, name: str, *options: str) -> tuple[Process, Relay]:
         """Start a computing node behind a relay."""
         relay = self.relay(self.address)
@@ -102,6 +108,13 @@ class Cluster:
     def solved(self) -> set[str]:
         """Return the names of the jobs whose solutions are on disk."""
         return {path.stem for path in (self.run / "solutions").glob("*.safetensors")}
+
+
+def start_relay(start: Start, way: str, target: str) -> Process:
+    """Start a relay that listens at `way` and leads to `target`; return it once it does."""
+    relay = start(*RELAY, "--bind", way, "--connect", target)
+    relay.wait_for("relay.ready")
+    return relay
 
 
 def child_of(node: Process) -> psutil.Process:

@@ -14,9 +14,8 @@ from computing_node import AsyncComputingNode
 from main_node import AsyncMainNode, JobFuture
 from protocol import JobDataType, JobSolutionDataType
 
-from ..processes import Process, Start, free_port
-from .conftest import Cluster
-from .test_relay import RELAY
+from ..processes import Start, free_port
+from .conftest import Cluster, start_relay
 
 SECONDS = 90
 
@@ -38,12 +37,7 @@ def test_a_relay_with_many_nodes_is_killed_ten_times(
             done[name] += 1
         return JobSolutionDataType(name)
 
-    def begin() -> Process:
-        relay = start(*RELAY, "--bind", way, "--connect", main.address)
-        relay.wait_for("relay.ready")
-        return relay
-
-    relay = begin()
+    relay = start_relay(start, way, main.address)
     with ExitStack() as stack:
         for number in range(nodes):
             node = AsyncComputingNode(f"n{number}", callback=solve, address=way)
@@ -56,7 +50,7 @@ def test_a_relay_with_many_nodes_is_killed_ten_times(
         for _ in range(10):
             main_has_solved(futures, 30)
             relay.kill()
-            relay = begin()
+            relay = start_relay(start, way, main.address)
         solutions = [future.result(SECONDS).to_string() for future in futures]
     assert solutions == [str(number) for number in range(10 * nodes)]
     twice = {name: times for name, times in done.items() if times > 1}
@@ -75,19 +69,13 @@ def main_has_solved(futures: list[JobFuture], more: int) -> None:
 
 def test_a_relay_with_four_nodes_that_train_is_killed_ten_times(cluster: Cluster) -> None:
     way = f"tcp://127.0.0.1:{free_port()}"
-
-    def begin() -> Process:
-        relay = cluster.start(*RELAY, "--bind", way, "--connect", cluster.address)
-        relay.wait_for("relay.ready")
-        return relay
-
-    main, relay = cluster.main(), begin()
+    main, relay = cluster.main(), cluster.relay_at(way)
     nodes = [cluster.node(name, address=way) for name in "abcd"]
     for times in range(1, 11):
         for node in nodes:
             node.wait_for("main.joined", times)
         relay.kill()
-        relay = begin()
+        relay = cluster.relay_at(way)
     result = cluster.same(main.result())
     assert sum(result["nodes"].values()) == 8
     # Neither the eight shards nor the four parts of the test set after each round.

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import signal
-import sys
 from pathlib import Path
 
-from ..processes import Process, free_port
-from .conftest import Cluster
-
-RELAY = (sys.executable, "-m", "relay_node", "--log-level", "debug")
+from ..processes import free_port
+from .conftest import RELAY, Cluster
 
 
 def test_a_relay_is_killed_and_started_again(cluster: Cluster) -> None:
     way = f"tcp://127.0.0.1:{free_port()}"
-
-    def start() -> Process:
-        relay = cluster.start(*RELAY, "--bind", way, "--connect", cluster.address)
-        relay.wait_for("relay.ready")
-        return relay
-
-    main, relay = cluster.main(), start()
+    main, relay = cluster.main(), cluster.relay_at(way)
     nodes = [cluster.node(name, address=way) for name in "ab"]
     for _ in range(3):
         for node in nodes:
             node.wait_for("task.started")
         relay.kill()
         main.wait_for("reason='connection lost'")
-        relay = start()
+        relay = cluster.relay_at(way)
     result = cluster.same(main.result())
     assert sum(result["nodes"].values()) == 8
     # What a node held when the relay died it went on with: nothing was computed twice, neither
