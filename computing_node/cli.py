@@ -9,12 +9,14 @@ import signal
 import socket
 import sys
 import threading
+from functools import partial
 from typing import Any, NoReturn
 
 import click
 
 from protocol import AddressError, KeysError
 from protocol.command import LOG_LEVELS, Exit, set_up_logs
+from protocol.latch import Latch
 from protocol.limits import MAX_COUNT
 from protocol.sockets import DEFAULT_ADDRESS
 
@@ -27,6 +29,8 @@ from .training import ChildReplier
 
 log = logging.getLogger("mnist.compute")
 _DEFAULT = ComputeConfig()
+#: A signal is seen after so long at most.
+SLICE_SECONDS = 0.1
 #: For --max-memory.
 LEAST_MEMORY = 10 << 20
 
@@ -51,10 +55,6 @@ class _Size(click.ParamType[int]):
             why = "too little for any job: 100MB is enough for small ones" if few else "no memory's"
             self.fail(f"{value!r} is {why}", param, ctx)
         return nbytes
-
-
-class _Leave(BaseException):
-    """Somebody asked the node to leave; not an Exception, which logging would swallow."""
 
 
 @click.command(context_settings={"auto_envvar_prefix": "MNIST", "show_default": True})
@@ -140,7 +140,7 @@ def _end(code: Exit, message: str) -> NoReturn:
 
 
 def _serve(config: ComputeConfig, lifeline: int | None) -> None:
-    from learning import names
+    from learning import names, software
 
     odd = set(config.learners) - set(names())
     if odd:
@@ -148,9 +148,10 @@ def _serve(config: ComputeConfig, lifeline: int | None) -> None:
     learners = config.learners or names()
     most = config.max_memory or memory_bytes() // 2
     node: AsyncComputingNode | None = None
+    leaving = Latch()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, partial(_leave, leaving))
     try:
-        signal.signal(signal.SIGINT, _leave)
-        signal.signal(signal.SIGTERM, _leave)
         if lifeline is not None:
             threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
         pulse = Pulse(config.pulse)
@@ -159,14 +160,16 @@ def _serve(config: ComputeConfig, lifeline: int | None) -> None:
             address=config.connect or None, discover=config.discover, insecure=config.insecure,
             tasks=config.tasks, max_jobs=config.max_jobs, learners=learners,
             max_bytes=most // 2 or None, max_job_seconds=config.max_job_seconds,
-            memory=SharedMemory(), keys=config.keys, pulse=pulse.beat,
+            memory=SharedMemory(), keys=config.keys, pulse=pulse.beat, versions=software(),
         )  # fmt: skip
         node.run()
         log.info("node.looking id=%s for=%s", node.get_id(), _what(config))
         pulse.notify("READY=1")
-        node.wait()
-    except _Leave:
-        log.info("node.leaving; a second Ctrl-C leaves at once")
+        while not leaving.is_set():
+            if node.wait(SLICE_SECONDS):
+                break
+        else:
+            log.info("node.leaving; a second Ctrl-C leaves at once")
     finally:
         if node is not None:
             node.stop()
@@ -178,14 +181,11 @@ def _what(config: ComputeConfig) -> str:
     return ", ".join([*config.connect, *announced]) or DEFAULT_ADDRESS
 
 
-def _leave(number: int, frame: object) -> None:
-    signal.signal(signal.SIGINT, _leave_at_once)
-    signal.signal(signal.SIGTERM, _leave_at_once)
-    raise _Leave
-
-
-def _leave_at_once(number: int, frame: object) -> None:
-    os._exit(Exit.INTERRUPTED)
+def _leave(leaving: Latch, number: int, frame: object) -> None:
+    """Leave in good order; the second time at once."""
+    if leaving.is_set():
+        os._exit(Exit.INTERRUPTED)
+    leaving.set()
 
 
 def _watch(descriptor: int) -> None:

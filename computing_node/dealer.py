@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from protocol.codec import decode
 from protocol.discovery import Found
 from protocol.effects import Abort, Ended, NodeEffect, Reconnect, Rejected, Run, Serving, Tell
 from protocol.keys import NodeKeys
+from protocol.latch import Latch
 from protocol.limits import NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
 from protocol.link import LOOK_SECONDS, STUCK_SECONDS, TRY_SECONDS, Link
 from protocol.logbudget import LogBudget
@@ -89,7 +89,7 @@ class Dealer(Shell):
         pulse: Callable[[float], None] | None = None,
     ) -> None:
         super().__init__(f"{hello.name} connections")
-        self.ended = threading.Event()
+        self.ended = Latch()
         self.failure: NodeError | None = None
         self._replier = replier
         self._max_jobs = max_jobs

@@ -8,7 +8,7 @@ import platform
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout  # its own class before 3.11
 from contextlib import suppress
 from functools import partial
@@ -61,6 +61,7 @@ class AsyncComputingNode:
         keys: folder with this node's keys, as `mnist-keys` makes it; for every main node.
         pulse: called with the time (monotonic), once a second or oftener, by the thread that keeps
             the connections: while it comes, this node is alive.
+        versions: of what computes here, by name, to be told.
 
     Raises:
         ConfigError: neither a listener nor a callback, or both; less than one task.
@@ -89,6 +90,7 @@ class AsyncComputingNode:
         memory: Memory | None = None,
         keys: str | Path | None = None,
         pulse: Callable[[float], None] | None = None,
+        versions: Mapping[str, str] | None = None,
     ) -> None:
         if (listener is None) == (callback is None):
             raise ConfigError("give a listener or a callback to solve jobs with, and not both")
@@ -104,7 +106,8 @@ class AsyncComputingNode:
             max_bytes = memory_bytes() // 4 or DEFAULT_BYTES
         credit = tasks + 1 if max_jobs is None else min(tasks + 1, max_jobs)
         hello = Hello(
-            uuid.uuid4().hex[:8], name, domain, learners, {"python": platform.python_version()},
+            uuid.uuid4().hex[:8], name, domain, learners,
+            {"python": platform.python_version(), **(versions or {})},
             os.cpu_count() or 1, memory_bytes(), accelerator, tasks, credit,
             secret=secrets.token_bytes(16), max_job_bytes=max_bytes,
             max_job_seconds=max_job_seconds or 0.0,

@@ -24,6 +24,7 @@ from .errors import (
     UnfitSolution,
     UnknownLearner,
 )
+from .software import differences, software
 
 __all__ = [
     "Arrays",
@@ -44,6 +45,8 @@ __all__ = [
     "UnfitSolution",
     "UnknownLearner",
     "create",
+    "differences",
     "merger",
     "names",
+    "software",
 ]

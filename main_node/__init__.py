@@ -1,7 +1,8 @@
 """The main node: jobs go out, solutions come back."""
 
 from .errors import ConfigError, JobFailed, NodeBusy, NodeClosed, NodeError, NoNode
-from .node import AsyncMainNode, JobFuture, MainNode, SolutionListener
+from .futures import JobFuture
+from .node import AsyncMainNode, MainNode, SolutionListener
 from .status import StatusListener, StatusNode
 from .waiting import IntWaitHandler
 

@@ -19,6 +19,7 @@ from protocol.limits import MAX_COUNT
 
 from .config import FREE, MainConfig, cut_short, find_run, read_config, resumed
 from .errors import ConfigError, DataChanged, JobFailed, NodeError, NoNode, StorageError
+from .interrupts import Interrupts
 
 if TYPE_CHECKING:
     from .training import Metrics
@@ -219,7 +220,8 @@ def main(context: click.Context, /, resume: str | None, continues: bool, **optio
     defaults below.
     """
     config = MainConfig(**options)
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts = Interrupts()
+    interrupts.install()
     if sys.stderr is None:  # closed by whoever started this; print would take standard output
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     given = _given(context)
@@ -231,12 +233,12 @@ def main(context: click.Context, /, resume: str | None, continues: bool, **optio
         if path is not None:
             resume, found = str(path), set(FREE)
     try:
-        return _run(config, resume, found)
+        return _run(config, resume, found, interrupts)
     except DataChanged as error:
         if not continues:
             _end(Exit.USAGE, str(error))
         click.echo(f"mnist-main: {error}: beginning one", err=True)
-    return _run(config, None, given)
+    return _run(config, None, given, interrupts)
 
 
 def _given(context: click.Context) -> set[str]:
@@ -245,17 +247,13 @@ def _given(context: click.Context) -> set[str]:
     return {name for name in context.params if context.get_parameter_source(name) is by_hand}
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt("SIGTERM")
-
-
 def _end(code: Exit, message: str) -> NoReturn:
     with contextlib.suppress(OSError):
         click.echo(f"mnist-main: {message}", err=True)
     sys.exit(code)
 
 
-def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
+def _run(config: MainConfig, resume: str | None, given: set[str], interrupts: Interrupts) -> None:
     # Imported here: --help must not wait for numpy.
     from rich.console import Console
 
@@ -288,7 +286,7 @@ def _run(config: MainConfig, resume: str | None, given: set[str]) -> None:
             else (Quiet if config.quiet else Lines)(config, sys.stderr)
         )
         with watcher:  # which must have ended before anything below is said
-            training = Training(config, watcher, directory)
+            training = Training(config, watcher, directory, interrupts)
             path = training.directory.path
             metrics = training.run()
     except KeyboardInterrupt:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from learning import DamagedFile, Diverged, MergeError
+from learning import DamagedFile, Diverged, MergeError, differences, software
 from learning import UnfitSolution as Unfit
 from protocol import JobSolutionDataType
 from protocol.effects import Benched, Doubled, Effect, Fail, Joined, Left, Offered, Refused, Retry
@@ -26,6 +27,8 @@ LIFE = 1 << 32
 MAX_EVENTS = 100_000
 #: While there are too many open files, a solution is tried again for so long.
 PATIENCE_SECONDS, AGAIN_SECONDS = 60.0, 0.2
+#: So many combinations of versions are remembered.
+MAX_SOFTWARE = 100
 
 
 class RunMemory:
@@ -34,10 +37,13 @@ class RunMemory:
     Args:
         directory: of the run.
         database: of the run.
+        say: told what is worth a line.
     """
 
-    def __init__(self, directory: RunDirectory, database: RunDatabase) -> None:
-        self._directory, self._database = directory, database
+    def __init__(
+        self, directory: RunDirectory, database: RunDatabase, say: Callable[[str], object] = str
+    ) -> None:
+        self._directory, self._database, self._say = directory, database, say
         self._ids = database.jobs()
         self._next = max(self._ids.values(), default=0) + 1
         self._solved = database.solved()
@@ -48,8 +54,12 @@ class RunMemory:
         #: How many times the run has been started, this time included.
         self.starts = int(database.fact("starts") or 0) + 1
         self._main = database.fact("main") or f"main.{uuid.uuid4().hex[:8]}"
+        #: What has computed for this run, main node and nodes: combinations of versions, as JSON.
+        self._software: dict[str, list[str]] = json.loads(database.fact("software") or "{}")
+        self._before = {side: list(told) for side, told in self._software.items()}
         database.state(starts=self.starts, main=self._main, ending="")
         database.write([], [("started", {"start": self.starts})])
+        self._compare("main", "this machine", software())
 
     @property
     def main(self) -> str:
@@ -117,8 +127,29 @@ class RunMemory:
         """Return the id of an expected job."""
         return self._ids[name]
 
+    def _compare(self, side: str, who: str, now: Mapping[str, str]) -> None:
+        """Say so where a run goes on with other versions than have computed for it.
+
+        The same seeds give the same model with the same arithmetic only.
+        """
+        told, known = json.dumps(dict(now), sort_keys=True), self._software.setdefault(side, [])
+        if told in known or len(known) >= MAX_SOFTWARE:
+            return
+        known.append(told)
+        self._database.state(software=json.dumps(self._software))
+        before = self._before.get(side, [])
+        if before:
+            changed = differences(json.loads(before[0]), dict(now))
+            self._say(
+                f"{who} computes with {changed}: the model may differ in its last digits from what"
+                " this run would have come to"
+            )
+
     def note(self, effects: Sequence[Effect]) -> None:
         """Write tasks and events down."""
+        for effect in effects:
+            if isinstance(effect, Joined):
+                self._compare("nodes", f"node {effect.node}", effect.hello.versions)
         tasks = [(e.task, e.job, e.node) for e in effects if isinstance(e, Offered)]
         events = [event for event in map(self._event, effects) if event is not None]
         self._events += len(events)

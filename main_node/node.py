@@ -8,12 +8,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout  # its own class before 3.11
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError
 from protocol.codec import check_plain
@@ -28,6 +27,7 @@ from protocol.views import View
 from protocol.words import is_name
 
 from .errors import ConfigError, JobFailed, NodeBusy, NodeClosed, NodeError, NoNode
+from .futures import FutureLock, JobFuture
 from .journal import Journal
 from .router import Router
 
@@ -35,6 +35,8 @@ log = logging.getLogger("mnist.main")
 
 Callback = Callable[[JobSolutionDataType, int, str], object]
 _CANCELLED = object()
+#: `close` waits so long for a listener that takes its time, and then for nobody.
+DELIVERY_SECONDS = 5.0
 
 
 class SolutionListener:
@@ -58,109 +60,6 @@ class SolutionListener:
     def job_failed(self, error: JobFailed, task_id: int) -> None:
         """A job has failed for good; logs it unless overridden."""
         log.error("job.failed job=%d\n%s", task_id, error.tell())
-
-
-class _LazyCondition:
-    """A condition variable that is made when somebody waits for it.
-
-    A `threading.Condition` is eleven objects, a future nearly all of that: with thousands of jobs
-    in hand Python's garbage collector would take a fifth of the main node's time.
-
-    Args:
-        lock: re-entrant; one for all futures of a node.
-    """
-
-    __slots__ = ("_lock", "_real")
-
-    def __init__(self, lock: Any) -> None:
-        self._lock = lock
-        self._real: threading.Condition | None = None
-
-    def __enter__(self) -> bool:
-        return bool(self._lock.acquire())
-
-    def __exit__(self, *exc: object) -> None:
-        self._lock.release()
-
-    def acquire(self) -> bool:
-        """Take the lock; `concurrent.futures.wait` does."""
-        return bool(self._lock.acquire())
-
-    def release(self) -> None:
-        """Give the lock back."""
-        self._lock.release()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait to be notified; return False after `timeout` seconds."""
-        if self._real is None:
-            self._real = threading.Condition(self._lock)
-        return self._real.wait(timeout)
-
-    def notify_all(self) -> None:
-        """Wake everybody who waits."""
-        if self._real is not None:
-            self._real.notify_all()
-
-
-class JobFuture(Future[JobSolutionDataType]):
-    """A job's solution, now or later.
-
-    `result(timeout)` raises `JobFailed` with the story where the job failed for good.
-    """
-
-    def __init__(
-        self,
-        job_id: int,
-        cancel: Callable[[int], None],
-        lock: Any = None,
-        explain: Callable[[], str] = str,
-    ) -> None:
-        # What Future.__init__ does, but for the condition.
-        self._condition = cast(threading.Condition, _LazyCondition(lock or threading.RLock()))
-        self._state = "PENDING"
-        self._result = self._exception = None
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Any] = []
-        self.job_id = job_id
-        #: The computing node's id, once solved.
-        self.server_id = ""
-        self.name = ""
-        self._cancel_job, self._explain = cancel, explain
-        #: Whether somebody's code runs when it is done; if not, any thread may finish it.
-        self.called_back = False
-
-    def result(self, timeout: float | None = None) -> JobSolutionDataType:
-        """Wait for the solution, and return it.
-
-        Raises:
-            JobFailed: it has failed for good.
-            TimeoutError: it is not solved after `timeout` seconds; it says why, as far as is known.
-        """
-        try:
-            return super().result(timeout)
-        except FutureTimeout:
-            if self.done():
-                raise
-            why = self._explain()
-            raise FutureTimeout(
-                f"job {self.job_id} is not solved after {timeout:g} s{why}"
-            ) from None
-
-    def add_done_callback(self, fn: Callable[[Future[JobSolutionDataType]], object]) -> None:
-        """Call `fn(future)` when done, from the thread that calls listeners."""
-        self.called_back = True
-        super().add_done_callback(fn)
-
-    def cancel(self) -> bool:
-        """Give the job up, wherever it is; return False if it was solved already."""
-        with self._condition:
-            first = not self.cancelled()
-            cancelled = super().cancel()
-            if cancelled and first:
-                self.set_running_or_notify_cancel()  # else `wait` would wait for it for ever
-        if cancelled and first:
-            self._cancel_job(self.job_id)
-        return cancelled
 
 
 class AsyncMainNode:
@@ -217,9 +116,11 @@ class AsyncMainNode:
         self._listener = listener
         self._callback = callback
         self._ids = count(1)
-        self._lock = threading.RLock()  # of all futures
+        self._lock = FutureLock()
         self._futures: dict[int, JobFuture | None] = {}
-        self._deliveries: queue.SimpleQueue[Accept | Fail | None] = queue.SimpleQueue()
+        #: Results, and calls, for the thread that runs users' code; None: the end.
+        self._deliveries: queue.SimpleQueue[Accept | Fail | Callable[[], None] | None]
+        self._deliveries = queue.SimpleQueue()
         dispatcher = Dispatcher(
             self._id, domain=domain, learners=learners, heartbeat_seconds=heartbeat_seconds,
             dead_seconds=dead_seconds, max_attempts=max_attempts, keeps=journal is not None,
@@ -261,6 +162,7 @@ class AsyncMainNode:
 
     def _check_alive(self) -> None:
         """Raise unless jobs can be solved."""
+        self._lock.recover()
         if isinstance(self._failure, NodeError):
             raise self._failure
         if not self._router.alive:
@@ -314,13 +216,18 @@ class AsyncMainNode:
         job = Job.of(job_id, data)
         self._futures[job_id] = future
         self._router.call_soon(partial(self._router.submit, job))
-        if self._router.over:  # closed at this very moment
-            self._give_up(None)
+        if self._router.over and self._futures.pop(job_id, None) is not None:
+            assert future is not None
+            future.give_up(self._closed(job_id))  # closed at this very moment
         return job_id
 
-    def _cancel(self, job_id: int) -> None:
+    def _cancel(self, job_id: int, called_back: Callable[[], None]) -> None:
         self._futures.pop(job_id, None)
         self._router.call_soon(partial(self._router.cancel, job_id))
+        if self._delivering.is_alive():
+            self._deliveries.put(called_back)
+        else:
+            called_back()
 
     def _why_unsolved(self) -> str:
         """Return why jobs may be waiting, as the end of a sentence."""
@@ -380,23 +287,29 @@ class AsyncMainNode:
     def _finished(self, effect: Accept | Fail) -> None:
         """Take a result from the router's thread, where no code of the user's may run."""
         future = self._futures.get(effect.job, _CANCELLED)
-        if future is None or (isinstance(future, JobFuture) and future.called_back):
-            self._deliveries.put(effect)
-        elif isinstance(future, JobFuture):
+        if isinstance(future, JobFuture) and future.at_once(partial(future.resolve, effect)):
             self._futures.pop(effect.job, None)
-            _resolve(future, effect)
+        elif future is not _CANCELLED:
+            self._deliveries.put(effect)
 
     def _deliver(self) -> None:
-        """Hand results over, one at a time, in a thread that may take as long as it likes."""
-        while (effect := self._deliveries.get()) is not None:
-            future = self._futures.pop(effect.job, _CANCELLED)
+        """Run users' code, one thing at a time, in a thread that may take as long as it likes."""
+        while (delivery := self._deliveries.get()) is not None:
             try:
-                if future is None:
-                    self._tell_listener(effect)
-                elif isinstance(future, JobFuture):
-                    _resolve(future, effect)
-            except Exception:
-                log.exception("listener.raised job=%d", effect.job)
+                if callable(delivery):
+                    delivery()
+                else:
+                    self._hand_over(delivery)
+            except BaseException:  # sys.exit() too: the others are still to be told
+                log.exception("listener.raised")
+        self._give_up_all()
+
+    def _hand_over(self, effect: Accept | Fail) -> None:
+        future = self._futures.pop(effect.job, _CANCELLED)
+        if future is None:
+            self._tell_listener(effect)
+        elif isinstance(future, JobFuture):
+            future.resolve(effect)
 
     def _tell_listener(self, effect: Accept | Fail) -> None:
         if isinstance(effect, Fail):
@@ -417,27 +330,45 @@ class AsyncMainNode:
         """
         # A journal that is written to a slow disk may take its time: what came is kept.
         timeout = 5.0 if self._journal is None else None
+        self._lock.recover()
         if self._announcement is not None:
             self._announcement.close()
             self._announcement = None
         (self._router.end if dismiss else self._router.leave)(timeout)
         self._deliveries.put(None)
-        if threading.current_thread() is not self._delivering:
-            self._delivering.join(5.0)
-        self._give_up(None)
+        if threading.current_thread() is self._delivering:
+            return  # the rest is done when the code that closes this has come back
+        self._delivering.join(DELIVERY_SECONDS)
+        if self._delivering.is_alive():
+            # In a thread of its own: what a signal has left locked may be anybody's.
+            rest = threading.Thread(target=self._give_up_all, daemon=True)
+            rest.start()
+            rest.join(DELIVERY_SECONDS)
 
-    def _give_up(self, error: Exception | None) -> None:
-        """Let nobody wait for what will not come."""
+    def _give_up(self, error: Exception) -> None:
+        """Let nobody wait for what will not come; from any thread of this node's."""
         self._failure = self._failure or error
-        why = "was closed" if error is None else f"broke down ({type(error).__name__}: {error})"
+        for job_id, future in list(self._futures.items()):
+            if future is not None and future.at_once(partial(future.give_up, self._closed(job_id))):
+                self._futures.pop(job_id, None)
+        self._deliveries.put(self._give_up_all)
+
+    def _give_up_all(self) -> None:
         while self._futures:
             try:
                 job_id, future = self._futures.popitem()
             except KeyError:  # another thread took the last one
                 return
-            if future is not None and not future.done():
-                told = NodeClosed(f"the main node {why} before job {job_id} was solved")
-                future.set_exception(error if isinstance(error, NodeError) else told)
+            if future is not None:
+                future.give_up(self._closed(job_id))
+
+    def _closed(self, job_id: int) -> NodeError:
+        """Return why a job will not be solved."""
+        error = self._failure
+        if isinstance(error, NodeError):
+            return error
+        why = "was closed" if error is None else f"broke down ({type(error).__name__}: {error})"
+        return NodeClosed(f"the main node {why} before job {job_id} was solved")
 
     stop = close
 
@@ -446,17 +377,6 @@ class AsyncMainNode:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _resolve(future: JobFuture, effect: Accept | Fail) -> None:
-    try:
-        if isinstance(effect, Fail):
-            future.set_exception(JobFailed(effect.job, effect.story, future.name))
-        else:
-            future.server_id = effect.node
-            future.set_result(effect.solution)
-    except InvalidStateError:  # cancelled at this very moment
-        log.debug("job.late job=%d", effect.job)
 
 
 class MainNode:

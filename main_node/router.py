@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -20,6 +19,7 @@ from protocol.dispatch import Dispatcher
 from protocol.effects import Accept, Effect, Fail, Joined, Left, Send, Superseded
 from protocol.guard import Connection, Guard
 from protocol.keys import MainKeys
+from protocol.latch import Latch
 from protocol.ledger import Job
 from protocol.limits import (
     DEAF_SECONDS,
@@ -115,24 +115,33 @@ class Crowd:
     def __init__(self) -> None:
         self.size = 0
         self.closed = False
-        self._changed = threading.Condition()
+        self._changed = Latch()
 
     def change(self, by: int) -> None:
         """Count nodes that came or went."""
-        with self._changed:
-            self.size += by
-            self._changed.notify_all()
+        self.size += by
+        self._tell()
 
     def close(self) -> None:
         """Let everybody who waits go on."""
-        with self._changed:
-            self.closed = True
-            self._changed.notify_all()
+        self.closed = True
+        self._tell()
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, Latch()
+        changed.set()
 
     def wait_for(self, nodes: int, timeout: float | None) -> bool:
         """Wait for so many, or the end; return False if `timeout` seconds pass first."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self.size >= nodes or self.closed, timeout)
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            changed = self._changed  # before the look: what happens after it is told
+            if self.size >= nodes or self.closed:
+                return True
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            changed.wait(None if left == math.inf else left)
 
 
 class Peer:

@@ -111,21 +111,21 @@ class RunDatabase:
         return str(rows[0][0]) if rows else None
 
     def state(self, **facts: object) -> None:
-        """Set facts about the run, on disk for sure."""
+        """Set facts about the run, on disk for sure, whoever reads it meanwhile."""
         with self._lock:
-            with self._writing() as connection:
-                connection.executemany(
-                    "INSERT OR REPLACE INTO facts VALUES (?, ?)",
-                    [(name, str(value)) for name, value in facts.items()],
-                )
-            with self._synced():
-                self._connection.execute("PRAGMA wal_checkpoint(FULL)")
+            self._set("synchronous = FULL")  # each transaction is synced, in run.db-wal
+            try:
+                with self._writing() as connection:
+                    connection.executemany(
+                        "INSERT OR REPLACE INTO facts VALUES (?, ?)",
+                        [(name, str(value)) for name, value in facts.items()],
+                    )
+            finally:
+                self._set("synchronous = NORMAL")
 
-    @contextmanager
-    def _synced(self) -> Iterator[None]:
-        """Turn SQLite's complaints into a `StorageError`."""
+    def _set(self, pragma: str) -> None:
         try:
-            yield
+            self._connection.execute(f"PRAGMA {pragma}")
         except sqlite3.Error as error:
             raise StorageError(f"{self.path}: {error}") from error
 

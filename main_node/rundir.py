@@ -11,7 +11,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from .errors import ConfigError, StorageError
 #: The lock of a run directory is tried so often, so many seconds apart: somebody who only looks
 #: whether it is held (`locked`) holds it for a moment.
 LOCK_TRIES, LOCK_SECONDS = 5, 0.05
+_STAMP = "%Y%m%d-%H%M%S"
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,14 @@ class RunDirectory:
         if not new and not (path / "solutions").is_dir():
             raise ConfigError(f"{path}: no run; `mnist-runs list` shows those that there are")
         try:
+            above = next(folder for folder in path.absolute().parents if folder.exists())
             for folder in (self._solutions, self._models):
                 folder.mkdir(parents=True, exist_ok=not new)
             self._lock = _lock(path)
-            if new:
-                sync(path.parent)
+            for folder in [path, *path.absolute().parents] if new else []:
+                sync(folder)
+                if folder == above:  # those below it were made
+                    break
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageError(f"{path}: can't be made: {error.strerror}") from error
@@ -82,7 +86,7 @@ class RunDirectory:
         Raises:
             ConfigError: it can't be made.
         """
-        return cls(parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}", new=True)
+        return cls(parent / f"{_stamp(parent)}-{secrets.token_hex(2)}", new=True)
 
     def close(self) -> None:
         """Unlock the directory; twice is once."""
@@ -190,6 +194,19 @@ class RunDirectory:
         """Keep the result."""
         with _storing(self.path):
             write_text(self.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+
+def _stamp(runs: Path) -> str:
+    """Return the time that a new run is named by: later than any run's that is there.
+
+    The newest is found by its name, and a clock may be put back.
+    """
+    latest = 0.0
+    with suppress(OSError):
+        for path in runs.iterdir():
+            with suppress(ValueError, OverflowError):
+                latest = max(latest, time.mktime(time.strptime(path.name[:15], _STAMP)))
+    return time.strftime(_STAMP, time.localtime(max(time.time(), latest + 1)))
 
 
 @contextmanager

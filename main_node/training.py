@@ -50,9 +50,11 @@ from .errors import (
     NoNode,
     StorageError,
 )
+from .futures import JobFuture
+from .interrupts import Interrupts
 from .local import LocalNodes
 from .memory import Check, RunMemory
-from .node import AsyncMainNode, JobFuture
+from .node import AsyncMainNode
 from .rundb import RunDatabase
 from .rundir import Kept, RunDirectory
 
@@ -131,6 +133,7 @@ class Training:
         config: its options.
         watcher: told how it goes.
         directory: of a run to go on with; None: a new one.
+        interrupts: signals that end it; None: there are none.
 
     Raises:
         LoaderError: the data.
@@ -141,9 +144,14 @@ class Training:
     """
 
     def __init__(
-        self, config: MainConfig, watcher: Watcher, directory: RunDirectory | None = None
+        self,
+        config: MainConfig,
+        watcher: Watcher,
+        directory: RunDirectory | None = None,
+        interrupts: Interrupts | None = None,
     ) -> None:
         self._config = config
+        self._interrupts = interrupts or Interrupts()
         self._watcher = watcher
         self._clock = Clock()
         with self._clock.phase("setup"):
@@ -204,7 +212,7 @@ class Training:
                 f"{self.directory.path / 'config.yaml'} has been changed since the run began:"
                 " its model would be another; change it back, or begin a new run"
             )
-        self._memory = RunMemory(self.directory, self._database)
+        self._memory = RunMemory(self.directory, self._database, self._watcher.say)
         self._database.state(data=digest_, options=self._config.shape())
 
     def _listen(self) -> AsyncMainNode:
@@ -258,7 +266,12 @@ class Training:
             NoNode: no computing node in time.
             StorageError: the run directory can't be written.
             NodeError: local nodes end time and again.
+            KeyboardInterrupt: a signal has come.
         """
+        with self._interrupts.held():  # not in the middle of anything
+            return self._see_through()
+
+    def _see_through(self) -> Metrics:
         ending, dismiss, forget = "interrupted", True, True
         try:
             self._watcher.say(self._describe())
@@ -330,6 +343,7 @@ class Training:
                 self._look(-1, 0)
 
     def _look(self, round_: int, done: int) -> None:
+        self._interrupts.check()
         if self._locals is not None:
             self._locals.check()
         try:
@@ -377,7 +391,10 @@ class Training:
 
         A solution that is there but no good is said, and done again.
         """
-        made = {name: work() for name, work in works.items()}
+        made: dict[str, Work] = {}
+        for name, work in works.items():
+            self._interrupts.check()
+            made[name] = work()
         learner = self._config.learner
         self._memory.expect(
             {name: (digest(learner, work), check_(name)) for name, work in made.items()}
@@ -481,6 +498,7 @@ class Training:
 
         def noted() -> Iterator[Solution]:
             for name in names:
+                self._interrupts.check()
                 kept = self._kept(name)
                 solution = fitted(kept.values, kept.arrays)
                 metrics.append(solution.metrics)
@@ -498,7 +516,7 @@ class Training:
     def _count(self, merger_: CountingMerger, round_: int, model: Arrays) -> npt.NDArray[np.int64]:
         """Return the sum of every shard's counts for a merged model."""
         if self._config.count == "main":
-            return _sum(merger_.count(model, rows) for rows in self._shards)
+            return _sum(self._count_here(merger_, model, rows) for rows in self._shards)
         works: dict[str, Callable[[], Work]] = {}
         checks: dict[str, Check] = {}
         for job, rows in enumerate(self._shards):
@@ -515,9 +533,17 @@ class Training:
                 self._watcher.say(f"counted here: {error}")
                 here.add(future.name)
         return _sum(
-            merger_.count(model, rows) if name in here else self._kept(name).arrays["counts"]
+            self._count_here(merger_, model, rows)
+            if name in here
+            else self._kept(name).arrays["counts"]
             for name, rows in zip(asked, self._shards, strict=True)
         )
+
+    def _count_here(
+        self, merger_: CountingMerger, model: Arrays, rows: Shard
+    ) -> npt.NDArray[np.int64]:
+        self._interrupts.check()
+        return merger_.count(model, rows)
 
     def _check_counts(
         self, merger_: CountingMerger, model: Arrays, rows: int, solution: JobSolutionDataType
@@ -558,13 +584,33 @@ class Training:
         for round_, asked in list(self._tests.items()):
             if all(future is None or future.done() for future in asked.values()):
                 del self._tests[round_]
-                for future in asked.values():
-                    if future is not None:
-                        _result_of(future)
-                parts = [self._kept(name).arrays["labels"] for name in asked]
-                labels = np.concatenate(parts) if parts else np.zeros(0, np.int64)
-                self._scores[round_] = score(self._test.labels, labels, self._test.classes)
-                self._watcher.evaluated(round_, self._scores[round_])
+                self._score(round_, asked)
+
+    def _score(self, round_: int, asked: Mapping[str, JobFuture | None]) -> None:
+        """Score a round's model by what was predicted: all of the test set, or with `partial` less.
+
+        Raises:
+            JobFailed: a part of it could not be predicted, or none of it.
+        """
+        truth = np.array_split(self._test.labels, EVALUATION_JOBS)
+        labels, parts = [], []
+        for name, true in zip(asked, truth, strict=False):
+            future = asked[name]
+            if future is None or self._has_come(future):
+                labels.append(true)
+                parts.append(self._kept(name).arrays["labels"])
+            elif future is not None and len(labels) == 0 and name == list(asked)[-1]:
+                _result_of(future)  # nothing is left to score
+        if len(parts) < len(asked):
+            rows = sum(map(len, labels))
+            self._watcher.say(
+                f"round {round_ + 1}: scored on {rows:,} of {len(self._test):,} test images"
+            )
+        none = [np.zeros(0, np.int64)]
+        self._scores[round_] = score(
+            np.concatenate(labels or none), np.concatenate(parts or none), self._test.classes
+        )
+        self._watcher.evaluated(round_, self._scores[round_])
 
     def _evaluate(self, model: Arrays) -> None:
         last = self._config.rounds - 1

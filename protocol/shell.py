@@ -8,10 +8,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout  # its own class before 3.11
 from typing import Any, TypeVar
 
 from .errors import LocalProtocolError
+from .latch import Latch
 from .sockets import READABLE, Poller, Waker
 
 T = TypeVar("T")
@@ -76,18 +77,25 @@ class Shell:
         Raises:
             concurrent.futures.TimeoutError: it did not run within `timeout` seconds.
         """
-        future: Future[T] = Future()
+        done = Latch()
+        found: list[T] = []
+        raised: list[BaseException] = []
 
         def run() -> None:
             try:
-                future.set_result(function())
+                found.append(function())
             except BaseException as error:
-                future.set_exception(error)
+                raised.append(error)
+            done.set()
 
         if threading.current_thread() is self._thread or self._thread.ident is None:
             return function()
         self.call_soon(run)
-        return future.result(timeout)
+        if not done.wait(timeout):
+            raise FutureTimeout
+        if raised:
+            raise raised[0]
+        return found[0]
 
     def end_soon(self) -> None:
         """Finish, and don't wait for it."""

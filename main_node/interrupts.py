@@ -1,0 +1,44 @@
+"""Signals that end a command, taken where that leaves nothing half done."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Interrupts:
+    """SIGINT and SIGTERM as `KeyboardInterrupt`, whose argument is the signal's name.
+
+    It is raised at once, but in a block of `held` only by `check`, or by a second signal.
+    """
+
+    def __init__(self) -> None:
+        self._holding = False
+        self._came = ""
+
+    def install(self) -> None:
+        """Take the signals of this process from now on."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` and `&` want it
+                signal.signal(number, self._take)
+
+    def _take(self, number: int, frame: object) -> None:
+        first = not self._came
+        self._came = signal.Signals(number).name
+        if not (self._holding and first):
+            raise KeyboardInterrupt(self._came)
+
+    def check(self) -> None:
+        """Raise `KeyboardInterrupt` if a signal has come."""
+        if self._came:
+            raise KeyboardInterrupt(self._came)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let signals wait for the next `check` in a block."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
