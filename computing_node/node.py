@@ -132,18 +132,14 @@ class AsyncComputingNode:
         return self._id
 
     def run(self) -> None:
-        """Begin to connect and to solve jobs, in the background.
-
-        Raises:
-            AddressError: main nodes are to be found, but there is no multicast here.
-        """
+        """Begin to connect and to solve jobs, in the background."""
         dealer = self._dealer
         if self._discover:
             self._browser = Browser(
                 self._domain,
                 lambda main: dealer.call_soon(partial(dealer.found, main)),
                 lambda name: dealer.call_soon(partial(dealer.lost, name)),
-                keys=self._keys, insecure=self._insecure,
+                keys=self._keys, insecure=self._insecure, patient=True,
             )  # fmt: skip
         dealer.start()
 

@@ -13,6 +13,8 @@ import logging
 import re
 import socket
 import threading
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,18 +27,25 @@ from .sockets import is_loopback
 from .words import safe_name
 
 if TYPE_CHECKING:
-    from zeroconf import ServiceInfo, Zeroconf
+    from zeroconf import ServiceBrowser, ServiceInfo, Zeroconf
 
 log = logging.getLogger("mnist.discovery")
 
 SERVICE = "_mnist-merge._tcp.local."
-#: What is not announced anew for so long is gone: a main node that was killed.
+#: What does not answer for so long is gone: a main node that was killed.
 TTL_SECONDS = 120
+#: It is asked again when so much of that is left.
+ASK_SECONDS = 45
+#: Own addresses, and whether somebody is still there, are looked at this often.
+LOOK_SECONDS = 2.0
 #: To learn the address of what is announced.
 RESOLVE_MILLISECONDS = 2000
 RESOLVE_AT_ONCE = 8
-#: What is announced beyond this is a flood.
-MAX_NAMES = 1000
+#: Main nodes that are known; and names that are announced and not to be resolved yet. Beyond that
+#: the oldest are forgotten: whoever is in the network can make up as many as he likes.
+MAX_NAMES, MAX_UNRESOLVED = 1000, 256
+#: That it is so is said this often at most.
+TELL_SECONDS = 60.0
 MAX_ADDRESSES = 8
 
 
@@ -78,6 +87,37 @@ def _make_zeroconf(loopback_only: bool) -> Zeroconf:
         raise AddressError(f"no multicast in this network ({error}): give addresses") from error
 
 
+class _Lookout:
+    """A thread that looks every `LOOK_SECONDS` whether something is to be done.
+
+    Args:
+        look: what it does; what it raises is logged, and it goes on.
+    """
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="discovery lookout", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        told = ""
+        while not self._over.wait(LOOK_SECONDS):
+            try:
+                self._look()
+                told = ""
+            except Exception as error:  # the network comes and goes
+                if told != repr(error):
+                    told = repr(error)
+                    log.warning("discovery.trouble cause=%r; still trying", error)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._over.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(LOOK_SECONDS)
+
+
 class Announcement:
     """Announces a main node until it is closed.
 
@@ -95,34 +135,69 @@ class Announcement:
     def __init__(
         self, main: str, domain: int, address: str, public: bytes | None = None, name: str = ""
     ) -> None:
-        from zeroconf import Error, ServiceInfo
+        from zeroconf import Error
 
         match = re.fullmatch(r"tcp://([\d.]+):(\d+)", address)
         if match is None:
             raise AddressError(f"{address} can't be announced, only IPv4 addresses can")
-        hosts = [match[1]]
-        if match[1] == "0.0.0.0":
-            own = [str(network.ip) for network in _own_networks()]
-            hosts = [ip for ip in own if not ip.startswith("127.")] or ["127.0.0.1"]
-        name = re.sub(r"[^A-Za-z0-9-]", "-", name or main)[-60:]
-        texts = {"id": main, "domain": str(domain)}
+        self._host, self._port, self._domain = match[1], int(match[2]), domain
+        self._name = re.sub(r"[^A-Za-z0-9-]", "-", name or main)[-60:]
+        self._texts = {"id": main, "domain": str(domain)}
         if public is not None:
-            texts["key"] = public.decode()
-        self._zeroconf = _make_zeroconf(loopback_only=all(h.startswith("127.") for h in hosts))
+            self._texts["key"] = public.decode()
+        self._hosts = self._own_hosts()
+        self._zeroconf = _make_zeroconf(self._on_loopback)
         try:
-            self._info = ServiceInfo(
-                SERVICE, f"{name}.{SERVICE}", port=int(match[2]), properties=texts,
-                addresses=[socket.inet_aton(host) for host in hosts],
-                server=f"{name}.local.", host_ttl=TTL_SECONDS, other_ttl=TTL_SECONDS,
-            )  # fmt: skip
+            self._info = self._make_info()
             self._zeroconf.register_service(self._info, cooperating_responders=True)
         except (Error, OSError, ValueError) as error:
             self._zeroconf.close()
             raise AddressError(f"{address} can't be announced: {error!r}") from error
-        log.info("main.announced address=%s domain=%d", ",".join(hosts), domain)
+        self._tell()
+        self._lookout = None if self._host != "0.0.0.0" else _Lookout(self._look)
+
+    def _own_hosts(self) -> list[str]:
+        """Return the addresses to announce, now."""
+        if self._host != "0.0.0.0":
+            return [self._host]
+        own = sorted(str(network.ip) for network in _own_networks())
+        return [ip for ip in own if not ip.startswith("127.")] or ["127.0.0.1"]
+
+    @property
+    def _on_loopback(self) -> bool:
+        return all(host.startswith("127.") for host in self._hosts)
+
+    def _make_info(self) -> ServiceInfo:
+        from zeroconf import ServiceInfo
+
+        return ServiceInfo(
+            SERVICE, f"{self._name}.{SERVICE}", port=self._port, properties=self._texts,
+            addresses=[socket.inet_aton(host) for host in self._hosts],
+            server=f"{self._name}.local.", host_ttl=TTL_SECONDS, other_ttl=TTL_SECONDS,
+        )  # fmt: skip
+
+    def _tell(self) -> None:
+        log.info("main.announced address=%s domain=%d", ",".join(self._hosts), self._domain)
+
+    def _look(self) -> None:
+        """Announce other addresses where this machine has others by now."""
+        from zeroconf import InterfaceChoice
+
+        hosts = self._own_hosts()
+        if hosts == self._hosts:
+            return
+        self._hosts = hosts
+        self._zeroconf.update_interfaces(
+            ["127.0.0.1"] if self._on_loopback else InterfaceChoice.All
+        )
+        self._info = self._make_info()
+        self._zeroconf.update_service(self._info)
+        self._tell()
 
     def close(self) -> None:
         """Say that it is gone."""
+        if self._lookout is not None:
+            self._lookout.close()
         with suppress(Exception):  # nobody may be there any more to be told
             self._zeroconf.unregister_service(self._info)
         self._zeroconf.close()
@@ -137,9 +212,10 @@ class Browser:
         lost: called with the name of each that goes; any thread's.
         keys: of who looks: then only the main node with the right key counts.
         insecure: without keys, take those on other machines, too.
+        patient: whether to wait for a network where there is none yet.
 
     Raises:
-        AddressError: there is no multicast here.
+        AddressError: there is no multicast here, and it is not patient.
     """
 
     def __init__(
@@ -150,46 +226,150 @@ class Browser:
         *,
         keys: NodeKeys | None = None,
         insecure: bool = False,
+        patient: bool = False,
     ) -> None:
-        from zeroconf import ServiceBrowser
-
         self._domain, self._found, self._lost = domain, found, lost
         self._keys, self._insecure = keys, insecure
         self._told: dict[str, None] = {}
         self._lock = threading.Lock()
-        #: Those that are announced; what is learned of others comes too late.
-        self._names: set[str] = set()
+        #: Those that are announced and for us; and others, that are not resolved yet. What is
+        #: learned of still others comes too late.
+        self._known: OrderedDict[str, Found] = OrderedDict()
+        self._unresolved: OrderedDict[str, None] = OrderedDict()
+        self._asked: set[str] = set()  # those that are being resolved
+        self._threads = 0
+        self._tell_at = 0.0
+        self._closed = False
+        self._interfaces = _own_networks()
+        self._zeroconf: Zeroconf | None = None
+        self._browser: ServiceBrowser | None = None
+        self._pool = ThreadPoolExecutor(RESOLVE_AT_ONCE, thread_name_prefix="discovery")
+        try:
+            self._open()
+        except AddressError as error:
+            if not patient:
+                self._pool.shutdown()
+                raise
+            log.warning("discovery.waiting cause=%r", str(error))
+        self._lookout = _Lookout(self._look)
+
+    def _open(self) -> None:
+        from zeroconf import ServiceBrowser
+
         self._zeroconf = _make_zeroconf(loopback_only=False)
-        self._resolving = ThreadPoolExecutor(RESOLVE_AT_ONCE, thread_name_prefix="discovery")
         self._browser = ServiceBrowser(self._zeroconf, SERVICE, handlers=[self._change])
+
+    def _look(self) -> None:
+        """See to networks that come and go, and to main nodes that are silent."""
+        from zeroconf import InterfaceChoice
+
+        if self._zeroconf is None:
+            with suppress(AddressError):  # it has been told
+                self._open()
+            return
+        networks = _own_networks()
+        if networks != self._interfaces:
+            self._interfaces = networks
+            self._zeroconf.update_interfaces(InterfaceChoice.All)
+            self._ask()
+        self._forget_silent(self._zeroconf)
+
+    def _ask(self, name: str = "") -> None:
+        """Ask who is there, or whether somebody still is."""
+        from zeroconf import DNSOutgoing, DNSQuestion, const  # type: ignore[attr-defined]
+
+        assert self._zeroconf is not None
+        out = DNSOutgoing(const._FLAGS_QR_QUERY)
+        kinds = (const._TYPE_SRV, const._TYPE_TXT) if name else (const._TYPE_PTR,)
+        for kind in kinds:
+            out.add_question(DNSQuestion(name or SERVICE, kind, const._CLASS_IN))
+        self._zeroconf.send(out)
+
+    def _forget_silent(self, zeroconf: Zeroconf) -> None:
+        """Ask those of whom nothing was heard for a while; who does not answer is gone.
+
+        (The library keeps a name for twenty minutes, whatever life it was announced with.)
+        """
+        from zeroconf import const, current_time_millis
+
+        now = current_time_millis()
+        for name in list(self._known):
+            records = zeroconf.cache.get_all_by_details(name, const._TYPE_SRV, const._CLASS_IN)
+            left = max((r.get_remaining_ttl(now) for r in records), default=0.0)
+            if left <= 0:
+                with self._lock:
+                    if self._known.pop(name, None) is not None:
+                        self._lost(name)
+            elif left < ASK_SECONDS:
+                self._ask(name)
 
     def _change(self, name: str, state_change: Any, **_: Any) -> None:
         from zeroconf import ServiceStateChange
 
         with self._lock:
             if state_change is ServiceStateChange.Removed:
-                if name in self._names:
-                    self._names.discard(name)
+                self._unresolved.pop(name, None)
+                if self._known.pop(name, None) is not None:
                     self._lost(name)
                 return
-            if len(self._names) >= MAX_NAMES:
-                return
-            self._names.add(name)
-        with suppress(RuntimeError):  # closed meanwhile
-            self._resolving.submit(self._resolve, name)
+            self._unresolved[name] = None
+            self._unresolved.move_to_end(name)
+            if len(self._unresolved) > MAX_UNRESOLVED:
+                self._unresolved.popitem(last=False)
+                self._tell_flood()
+        # Who means well says all at once: nobody has to be asked, and nobody waits for others.
+        if not self._resolve(name, ask=False):
+            self._resolve_more()
 
-    def _resolve(self, name: str) -> None:
-        """Learn where it is that is announced; in a thread, because that may take a while."""
+    def _resolve_more(self) -> None:
+        """Have one more thread ask for what is not known, if there may be one."""
+        with self._lock:
+            if self._closed or self._threads == RESOLVE_AT_ONCE:
+                return
+            self._threads += 1
+            self._pool.submit(self._resolve_all)
+
+    def _resolve_all(self) -> None:
+        """Ask where those are that are announced, the newest first, as long as there are any."""
+        while True:
+            with self._lock:
+                new = (name for name in reversed(self._unresolved) if name not in self._asked)
+                name = next(new, None)
+                if name is None or self._closed:
+                    self._threads -= 1
+                    return
+                self._asked.add(name)
+            self._resolve(name, ask=True)
+            with self._lock:
+                self._asked.discard(name)
+                self._unresolved.pop(name, None)
+
+    def _tell_flood(self) -> None:
+        now = time.monotonic()
+        if now >= self._tell_at:
+            self._tell_at = now + TELL_SECONDS
+            log.warning(
+                "discovery.flood: more than %d main nodes are announced that can't be found; the"
+                " oldest are forgotten", MAX_UNRESOLVED,
+            )  # fmt: skip
+
+    def _resolve(self, name: str, ask: bool) -> bool:
+        """Learn where it is that is announced; return whether that is known."""
         from zeroconf import ServiceInfo
 
+        assert self._zeroconf is not None
         try:
             info = ServiceInfo(SERVICE, name)
-            if info.load_from_cache(self._zeroconf) or info.request(
-                self._zeroconf, RESOLVE_MILLISECONDS
+            if info.load_from_cache(self._zeroconf) or (
+                ask and info.request(self._zeroconf, RESOLVE_MILLISECONDS)
             ):
                 self._take(info)
+                with self._lock:
+                    self._unresolved.pop(name, None)
+                return True
         except Exception as error:  # whatever strangers send
             log.debug("announcement.strange name=%r error=%r", name, error)
+        return False
 
     def _take(self, info: ServiceInfo) -> None:
         """Tell of a main node, if it is one of ours."""
@@ -208,9 +388,19 @@ class Browser:
             return
         if self._keys is None and not self._insecure:
             addresses = [address for address in addresses if is_loopback(address)]
+        found = Found(info.name, main, tuple(addresses))
         with self._lock:
-            if info.name in self._names:
-                self._found(Found(info.name, main, tuple(addresses)))
+            if info.name not in self._unresolved and info.name not in self._known:
+                return
+            self._unresolved.pop(info.name, None)
+            if self._known.get(info.name) == found:
+                return
+            self._known[info.name] = found
+            self._known.move_to_end(info.name)
+            if len(self._known) > MAX_NAMES:
+                oldest, _ = self._known.popitem(last=False)
+                self._lost(oldest)
+            self._found(found)
 
     @property
     def ignored(self) -> list[str]:
@@ -237,11 +427,16 @@ class Browser:
 
     def close(self) -> None:
         """Look no more."""
-        self._browser.cancel()
+        self._lookout.close()
         with self._lock:
-            self._names.clear()
-        self._resolving.shutdown(wait=False, cancel_futures=True)
-        self._zeroconf.close()
+            self._closed = True
+            self._known.clear()
+            self._unresolved.clear()
+        if self._browser is not None:
+            self._browser.cancel()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._zeroconf is not None:
+            self._zeroconf.close()
 
 
 def rank(hosts: Iterable[str]) -> list[str]:

@@ -120,8 +120,18 @@ class Link:
                 self._open()
 
     def _open(self) -> None:
+        """Make a connection; where this machine has nothing left for one, later."""
         self._tried_since = time.monotonic()
-        self.socket, self.monitor = connect(self._context, self.address, self.keys)
+        self._again_at = None
+        try:
+            self.socket, self.monitor = connect(self._context, self.address, self.keys)
+        except OSError as error:
+            self._again_at = self._tried_since + MAX_RETRY_SECONDS
+            self.say(
+                logging.WARNING, "connection.failed address=%s cause=%r; still trying",
+                self.address, str(error),
+            )  # fmt: skip
+            return
         self._poller.register(self.socket, READABLE)
         self._poller.register(self.monitor.socket, READABLE)
 
@@ -129,7 +139,6 @@ class Link:
         """Make a new connection in place of one that is worth nothing."""
         self.close(0)
         self._addresses.rotate(-1)
-        self._again_at = None
         self._open()
 
     def start_again(self, now: float) -> None:
@@ -159,7 +168,6 @@ class Link:
     def tick(self, now: float) -> None:
         """Connect again, if it is time; say once if nobody is there: the address may be wrong."""
         if self._again_at is not None and now >= self._again_at:
-            self._again_at = None
             self._addresses.rotate(-1)
             self._open()
         if self.connected:

@@ -81,7 +81,11 @@ class Monitor:
         # Never the same name again: ZeroMQ may not have let go of an earlier one yet.
         name = f"inproc://monitor-{next(_numbers)}"
         socket.monitor(name, watched)
-        self.socket: Socket = socket.context.socket(zmq.PAIR)
+        try:
+            self.socket: Socket = socket.context.socket(zmq.PAIR)
+        except zmq.ZMQError:  # too many open files, say
+            socket.monitor(None, 0)
+            raise
         self.socket.rcvhwm = MAX_EVENTS
         self.socket.connect(name)
         self._watched = socket

@@ -268,8 +268,18 @@ def connect(
 
     Raises:
         AddressError: malformed.
+        OSError: there are too many open files, say.
     """
     split_address(address, lowest_port=1)
+    try:
+        return _connect(context, address, keys)
+    except zmq.ZMQError as error:
+        raise OSError(error.errno, str(error)) from error
+
+
+def _connect(
+    context: zmq.Context[Socket], address: str, keys: NodeKeys | None
+) -> tuple[Socket, Monitor]:
     socket = context.socket(zmq.DEALER)
     _set_up(socket, address)
     socket.immediate = True  # queue nothing for a connection that does not exist
@@ -278,7 +288,11 @@ def connect(
     if keys is not None:
         _set_pair(socket, keys.public, keys.secret)
         socket.curve_serverkey = keys.main
-    monitor = Monitor(socket, binds=False, keys=keys is not None)
+    try:
+        monitor = Monitor(socket, binds=False, keys=keys is not None)
+    except zmq.ZMQError:
+        socket.close(0)
+        raise
     try:
         socket.connect(address)
     except zmq.ZMQError as error:

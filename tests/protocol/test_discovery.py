@@ -48,7 +48,7 @@ def announced(name: str = "m", *addresses: str, **texts: str) -> Any:
 
 
 def take(browser: Browser, info: Any) -> None:
-    browser._names.add(info.name)
+    browser._unresolved[info.name] = None
     browser._take(info)
 
 
