@@ -14,7 +14,9 @@ def run() -> None:
         raise
     except KeyboardInterrupt:  # before the command could say anything about it
         sys.exit(130)
-    main()
+    from protocol.command import run_command
+
+    run_command(main)
 
 
 def _explain() -> None:

@@ -39,7 +39,9 @@ def _run(module: str) -> None:
         raise
     except KeyboardInterrupt:  # before the command could say anything about it
         sys.exit(130)
-    command()
+    from protocol.command import run_command
+
+    run_command(command)
 
 
 def _explain() -> None:

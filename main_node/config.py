@@ -92,18 +92,19 @@ def find_run(name: str, runs: Path) -> Path:
     """
     if not name.strip():
         raise ConfigError("name a run; `mnist-runs list` shows them")
+    from .rundir import is_run
+
     for path in (Path(name), runs / name):
-        if (path / "solutions").is_dir():
+        if is_run(path):
             return path.absolute()
     raise ConfigError(f"{name}: no run, neither here nor in {runs}; `mnist-runs list` shows them")
 
 
 def cut_short(config: MainConfig) -> Path | None:
     """Return the newest run with these options that was cut short, if there is one."""
-    from .rundir import finished, locked
+    from .rundir import finished, locked, runs_in
 
-    for path in sorted(Path(config.run_dir).glob("*/solutions"), reverse=True):
-        run = path.parent
+    for run in reversed(runs_in(Path(config.run_dir))):
         try:
             stored = MainConfig(**read_config(run / "config.yaml"))
         except (ConfigError, TypeError):  # of another release, or damaged

@@ -59,18 +59,23 @@ class RunDirectory:
         self.path = path
         self.run_id = path.name
         self._solutions, self._models = path / "solutions", path / "models"
-        if not new and not (path / "solutions").is_dir():
+        #: Folders that were made for this run, the deepest first.
+        self._made: list[Path] = []
+        if not new and not is_run(path):
             raise ConfigError(f"{path}: no run; `mnist-runs list` shows those that there are")
         try:
-            above = next(folder for folder in path.absolute().parents if folder.exists())
+            for folder in [path, *path.absolute().parents] if new else []:
+                if folder.exists():
+                    break
+                self._made.append(folder)
             for folder in (self._solutions, self._models):
                 folder.mkdir(parents=True, exist_ok=not new)
             self._lock = _lock(path)
-            for folder in [path, *path.absolute().parents] if new else []:
+            for folder in self._made:
                 sync(folder)
-                if folder == above:  # those below it were made
-                    break
+                sync(folder.parent)
         except OSError as error:
+            self.remove()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageError(f"{path}: can't be made: {error.strerror}") from error
             hint = "name another with --run-dir" if new else "it must be writable to go on"
@@ -98,8 +103,13 @@ class RunDirectory:
         return not any(self._solutions.glob("*.safetensors"))  # nor if it is gone
 
     def remove(self) -> None:
-        """Remove the directory."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove what this made: the directory, and those above it that are empty."""
+        for folder in self._made:
+            if folder == self.path:
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                with suppress(OSError):  # others have made something there
+                    folder.rmdir()
 
     # Solutions.
 
@@ -242,6 +252,22 @@ def _lock(path: Path) -> Any:
     raise ConfigError(
         f"run {path.name} is in use by {holder}: two main nodes can't share a run directory"
     )
+
+
+def is_run(path: Path) -> bool:
+    """Whether there is a run in a directory, though its solutions may have been deleted."""
+    try:
+        return (path / "config.yaml").is_file() or (path / "solutions").is_dir()
+    except OSError:  # a path too long, say
+        return False
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """Return the directories of the runs that are kept in a folder, the oldest first."""
+    try:
+        return sorted(path for path in folder.iterdir() if is_run(path))
+    except OSError:
+        return []
 
 
 def locked(path: Path) -> bool:

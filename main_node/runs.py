@@ -121,7 +121,9 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and on
 @_JSON
 def list_(run_dir: str, as_json: bool) -> None:
     """List the runs, the oldest first."""
-    runs = [summarize(path.parent) for path in sorted(Path(run_dir).glob("*/solutions"))]
+    from .rundir import runs_in
+
+    runs = [summarize(path) for path in runs_in(Path(run_dir))]
     if as_json:
         print(json.dumps([asdict(run) for run in runs]))
         return

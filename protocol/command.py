@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
+from collections.abc import Callable
 from enum import IntEnum
 from typing import IO
 
-from .words import safe_block
+from .words import safe_block, safe_line
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -63,3 +65,15 @@ def set_up_logs(level: str, stream: IO[str] | None = None) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False
+
+
+def run_command(command: Callable[[], object]) -> None:
+    """Run a command; a path that no system takes is the user's mistake, whichever option it is."""
+    try:
+        command()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        path = safe_line(str(error.filename))
+        print(f"the path is too long: {path[:60]}... ({len(path):,} letters)", file=sys.stderr)
+        sys.exit(Exit.USAGE)
