@@ -71,10 +71,11 @@ class Networks:
         """Return a new host that is in these networks, each a letter."""
         host = Host(self._namespace(name), self._start)
         for place, network in enumerate(networks):
-            self._plug(host, network, place)
+            self.plug(host, network, place)
         return host
 
-    def _plug(self, host: Host, network: str, place: int) -> None:
+    def plug(self, host: Host, network: str, place: int = 0) -> None:
+        """Give a host an interface in a network, and an address."""
         bridge = f"net-{network}"
         if network not in self._networks:
             self._networks[network] = 0

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from protocol.command import Exit
 from protocol.discovery import rank
 
 from ..processes import COMPUTE, MAIN, Process
@@ -164,13 +163,101 @@ def test_on_one_machine_loopback_is_enough(
     assert main.result()["jobs"] == 4
 
 
-def test_without_multicast_it_is_told(networks: Networks) -> None:
-    alone = networks.host("alone")
-    alone.run("ip", "address", "flush", "dev", "lo")
-    done = alone.run(*DISCOVER)
-    assert done.returncode == Exit.USAGE, done.stderr
-    assert "no multicast in this network" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_node_waits_for_a_network(networks: Networks, idx_folder: Path, tmp_path: Path) -> None:
+    """Found in review: started before the network, at boot say, it ended for good."""
+    a, late = networks.host("a", "a"), networks.host("late")
+    late.run("ip", "address", "flush", "dev", "lo")
+    node = late.start(*DISCOVER, "--insecure")
+    node.wait_for("discovery.waiting cause='no multicast in this network")
+    main = announce(a, idx_folder, tmp_path, "--insecure", "--rounds", "1")
+    main.wait_for("listening at")
+    networks.plug(late, "a")
+    node.wait_for("main.joined")
+    assert main.result()["jobs"] == 4
+
+
+def test_interfaces_that_come_later_are_listened_on(
+    networks: Networks, idx_folder: Path, tmp_path: Path
+) -> None:
+    """Of the node, and of the main node, which announces what addresses it has by now."""
+    a, b = networks.host("a", "a"), networks.host("b", "b")
+    main = announce(a, idx_folder, tmp_path, *PATIENT, "--insecure")
+    node = b.start(*DISCOVER, "--insecure")
+    main.wait_for("listening at")
+    node.wait_for("node.looking")
+    networks.plug(b, "c", 1)
+    networks.plug(a, "c", 1)
+    line = node.wait_for("main.joined")
+    assert f"tcp://{a.addresses['c']}:" in line
+
+
+def test_a_main_node_whose_address_changes_is_found_again(
+    networks: Networks, idx_folder: Path, tmp_path: Path
+) -> None:
+    a, b = networks.host("a", "a"), networks.host("b", "a")
+    main = announce(a, idx_folder, tmp_path, *PATIENT, "--insecure", "--silence", "3")
+    node = b.start(*DISCOVER, "--insecure")
+    node.wait_for(f"main.joined address={address(main, a)}")
+    a.run("ip", "addr", "add", "10.97.0.77/24", "dev", "eth0")
+    a.run("ip", "addr", "del", f"{a.address}/24", "dev", "eth0")
+    a.run("ip", "addr", "add", "10.97.0.77/24", "dev", "eth0")
+    node.wait_for("main.joined address=tcp://10.97.0.77:")
+
+
+def test_made_up_names_keep_no_main_node_out(
+    networks: Networks, idx_folder: Path, tmp_path: Path
+) -> None:
+    """Found in review: sixty packets, twelve hundred names, and no new main node was found."""
+    a, b, c = (networks.host(name, "a") for name in "abc")
+    node = b.start(*DISCOVER, "--insecure")
+    node.wait_for("node.looking")
+    flood = c.start(sys.executable, "-c", FLOOD)
+    node.wait_for("discovery.flood")
+    main = announce(a, idx_folder, tmp_path, "--insecure", "--rounds", "1")
+    node.wait_for("main.joined")
+    assert main.result()["jobs"] == 4
+    flood.kill()
+
+
+#: Made-up names, twelve hundred of them each second, that live for hours.
+FLOOD = """
+import itertools, time
+from zeroconf import DNSOutgoing, DNSPointer, IPVersion, Zeroconf, const
+SERVICE = "_mnist-merge._tcp.local."
+zeroconf = Zeroconf(ip_version=IPVersion.V4Only)
+numbers = itertools.count()
+while True:
+    for _ in range(60):
+        out = DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
+        for number in itertools.islice(numbers, 20):
+            name = f"made-up-{number}.{SERVICE}"
+            out.add_answer_at_time(
+                DNSPointer(SERVICE, const._TYPE_PTR, const._CLASS_IN, 4500, name), 0
+            )
+        zeroconf.send(out)
+    time.sleep(1)
+"""
+
+
+def test_a_main_node_that_was_killed_is_forgotten(networks: Networks) -> None:
+    """Found in review: the library keeps a name for twenty minutes. (Here its life is 6 s.)"""
+    a, b = networks.host("a", "a"), networks.host("b", "a")
+    main = a.start(sys.executable, "-c", SHORT, a.address)
+    main.wait_for("announced")
+    node = b.start(*DISCOVER, "--insecure")
+    node.wait_for("main.found")
+    main.kill()
+    node.wait_for("main.gone")
+
+
+SHORT = """
+import signal, sys
+import protocol.discovery
+protocol.discovery.TTL_SECONDS = 6
+main = protocol.discovery.Announcement("short.1", 0, f"tcp://{sys.argv[1]}:5555")
+print("announced", file=sys.stderr, flush=True)
+signal.pause()
+"""
 
 
 def test_a_relay_is_found_where_its_main_node_can_not_be(

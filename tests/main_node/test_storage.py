@@ -1,0 +1,143 @@
+"""What is on disk for sure, which run is the newest, and what a run was computed with."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from main_node import memory
+from main_node.config import MainConfig, cut_short, find_run
+from main_node.errors import ConfigError
+from main_node.memory import RunMemory
+from main_node.rundb import RunDatabase
+from main_node.rundir import RunDirectory, runs_in
+from protocol.effects import Joined
+from protocol.messages import Hello
+
+from .test_continue import make_run
+
+
+def test_a_fact_is_on_disk_for_sure_though_somebody_reads_meanwhile(tmp_path: Path) -> None:
+    """Found in review: then the checkpoint was refused, and nobody looked."""
+    database = RunDatabase(tmp_path / "run.db")
+    database.state(starts=1)
+    reader = sqlite3.connect(tmp_path / "run.db")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM facts").fetchall()
+    synced: list[str] = []
+
+    def trace(statement: str) -> None:
+        synced.append(statement)
+
+    database._connection.set_trace_callback(trace)
+    database.state(starts=2)
+    # SQLite syncs its log with each transaction then; what the disk has is these two files.
+    assert synced.index("PRAGMA synchronous = FULL") < synced.index("COMMIT")
+    for name in ("run.db", "run.db-wal"):
+        shutil.copy(tmp_path / name, tmp_path / f"copy{name[6:]}")
+    (tmp_path / "copy").rename(tmp_path / "copy.db")
+    (tmp_path / "copy-wal").rename(tmp_path / "copy.db-wal")
+    copy = sqlite3.connect(tmp_path / "copy.db")
+    assert copy.execute("SELECT value FROM facts WHERE name = 'starts'").fetchall() == [("2",)]
+    for each in (reader, copy):
+        each.close()
+    database.close()
+
+
+def test_every_folder_that_is_made_for_a_run_is_synced_into_the_one_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in review: a power cut took a new `runs` with all that was in it."""
+    synced: list[Path] = []
+    monkeypatch.setattr("main_node.rundir.sync", synced.append)
+    directory = RunDirectory.make(tmp_path / "new" / "runs")
+    for folder in (directory.path, tmp_path / "new" / "runs", tmp_path / "new", tmp_path):
+        assert folder in synced
+    directory.close()
+
+
+def test_what_a_failed_start_made_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr("main_node.rundir.sync", full)
+    with pytest.raises(ConfigError):
+        RunDirectory.make(tmp_path / "new" / "runs")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "something").touch()
+    with pytest.raises(ConfigError):
+        RunDirectory.make(tmp_path / "old")
+    assert [path.name for path in (tmp_path / "old").iterdir()] == ["something"]
+
+
+def test_the_newest_run_is_the_one_that_began_last_whatever_the_clock_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in review: where a clock was put back, `--continue` took an older run."""
+    made = []
+    for now in (1.8e9, 1.8e9 - 3600, 1.7e9, 1.8e9 - 7200):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        directory = RunDirectory.make(tmp_path)
+        directory.write_config(MainConfig(run_dir=str(tmp_path)).as_yaml())
+        directory.close()
+        made.append(directory.path)
+    assert runs_in(tmp_path) == made
+    assert cut_short(MainConfig(run_dir=str(tmp_path))) == made[-1]
+
+
+def test_a_run_without_its_solutions_can_be_gone_on_with(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "1")
+    shutil.rmtree(run / "solutions")
+    assert find_run("1", tmp_path) == run
+    directory = RunDirectory(run, new=False)
+    assert directory.empty
+    assert (run / "solutions").is_dir()
+    directory.close()
+
+
+OLD = {"python": "3.11.7", "numpy": "2.0.0", "torch": "2.13.0", "cpu": "one"}
+NEW = {**OLD, "torch": "2.14.0"}
+
+
+def remember(path: Path, said: list[str], main: dict[str, str], **nodes: dict[str, str]) -> None:
+    """Start a run once, with these versions at its main node and its nodes."""
+    directory = RunDirectory(path, new=not path.exists())
+    database = RunDatabase(path / "run.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "software", lambda: main)
+        run = RunMemory(directory, database, said.append)
+    for name, versions in nodes.items():
+        hello = Hello(name, name, 0, ("",), versions, 1, 1, "", 1, 1)
+        run.note([Joined(f"{name}.1", hello)])
+    database.close()
+    directory.close()
+
+
+@pytest.mark.parametrize(
+    ("main", "nodes", "told"),
+    [
+        (OLD, {"a": OLD}, []),
+        (OLD, {"a": NEW, "b": NEW}, ["node a.1 computes with torch 2.14.0 (was 2.13.0)"]),
+        (NEW, {}, ["this machine computes with torch 2.14.0 (was 2.13.0)"]),
+        ({**OLD, "cpu": "two"}, {}, ["this machine computes with cpu two (was one)"]),
+    ],
+)
+def test_a_run_that_goes_on_with_other_versions_says_so(
+    tmp_path: Path, main: dict[str, str], nodes: dict[str, Any], told: list[str]
+) -> None:
+    said: list[str] = []
+    remember(tmp_path / "run", said, OLD, a=OLD, other={**OLD, "cpu": "three"})
+    assert not said  # the first time, whoever computes with whatever
+    remember(tmp_path / "run", said, main, **nodes)
+    assert [line.partition(":")[0] for line in said] == told
+    before = len(said)
+    remember(tmp_path / "run", said, main, **nodes)  # by now it is known
+    assert len(said) == before
