@@ -11,10 +11,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from main_node.runs import summarize
+from main_node.training import EVALUATION_JOBS
 
 from ..processes import MAIN, SECONDS, run
 from .conftest import Cluster
@@ -378,6 +380,34 @@ def test_what_is_left_out_is_said_and_the_rest_is_merged(cluster: Cluster, tmp_p
     assert result["model_sha256"] != cluster.calm
     line = main.wait_for("left out: round 1 job 2 failed for good after 2 attempts")
     assert "unfit: array 'conv1.bias' holds numbers that are not finite" in line
+
+
+def test_a_part_of_the_test_set_may_be_left_out_too(cluster: Cluster, tmp_path: Path) -> None:
+    """Found in review: one test job that failed ended a run with --partial."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import learning.neural as neural\n"
+        "predict = neural.NeuralLearner.predict\n"
+        "def fail(self, model, images):\n"
+        "    if int(images[:3].sum()) == FIRST:\n"
+        "        raise ValueError('not these')\n"
+        "    return predict(self, model, images)\n"
+        "neural.NeuralLearner.predict = fail\n".replace("FIRST", str(first_images(cluster.data)))
+    )
+    main = cluster.main("--partial", "--max-attempts", "2")
+    cluster.node("a", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    result = main.result()
+    assert result["model_sha256"] == cluster.calm
+    assert result["left_out"] == ["round 1 test 2", "round 2 test 2"]
+    assert sum(map(sum, result["confusion"])) == 37
+    main.wait_for("round 2: scored on 37 of 50 test images")
+
+
+def first_images(data: Path) -> int:
+    """Return the sum of the first images of the second part of the test set."""
+    import loaders
+
+    images = loaders.load(str(data), "test").images
+    return int(np.array_split(images, EVALUATION_JOBS)[1][:3].sum())
 
 
 def one_shard_diverges(cluster: Cluster, folder: Path) -> None:
