@@ -8,11 +8,13 @@ work at any moment, in the middle of `concurrent.futures.wait` too, and then it 
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeout  # its own class before 3.11
 from contextlib import suppress
+from types import FrameType
 from typing import Any, cast
 
 from protocol import JobSolutionDataType
@@ -21,6 +23,9 @@ from protocol.effects import Accept, Fail
 from .errors import JobFailed
 
 log = logging.getLogger("mnist.main")
+
+#: Where the lock is taken.
+_LOCKING = frozenset([__file__, Future.cancel.__code__.co_filename])
 
 
 class FutureLock:
@@ -32,8 +37,18 @@ class FutureLock:
     def recover(self) -> None:
         """Give back what a signal has left this thread with.
 
-        Whoever calls a node's method is inside none of a future's, and so holds no lock by right.
+        Whoever calls a node's method is inside none of a future's, and so holds no lock by right;
+        unless he does so in a signal's handler, or a finalizer.
         """
+        if not self.real._is_owned():  # type: ignore[attr-defined]
+            return
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename == __file__:  # our own callers
+            frame = frame.f_back
+        while frame is not None:
+            if frame.f_code.co_filename in _LOCKING:
+                return
+            frame = frame.f_back
         while self.real._is_owned():  # type: ignore[attr-defined]
             self.real.release()
 
@@ -176,13 +191,18 @@ class JobFuture(Future[JobSolutionDataType]):
         with suppress(InvalidStateError):  # cancelled at this very moment
             self.set_exception(error)
 
-    def at_once(self, resolve: Callable[[], None]) -> bool:
-        """Resolve it now if nobody's code is in the way; return whether so."""
+    def at_once(self, resolve: Callable[[], None], wait: bool = False) -> bool:
+        """Resolve it now if no code of a user's is called for it; return whether so.
+
+        Args:
+            resolve: does it.
+            wait: whether to wait for locks; else it is not done where one might be taken.
+        """
         lock = self._shared.real
-        if not lock.acquire(blocking=False):
+        if not lock.acquire(blocking=wait):
             return False
         try:
-            if self.called_back or self._waiters:
+            if self.called_back or (self._waiters and not wait):
                 return False
             resolve()
             return True

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout  # its own class before 3.11
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -118,9 +119,12 @@ class AsyncMainNode:
         self._ids = count(1)
         self._lock = FutureLock()
         self._futures: dict[int, JobFuture | None] = {}
-        #: Results, and calls, for the thread that runs users' code; None: the end.
-        self._deliveries: queue.SimpleQueue[Accept | Fail | Callable[[], None] | None]
-        self._deliveries = queue.SimpleQueue()
+        #: For the thread that runs users' code: what is to be called; None: the end.
+        self._deliveries: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._delivered = False
+        #: For the thread that waits for locks of users, and runs none of their code.
+        self._results: queue.SimpleQueue[tuple[JobFuture, Accept | Fail] | None]
+        self._results = queue.SimpleQueue()
         dispatcher = Dispatcher(
             self._id, domain=domain, learners=learners, heartbeat_seconds=heartbeat_seconds,
             dead_seconds=dead_seconds, max_attempts=max_attempts, keeps=journal is not None,
@@ -139,6 +143,9 @@ class AsyncMainNode:
         self._delivering = threading.Thread(
             target=self._deliver, name=f"{name} deliveries", daemon=True
         )
+        self._resolving = threading.Thread(
+            target=self._resolve, name=f"{name} results", daemon=True
+        )
         self._announcement: Announcement | None = None
         if announce:
             public = None if self._keys is None else self._keys.public
@@ -149,6 +156,7 @@ class AsyncMainNode:
                 raise
         self._router.start()
         self._delivering.start()
+        self._resolving.start()
         log.info("main.listening address=%s domain=%d id=%s", self.address, domain, self._id)
 
     @property
@@ -224,10 +232,7 @@ class AsyncMainNode:
     def _cancel(self, job_id: int, called_back: Callable[[], None]) -> None:
         self._futures.pop(job_id, None)
         self._router.call_soon(partial(self._router.cancel, job_id))
-        if self._delivering.is_alive():
-            self._deliveries.put(called_back)
-        else:
-            called_back()
+        self._call_users(called_back)
 
     def _why_unsolved(self) -> str:
         """Return why jobs may be waiting, as the end of a sentence."""
@@ -286,30 +291,46 @@ class AsyncMainNode:
 
     def _finished(self, effect: Accept | Fail) -> None:
         """Take a result from the router's thread, where no code of the user's may run."""
-        future = self._futures.get(effect.job, _CANCELLED)
-        if isinstance(future, JobFuture) and future.at_once(partial(future.resolve, effect)):
-            self._futures.pop(effect.job, None)
-        elif future is not _CANCELLED:
-            self._deliveries.put(effect)
+        future = self._futures.pop(effect.job, _CANCELLED)
+        if future is None:
+            self._call_users(partial(self._tell_listener, effect))
+        elif isinstance(future, JobFuture) and not future.at_once(partial(future.resolve, effect)):
+            self._results.put((future, effect))
+
+    def _resolve(self) -> None:
+        """Resolve futures that somebody waits for, maybe with a lock in his hands."""
+        while (result := self._results.get()) is not None:
+            future, effect = result
+            if not future.at_once(partial(future.resolve, effect), wait=True):
+                self._call_users(partial(future.resolve, effect))
+
+    def _call_users(self, call: Callable[[], None]) -> None:
+        """Run users' code in its thread; where that has ended, here."""
+        self._deliveries.put(call)
+        if self._delivered:
+            self._deliver_rest()
 
     def _deliver(self) -> None:
         """Run users' code, one thing at a time, in a thread that may take as long as it likes."""
-        while (delivery := self._deliveries.get()) is not None:
-            try:
-                if callable(delivery):
-                    delivery()
-                else:
-                    self._hand_over(delivery)
-            except BaseException:  # sys.exit() too: the others are still to be told
-                log.exception("listener.raised")
+        while (call := self._deliveries.get()) is not None:
+            self._run(call)
         self._give_up_all()
+        self._delivered = True
+        self._deliver_rest()
 
-    def _hand_over(self, effect: Accept | Fail) -> None:
-        future = self._futures.pop(effect.job, _CANCELLED)
-        if future is None:
-            self._tell_listener(effect)
-        elif isinstance(future, JobFuture):
-            future.resolve(effect)
+    def _deliver_rest(self) -> None:
+        with suppress(queue.Empty):
+            while True:
+                call = self._deliveries.get_nowait()
+                if call is not None:
+                    self._run(call)
+
+    @staticmethod
+    def _run(call: Callable[[], None]) -> None:
+        try:
+            call()
+        except BaseException:  # sys.exit() too: the others are still to be told
+            log.exception("listener.raised")
 
     def _tell_listener(self, effect: Accept | Fail) -> None:
         if isinstance(effect, Fail):
@@ -335,9 +356,12 @@ class AsyncMainNode:
             self._announcement.close()
             self._announcement = None
         (self._router.end if dismiss else self._router.leave)(timeout)
+        self._results.put(None)
+        self._resolving.join(DELIVERY_SECONDS)
         self._deliveries.put(None)
         if threading.current_thread() is self._delivering:
-            return  # the rest is done when the code that closes this has come back
+            self._give_up_all()  # the rest when the code that closes this has come back
+            return
         self._delivering.join(DELIVERY_SECONDS)
         if self._delivering.is_alive():
             # In a thread of its own: what a signal has left locked may be anybody's.
@@ -351,7 +375,7 @@ class AsyncMainNode:
         for job_id, future in list(self._futures.items()):
             if future is not None and future.at_once(partial(future.give_up, self._closed(job_id))):
                 self._futures.pop(job_id, None)
-        self._deliveries.put(self._give_up_all)
+        self._call_users(self._give_up_all)
 
     def _give_up_all(self) -> None:
         while self._futures:

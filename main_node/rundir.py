@@ -64,16 +64,16 @@ class RunDirectory:
         if not new and not is_run(path):
             raise ConfigError(f"{path}: no run; `mnist-runs list` shows those that there are")
         try:
-            for folder in [path, *path.absolute().parents] if new else []:
-                if folder.exists():
-                    break
-                self._made.append(folder)
+            here = path.absolute()
+            for folder in [*reversed(here.parents), here] if new else []:
+                if folder == here or not folder.exists():
+                    folder.mkdir(exist_ok=folder != here)
+                    self._made.insert(0, folder)
             for folder in (self._solutions, self._models):
-                folder.mkdir(parents=True, exist_ok=not new)
+                folder.mkdir(exist_ok=True)
             self._lock = _lock(path)
-            for folder in self._made:
+            for folder in [path, *(folder.parent for folder in self._made)]:
                 sync(folder)
-                sync(folder.parent)
         except OSError as error:
             self.remove()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -105,7 +105,7 @@ class RunDirectory:
     def remove(self) -> None:
         """Remove what this made: the directory, and those above it that are empty."""
         for folder in self._made:
-            if folder == self.path:
+            if folder == self.path.absolute():
                 shutil.rmtree(folder, ignore_errors=True)
             else:
                 with suppress(OSError):  # others have made something there
@@ -257,7 +257,8 @@ def _lock(path: Path) -> Any:
 def is_run(path: Path) -> bool:
     """Whether there is a run in a directory, though its solutions may have been deleted."""
     try:
-        return (path / "config.yaml").is_file() or (path / "solutions").is_dir()
+        begun = any((path / name).exists() for name in ("run.db", "lock"))
+        return (path / "solutions").is_dir() or (begun and (path / "config.yaml").is_file())
     except OSError:  # a path too long, say
         return False
 

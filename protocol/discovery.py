@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
 import re
 import socket
 import threading
@@ -34,8 +35,12 @@ log = logging.getLogger("mnist.discovery")
 SERVICE = "_mnist-merge._tcp.local."
 #: What does not answer for so long is gone: a main node that was killed.
 TTL_SECONDS = 120
-#: It is asked again when so much of that is left.
-ASK_SECONDS = 45
+#: It is asked again when that part of it has passed, and then every so many seconds; what is gone
+#: too: it may have been the network.
+ASK_AFTER, ASK_SECONDS = 0.6, 10.0
+GONE_SECONDS = 3600.0
+#: After a change of its interfaces a machine may take so long to be ready.
+SETTLE_SECONDS = 30.0
 #: Own addresses, and whether somebody is still there, are looked at this often.
 LOOK_SECONDS = 2.0
 #: To learn the address of what is announced.
@@ -145,7 +150,8 @@ class Announcement:
         self._texts = {"id": main, "domain": str(domain)}
         if public is not None:
             self._texts["key"] = public.decode()
-        self._hosts = self._own_hosts()
+        self._hosts = self._announced = self._own_hosts()
+        self._settled_at = -math.inf
         self._zeroconf = _make_zeroconf(self._on_loopback)
         try:
             self._info = self._make_info()
@@ -183,16 +189,19 @@ class Announcement:
         """Announce other addresses where this machine has others by now."""
         from zeroconf import InterfaceChoice
 
-        hosts = self._own_hosts()
-        if hosts == self._hosts:
-            return
-        self._hosts = hosts
-        self._zeroconf.update_interfaces(
-            ["127.0.0.1"] if self._on_loopback else InterfaceChoice.All
-        )
-        self._info = self._make_info()
-        self._zeroconf.update_service(self._info)
-        self._tell()
+        hosts, now = self._own_hosts(), time.monotonic()
+        changed = hosts != self._announced
+        if changed and hosts != self._hosts:
+            self._hosts, self._settled_at = hosts, now + SETTLE_SECONDS
+        if changed or now < self._settled_at:
+            self._zeroconf.update_interfaces(
+                ["127.0.0.1"] if self._on_loopback else InterfaceChoice.All
+            )
+        if changed:
+            self._info = self._make_info()
+            self._zeroconf.update_service(self._info)
+            self._announced = hosts
+            self._tell()
 
     def close(self) -> None:
         """Say that it is gone."""
@@ -201,6 +210,30 @@ class Announcement:
         with suppress(Exception):  # nobody may be there any more to be told
             self._zeroconf.unregister_service(self._info)
         self._zeroconf.close()
+
+
+@dataclass
+class _Heard:
+    """When somebody was heard last, how long that is good for, and when he was asked last."""
+
+    at: float
+    life: float
+    asked: float = -math.inf
+
+
+def _listener(hear: Callable[[str, float], None]) -> Any:
+    """Return what the library tells of every answer; `hear` is told who says where he is."""
+    from zeroconf import RecordUpdate, RecordUpdateListener, const
+
+    class Listener(RecordUpdateListener):
+        def async_update_records(
+            self, zc: Zeroconf, now: float, records: list[RecordUpdate]
+        ) -> None:
+            for record in records:
+                if record.new.type == const._TYPE_SRV and not record.new.is_expired(now):
+                    hear(record.new.name, record.new.ttl)
+
+    return Listener()
 
 
 class Browser:
@@ -240,7 +273,10 @@ class Browser:
         self._threads = 0
         self._tell_at = 0.0
         self._closed = False
+        #: When each that is known, or was, has been heard and asked last, and its life.
+        self._heard: dict[str, _Heard] = {}
         self._interfaces = _own_networks()
+        self._settled_at = -math.inf
         self._zeroconf: Zeroconf | None = None
         self._browser: ServiceBrowser | None = None
         self._pool = ThreadPoolExecutor(RESOLVE_AT_ONCE, thread_name_prefix="discovery")
@@ -256,8 +292,15 @@ class Browser:
     def _open(self) -> None:
         from zeroconf import ServiceBrowser
 
-        self._zeroconf = _make_zeroconf(loopback_only=False)
-        self._browser = ServiceBrowser(self._zeroconf, SERVICE, handlers=[self._change])
+        zeroconf = _make_zeroconf(loopback_only=False)
+        try:
+            zeroconf.add_listener(_listener(self._hear), None)
+            self._zeroconf = zeroconf  # what is heard at once is resolved with it
+            self._browser = ServiceBrowser(zeroconf, SERVICE, handlers=[self._change])
+        except BaseException:
+            self._zeroconf = None
+            zeroconf.close()
+            raise
 
     def _look(self) -> None:
         """See to networks that come and go, and to main nodes that are silent."""
@@ -267,12 +310,13 @@ class Browser:
             with suppress(AddressError):  # it has been told
                 self._open()
             return
-        networks = _own_networks()
-        if networks != self._interfaces:
-            self._interfaces = networks
+        networks, now = _own_networks(), time.monotonic()
+        if networks != self._interfaces or now < self._settled_at:
             self._zeroconf.update_interfaces(InterfaceChoice.All)
-            self._ask()
-        self._forget_silent(self._zeroconf)
+            if networks != self._interfaces:
+                self._ask()
+                self._interfaces, self._settled_at = networks, now + SETTLE_SECONDS
+        self._forget_silent(now)
 
     def _ask(self, name: str = "") -> None:
         """Ask who is there, or whether somebody still is."""
@@ -285,23 +329,40 @@ class Browser:
             out.add_question(DNSQuestion(name or SERVICE, kind, const._CLASS_IN))
         self._zeroconf.send(out)
 
-    def _forget_silent(self, zeroconf: Zeroconf) -> None:
+    def _hear(self, name: str, life: float) -> None:
+        """Somebody has said that he is there; in the library's thread."""
+        with self._lock:
+            heard = self._heard.get(name)
+            if heard is None:
+                return
+            heard.at, heard.life = time.monotonic(), min(life, TTL_SECONDS)
+            back = name not in self._known
+            if back:
+                self._unresolved[name] = None
+        if back:
+            self._resolve_more()
+
+    def _forget_silent(self, now: float) -> None:
         """Ask those of whom nothing was heard for a while; who does not answer is gone.
 
-        (The library keeps a name for twenty minutes, whatever life it was announced with.)
+        (The library keeps a name for twenty minutes, whatever life it was announced with, but drops
+        what was announced with a short one where strangers announce a lot.)
         """
-        from zeroconf import const, current_time_millis
-
-        now = current_time_millis()
-        for name in list(self._known):
-            records = zeroconf.cache.get_all_by_details(name, const._TYPE_SRV, const._CLASS_IN)
-            left = max((r.get_remaining_ttl(now) for r in records), default=0.0)
-            if left <= 0:
-                with self._lock:
-                    if self._known.pop(name, None) is not None:
-                        self._lost(name)
-            elif left < ASK_SECONDS:
-                self._ask(name)
+        with self._lock:
+            silent = []
+            for name, heard in list(self._heard.items()):
+                silence = now - heard.at
+                if silence > heard.life and self._known.pop(name, None) is not None:
+                    self._lost(name)
+                if silence > GONE_SECONDS:
+                    del self._heard[name]
+                elif silence > ASK_AFTER * heard.life and now - heard.asked > min(
+                    ASK_SECONDS, heard.life / 10
+                ):
+                    heard.asked = now
+                    silent.append(name)
+        for name in silent:
+            self._ask(name)
 
     def _change(self, name: str, state_change: Any, **_: Any) -> None:
         from zeroconf import ServiceStateChange
@@ -309,6 +370,7 @@ class Browser:
         with self._lock:
             if state_change is ServiceStateChange.Removed:
                 self._unresolved.pop(name, None)
+                self._heard.pop(name, None)
                 if self._known.pop(name, None) is not None:
                     self._lost(name)
                 return
@@ -397,8 +459,10 @@ class Browser:
                 return
             self._known[info.name] = found
             self._known.move_to_end(info.name)
+            self._heard[info.name] = _Heard(time.monotonic(), min(info.other_ttl, TTL_SECONDS))
             if len(self._known) > MAX_NAMES:
                 oldest, _ = self._known.popitem(last=False)
+                self._heard.pop(oldest, None)
                 self._lost(oldest)
             self._found(found)
 
@@ -431,6 +495,7 @@ class Browser:
         with self._lock:
             self._closed = True
             self._known.clear()
+            self._heard.clear()
             self._unresolved.clear()
         if self._browser is not None:
             self._browser.cancel()
