@@ -459,12 +459,21 @@ class Browser:
                 return
             self._known[info.name] = found
             self._known.move_to_end(info.name)
-            self._heard[info.name] = _Heard(time.monotonic(), min(info.other_ttl, TTL_SECONDS))
+            self._heard[info.name] = _Heard(time.monotonic(), self._life(info.name))
             if len(self._known) > MAX_NAMES:
                 oldest, _ = self._known.popitem(last=False)
                 self._heard.pop(oldest, None)
                 self._lost(oldest)
             self._found(found)
+
+    def _life(self, name: str) -> float:
+        """Return for how long what is announced is good."""
+        from zeroconf import const
+
+        assert self._zeroconf is not None
+        cache = self._zeroconf.cache
+        records = cache.get_all_by_details(name, const._TYPE_SRV, const._CLASS_IN)
+        return min([TTL_SECONDS, *(record.ttl for record in records)])
 
     @property
     def ignored(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
@@ -67,6 +68,69 @@ def test_a_callback_of_a_cancelled_job_may_ask_for_another_and_wait(
         future.cancel()
         assert answered.wait(SECONDS)
     assert answers == ["AGAIN"]
+
+
+def test_a_callback_may_wait_for_other_jobs_and_holds_up_nobody_who_does(
+    main_node: Mains, computing_node: Nodes
+) -> None:
+    """`concurrent.futures.wait` and `as_completed` too."""
+    main = main_node()
+    computing_node(main)
+    answers: list[str] = []
+    answered, go_on = threading.Event(), threading.Event()
+
+    def ask(future: object) -> None:
+        others = [main.submit(JobDataType(text)) for text in "bc"]
+        wait(others, SECONDS)
+        answers.extend(other.result(0).to_string() for other in others)
+        answered.set()
+        go_on.wait(SECONDS)
+
+    main.submit(JobDataType("a")).add_done_callback(ask)
+    assert answered.wait(SECONDS)
+    assert answers == ["B", "C"]
+    other = main.submit(JobDataType("d"))  # while that callback takes its time
+    assert wait([other], SECONDS).done
+    go_on.set()
+
+
+def test_a_callback_that_closes_its_node_knows_what_has_come_of_the_others(
+    computing_node: Nodes,
+) -> None:
+    main = AsyncMainNode("main", address=ANY_PORT)
+    node = computing_node(main)
+    told: list[BaseException | None] = []
+    over = threading.Event()
+
+    def close(future: object) -> None:
+        node.stop()
+        waits = main.submit(JobDataType("b"))
+        waits.add_done_callback(lambda done: told.append(done.exception(0)))
+        late = main.submit(JobDataType("c"))
+        late.add_done_callback(lambda done: over.set())
+        main.close()
+        with pytest.raises(NodeClosed):
+            waits.result(SECONDS)
+        late.cancel()
+
+    main.submit(JobDataType("a")).add_done_callback(close)
+    assert over.wait(SECONDS)
+    main._delivering.join(SECONDS)
+    assert [type(error) for error in told] == [NodeClosed]
+
+
+def test_a_signals_handler_may_cancel_jobs_that_are_waited_for(main_node: Mains) -> None:
+    """What it finds locked is locked by right."""
+    main = main_node()
+    futures = [main.submit(JobDataType(str(number))) for number in range(300)]
+    before = signal.signal(signal.SIGALRM, lambda *_: futures.pop().cancel() and None)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0007)
+        while len(futures) > 50:
+            wait(list(futures), 0)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, ValueError])

@@ -95,6 +95,7 @@ def test_the_newest_run_is_the_one_that_began_last_whatever_the_clock_said(
 
 def test_a_run_without_its_solutions_can_be_gone_on_with(tmp_path: Path) -> None:
     run = make_run(tmp_path, "1")
+    (run / "lock").touch()
     shutil.rmtree(run / "solutions")
     assert find_run("1", tmp_path) == run
     directory = RunDirectory(run, new=False)
