@@ -11,9 +11,9 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout  # its own class before 3.11
-from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any, cast
 
@@ -177,34 +177,48 @@ class JobFuture(Future[JobSolutionDataType]):
             except BaseException:  # SystemExit too: it would end the thread that calls everybody
                 log.exception("callback.raised job=%d", self.job_id)
 
-    def resolve(self, effect: Accept | Fail) -> None:
-        """Take what has come of the job."""
-        if isinstance(effect, Fail):
-            self.give_up(JobFailed(effect.job, effect.story, self.name))
-            return
-        self.server_id = effect.node
-        with suppress(InvalidStateError):  # cancelled at this very moment
-            self.set_result(effect.solution)
+    def settle(self, outcome: Accept | Fail | Exception) -> Callable[[], None]:
+        """Take what has come of the job; who waits for its result goes on.
 
-    def give_up(self, error: Exception) -> None:
-        """Let nobody wait for the solution: there is none."""
-        with suppress(InvalidStateError):  # cancelled at this very moment
-            self.set_exception(error)
-
-    def at_once(self, resolve: Callable[[], None], wait: bool = False) -> bool:
-        """Resolve it now if no code of a user's is called for it; return whether so.
-
-        Args:
-            resolve: does it.
-            wait: whether to wait for locks; else it is not done where one might be taken.
+        Returns:
+            What tells all the others: those in `concurrent.futures.wait`, and callbacks. It may
+            hang, where a signal has left a lock of theirs taken.
         """
+        with self._condition:
+            if self._state != "PENDING":  # cancelled, maybe at this very moment
+                return _nothing
+            if isinstance(outcome, Accept):
+                self.server_id, self._result = outcome.node, outcome.solution
+            elif isinstance(outcome, Fail):
+                self._exception = JobFailed(outcome.job, outcome.story, self.name)
+            else:
+                self._exception = outcome
+            self._state = "FINISHED"
+            self._condition.notify_all()
+            waiters = list(self._waiters)
+        return partial(self._tell, waiters)
+
+    def _tell(self, waiters: list[Any]) -> None:
+        for waiter in waiters:
+            if self._exception is None:
+                waiter.add_result(self)
+            else:
+                waiter.add_exception(self)
+        self._invoke_callbacks()
+
+    def settle_at_once(self, outcome: Accept | Fail | Exception) -> bool:
+        """Do all of that if it is done without waiting for anybody; return whether so."""
         lock = self._shared.real
-        if not lock.acquire(blocking=wait):
+        if not lock.acquire(blocking=False):
             return False
         try:
-            if self.called_back or (self._waiters and not wait):
+            if self.called_back or self._waiters:
                 return False
-            resolve()
+            self.settle(outcome)
             return True
         finally:
             lock.release()
+
+
+def _nothing() -> None:
+    return

@@ -226,7 +226,7 @@ class AsyncMainNode:
         self._router.call_soon(partial(self._router.submit, job))
         if self._router.over and self._futures.pop(job_id, None) is not None:
             assert future is not None
-            future.give_up(self._closed(job_id))  # closed at this very moment
+            future.settle(self._closed(job_id))()  # closed at this very moment
         return job_id
 
     def _cancel(self, job_id: int, called_back: Callable[[], None]) -> None:
@@ -294,15 +294,18 @@ class AsyncMainNode:
         future = self._futures.pop(effect.job, _CANCELLED)
         if future is None:
             self._call_users(partial(self._tell_listener, effect))
-        elif isinstance(future, JobFuture) and not future.at_once(partial(future.resolve, effect)):
+        elif isinstance(future, JobFuture) and not future.settle_at_once(effect):
             self._results.put((future, effect))
 
     def _resolve(self) -> None:
-        """Resolve futures that somebody waits for, maybe with a lock in his hands."""
+        """Settle futures that somebody waits for, maybe with a lock in his hands."""
         while (result := self._results.get()) is not None:
             future, effect = result
-            if not future.at_once(partial(future.resolve, effect), wait=True):
-                self._call_users(partial(future.resolve, effect))
+            tell = future.settle(effect)
+            if future.called_back:
+                self._call_users(tell)
+            else:
+                tell()
 
     def _call_users(self, call: Callable[[], None]) -> None:
         """Run users' code in its thread; where that has ended, here."""
@@ -373,18 +376,24 @@ class AsyncMainNode:
         """Let nobody wait for what will not come; from any thread of this node's."""
         self._failure = self._failure or error
         for job_id, future in list(self._futures.items()):
-            if future is not None and future.at_once(partial(future.give_up, self._closed(job_id))):
+            if future is not None and future.settle_at_once(self._closed(job_id)):
                 self._futures.pop(job_id, None)
         self._call_users(self._give_up_all)
 
     def _give_up_all(self) -> None:
-        while self._futures:
-            try:
+        """Settle whatever is not settled, all of it before anybody is told who may hang."""
+        tells = []
+        with suppress(KeyError):  # another thread took the last one
+            while self._futures:
                 job_id, future = self._futures.popitem()
-            except KeyError:  # another thread took the last one
-                return
-            if future is not None:
-                future.give_up(self._closed(job_id))
+                if future is not None:
+                    tells.append(future.settle(self._closed(job_id)))
+        with suppress(queue.Empty):  # what the other thread has left, if it hangs
+            while (result := self._results.get_nowait()) is not None:
+                tells.append(result[0].settle(result[1]))
+            self._results.put(None)
+        for tell in tells:
+            tell()
 
     def _closed(self, job_id: int) -> NodeError:
         """Return why a job will not be solved."""
