@@ -1,7 +1,8 @@
 """A run whose disk fails at fifty points, or whose power goes at fifty moments: the same model.
 
-A calm run counts how often the main node's process syncs and renames. Then each of so many points,
-spread over these, fails in a run of its own (EIO, once, or from there on), and the run is resumed.
+A calm run counts how often the main node's process writes a file, commits to its database, syncs
+and renames. Then each of so many points, spread over these, fails in a run of its own (EIO, once, or
+from there on; a write leaves half of its file), and the run is resumed.
 And so many times a run is killed and its directory left as a power cut would: of what was not
 synced a part is missing, or all. The model must be that of the calm run, or the run must say that
 there is nothing to go on with.
@@ -37,7 +38,7 @@ OPTIONS = (
 SECONDS = 120
 #: Loaded into the main node's process: it counts, notes what is synced, and fails at a point.
 _SHIM = """
-import os, pathlib, sys
+import functools, os, pathlib, sqlite3, sys
 if any("main_node" in word for word in sys.orig_argv):
     at, on = int(os.environ.get("FAIL_AT", "0")), os.environ.get("FAIL_ON") == "1"
     log = open(os.environ["SYNC_LOG"], "a", buffering=1)
@@ -59,6 +60,34 @@ if any("main_node" in word for word in sys.orig_argv):
         step("rename", target)
         return replace(self, target)
     os.fsync, pathlib.Path.replace = fsync, rename
+    write_text = pathlib.Path.write_text
+    def write(self, text, *options, **more):
+        try:
+            step("write", self)
+        except OSError:
+            write_text(self, text[: len(text) // 2], *options, **more)
+            raise
+        return write_text(self, text, *options, **more)
+    pathlib.Path.write_text = write
+    class Connection(sqlite3.Connection):
+        def commit(self):
+            try:
+                step("commit", "run.db")
+            except OSError as error:
+                self.rollback()
+                raise sqlite3.OperationalError("disk I/O error") from error
+            super().commit()
+    sqlite3.dbapi2.connect = functools.partial(sqlite3.connect, factory=Connection)
+    import safetensors.numpy
+    save_file = safetensors.numpy.save_file
+    def save(arrays, path, notes):
+        save_file(arrays, path, notes)
+        try:
+            step("write", path)
+        except OSError:
+            os.truncate(path, os.path.getsize(path) // 2)
+            raise
+    safetensors.numpy.save_file = save
 """
 
 
@@ -184,7 +213,7 @@ def main(times: int) -> None:
         sha = _outcome(bench.begin(bench.folder / "calm"))
         seconds = time.monotonic() - begun
         steps = sum(not line.startswith("0") for line in bench.log.read_text().splitlines())
-        print(f"calm: {sha[:12]}, {steps} syncs and renames, {seconds:.1f} s")
+        print(f"calm: {sha[:12]}, {steps} writes, commits, syncs and renames, {seconds:.1f} s")
         for what, came in (
             ("failing points", points(bench, times, sha, steps)),
             ("power cuts", cuts(bench, times, sha, seconds)),
