@@ -40,11 +40,27 @@ class FutureLock:
         Whoever calls a node's method is inside none of a future's, and so holds no lock by right;
         unless he does so in a signal's handler, or a finalizer.
         """
-        if not self.real._is_owned():  # type: ignore[attr-defined]
-            return
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename == __file__:  # our own callers
-            frame = frame.f_back
+        if self.real._is_owned():  # type: ignore[attr-defined]
+            frame: FrameType | None = sys._getframe(1)
+            while frame is not None and frame.f_code.co_filename == __file__:  # our own callers
+                frame = frame.f_back
+            self._give_back(frame)
+
+    def acquire_for_waiting(self, first: Callable[[Any], bool]) -> bool:
+        """Take the lock for `wait` or `as_completed`, which take it once for each future.
+
+        Args:
+            first: whether this is the first one of those futures. Then a lock that is held is what
+                a signal has left of an earlier wait: with it, this one would wait for ever.
+        """
+        if self.real._is_owned():  # type: ignore[attr-defined]
+            taking = sys._getframe(2)  # the loop over the futures; its caller waits
+            if taking.f_back is not None and first(taking.f_locals.get("self")):
+                self._give_back(taking.f_back.f_back)
+        return self.real.acquire()
+
+    def _give_back(self, frame: FrameType | None) -> None:
+        """Give the lock back, unless it is held by right, by `frame` or by who called it."""
         while frame is not None:
             if frame.f_code.co_filename in _LOCKING:
                 return
@@ -60,13 +76,13 @@ class _LazyCondition:
     in hand Python's garbage collector would take a fifth of the main node's time.
 
     Args:
-        lock: re-entrant; one for all futures of a node.
+        shared: the lock of all futures of a node.
     """
 
-    __slots__ = ("_lock", "_real")
+    __slots__ = ("_lock", "_real", "_shared")
 
-    def __init__(self, lock: Any) -> None:
-        self._lock = lock
+    def __init__(self, shared: FutureLock) -> None:
+        self._shared, self._lock = shared, shared.real
         self._real: threading.Condition | None = None
 
     def __enter__(self) -> bool:
@@ -77,7 +93,15 @@ class _LazyCondition:
 
     def acquire(self) -> bool:
         """Take the lock; `concurrent.futures.wait` does."""
-        return bool(self._lock.acquire())
+        return self._shared.acquire_for_waiting(self._is_first)
+
+    def _is_first(self, taking: Any) -> bool:
+        """Return whether no future of this node stands before this one in those that are taken."""
+        for future in getattr(taking, "futures", ()):
+            condition = future._condition
+            if type(condition) is _LazyCondition and condition._shared is self._shared:
+                return condition is self
+        return False
 
     def release(self) -> None:
         """Give the lock back."""
@@ -117,7 +141,7 @@ class JobFuture(Future[JobSolutionDataType]):
     ) -> None:
         self._shared = lock or FutureLock()
         # What Future.__init__ does, but for the condition.
-        self._condition = cast(threading.Condition, _LazyCondition(self._shared.real))
+        self._condition = cast(threading.Condition, _LazyCondition(self._shared))
         self._state = "PENDING"
         self._result = self._exception = None
         self._waiters: list[Any] = []

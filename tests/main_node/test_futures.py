@@ -7,12 +7,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 
 import pytest
 
 from computing_node import AsyncComputingNode
-from main_node import AsyncMainNode, NodeClosed
+from main_node import AsyncMainNode, JobFuture, NodeClosed
 from protocol import JobDataType, JobSolutionDataType
 from protocol.latch import Latch
 
@@ -221,6 +221,20 @@ def test_what_a_signal_left_locked_is_given_back(computing_node: Nodes) -> None:
     jobs[0]._condition.acquire()
     main.close()
     assert time.monotonic() - begun < SECONDS
+
+
+@pytest.mark.parametrize("again", [wait, lambda jobs, timeout: list(as_completed(jobs, timeout))])
+def test_whoever_was_interrupted_may_wait_again(
+    main_node: Mains, computing_node: Nodes, again: Callable[[list[JobFuture], float], object]
+) -> None:
+    """In a notebook, say: the cell is interrupted, and run once more."""
+    main = main_node()
+    jobs = [main.submit(JobDataType(text)) for text in "abc"]
+    jobs[1]._condition.acquire()  # what the interrupt has left
+    jobs[2]._condition.acquire()
+    computing_node(main)
+    again(jobs, SECONDS)
+    assert all(job.done() for job in jobs)
 
 
 def test_a_main_node_that_is_interrupted_at_any_moment_can_be_closed() -> None:

@@ -31,6 +31,8 @@ class Host:
         self.name = name
         #: Its address in each of its networks; the first one is `address`.
         self.addresses: dict[str, str] = {}
+        #: The other end of each interface.
+        self.plugs: dict[str, str] = {}
         self._start = start
 
     @property
@@ -91,6 +93,11 @@ class Networks:
         ip("-n", host.name, "addr", "add", f"{address}/24", "dev", inner)
         ip("-n", host.name, "link", "set", inner, "up")
         host.addresses[network] = address
+        host.plugs[network] = outer
+
+    def set(self, host: Host, network: str, state: str) -> None:
+        """Let nothing through between a host and a network (`down`), or all (`up`)."""
+        ip("-n", self._middle, "link", "set", host.plugs[network], state)
 
     def close(self) -> None:
         for name in self._names:

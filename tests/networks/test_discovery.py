@@ -211,7 +211,7 @@ def test_made_up_names_keep_no_main_node_out(
     a, b, c = (networks.host(name, "a") for name in "abc")
     node = b.start(*DISCOVER, "--insecure")
     node.wait_for("node.looking")
-    flood = c.start(sys.executable, "-c", FLOOD)
+    flood = c.start(sys.executable, "-c", FLOOD, "90")
     node.wait_for("discovery.flood")
     main = announce(a, idx_folder, tmp_path, "--insecure", "--rounds", "1")
     node.wait_for("main.joined")
@@ -219,14 +219,14 @@ def test_made_up_names_keep_no_main_node_out(
     flood.kill()
 
 
-#: Made-up names, twelve hundred of them each second, that live for hours.
+#: Made-up names, twelve hundred of them each second for so many seconds, that live for hours.
 FLOOD = """
-import itertools, time
+import itertools, sys, time
 from zeroconf import DNSOutgoing, DNSPointer, IPVersion, Zeroconf, const
 SERVICE = "_mnist-merge._tcp.local."
 zeroconf = Zeroconf(ip_version=IPVersion.V4Only)
 numbers = itertools.count()
-while True:
+for _ in range(int(sys.argv[1])):
     for _ in range(60):
         out = DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
         for number in itertools.islice(numbers, 20):
@@ -248,6 +248,28 @@ def test_a_main_node_that_was_killed_is_forgotten(networks: Networks) -> None:
     node.wait_for("main.found")
     main.kill()
     node.wait_for("main.gone")
+
+
+def test_a_main_node_that_could_not_be_heard_is_found_again(networks: Networks) -> None:
+    """Found in review: what had been forgotten once was not looked for any more."""
+    a, b = networks.host("a", "a"), networks.host("b", "a")
+    a.start(sys.executable, "-c", SHORT, a.address)
+    node = b.start(*DISCOVER, "--insecure")
+    node.wait_for("main.found")
+    networks.set(a, "a", "down")
+    node.wait_for("main.gone")
+    networks.set(a, "a", "up")
+    node.wait_for("main.found", 2)
+
+
+def test_made_up_names_let_nobody_be_forgotten(networks: Networks) -> None:
+    """Found in review: the library keeps ten thousand records, and drops those that end soonest."""
+    a, b, c = (networks.host(name, "a") for name in "abc")
+    a.start(sys.executable, "-c", SHORT, a.address)
+    node = b.start(*DISCOVER, "--insecure")
+    node.wait_for("main.found")
+    c.start(sys.executable, "-c", FLOOD, "15").end()  # 18,000 names, more than two lives
+    assert node.never_said("main.gone")
 
 
 SHORT = """

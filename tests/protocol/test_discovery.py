@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from main_node import AsyncMainNode
-from protocol import AddressError, keys
+from protocol import AddressError, discovery, keys
 from protocol.discovery import MAX_ADDRESSES, SERVICE, Announcement, Browser, Found
 from protocol.keys import NodeKeys
 from protocol.sockets import make_pair
@@ -88,6 +89,26 @@ def test_who_is_taken(
     assert sum(len(each.addresses) for each in told) == found
     if not found and texts.get("domain") != "1":
         assert len(browser.ignored) == 1
+
+
+def test_a_change_of_interfaces_that_fails_is_tried_again(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in review: the next one was waited for, and may never come."""
+    monkeypatch.setattr(discovery, "LOOK_SECONDS", 0.02)
+    browser = seen.browser()
+    tries, twice = [0], threading.Event()
+
+    def update_interfaces(interfaces: object) -> None:
+        tries[0] += 1
+        if tries[0] == 1:
+            raise OSError("not ready yet")
+        twice.set()
+
+    monkeypatch.setattr(browser._zeroconf, "update_interfaces", update_interfaces)
+    monkeypatch.setattr(discovery, "_own_networks", lambda: [])
+    assert twice.wait(20)
+    browser.close()
 
 
 def test_what_can_not_be_announced_is_told_and_nothing_is_left() -> None:
