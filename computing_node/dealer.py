@@ -141,7 +141,8 @@ class Dealer(Shell):
             service = self._discovered.get(main.name)
             if service is not None:
                 service.withdrawn = False
-                service.look_at(main.addresses)
+                if service.look_at(main.addresses):
+                    service.session.doubt()
                 return
             if len(self._services) >= MAX_MAINS:
                 self._make_room()

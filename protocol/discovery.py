@@ -42,7 +42,7 @@ GONE_SECONDS = 3600.0
 #: After a change of its interfaces a machine may take so long to be ready.
 SETTLE_SECONDS = 30.0
 #: Own addresses, and whether somebody is still there, are looked at this often.
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 1.0
 #: To learn the address of what is announced.
 RESOLVE_MILLISECONDS = 2000
 RESOLVE_AT_ONCE = 8

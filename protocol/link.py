@@ -110,14 +110,20 @@ class Link:
         """Return for how many seconds there has been no connection."""
         return 0.0 if self.connected else now - self._looking_since
 
-    def look_at(self, addresses: Sequence[str]) -> None:
-        """Look for the main node at other addresses from now on, if it is not there."""
-        if set(addresses) != set(self._addresses):
-            here = [self.address] if self.connected else []
-            self._addresses = deque(dict.fromkeys([*here, *addresses]))
-            if not self.connected and not self.paused:
-                self.close(0)
-                self._open()
+    def look_at(self, addresses: Sequence[str]) -> bool:
+        """Look for the main node at other addresses from now on, if it is not there.
+
+        Returns:
+            Whether that is news for a connection: it may lead nowhere any more.
+        """
+        if set(addresses) == set(self._addresses):
+            return False
+        here = [self.address] if self.connected else []
+        self._addresses = deque(dict.fromkeys([*here, *addresses]))
+        if not self.connected and not self.paused:
+            self.close(0)
+            self._open()
+        return self.connected
 
     def _open(self) -> None:
         """Make a connection; where this machine has nothing left for one, later."""

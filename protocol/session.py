@@ -75,6 +75,8 @@ MAX_CREDIT = 1024
 MAX_HELD = 2 * MAX_CREDIT
 #: So many tasks have a note.
 MAX_NOTES = 64
+#: A main node whose addresses change is heard within so many of its heartbeats, or looked for anew.
+DOUBT_BEATS = 1.5
 #: Whatever a main node wishes, heartbeats are so many seconds apart.
 MIN_BEAT, MAX_BEAT = 0.05, 60.0
 
@@ -161,6 +163,7 @@ class Session:
         self.main = ""
         self.ignored = 0
         self._dead_seconds = dead_seconds
+        self._doubted = False  # whether the main node is said to have moved
         self._heartbeat_seconds = GREET_SECONDS
         #: Messages so far that served nobody, less what the others were worth.
         self.noise = 0.0
@@ -216,7 +219,7 @@ class Session:
 
     def receive(self, message: Message, now: float) -> list[NodeEffect]:
         """Take a message from the main node; return what to do, in order."""
-        self._heard = now
+        self._heard, self._doubted = now, False
         handle = self._on.get(type(message))
         if handle is None:
             self.ignored += 1
@@ -539,6 +542,10 @@ class Session:
         self._others = others
         return [Tell(Busy(others))]
 
+    def doubt(self) -> None:
+        """The main node may be elsewhere by now: unless it is heard soon, it is greeted anew."""
+        self._doubted = True
+
     def cut(self) -> None:
         """The connection is lost; call `greet` when there is one again."""
         if self.state is SessionState.SERVING:
@@ -560,7 +567,7 @@ class Session:
             return self.greet(now)
         if self.state is not SessionState.SERVING:
             return []
-        if now - self._heard > self._dead_seconds:
+        if now - self._heard > self._patience:
             self._move("silence")
             return [Reconnect(f"the main node was silent for {now - self._heard:.0f} s")]
         effects = [*self._report_waiting(now), *self._resend(now)]
@@ -568,6 +575,12 @@ class Session:
         if now - self._beat >= self._heartbeat_seconds or self._untold(now):
             effects += self._beat_now(now)
         return effects
+
+    @property
+    def _patience(self) -> float:
+        """For how many seconds the main node may be silent."""
+        doubt = DOUBT_BEATS * self._heartbeat_seconds
+        return min(self._dead_seconds, doubt) if self._doubted else self._dead_seconds
 
     def _untold(self, now: float) -> bool:
         """Whether a task has been running that the main node was not told about."""
@@ -583,6 +596,8 @@ class Session:
         if self.state is not SessionState.SERVING:
             return max(now, self._greeted) + GREET_SECONDS
         due = self._beat + self._heartbeat_seconds
+        if self._doubted:
+            due = min(due, self._heard + self._patience)
         for task in self._tasks.values():
             untold = (
                 task.since > self._beat

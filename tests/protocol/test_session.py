@@ -166,6 +166,19 @@ def test_a_refusal_for_good_ends_the_conversation() -> None:
     assert session.tick(100) == []
 
 
+def test_a_main_node_that_may_have_moved_is_soon_heard_or_looked_for() -> None:
+    """Its network says that it has other addresses; whether that is so, nobody knows."""
+    session = serving()
+    session.receive(Heartbeat(), 5.0)
+    session.doubt()
+    assert session.wake_at(5.1) <= 6.5
+    assert not any(isinstance(effect, Reconnect) for effect in session.tick(6.4))
+    session.receive(Heartbeat(), 6.45)  # it was not so
+    assert not any(isinstance(effect, Reconnect) for effect in session.tick(9.0))
+    session.doubt()
+    assert any(isinstance(effect, Reconnect) for effect in session.tick(9.1))
+
+
 def test_a_silent_main_node_is_connected_to_anew() -> None:
     session = serving(dead_seconds=10)
     assert not any(isinstance(effect, Reconnect) for effect in session.tick(9.9))
