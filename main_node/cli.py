@@ -300,7 +300,7 @@ def _run(config: MainConfig, resume: str | None, given: set[str], interrupts: In
     except (ConfigError, AddressError, KeysError, LearningError) as error:
         _end(Exit.USAGE, str(error))
     except StorageError as error:
-        _end(Exit.STORAGE, f"{error}\nonce that is mended, {_how_to_go_on(path)}")
+        _end(Exit.STORAGE, f"{error}\nonce that is mended: {_how_to_go_on(path)}")
     except JobFailed as error:
         _end(Exit.JOB_FAILED, f"{error}\n{error.tell()}\n{_how_to_go_on(path)}")
     except NoNode as error:
@@ -364,5 +364,5 @@ def _show(metrics: Metrics, path: Path, as_json: bool) -> None:
 
 def _how_to_go_on(path: Path | None) -> str:
     if path is None or not path.exists():
-        return "before any job was done"
+        return "before any job was done; start it again"
     return f"go on with: mnist-main --resume {path}"
