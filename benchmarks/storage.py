@@ -1,11 +1,10 @@
 """A run whose disk fails at fifty points, or whose power goes at fifty moments: the same model.
 
 A calm run counts how often the main node's process writes a file, commits to its database, syncs
-and renames. Then each of so many points, spread over these, fails in a run of its own (EIO, once, or
-from there on; a write leaves half of its file), and the run is resumed.
-And so many times a run is killed and its directory left as a power cut would: of what was not
-synced a part is missing, or all. The model must be that of the calm run, or the run must say that
-there is nothing to go on with.
+and renames. Then each of so many points, spread over these, fails in a run of its own (EIO, once,
+or from there on; a write leaves half), and the run is resumed. And so many times a run is killed
+and its directory left as a power cut would: of what was not synced a part is missing, or all. The
+model must be that of the calm run, or the run must say that there is nothing to go on with.
 
 Usage: python -m benchmarks.storage [TIMES]
 """
