@@ -1,72 +1,115 @@
 """Futures of jobs: the standard library's, of which a node may hold thousands.
 
-Two rules keep them from standing in anybody's way. No user's code runs while their lock is held.
-And the thread that keeps the connections never waits for that lock: a signal can end a thread's
-work at any moment, in the middle of `concurrent.futures.wait` too, and then it is never given back.
+A signal's handler that raises can end a thread's work at any moment, in the middle of
+`concurrent.futures.wait` too: then a lock is never given back, and an event never set. So the lock
+of the futures is taken from a thread that holds it and is nowhere inside of a future any more; and
+whoever waits is told by a thread that can be replaced (`deliveries.py`).
 """
 
 from __future__ import annotations
 
-import logging
+import re
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout  # its own class before 3.11
-from functools import partial
 from types import FrameType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from protocol import JobSolutionDataType
 from protocol.effects import Accept, Fail
 
 from .errors import JobFailed
 
-log = logging.getLogger("mnist.main")
-
-#: Where the lock is taken.
+#: Whoever holds the lock by right is inside of one of these files.
 _LOCKING = frozenset([__file__, Future.cancel.__code__.co_filename])
+#: Who waits for the lock looks this often whether somebody holds it for nothing.
+_LOOK_SECONDS = 0.05
+_OWNER = re.compile(r"owner=(\d+)")
+
+
+def _inside(frame: FrameType | None) -> bool:
+    """Whether a frame, or one of its callers', is inside of a future."""
+    while frame is not None:
+        if frame.f_code.co_filename in _LOCKING:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _owner(real: Any) -> int:
+    """Return which thread holds a lock; 0: none."""
+    found = _OWNER.search(repr(real))
+    return 0 if found is None else int(found[1])
 
 
 class FutureLock:
-    """The lock of all futures of a node."""
+    """A re-entrant lock that is taken from who holds it for nothing, as a signal has left it."""
 
     def __init__(self) -> None:
-        self.real = threading.RLock()
+        self._real = threading.RLock()
+        self._replacing = threading.Lock()
+        self._turn = 0  # how often it was taken
 
-    def recover(self) -> None:
-        """Give back what a signal has left this thread with.
+    def acquire(self, blocking: bool = True) -> bool:
+        """Take the lock; return False where somebody has it and `blocking` is false."""
+        while True:
+            real = self._real
+            if real.acquire(blocking=False) or (blocking and real.acquire(timeout=_LOOK_SECONDS)):
+                if real is self._real:
+                    self._turn += 1
+                    return True
+                real.release()  # another one stands in its place by now
+            elif not self._replace(real) and not blocking:
+                return False
 
-        Whoever calls a node's method is inside none of a future's, and so holds no lock by right;
-        unless he does so in a signal's handler, or a finalizer.
-        """
-        if self.real._is_owned():  # type: ignore[attr-defined]
-            frame: FrameType | None = sys._getframe(1)
-            while frame is not None and frame.f_code.co_filename == __file__:  # our own callers
-                frame = frame.f_back
-            self._give_back(frame)
+    __enter__ = acquire
 
-    def acquire_for_waiting(self, first: Callable[[Any], bool]) -> bool:
-        """Take the lock for `wait` or `as_completed`, which take it once for each future.
+    def __exit__(self, *exc: object) -> None:
+        self.release()
 
-        Args:
-            first: whether this is the first one of those futures. Then a lock that is held is what
-                a signal has left of an earlier wait: with it, this one would wait for ever.
-        """
-        if self.real._is_owned():  # type: ignore[attr-defined]
-            taking = sys._getframe(2)  # the loop over the futures; its caller waits
-            if taking.f_back is not None and first(taking.f_locals.get("self")):
-                self._give_back(taking.f_back.f_back)
-        return self.real.acquire()
+    def release(self) -> None:
+        """Give the lock back."""
+        self._real.release()
 
-    def _give_back(self, frame: FrameType | None) -> None:
-        """Give the lock back, unless it is held by right, by `frame` or by who called it."""
-        while frame is not None:
-            if frame.f_code.co_filename in _LOCKING:
-                return
-            frame = frame.f_back
-        while self.real._is_owned():  # type: ignore[attr-defined]
-            self.real.release()
+    def _replace(self, real: Any) -> bool:
+        """Put another lock in the place of one that is held for nothing; return whether it is."""
+        turn, owner = self._turn, _owner(real)
+        if owner == 0:  # free by now
+            return True
+        # Between two looks the holder may give it back, and take it again: then its turn is
+        # another one, or it is seen inside by the second.
+        if any(_inside(sys._current_frames().get(owner)) or _owner(real) != owner for _ in "12"):
+            return False
+        if turn == self._turn:
+            with self._replacing:
+                if self._real is real:
+                    self._real = threading.RLock()
+        return True
+
+    def give_back(self, frame: FrameType | None) -> None:
+        """Give back what a signal has left this thread with, where `frame` is inside no future."""
+        if not _inside(frame):
+            while self._is_owned():
+                self.release()
+
+    # What a condition variable needs.
+
+    def _is_owned(self) -> bool:
+        return bool(self._real._is_owned())  # type: ignore[attr-defined]
+
+    def _release_save(self) -> int:
+        count: int = self._real._release_save()[0]  # type: ignore[attr-defined]
+        return count
+
+    def _acquire_restore(self, count: int) -> None:
+        for _ in range(count):
+            self.acquire()
+
+
+#: One for all futures of this process: `wait` takes those that it is given in any order.
+_LOCK = FutureLock()
 
 
 class _LazyCondition:
@@ -74,49 +117,74 @@ class _LazyCondition:
 
     A `threading.Condition` is eleven objects, a future nearly all of that: with thousands of jobs
     in hand Python's garbage collector would take a fifth of the main node's time.
-
-    Args:
-        shared: the lock of all futures of a node.
     """
 
-    __slots__ = ("_lock", "_real", "_shared")
+    __slots__ = ("_real",)
 
-    def __init__(self, shared: FutureLock) -> None:
-        self._shared, self._lock = shared, shared.real
+    def __init__(self) -> None:
         self._real: threading.Condition | None = None
 
     def __enter__(self) -> bool:
-        return bool(self._lock.acquire())
+        return _LOCK.acquire()
 
     def __exit__(self, *exc: object) -> None:
-        self._lock.release()
+        _LOCK.release()
 
     def acquire(self) -> bool:
-        """Take the lock; `concurrent.futures.wait` does."""
-        return self._shared.acquire_for_waiting(self._is_first)
+        """Take the lock, as `wait` and `as_completed` do, once for each of their futures.
+
+        Before the first one it can't be held, unless by what a signal has left of an earlier wait:
+        with that, this one would wait for ever.
+        """
+        if _LOCK._is_owned():
+            taking = sys._getframe(1)  # the loop over the futures; its caller waits
+            if taking.f_back is not None and self._is_first(taking.f_locals.get("self")):
+                _LOCK.give_back(taking.f_back.f_back)
+        return _LOCK.acquire()
 
     def _is_first(self, taking: Any) -> bool:
-        """Return whether no future of this node stands before this one in those that are taken."""
+        """Return whether no future of ours stands before this one in those that are taken."""
         for future in getattr(taking, "futures", ()):
-            condition = future._condition
-            if type(condition) is _LazyCondition and condition._shared is self._shared:
-                return condition is self
+            if type(future._condition) is _LazyCondition:
+                return future._condition is self
         return False
 
     def release(self) -> None:
         """Give the lock back."""
-        self._lock.release()
+        _LOCK.release()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait to be notified; return False after `timeout` seconds."""
         if self._real is None:
-            self._real = threading.Condition(self._lock)
+            self._real = threading.Condition(cast(Any, _LOCK))
         return self._real.wait(timeout)
 
     def notify_all(self) -> None:
         """Wake everybody who waits."""
         if self._real is not None:
             self._real.notify_all()
+
+
+class Cancelled(NamedTuple):
+    """What has come of a job: its user does not want it any more."""
+
+
+Outcome = Accept | Fail | Cancelled | Exception
+
+
+class ToTell(NamedTuple):
+    """Who is to be told of a future that is done.
+
+    Args:
+        waiters: of `wait` and `as_completed`; may hang, as a signal has left them.
+        callbacks: users' code.
+    """
+
+    waiters: list[Any]
+    callbacks: list[Callable[[Any], object]]
+
+
+_NOBODY = ToTell([], [])
 
 
 class JobFuture(Future[JobSolutionDataType]):
@@ -127,21 +195,18 @@ class JobFuture(Future[JobSolutionDataType]):
 
     Args:
         job_id: of the job.
-        cancel: told the job's id when it is cancelled, and what is to be called then.
-        lock: of all futures of a node.
+        cancel: told once that it is cancelled; must not wait for anything.
         explain: returns why it may not be solved yet.
     """
 
     def __init__(
         self,
         job_id: int,
-        cancel: Callable[[int, Callable[[], None]], None],
-        lock: FutureLock | None = None,
+        cancel: Callable[[JobFuture], object],
         explain: Callable[[], str] = str,
     ) -> None:
-        self._shared = lock or FutureLock()
         # What Future.__init__ does, but for the condition.
-        self._condition = cast(threading.Condition, _LazyCondition(self._shared))
+        self._condition = cast(threading.Condition, _LazyCondition())
         self._state = "PENDING"
         self._result = self._exception = None
         self._waiters: list[Any] = []
@@ -151,8 +216,7 @@ class JobFuture(Future[JobSolutionDataType]):
         self.server_id = ""
         self.name = ""
         self._cancel_job, self._explain = cancel, explain
-        #: Whether somebody's code runs when it is done; if not, any thread may finish it.
-        self.called_back = False
+        self._told = False
 
     def result(self, timeout: float | None = None) -> JobSolutionDataType:
         """Wait for the solution, and return it.
@@ -161,7 +225,6 @@ class JobFuture(Future[JobSolutionDataType]):
             JobFailed: it has failed for good.
             TimeoutError: it is not solved after `timeout` seconds; it says why, as far as is known.
         """
-        self._shared.recover()
         try:
             return super().result(timeout)
         except FutureTimeout:
@@ -172,77 +235,57 @@ class JobFuture(Future[JobSolutionDataType]):
                 f"job {self.job_id} is not solved after {timeout:g} s{why}"
             ) from None
 
-    def add_done_callback(self, fn: Callable[[Future[JobSolutionDataType]], object]) -> None:
-        """Call `fn(future)` when done; at once if it is."""
-        self._shared.recover()
-        self.called_back = True
-        super().add_done_callback(fn)
-
     def cancel(self) -> bool:
         """Give the job up, wherever it is; return False if it was solved already."""
-        self._shared.recover()
         with self._condition:
-            if self._state not in ("PENDING", "CANCELLED", "CANCELLED_AND_NOTIFIED"):
-                return False
-            first = self._state == "PENDING"
-            if first:
-                self._state = "CANCELLED"
+            if self._state == "PENDING":
+                # First: whatever a signal leaves undone here, is done there.
+                self._cancel_job(self)
+                self._state = "CANCELLED_AND_NOTIFIED"
                 self._condition.notify_all()
-                self.set_running_or_notify_cancel()  # else `wait` would wait for it for ever
-        if first:
-            self._cancel_job(self.job_id, self._invoke_callbacks)
-        return True
+            return self.cancelled()
 
-    def _invoke_callbacks(self) -> None:
-        """Call whoever wants to be called; what they raise is theirs."""
-        for callback in self._done_callbacks:
-            try:
-                callback(self)
-            except BaseException:  # SystemExit too: it would end the thread that calls everybody
-                log.exception("callback.raised job=%d", self.job_id)
-
-    def settle(self, outcome: Accept | Fail | Exception) -> Callable[[], None]:
+    def settle(self, outcome: Outcome) -> ToTell:
         """Take what has come of the job; who waits for its result goes on.
 
         Returns:
-            What tells all the others: those in `concurrent.futures.wait`, and callbacks. It may
-            hang, where a signal has left a lock of theirs taken.
+            Who is to be told, once.
         """
         with self._condition:
-            if self._state != "PENDING":  # cancelled, maybe at this very moment
-                return _nothing
-            if isinstance(outcome, Accept):
-                self.server_id, self._result = outcome.node, outcome.solution
-            elif isinstance(outcome, Fail):
-                self._exception = JobFailed(outcome.job, outcome.story, self.name)
-            else:
-                self._exception = outcome
-            self._state = "FINISHED"
-            self._condition.notify_all()
-            waiters = list(self._waiters)
-        return partial(self._tell, waiters)
+            if self._state == "PENDING":
+                self._become(outcome)
+                self._condition.notify_all()
+            if self._told:
+                return _NOBODY
+            self._told = True
+            return ToTell(list(self._waiters), self._done_callbacks)
 
-    def _tell(self, waiters: list[Any]) -> None:
-        for waiter in waiters:
-            if self._exception is None:
-                waiter.add_result(self)
-            else:
-                waiter.add_exception(self)
-        self._invoke_callbacks()
-
-    def settle_at_once(self, outcome: Accept | Fail | Exception) -> bool:
-        """Do all of that if it is done without waiting for anybody; return whether so."""
-        lock = self._shared.real
-        if not lock.acquire(blocking=False):
-            return False
+    def settle_at_once(self, outcome: Outcome) -> ToTell | None:
+        """Do that, if nobody is in the way and nobody has to be told who may hang."""
+        if not _LOCK.acquire(blocking=False):
+            return None
         try:
-            if self.called_back or self._waiters:
-                return False
-            self.settle(outcome)
-            return True
+            return None if self._waiters else self.settle(outcome)
         finally:
-            lock.release()
+            _LOCK.release()
 
+    def _become(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Cancelled):
+            self._state = "CANCELLED_AND_NOTIFIED"
+            return
+        if isinstance(outcome, Accept):
+            self.server_id, self._result = outcome.node, outcome.solution
+        elif isinstance(outcome, Fail):
+            self._exception = JobFailed(outcome.job, outcome.story, self.name)
+        else:
+            self._exception = outcome
+        self._state = "FINISHED"
 
-def _nothing() -> None:
-    return
+    def tell(self, waiter: Any) -> None:
+        """Tell one who waits in `wait` or `as_completed`; it may hang."""
+        if self.cancelled():
+            waiter.add_cancelled(self)
+        elif self._exception is None:
+            waiter.add_result(self)
+        else:
+            waiter.add_exception(self)

@@ -87,6 +87,11 @@ class Scribe:
         """Write this when there is time."""
         self._effects.put(effect)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the thread that asks is the scribe's."""
+        return threading.current_thread() is self._thread
+
     def close(self) -> None:
         """Write what is left, and end."""
         self._effects.put(None)
@@ -100,9 +105,10 @@ class Scribe:
                 for effect in effects:
                     if type(effect) is Keep:
                         self._keep(effect)
-        except Exception as error:
+        except BaseException as error:  # sys.exit() too: nobody would write any more
             log.info("journal.broken reason=%r", str(error))
-            self._broken(error)
+            broken = error if isinstance(error, Exception) else RuntimeError(repr(error))
+            self._broken(broken)
 
     def _take(self) -> list[Effect] | None:
         """Return all that is there to be written; None at the end."""
@@ -124,4 +130,6 @@ class Scribe:
         except UnfitSolution as error:
             self._unfit(effect.task, str(error), error.lie)
         else:
+            if not isinstance(solution, JobSolutionDataType):
+                raise TypeError(f"the journal's keep() returned {solution!r:.80}, not a solution")
             self._kept(effect.task, solution)

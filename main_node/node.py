@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -27,8 +25,9 @@ from protocol.sockets import DEFAULT_ADDRESS, make_pair
 from protocol.views import View
 from protocol.words import is_name
 
+from .deliveries import Deliveries
 from .errors import ConfigError, JobFailed, NodeBusy, NodeClosed, NodeError, NoNode
-from .futures import FutureLock, JobFuture
+from .futures import Cancelled, JobFuture
 from .journal import Journal
 from .router import Router
 
@@ -36,8 +35,6 @@ log = logging.getLogger("mnist.main")
 
 Callback = Callable[[JobSolutionDataType, int, str], object]
 _CANCELLED = object()
-#: `close` waits so long for a listener that takes its time, and then for nobody.
-DELIVERY_SECONDS = 5.0
 
 
 class SolutionListener:
@@ -117,14 +114,8 @@ class AsyncMainNode:
         self._listener = listener
         self._callback = callback
         self._ids = count(1)
-        self._lock = FutureLock()
         self._futures: dict[int, JobFuture | None] = {}
-        #: For the thread that runs users' code: what is to be called; None: the end.
-        self._deliveries: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._delivered = False
-        #: For the thread that waits for locks of users, and runs none of their code.
-        self._results: queue.SimpleQueue[tuple[JobFuture, Accept | Fail] | None]
-        self._results = queue.SimpleQueue()
+        self._deliveries = Deliveries(name)
         dispatcher = Dispatcher(
             self._id, domain=domain, learners=learners, heartbeat_seconds=heartbeat_seconds,
             dead_seconds=dead_seconds, max_attempts=max_attempts, keeps=journal is not None,
@@ -138,14 +129,8 @@ class AsyncMainNode:
         self._keys = None if keys is None else MainKeys(Path(keys))
         self._router = Router(
             name, address, dispatcher, self._finished, self._give_up, self._name_of, journal,
-            self._keys, insecure,
+            self._keys, insecure, self._deliveries.look,
         )  # fmt: skip
-        self._delivering = threading.Thread(
-            target=self._deliver, name=f"{name} deliveries", daemon=True
-        )
-        self._resolving = threading.Thread(
-            target=self._resolve, name=f"{name} results", daemon=True
-        )
         self._announcement: Announcement | None = None
         if announce:
             public = None if self._keys is None else self._keys.public
@@ -155,8 +140,7 @@ class AsyncMainNode:
                 self._router.end()
                 raise
         self._router.start()
-        self._delivering.start()
-        self._resolving.start()
+        self._deliveries.start()
         log.info("main.listening address=%s domain=%d id=%s", self.address, domain, self._id)
 
     @property
@@ -170,7 +154,6 @@ class AsyncMainNode:
 
     def _check_alive(self) -> None:
         """Raise unless jobs can be solved."""
-        self._lock.recover()
         if isinstance(self._failure, NodeError):
             raise self._failure
         if not self._router.alive:
@@ -212,27 +195,37 @@ class AsyncMainNode:
                 f" {LONG_NAME_LETTERS} letters that can be shown"
             )
         job_id = next(self._ids) if self._journal is None else self._journal.number(name)
-        if job_id in self._futures:
-            raise ConfigError(f"job {name!r} is submitted already, and not solved yet")
-        future = JobFuture(job_id, self._cancel, self._lock, self._why_unsolved)
+        future = JobFuture(job_id, self._cancel, self._why_unsolved)
         future.name = name
-        self._submit(future.job_id, job, future)
+        self._submit(job_id, job, future)
         return future
 
     def _submit(self, job_id: int, data: JobDataType, future: JobFuture | None) -> int:
         self._check_alive()
-        job = Job.of(job_id, data)
-        self._futures[job_id] = future
+        if self._futures.setdefault(job_id, future) is not future:  # in one step: others submit too
+            assert future is not None
+            raise ConfigError(f"job {future.name!r} is submitted already, and not solved yet")
+        try:
+            job = Job.of(job_id, data)
+        except BaseException:
+            self._futures.pop(job_id, None)
+            raise
         self._router.call_soon(partial(self._router.submit, job))
         if self._router.over and self._futures.pop(job_id, None) is not None:
             assert future is not None
-            future.settle(self._closed(job_id))()  # closed at this very moment
+            self._deliveries.settle(future, self._closed(job_id))  # closed at this very moment
         return job_id
 
-    def _cancel(self, job_id: int, called_back: Callable[[], None]) -> None:
-        self._futures.pop(job_id, None)
-        self._router.call_soon(partial(self._router.cancel, job_id))
-        self._call_users(called_back)
+    def _cancel(self, future: JobFuture) -> None:
+        self._router.call_soon(partial(self._give_back, future))
+
+    def _give_back(self, future: JobFuture) -> None:
+        """Have a job forgotten that is not wanted any more; in the router's thread."""
+        if self._futures.get(future.job_id) is future:
+            del self._futures[future.job_id]
+            if not self._router.over:
+                self._router.cancel(future.job_id)
+        self._deliveries.settle_soon(future, Cancelled())
 
     def _why_unsolved(self) -> str:
         """Return why jobs may be waiting, as the end of a sentence."""
@@ -293,47 +286,9 @@ class AsyncMainNode:
         """Take a result from the router's thread, where no code of the user's may run."""
         future = self._futures.pop(effect.job, _CANCELLED)
         if future is None:
-            self._call_users(partial(self._tell_listener, effect))
-        elif isinstance(future, JobFuture) and not future.settle_at_once(effect):
-            self._results.put((future, effect))
-
-    def _resolve(self) -> None:
-        """Settle futures that somebody waits for, maybe with a lock in his hands."""
-        while (result := self._results.get()) is not None:
-            future, effect = result
-            tell = future.settle(effect)
-            if future.called_back:
-                self._call_users(tell)
-            else:
-                tell()
-
-    def _call_users(self, call: Callable[[], None]) -> None:
-        """Run users' code in its thread; where that has ended, here."""
-        self._deliveries.put(call)
-        if self._delivered:
-            self._deliver_rest()
-
-    def _deliver(self) -> None:
-        """Run users' code, one thing at a time, in a thread that may take as long as it likes."""
-        while (call := self._deliveries.get()) is not None:
-            self._run(call)
-        self._give_up_all()
-        self._delivered = True
-        self._deliver_rest()
-
-    def _deliver_rest(self) -> None:
-        with suppress(queue.Empty):
-            while True:
-                call = self._deliveries.get_nowait()
-                if call is not None:
-                    self._run(call)
-
-    @staticmethod
-    def _run(call: Callable[[], None]) -> None:
-        try:
-            call()
-        except BaseException:  # sys.exit() too: the others are still to be told
-            log.exception("listener.raised")
+            self._deliveries.call(partial(self._tell_listener, effect))
+        elif isinstance(future, JobFuture):
+            self._deliveries.settle(future, effect)
 
     def _tell_listener(self, effect: Accept | Fail) -> None:
         if isinstance(effect, Fail):
@@ -354,46 +309,27 @@ class AsyncMainNode:
         """
         # A journal that is written to a slow disk may take its time: what came is kept.
         timeout = 5.0 if self._journal is None else None
-        self._lock.recover()
+        if self._router.writes:  # the journal closes its own node
+            timeout = 0.0
         if self._announcement is not None:
             self._announcement.close()
             self._announcement = None
         (self._router.end if dismiss else self._router.leave)(timeout)
-        self._results.put(None)
-        self._resolving.join(DELIVERY_SECONDS)
-        self._deliveries.put(None)
-        if threading.current_thread() is self._delivering:
-            self._give_up_all()  # the rest when the code that closes this has come back
-            return
-        self._delivering.join(DELIVERY_SECONDS)
-        if self._delivering.is_alive():
-            # In a thread of its own: what a signal has left locked may be anybody's.
-            rest = threading.Thread(target=self._give_up_all, daemon=True)
-            rest.start()
-            rest.join(DELIVERY_SECONDS)
+        self._give_up_all()
+        self._deliveries.close()
 
     def _give_up(self, error: Exception) -> None:
         """Let nobody wait for what will not come; from any thread of this node's."""
         self._failure = self._failure or error
-        for job_id, future in list(self._futures.items()):
-            if future is not None and future.settle_at_once(self._closed(job_id)):
-                self._futures.pop(job_id, None)
-        self._call_users(self._give_up_all)
+        self._give_up_all()
 
     def _give_up_all(self) -> None:
-        """Settle whatever is not settled, all of it before anybody is told who may hang."""
-        tells = []
+        """Settle whatever is not settled."""
         with suppress(KeyError):  # another thread took the last one
             while self._futures:
                 job_id, future = self._futures.popitem()
                 if future is not None:
-                    tells.append(future.settle(self._closed(job_id)))
-        with suppress(queue.Empty):  # what the other thread has left, if it hangs
-            while (result := self._results.get_nowait()) is not None:
-                tells.append(result[0].settle(result[1]))
-            self._results.put(None)
-        for tell in tells:
-            tell()
+                    self._deliveries.settle(future, self._closed(job_id))
 
     def _closed(self, job_id: int) -> NodeError:
         """Return why a job will not be solved."""

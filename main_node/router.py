@@ -197,8 +197,10 @@ class Router(Shell):
         journal: Journal | None = None,
         keys: MainKeys | None = None,
         insecure: bool = False,
+        look: Callable[[float], None] | None = None,
     ) -> None:
         super().__init__(name)
+        self._look_after = look
         self._broken = broken
         self._name_of = name_of
         self._dismiss = True
@@ -269,6 +271,8 @@ class Router(Shell):
             self._tick_at = now + TICK_SECONDS
             self.perform(self.dispatcher.tick(now))
             self._board.pace(self.dispatcher.done, now)
+            if self._look_after is not None:
+                self._look_after(now)
         if self._board.due(now):
             view = self.dispatcher.view(now)
             self.perform(self._board.publish(view, self._name_of, now))
@@ -663,6 +667,11 @@ class Router(Shell):
                 with suppress(ProtocolError):
                     if any(type(message) is Bye for message in decode(frames)):
                         here.discard(bytes(peer))
+
+    @property
+    def writes(self) -> bool:
+        """Whether the thread that asks is the one that writes the journal."""
+        return self._scribe is not None and self._scribe.is_current
 
     def leave(self, timeout: float | None = 5.0) -> None:
         """End without a word to the nodes, which keep what they hold for the next start."""

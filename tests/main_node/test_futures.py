@@ -115,7 +115,7 @@ def test_a_callback_that_closes_its_node_knows_what_has_come_of_the_others(
 
     main.submit(JobDataType("a")).add_done_callback(close)
     assert over.wait(SECONDS)
-    main._delivering.join(SECONDS)
+    main._deliveries._caller.join(SECONDS)
     assert [type(error) for error in told] == [NodeClosed]
 
 
@@ -192,7 +192,7 @@ def test_a_journal_may_break_while_a_callback_closes_its_node(computing_node: No
 def test_closing_ends_though_a_listener_does_not(
     computing_node: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("main_node.node.DELIVERY_SECONDS", 0.2)
+    monkeypatch.setattr("main_node.deliveries.DELIVERY_SECONDS", 0.2)
     go_on, begun = threading.Event(), threading.Event()
     main = AsyncMainNode("main", address=ANY_PORT)
     computing_node(main)
