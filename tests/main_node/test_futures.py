@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 
+import numpy as np
 import pytest
 
 from computing_node import AsyncComputingNode
-from main_node import AsyncMainNode, JobFuture, NodeClosed
+from main_node import AsyncMainNode, ConfigError, JobFuture, NodeClosed, futures
 from protocol import JobDataType, JobSolutionDataType
 from protocol.latch import Latch
 
@@ -253,3 +254,178 @@ def test_a_latch_lets_everybody_go_on_once_it_is_set() -> None:
         assert all(each.result(SECONDS) for each in waits)
     assert latch.wait()
     assert latch.is_set()
+
+
+# Found by somebody who tried to break what stands above.
+
+
+def test_two_threads_may_wait_for_jobs_of_two_main_nodes(main_node: Mains) -> None:
+    """Each of the nodes had a lock of its own, and `wait` took them in any order."""
+    mains = [main_node(), main_node()]
+    jobs = [[main.submit(JobDataType(str(number))) for number in range(20)] for main in mains]
+    until = time.monotonic() + 1
+
+    def go_on(first: int) -> None:
+        while time.monotonic() < until:
+            wait([*jobs[first], *jobs[1 - first]], 0)
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(go_on, number % 2) for number in range(4)]:
+            done.result(SECONDS)
+
+
+def test_of_two_threads_that_submit_one_name_one_is_refused() -> None:
+    """Both went on, and the main node broke down."""
+    memory = Memory()
+    large = JobDataType({"x": np.zeros(1 << 22)})
+    with AsyncMainNode("main", address=ANY_PORT, journal=memory) as main:
+        for turn in range(10):
+            at_once = threading.Barrier(2)
+
+            def submit(name: str, at_once: threading.Barrier = at_once) -> bool:
+                at_once.wait()
+                try:
+                    main.submit(large, name)
+                except ConfigError:
+                    return False
+                return True
+
+            with ThreadPoolExecutor(2) as pool:
+                assert sorted(pool.map(submit, [f"job {turn}"] * 2)) == [False, True]
+        main.view(SECONDS)
+
+
+def test_who_waits_is_told_though_callbacks_take_their_time(
+    main_node: Mains, computing_node: Nodes
+) -> None:
+    main = main_node()
+    computing_node(main)
+    go_on, waited = threading.Event(), threading.Event()
+    found: list[int] = []
+
+    def slow(future: object) -> None:
+        other = main.submit(JobDataType("b"))
+        other.add_done_callback(lambda done: None)
+        found.append(len(wait([other], SECONDS).done))
+        waited.set()
+        go_on.wait(SECONDS)
+
+    main.submit(JobDataType("a")).add_done_callback(slow)
+    assert waited.wait(SECONDS)
+    third = main.submit(JobDataType("c"))
+    third.add_done_callback(lambda done: None)
+    assert wait([third], SECONDS).done
+    go_on.set()
+    assert found == [1]
+
+
+def test_a_journal_that_breaks_ends_the_waiting_of_a_callback(computing_node: Nodes) -> None:
+    memory = Memory()
+    main = AsyncMainNode("main", address=ANY_PORT, journal=memory)
+    computing_node(main)
+    ended = threading.Event()
+
+    def wait_for_another(future: object) -> None:
+        memory.broken = OSError("disk")
+        other = main.submit(JobDataType("b"), "second")
+        other.add_done_callback(lambda done: None)
+        with pytest.raises(NodeClosed):
+            other.result(SECONDS)
+        ended.set()
+
+    main.submit(JobDataType("a"), "first").add_done_callback(wait_for_another)
+    assert ended.wait(SECONDS)
+    main.close()
+
+
+@pytest.mark.parametrize("what", ["exits", "returns nothing", "closes"])
+def test_what_a_journal_does_ends_its_main_node_and_hangs_nobody(
+    computing_node: Nodes, what: str
+) -> None:
+    class Odd(Memory):
+        def keep(self, job: int, solution: JobSolutionDataType, node: str) -> JobSolutionDataType:
+            if what == "exits":
+                sys.exit(3)
+            if what == "closes":
+                main.close()
+                return solution
+            return None  # type: ignore[return-value]
+
+    main = AsyncMainNode("main", address=ANY_PORT, journal=Odd())
+    computing_node(main)
+    with pytest.raises(NodeClosed):
+        main.submit(JobDataType("a"), "first").result(SECONDS)
+    main.close()
+
+
+def test_a_wait_that_a_signal_has_left_hangs_nobody_else(
+    main_node: Mains, computing_node: Nodes
+) -> None:
+    """The lock of its event was never given back, and whoever told it hung."""
+    main = main_node()
+    left, other = main.submit(JobDataType("a")), main.submit(JobDataType("b"))
+    gone = main.submit(JobDataType("c"))
+    hangs = threading.Event()
+
+    class Waiter:
+        def add_result(self, future: object) -> None:
+            hangs.wait()
+
+        add_cancelled = add_result
+
+    left._waiters.append(Waiter())
+    gone._waiters.append(Waiter())
+    assert gone.cancel()
+    computing_node(main)
+    assert wait([other], SECONDS).done
+    called = threading.Event()
+    main.submit(JobDataType("d")).add_done_callback(lambda done: called.set())
+    assert called.wait(SECONDS)
+    main.close()
+    hangs.set()
+
+
+def test_what_a_signal_left_locked_in_one_thread_hangs_no_other(
+    main_node: Mains, computing_node: Nodes
+) -> None:
+    main = main_node()
+    first, second = main.submit(JobDataType("a")), main.submit(JobDataType("b"))
+    first._condition.acquire()  # what a signal has left to this thread
+    computing_node(main)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(first.result, SECONDS).result(SECONDS).to_string() == "A"
+    until = time.monotonic() + SECONDS
+    while not second.done():
+        assert time.monotonic() < until
+
+
+def test_a_job_whose_cancelling_was_interrupted_is_cancelled(main_node: Mains) -> None:
+    main = main_node()
+    job, called = main.submit(JobDataType("a")), threading.Event()
+    job.add_done_callback(lambda done: called.set())
+    job._cancel_job(job)  # and then comes a signal
+    assert wait([job], SECONDS).done
+    assert called.wait(SECONDS)
+    assert job.cancelled()
+
+
+def test_a_lock_is_taken_from_nobody_who_is_inside(main_node: Mains) -> None:
+    """Threads that look at futures all the time hold their lock often, and by right."""
+    main = main_node()
+    jobs = [main.submit(JobDataType(str(number))) for number in range(50)]
+    lock = futures._LOCK
+    real, over = lock._real, threading.Event()
+
+    def poll() -> None:
+        while not over.is_set():
+            for job in jobs:
+                job.done()
+
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            pool.submit(poll)
+        for _ in range(20_000):
+            if lock.acquire(blocking=False):
+                lock.release()
+        over.set()
+    assert lock._real is real
