@@ -11,9 +11,11 @@ from __future__ import annotations
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, as_completed, wait
 from concurrent.futures import TimeoutError as FutureTimeout  # its own class before 3.11
+from concurrent.futures._base import _AcquireFutures
 from types import FrameType
 from typing import Any, NamedTuple, cast
 
@@ -22,19 +24,31 @@ from protocol.effects import Accept, Fail
 
 from .errors import JobFailed
 
-#: Whoever holds the lock by right is inside of one of these files.
-_LOCKING = frozenset([__file__, Future.cancel.__code__.co_filename])
+#: Where the standard library takes the locks of futures, of whichever.
+_FILE = Future.cancel.__code__.co_filename
+_WAITS = (wait.__code__, as_completed.__code__)
+_SLEEPS = threading.Event.wait.__code__
 #: Who waits for the lock looks this often whether somebody holds it for nothing.
 _LOOK_SECONDS = 0.05
+_YIELD_SECONDS = 0.001
 _OWNER = re.compile(r"owner=(\d+)")
 
 
 def _inside(frame: FrameType | None) -> bool:
-    """Whether a frame, or one of its callers', is inside of a future."""
+    """Whether who is at this frame may hold the lock by right."""
+    inner: FrameType | None = None
     while frame is not None:
-        if frame.f_code.co_filename in _LOCKING:
+        code = frame.f_code
+        if code.co_filename == __file__:
             return True
-        frame = frame.f_back
+        if code in _WAITS:
+            if inner is None or inner.f_code is not _SLEEPS:
+                return True
+        elif code.co_filename == _FILE and isinstance(
+            frame.f_locals.get("self"), JobFuture | _AcquireFutures
+        ):
+            return True
+        inner, frame = frame, frame.f_back
     return False
 
 
@@ -51,18 +65,29 @@ class FutureLock:
         self._real = threading.RLock()
         self._replacing = threading.Lock()
         self._turn = 0  # how often it was taken
+        self._wanted = False  # whether somebody has waited for it
 
     def acquire(self, blocking: bool = True) -> bool:
         """Take the lock; return False where somebody has it and `blocking` is false."""
+        if self._try(blocking=False):
+            return True
+        if not blocking:
+            return self._replace() and self._try(blocking=False)
         while True:
-            real = self._real
-            if real.acquire(blocking=False) or (blocking and real.acquire(timeout=_LOOK_SECONDS)):
-                if real is self._real:
-                    self._turn += 1
-                    return True
-                real.release()  # another one stands in its place by now
-            elif not self._replace(real) and not blocking:
-                return False
+            self._wanted = True
+            if self._try(blocking=True):
+                return True
+            self._replace()
+
+    def _try(self, blocking: bool) -> bool:
+        real = self._real
+        if not real.acquire(blocking, _LOOK_SECONDS if blocking else -1):
+            return False
+        if real is not self._real:  # another one stands in its place by now
+            real.release()
+            return False
+        self._turn += 1
+        return True
 
     __enter__ = acquire
 
@@ -70,11 +95,15 @@ class FutureLock:
         self.release()
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Give the lock back, and let others have it who wait."""
         self._real.release()
+        if self._wanted and not self._is_owned():
+            self._wanted = False
+            time.sleep(_YIELD_SECONDS)  # whoever takes it again at once would keep it for ever
 
-    def _replace(self, real: Any) -> bool:
+    def _replace(self) -> bool:
         """Put another lock in the place of one that is held for nothing; return whether it is."""
+        real = self._real
         turn, owner = self._turn, _owner(real)
         if owner == 0:  # free by now
             return True
@@ -125,6 +154,8 @@ class _LazyCondition:
         self._real: threading.Condition | None = None
 
     def __enter__(self) -> bool:
+        if _LOCK._is_owned():
+            _LOCK.give_back(sys._getframe(1).f_back)
         return _LOCK.acquire()
 
     def __exit__(self, *exc: object) -> None:
