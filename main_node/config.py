@@ -60,7 +60,7 @@ class MainConfig:
         values["run_dir"] = str(Path(self.run_dir).absolute())
         if self.keys is not None:
             values["keys"] = str(Path(self.keys).absolute())
-        if self.data not in NAMES and Path(self.data).is_dir():
+        if self.data not in NAMES and _is_folder(self.data):
             values["data"] = str(Path(self.data).absolute())
         return values
 
@@ -74,6 +74,13 @@ class MainConfig:
         import yaml
 
         return yaml.safe_dump(self.resolved(), sort_keys=False)
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except OSError:  # too long, say
+        return False
 
 
 #: What may be given anew when a run goes on: nothing of it shows in the model.
@@ -158,9 +165,14 @@ def read_config(path: Path) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(path.read_text()) or {}
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: there is none; it says what the options are. That of a run can be written"
+            " anew, with the options that it began with"
+        ) from error
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # and its dates
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: not YAML: {getattr(error, 'problem', error)}") from error

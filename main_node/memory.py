@@ -52,10 +52,10 @@ class RunMemory:
         self._works: dict[str, str] = {}
         self._checks: dict[str, Check] = {}
         #: How many times the run has been started, this time included.
-        self.starts = int(database.fact("starts") or 0) + 1
+        self.starts = _number(database.fact("starts")) + 1
         self._main = database.fact("main") or f"main.{uuid.uuid4().hex[:8]}"
         #: What has computed for this run, main node and nodes: combinations of versions, as JSON.
-        self._software: dict[str, list[str]] = json.loads(database.fact("software") or "{}")
+        self._software = _software(database.fact("software"))
         self._before = {side: list(told) for side, told in self._software.items()}
         database.state(starts=self.starts, main=self._main, ending="")
         database.write([], [("started", {"start": self.starts})])
@@ -207,3 +207,21 @@ class RunMemory:
                 if not passing or time.monotonic() > until:
                     raise
                 time.sleep(AGAIN_SECONDS)  # connections have used up all descriptors
+
+
+def _number(fact: str | None) -> int:
+    """Return a fact that is a number; 0 where it is none, or damaged."""
+    try:
+        return max(0, int(fact or 0))
+    except ValueError:
+        return 0
+
+
+def _software(fact: str | None) -> dict[str, list[str]]:
+    """Return what has computed for a run; nothing where that is damaged."""
+    try:
+        told = json.loads(fact or "{}")
+        sides = {str(side): [json.dumps(json.loads(each)) for each in told[side]] for side in told}
+    except (ValueError, TypeError):
+        return {}
+    return {side: each for side, each in sides.items() if all(e.startswith("{") for e in each)}

@@ -27,6 +27,11 @@ CREATE TABLE IF NOT EXISTS tasks (
     id INTEGER PRIMARY KEY, job INTEGER NOT NULL, node TEXT NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS events (at REAL NOT NULL, kind TEXT NOT NULL, what TEXT NOT NULL);
 """
+#: What the columns of each table hold.
+_KINDS: dict[str, tuple[Any, ...]] = {
+    "facts": (str, str), "jobs": (int, str, str | None, float | None),
+    "tasks": (int, int, str, float), "events": (float, str, str),
+}  # fmt: skip
 #: What a damaged database is called from then on.
 DAMAGED = "run.db.damaged"
 
@@ -50,14 +55,23 @@ class RunDatabase:
         self._lock = threading.RLock()
         try:
             self._connection = self._open()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and not _malformed(error):
-                raise StorageError(f"{path}: {error}; is the disk full?") from error
-            self.damage = str(error)
-            path.replace(path.with_name(DAMAGED))
-            for left in ("-wal", "-shm"):
-                path.with_name(path.name + left).unlink(missing_ok=True)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if isinstance(error, sqlite3.OperationalError) and _of_the_disk(error):
+                raise StorageError(f"{path}: can't be used: {error}") from error
+            self.damage = safe_line(str(error))
+            self._put_aside()
             self._connection = self._open()
+
+    def _put_aside(self) -> None:
+        """Keep a damaged database under another name."""
+        try:
+            self.path.replace(self.path.with_name(DAMAGED))
+            for left in ("-wal", "-shm"):
+                self.path.with_name(self.path.name + left).unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"{self.path} is damaged ({self.damage}), and can't be put aside: {error.strerror}"
+            ) from error
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
@@ -65,9 +79,13 @@ class RunDatabase:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.executescript(_SCHEMA)
-            (found,) = connection.execute("PRAGMA quick_check").fetchone()
+            (found,) = connection.execute("PRAGMA integrity_check").fetchone()
             if found != "ok":
                 raise sqlite3.DatabaseError(f"malformed: {found}")
+            for table, kinds in _KINDS.items():
+                for row in connection.execute(f"SELECT * FROM {table}"):
+                    if not all(isinstance(value, kind) for value, kind in zip(row, kinds)):  # noqa: B905
+                        raise sqlite3.DatabaseError(f"malformed: {row!r:.80} in {table}")
         except BaseException:
             connection.close()
             raise
@@ -188,12 +206,24 @@ class RunDatabase:
         return int(count)
 
 
+def _moment(at: Any) -> float:
+    """Return a time as seconds that a calendar has.
+
+    Raises:
+        ValueError, OverflowError, TypeError: it is none.
+    """
+    time.localtime(float(at))
+    return float(at)
+
+
 def _said(what: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={value}" for name, value in what.items())
 
 
-def _malformed(error: sqlite3.OperationalError) -> bool:
-    return "malformed" in str(error) or "not a database" in str(error)
+def _of_the_disk(error: sqlite3.OperationalError) -> bool:
+    """Whether the file may be good, and can't be read or written."""
+    signs = ("unable to open", "readonly", "locked", "disk I/O", "full", "access permission")
+    return any(sign in str(error) for sign in signs)
 
 
 class RunHistory:
@@ -214,7 +244,7 @@ class RunHistory:
                 self._fill(path, "mode=ro")
             except sqlite3.OperationalError:  # on a disk that can't be written, say
                 self._fill(path, "immutable=1")
-        except (sqlite3.Error, ValueError, TypeError, AttributeError) as error:
+        except (sqlite3.Error, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise StorageError(f"{path}: can't be read: {safe_line(str(error))}") from error
 
     def _fill(self, path: Path, how: str) -> None:
@@ -235,7 +265,7 @@ class RunHistory:
             ]
             #: What happened: when, the kind, and what is to be said of it.
             self.events = [
-                (float(at), safe_line(str(kind)), safe_line(_said(json.loads(what))))
+                (_moment(at), safe_line(str(kind)), safe_line(_said(json.loads(what))))
                 for at, kind, what in connection.execute("SELECT * FROM events ORDER BY rowid")
             ]
         finally:

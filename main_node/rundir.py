@@ -11,7 +11,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,14 @@ from .errors import ConfigError, StorageError
 #: The lock of a run directory is tried so often, so many seconds apart: somebody who only looks
 #: whether it is held (`locked`) holds it for a moment.
 LOCK_TRIES, LOCK_SECONDS = 5, 0.05
+#: What a result says; one that lacks any of it is none.
+_RESULT = frozenset(
+    ["run", "data", "learner", "jobs", "rounds", "nodes", "accuracy", "macro_f1", "confusion",
+     "examples", "accuracy_by_round", "seconds", "starts", "retries", "left_out", "model",
+     "model_parts"]
+)  # fmt: skip
+#: Later is nobody's clock.
+_LAST_YEAR = 9999
 _STAMP = "%Y%m%d-%H%M%S"
 
 
@@ -57,12 +65,13 @@ class RunDirectory:
 
     def __init__(self, path: Path, *, new: bool) -> None:
         self.path = path
-        self.run_id = path.name
+        self.run_id = path.resolve().name
         self._solutions, self._models = path / "solutions", path / "models"
         #: Folders that were made for this run, the deepest first.
         self._made: list[Path] = []
         if not new and not is_run(path):
             raise ConfigError(f"{path}: no run; `mnist-runs list` shows those that there are")
+        self._lock: _Lock | None = None
         try:
             here = path.absolute()
             for folder in [*reversed(here.parents), here] if new else []:
@@ -75,7 +84,7 @@ class RunDirectory:
             for folder in [path, *(folder.parent for folder in self._made)]:
                 sync(folder)
         except OSError as error:
-            self.remove()
+            self._unmake()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageError(f"{path}: can't be made: {error.strerror}") from error
             hint = "name another with --run-dir" if new else "it must be writable to go on"
@@ -83,6 +92,9 @@ class RunDirectory:
                 f"the run directory {path} can't be {'made' if new else 'used'}"
                 f" ({error.strerror}); {hint}"
             ) from error
+        except BaseException:  # a signal
+            self._unmake()
+            raise
 
     @classmethod
     def make(cls, parent: Path) -> RunDirectory:
@@ -95,12 +107,19 @@ class RunDirectory:
 
     def close(self) -> None:
         """Unlock the directory; twice is once."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     @property
     def empty(self) -> bool:
         """Whether no job has left anything in it."""
         return not any(self._solutions.glob("*.safetensors"))  # nor if it is gone
+
+    def _unmake(self) -> None:
+        """Leave nothing of a directory that could not be made."""
+        if self._lock is not None:
+            self._lock.close()
+        self.remove()
 
     def remove(self) -> None:
         """Remove what this made: the directory, and those above it that are empty."""
@@ -115,7 +134,8 @@ class RunDirectory:
 
     def has_solution(self, name: str) -> bool:
         """Whether there is a file with the solution of the job of this name, good or not."""
-        return self._solution(name).exists()
+        with _storing(self._solution(name)):
+            return self._solution(name).exists()
 
     def drop_solution(self, name: str) -> None:
         """Forget the solution of a job that is no good."""
@@ -173,8 +193,9 @@ class RunDirectory:
             DamagedFile: there is one that can't be used, and why.
         """
         path = self._merged(round_)
-        if not path.exists():
-            return None
+        with _storing(path):
+            if not path.exists():
+                return None
         try:
             model = load(path)
         except ModelError as error:
@@ -215,7 +236,9 @@ def _stamp(runs: Path) -> str:
     with suppress(OSError):
         for path in runs.iterdir():
             with suppress(ValueError, OverflowError):
-                latest = max(latest, time.mktime(time.strptime(path.name[:15], _STAMP)))
+                stamp = time.strptime(path.name[:15], _STAMP)
+                if stamp.tm_year < _LAST_YEAR:
+                    latest = max(latest, time.mktime(stamp))
     return time.strftime(_STAMP, time.localtime(max(time.time(), latest + 1)))
 
 
@@ -226,31 +249,67 @@ def _storing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StorageError(f"{path}: can't be written: {reason}") from error
+        what = "reached" if isinstance(error, PermissionError) else "written"
+        raise StorageError(f"{path}: can't be {what}: {reason}") from error
 
 
-def _lock(path: Path) -> Any:
-    """Return the open lock file of a run directory; closing it unlocks.
+class _Lock:
+    """Holds a run directory; the directory itself, and a file that says who holds it.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with ExitStack() as held:
+            folder = os.open(path, os.O_RDONLY)
+            held.callback(os.close, folder)
+            with suppress(_Unlockable):  # on some network's disks only files can be
+                _flock(folder, fcntl.LOCK_EX)
+            self.file = held.enter_context((path / "lock").open("a+"))
+            _flock(self.file.fileno(), fcntl.LOCK_EX)
+            self._held = held.pop_all()
+
+    def close(self) -> None:
+        """Let go; twice is once."""
+        self._held.close()
+
+
+class _Unlockable(OSError):
+    """The system can't lock this."""
+
+
+def _flock(descriptor: int, how: int) -> None:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise _Unlockable(error.errno, error.strerror) from error
+
+
+def _lock(path: Path) -> _Lock:
+    """Return the lock of a run directory.
 
     Raises:
         ConfigError: another process holds it.
     """
-    file = (path / "lock").open("a+")
     for _ in range(LOCK_TRIES):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = _Lock(path)
         except BlockingIOError:
             time.sleep(LOCK_SECONDS)
             continue
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        return file
-    file.seek(0)
-    holder = file.read().strip() or "another process"
-    file.close()
+        lock.file.truncate(0)
+        lock.file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.file.flush()
+        return lock
+    holder = ""
+    with suppress(OSError):
+        holder = (path / "lock").read_text().strip()
     raise ConfigError(
-        f"run {path.name} is in use by {holder}: two main nodes can't share a run directory"
+        f"run {path.name} is in use by {holder or 'another process'}: two main nodes can't share a"
+        " run directory"
     )
 
 
@@ -274,8 +333,14 @@ def runs_in(folder: Path) -> list[Path]:
 def locked(path: Path) -> bool:
     """Whether a main node works in a run directory at this moment."""
     try:
-        with (path / "lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            with suppress(_Unlockable):
+                _flock(folder, fcntl.LOCK_SH)
+            with (path / "lock").open() as file:
+                _flock(file.fileno(), fcntl.LOCK_SH)
+        finally:
+            os.close(folder)
     except BlockingIOError:
         return True
     except OSError:
@@ -289,7 +354,7 @@ def finished(path: Path) -> dict[str, Any] | None:
     try:
         metrics: dict[str, Any] = json.loads((path / "metrics.json").read_text())
         whole = metrics["model_sha256"] == sha256(load(model).arrays)
-        whole = whole and {"run", "accuracy_by_round", "left_out", "model_parts"} <= metrics.keys()
+        whole = whole and metrics.keys() >= _RESULT and "total" in metrics["seconds"]
     except (OSError, ValueError, KeyError, TypeError, ModelError):
         return None
     return {**metrics, "model": str(model)} if whole else None  # it may have been moved
