@@ -1,16 +1,22 @@
 """The computing node: jobs come in, solutions go back."""
 
-from .errors import (
-    ChildDied,
-    ConfigError,
-    NodeError,
-    NoJob,
-    OverLimit,
-    Refused,
-    TaskCancelled,
-)
-from .node import AsyncComputingNode, ComputingNode
-from .replier import JobReplier, Task
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import (
+        ChildDied,
+        ConfigError,
+        NodeError,
+        NoJob,
+        OverLimit,
+        Refused,
+        TaskCancelled,
+    )
+    from .node import AsyncComputingNode, ComputingNode
+    from .replier import JobReplier, Task
 
 __all__ = [
     "AsyncComputingNode",
@@ -25,3 +31,24 @@ __all__ = [
     "Task",
     "TaskCancelled",
 ]
+
+#: Imported when they are used: a command that begins can be interrupted, and helps, at once.
+_PLACES = {
+    "ChildDied": "errors",
+    "ConfigError": "errors",
+    "NodeError": "errors",
+    "NoJob": "errors",
+    "OverLimit": "errors",
+    "Refused": "errors",
+    "TaskCancelled": "errors",
+    "AsyncComputingNode": "node",
+    "ComputingNode": "node",
+    "JobReplier": "replier",
+    "Task": "replier",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_PLACES[name]}", __name__), name)

@@ -1,10 +1,16 @@
 """The main node: jobs go out, solutions come back."""
 
-from .errors import ConfigError, JobFailed, NodeBusy, NodeClosed, NodeError, NoNode
-from .futures import JobFuture
-from .node import AsyncMainNode, MainNode, SolutionListener
-from .status import StatusListener, StatusNode
-from .waiting import IntWaitHandler
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import ConfigError, JobFailed, NodeBusy, NodeClosed, NodeError, NoNode
+    from .futures import JobFuture
+    from .node import AsyncMainNode, MainNode, SolutionListener
+    from .status import StatusListener, StatusNode
+    from .waiting import IntWaitHandler
 
 __all__ = [
     "AsyncMainNode",
@@ -21,3 +27,26 @@ __all__ = [
     "StatusListener",
     "StatusNode",
 ]
+
+#: Imported when they are used: a command that begins can be interrupted, and helps, at once.
+_PLACES = {
+    "ConfigError": "errors",
+    "JobFailed": "errors",
+    "NodeBusy": "errors",
+    "NodeClosed": "errors",
+    "NodeError": "errors",
+    "NoNode": "errors",
+    "JobFuture": "futures",
+    "AsyncMainNode": "node",
+    "MainNode": "node",
+    "SolutionListener": "node",
+    "StatusListener": "status",
+    "StatusNode": "status",
+    "IntWaitHandler": "waiting",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_PLACES[name]}", __name__), name)

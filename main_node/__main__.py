@@ -33,14 +33,14 @@ def run_keys() -> None:
 
 def _run(module: str) -> None:
     try:
+        from protocol.command import run_command
+
         command = importlib.import_module(f".{module}", __package__).main
     except ImportError:
         _explain()
         raise
     except KeyboardInterrupt:  # before the command could say anything about it
         sys.exit(130)
-    from protocol.command import run_command
-
     run_command(command)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -365,4 +366,4 @@ def _show(metrics: Metrics, path: Path, as_json: bool) -> None:
 def _how_to_go_on(path: Path | None) -> str:
     if path is None or not path.exists():
         return "before any job was done; start it again"
-    return f"go on with: mnist-main --resume {path}"
+    return f"go on with: mnist-main --resume {shlex.quote(str(path))}"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class Interrupts:
     """SIGINT and SIGTERM as `KeyboardInterrupt`, whose argument is the signal's name.
 
-    It is raised at once, but in a block of `held` only by `check`, or by a second signal.
+    It is raised at once, but between `hold` and `let` only by `check`, or by a second signal.
     """
 
     def __init__(self) -> None:
@@ -34,11 +32,10 @@ class Interrupts:
         if self._came:
             raise KeyboardInterrupt(self._came)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Let signals wait for the next `check` in a block."""
+    def hold(self) -> None:
+        """Let signals wait for a `check` from now on."""
         self._holding = True
-        try:
-            yield
-        finally:
-            self._holding = False
+
+    def let(self) -> None:
+        """Let them come at once from now on."""
+        self._holding = False

@@ -27,7 +27,7 @@ from .errors import ConfigError, StorageError
 #: whether it is held (`locked`) holds it for a moment.
 LOCK_TRIES, LOCK_SECONDS = 5, 0.05
 #: What a result says; one that lacks any of it is none.
-_RESULT = frozenset(
+RESULT = frozenset(
     ["run", "data", "learner", "jobs", "rounds", "nodes", "accuracy", "macro_f1", "confusion",
      "examples", "accuracy_by_round", "seconds", "starts", "retries", "left_out", "model",
      "model_parts"]
@@ -354,7 +354,7 @@ def finished(path: Path) -> dict[str, Any] | None:
     try:
         metrics: dict[str, Any] = json.loads((path / "metrics.json").read_text())
         whole = metrics["model_sha256"] == sha256(load(model).arrays)
-        whole = whole and metrics.keys() >= _RESULT and "total" in metrics["seconds"]
+        whole = whole and metrics.keys() >= RESULT and "total" in metrics["seconds"]
     except (OSError, ValueError, KeyError, TypeError, ModelError):
         return None
     return {**metrics, "model": str(model)} if whole else None  # it may have been moved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from collections import Counter
@@ -189,7 +190,7 @@ def print_story(run: Summary, story: Story, events: bool) -> None:
     lines += [("solved by", f"{node}: {jobs}") for node, jobs in sorted(story.nodes.items())]
     lines += [("failed", attempt) for attempt in story.failed_attempts]
     if run.state in ("died", "interrupted", "failed"):
-        lines.append(("go on with", f"mnist-main --resume {run.path}"))
+        lines.append(("go on with", f"mnist-main --resume {shlex.quote(run.path)}"))
     for name, value in lines:
         print(f"{name:>10}  {safe_line(value)}")
     if events:

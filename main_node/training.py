@@ -163,11 +163,18 @@ class Training:
             self._merger.check_form(self._form)
             self._merger.check_data(self._train.images, self._train.labels, self._make)
             self._shards = self._cut()
-            self.directory = directory or RunDirectory.make(Path(config.run_dir))
+            self._interrupts.hold()  # from here on, not in the middle of anything
+            try:
+                self._interrupts.check()
+                self.directory = directory or RunDirectory.make(Path(config.run_dir))
+            except BaseException:
+                self._interrupts.let()
+                raise
             try:
                 self._remember(new=directory is None)
                 self._node = self._listen()
             except BaseException:
+                self._interrupts.let()
                 self.let_go(forget=directory is None)
                 raise
         self._company = _Company(config, self._node.address, watcher)
@@ -268,8 +275,10 @@ class Training:
             NodeError: local nodes end time and again.
             KeyboardInterrupt: a signal has come.
         """
-        with self._interrupts.held():  # not in the middle of anything
+        try:
             return self._see_through()
+        finally:
+            self._interrupts.let()
 
     def _see_through(self) -> Metrics:
         ending, dismiss, forget = "interrupted", True, True

@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import sys
-from collections.abc import Callable
 from enum import IntEnum
-from typing import IO
+from typing import IO, Any
 
 from .words import safe_block, safe_line
 
@@ -67,13 +66,27 @@ def set_up_logs(level: str, stream: IO[str] | None = None) -> None:
     logger.propagate = False
 
 
-def run_command(command: Callable[[], object]) -> None:
-    """Run a command; a path that no system takes is the user's mistake, whichever option it is."""
+def run_command(command: Any) -> None:
+    """Run a command, and end with its exit code.
+
+    A path that no system takes is the user's mistake, whichever option it is.
+
+    Args:
+        command: a `click.Command`.
+    """
+    import click
+
     try:
-        command()
+        code = command.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):  # before the command could say anything about it
+        code = Exit.INTERRUPTED
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
         path = safe_line(str(error.filename))
         print(f"the path is too long: {path[:60]}... ({len(path):,} letters)", file=sys.stderr)
-        sys.exit(Exit.USAGE)
+        code = Exit.USAGE
+    sys.exit(code if isinstance(code, int) else Exit.DONE)

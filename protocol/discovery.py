@@ -37,7 +37,7 @@ SERVICE = "_mnist-merge._tcp.local."
 TTL_SECONDS = 120
 #: It is asked again when that part of it has passed, and then every so many seconds; what is gone
 #: too: it may have been the network.
-ASK_AFTER, ASK_SECONDS = 0.6, 10.0
+ASK_AFTER, ASK_SECONDS, GONE_ASK_SECONDS = 0.6, 10.0, 60.0
 GONE_SECONDS = 3600.0
 #: After a change of its interfaces a machine may take so long to be ready.
 SETTLE_SECONDS = 30.0
@@ -354,11 +354,12 @@ class Browser:
                 silence = now - heard.at
                 if silence > heard.life and self._known.pop(name, None) is not None:
                     self._lost(name)
+                every = min(ASK_SECONDS, heard.life / 10)
+                if silence > 2 * heard.life:
+                    every = GONE_ASK_SECONDS
                 if silence > GONE_SECONDS:
                     del self._heard[name]
-                elif silence > ASK_AFTER * heard.life and now - heard.asked > min(
-                    ASK_SECONDS, heard.life / 10
-                ):
+                elif silence > ASK_AFTER * heard.life and now - heard.asked > every:
                     heard.asked = now
                     silent.append(name)
         for name in silent:
@@ -370,9 +371,11 @@ class Browser:
         with self._lock:
             if state_change is ServiceStateChange.Removed:
                 self._unresolved.pop(name, None)
-                self._heard.pop(name, None)
                 if self._known.pop(name, None) is not None:
                     self._lost(name)
+                    # Anybody can say goodbye for anybody: it is asked whether that is so.
+                    heard = self._heard[name]
+                    heard.at = min(heard.at, time.monotonic() - heard.life)
                 return
             self._unresolved[name] = None
             self._unresolved.move_to_end(name)
@@ -460,6 +463,9 @@ class Browser:
             self._known[info.name] = found
             self._known.move_to_end(info.name)
             self._heard[info.name] = _Heard(time.monotonic(), self._life(info.name))
+            if len(self._heard) > 2 * MAX_NAMES:
+                gone = (name for name in self._heard if name not in self._known)
+                del self._heard[next(gone)]
             if len(self._known) > MAX_NAMES:
                 oldest, _ = self._known.popitem(last=False)
                 self._heard.pop(oldest, None)

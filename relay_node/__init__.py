@@ -1,6 +1,25 @@
 """Relays: join networks that can't reach each other."""
 
-from .errors import ConfigError, RelayError
-from .node import RelayNode
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import ConfigError, RelayError
+    from .node import RelayNode
 
 __all__ = ["ConfigError", "RelayError", "RelayNode"]
+
+#: Imported when they are used: a command that begins can be interrupted, and helps, at once.
+_PLACES = {
+    "ConfigError": "errors",
+    "RelayError": "errors",
+    "RelayNode": "node",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_PLACES[name]}", __name__), name)

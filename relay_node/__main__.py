@@ -8,14 +8,14 @@ import sys
 def run() -> None:
     """Run the command."""
     try:
+        from protocol.command import run_command
+
         from .cli import main
     except ImportError:
         _explain()
         raise
     except KeyboardInterrupt:  # before the command could say anything about it
         sys.exit(130)
-    from protocol.command import run_command
-
     run_command(main)
 
 

@@ -20,6 +20,8 @@ IMAGE = "mnist-merge:under-test"
 PACKAGES = "python3.11,python3.11-venv,python3-pip,ca-certificates"
 NEEDED = ("dockerd", "docker", "docker-compose", "iptables", "debootstrap", "nsenter", "tc")
 
+PAUSE_TRIES = 20
+
 
 class NoEngine(Exception):
     """There is no Docker engine, and none can be started; says why."""
@@ -33,6 +35,18 @@ def call(*command: str, timeout: float = 60, **environment: str) -> str:
     )  # fmt: skip
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout
+
+
+def pause(container: str) -> None:
+    """Freeze a container; runc gives up where its processes are too busy to be stopped at once."""
+    for _ in range(PAUSE_TRIES):
+        done = subprocess.run(
+            ["docker", "pause", container], capture_output=True, text=True, timeout=60, check=False
+        )
+        if done.returncode == 0:
+            return
+        assert "unable to freeze" in done.stderr, done.stderr
+    raise AssertionError(f"{container} can't be paused: {done.stderr}")
 
 
 def _answers() -> bool:

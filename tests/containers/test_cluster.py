@@ -17,7 +17,7 @@ from protocol.keys import node_keys
 from ..documents import blocks
 from ..processes import SECONDS
 from .conftest import LONG, SHORT, Calm, Project, wait_until
-from .engine import IMAGE, call
+from .engine import IMAGE, call, pause
 
 Projects = Callable[..., Project]
 #: Each has time for a slow network.
@@ -77,7 +77,7 @@ def test_a_paused_container_costs_no_job(project: Projects, calm: Calm) -> None:
     cluster = project("--silence", "2", shape=LONG)
     log = cluster.up()
     container = cluster.at_work(log)
-    call("docker", "pause", container)
+    pause(container)
     log.wait_for("silent for")
     call("docker", "unpause", container)
     log.wait_for("node.joined", 4)  # it is welcome again

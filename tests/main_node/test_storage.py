@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import shutil
 import sqlite3
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from learning.merging import sha256
+from learning.model import Model
 from main_node import memory
-from main_node.config import MainConfig, cut_short, find_run
-from main_node.errors import ConfigError
+from main_node.config import MainConfig, cut_short, find_run, read_config
+from main_node.errors import ConfigError, StorageError
 from main_node.memory import RunMemory
 from main_node.rundb import RunDatabase
-from main_node.rundir import RunDirectory, runs_in
+from main_node.rundir import RESULT, RunDirectory, finished, locked, runs_in
+from main_node.runs import summarize, tell
 from protocol.effects import Joined
 from protocol.messages import Hello
 
@@ -142,3 +148,67 @@ def test_a_run_that_goes_on_with_other_versions_says_so(
     before = len(said)
     remember(tmp_path / "run", said, main, **nodes)  # by now it is known
     assert len(said) == before
+
+
+def test_any_byte_of_a_database_may_be_another_one(tmp_path: Path) -> None:
+    """Found by one who tried: 80 of 722 changed bytes ended a resumed run in a traceback."""
+    remember(tmp_path / "run", [], OLD, a=OLD)
+    path = tmp_path / "run" / "run.db"
+    database = RunDatabase(path)
+    database.add_jobs({f"round-001-job-000{n}": n for n in range(1, 5)})
+    database.write([(n, n, "a.1") for n in range(1, 5)], [("solved", {"node": "a"})] * 3)
+    database.job_kept(1, "a")
+    database.state(accuracy=0.5, ending="interrupted")
+    database.close()
+    whole, chance = path.read_bytes(), random.Random(0)
+    written = [place for place, byte in enumerate(whole) if byte]
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[chance.choice(written)] = chance.randrange(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(StorageError):
+            tell(tmp_path / "run")
+        summarize(tmp_path / "run")
+        directory = RunDirectory(tmp_path / "run", new=False)
+        with contextlib.suppress(StorageError), contextlib.closing(RunDatabase(path)) as again:
+            run = RunMemory(directory, again)
+            assert run.starts >= 1
+            assert len(run.tasks) <= 4
+            again.solved_by()
+            again.failed_attempts()
+        directory.close()
+        path.with_name("run.db.damaged").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("text", ["keys: 2026-99-99", "jobs: " + "9" * 5000, "[" * 5000])
+def test_options_that_are_no_options_are_told_in_words(tmp_path: Path, text: str) -> None:
+    """And the other runs are listed, all the same."""
+    run = make_run(tmp_path, "1")
+    (run / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        read_config(run / "config.yaml")
+    assert summarize(run).state == "damaged"
+
+
+def test_a_run_whose_lock_file_is_deleted_is_locked(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run", new=True)
+    (tmp_path / "run" / "lock").unlink()
+    assert locked(tmp_path / "run")
+    with pytest.raises(ConfigError, match="in use"):
+        RunDirectory(tmp_path / "run", new=False)
+    directory.close()
+    assert not locked(tmp_path / "run")
+
+
+def test_a_result_that_lacks_anything_is_none(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path / "run", new=True)
+    arrays = {"a": np.ones(3)}
+    directory.write_model(Model(arrays, "neural", (28, 28), 10))
+    result: dict[str, Any] = dict.fromkeys(RESULT, 0)
+    result |= {"seconds": {"total": 1.0}, "model_sha256": sha256(arrays)}
+    directory.write_metrics(result)
+    assert finished(tmp_path / "run") is not None
+    for name in result:
+        directory.write_metrics({other: result[other] for other in result if other != name})
+        assert finished(tmp_path / "run") is None, name
+    directory.close()

@@ -262,6 +262,31 @@ def test_a_main_node_that_could_not_be_heard_is_found_again(networks: Networks) 
     node.wait_for("main.found", 2)
 
 
+def test_a_strangers_goodbye_is_asked_about(networks: Networks) -> None:
+    """Found by one who tried: the main node was found no more, once its line had been down."""
+    a, b, c = (networks.host(name, "a") for name in "abc")
+    a.start(sys.executable, "-c", SHORT, a.address)
+    node = b.start(*DISCOVER, "--insecure")
+    node.wait_for("main.found")
+    assert c.run(sys.executable, "-c", GOODBYE).returncode == 0
+    node.wait_for("main.gone")
+    node.wait_for("main.found", 2)
+
+
+#: Anybody's goodbye for the main node of `SHORT`.
+GOODBYE = """
+from zeroconf import DNSOutgoing, DNSPointer, IPVersion, Zeroconf, const
+SERVICE = "_mnist-merge._tcp.local."
+zeroconf = Zeroconf(ip_version=IPVersion.V4Only)
+out = DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
+out.add_answer_at_time(
+    DNSPointer(SERVICE, const._TYPE_PTR, const._CLASS_IN, 0, f"short-1.{SERVICE}"), 0
+)
+zeroconf.send(out)
+zeroconf.close()
+"""
+
+
 def test_made_up_names_let_nobody_be_forgotten(networks: Networks) -> None:
     """Found in review: the library keeps ten thousand records, and drops those that end soonest."""
     a, b, c = (networks.host(name, "a") for name in "abc")
