@@ -232,7 +232,7 @@ def _taken() -> tuple[str, Any]:
         (["--run-dir", "/proc/runs"], 2, "can't be made"),
         (["--data", "/nowhere"], 3, "neither 'mnist' nor a folder"),
         (["--jobs", "9999"], 3, "can't be cut into 9999 jobs"),
-        (["--config", "/nowhere"], 2, "can't be read: No such file"),
+        (["--config", "/nowhere"], 2, "there is none"),
         (["--job", "3"], 2, "No such option"),
         (["--bind", "tcp://127.0.0.1:99999"], 2, "there is no port 99999"),
         (["--lr", "nan"], 2, "not a number to work with"),
