@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("mnist.discovery")
 
 SERVICE = "_mnist-merge._tcp.local."
-#: What does not answer for so long is gone: a main node that was killed.
-TTL_SECONDS = 120
+#: What does not answer for so long is gone: a main node that was killed. (Within two minutes.)
+TTL_SECONDS = 118
 #: It is asked again when that part of it has passed, and then every so many seconds; what is gone
 #: too: it may have been the network.
 ASK_AFTER, ASK_SECONDS, GONE_ASK_SECONDS = 0.6, 10.0, 60.0
