@@ -48,13 +48,20 @@ class _Teller(threading.Thread):
 
     def run(self) -> None:
         """Work until the end, or until another does."""
-        while not self._replaced and (result := self._results.get()) is not None:
+        while (result := self._results.get()) is not None:
             future, outcome = result
             told = future.settle(outcome)
             self._owner.call_back(future, told)
             self._tell([partial(future.tell, waiter) for waiter in told.waiters])
+            if self._replaced:
+                return
+        if self._replaced:  # the end is the other one's
+            self._results.put(None)
 
     def _tell(self, tells: list[Callable[[], None]]) -> None:
+        if self._replaced:  # it hung a moment too long, and had taken one more
+            _tell_apart(tells)
+            return
         self._left = tells
         while self._left and not self._replaced:
             tell = self._left.pop()
@@ -64,7 +71,8 @@ class _Teller(threading.Thread):
 
     def replaced(self, now: float) -> list[Callable[[], None]] | None:
         """Where it hangs, have it end, and return what it has left undone."""
-        if self._telling_since and now - self._telling_since > STUCK_SECONDS:
+        since = self._telling_since  # once: it may be over at any moment
+        if since and now - since > STUCK_SECONDS:
             self._replaced = True
             return self._left
         return None

@@ -89,11 +89,6 @@ class FutureLock:
         self._turn += 1
         return True
 
-    __enter__ = acquire
-
-    def __exit__(self, *exc: object) -> None:
-        self.release()
-
     def release(self) -> None:
         """Give the lock back, and let others have it who wait."""
         self._real.release()

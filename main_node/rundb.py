@@ -84,7 +84,8 @@ class RunDatabase:
                 raise sqlite3.DatabaseError(f"malformed: {found}")
             for table, kinds in _KINDS.items():
                 for row in connection.execute(f"SELECT * FROM {table}"):
-                    if not all(isinstance(value, kind) for value, kind in zip(row, kinds)):  # noqa: B905
+                    columns = zip(row, kinds, strict=False)
+                    if not all(isinstance(value, kind) for value, kind in columns):
                         raise sqlite3.DatabaseError(f"malformed: {row!r:.80} in {table}")
         except BaseException:
             connection.close()

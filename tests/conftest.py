@@ -155,7 +155,7 @@ def no_thread_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
-        if thread.name.endswith(("connections", "users", "results", "scribe")):
+        if thread.name.endswith(("connections", "users", "results", "deliveries", "scribe")):
             thread.join(5)
             assert not thread.is_alive(), f"{thread.name} is left"
 

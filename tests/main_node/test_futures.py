@@ -432,3 +432,22 @@ def test_a_lock_is_taken_from_nobody_who_is_inside(main_node: Mains) -> None:
         finally:
             over.set()
     assert lock._real is real
+
+
+def test_who_tells_and_is_replaced_while_it_does_not_hang_loses_nothing(
+    computing_node: Nodes,
+) -> None:
+    """Found on reading again: its process stood still, say, and all of it went on at once."""
+    main = AsyncMainNode("main", address=ANY_PORT)
+    job = main.submit(JobDataType("a"))
+    teller = main._deliveries._teller
+    teller._replaced = True
+    threading.Timer(0.2, lambda: computing_node(main)).start()
+    assert wait([job], SECONDS).done
+    teller.join(SECONDS)
+    assert not teller.is_alive()
+    main._deliveries._teller = type(teller)("main", main._deliveries, main._deliveries._results)
+    main._deliveries._teller.start()
+    begun = time.monotonic()
+    main.close()
+    assert time.monotonic() - begun < SECONDS
