@@ -12,13 +12,13 @@ from collections import deque
 from typing import Any
 
 from protocol import JobSolutionDataType
-from protocol.codec import Frame, decode
-from protocol.effects import NodeEffect, Run, Tell
-from protocol.messages import Hello
-from protocol.monitor import Happened
-from protocol.outbox import Outbox
-from protocol.session import Session
-from protocol.sockets import connect, make_context, receive, send
+from protocol.carrier.monitor import Happened
+from protocol.carrier.outbox import Outbox
+from protocol.carrier.sockets import connect, make_context, receive, send
+from protocol.machine.effects import NodeEffect, Run, Tell
+from protocol.machine.session import Session
+from protocol.wire.codec import Frame, decode
+from protocol.wire.messages import Hello
 
 TICK_SECONDS = 0.05
 _EMPTY = JobSolutionDataType(b"")

@@ -25,9 +25,9 @@ import numpy as np
 import psutil
 import zmq
 
-from protocol.codec import encode
-from protocol.keys import node_keys
-from protocol.messages import Watch
+from protocol.carrier.keys import node_keys
+from protocol.wire.codec import encode
+from protocol.wire.messages import Watch
 
 from .common import machine
 from .hostile_peer import ENDLESS, MESSAGES, TAKING

@@ -20,10 +20,10 @@ import numpy as np
 import xxhash
 import zmq
 
-from protocol.codec import MAGIC, decode, encode
-from protocol.keys import node_keys
-from protocol.limits import MAX_HEADER_BYTES, UNASKED_BYTES
-from protocol.messages import (
+from protocol.carrier.keys import node_keys
+from protocol.wire.codec import MAGIC, decode, encode
+from protocol.wire.limits import MAX_HEADER_BYTES, UNASKED_BYTES
+from protocol.wire.messages import (
     Bye,
     Chunk,
     Heartbeat,

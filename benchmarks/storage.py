@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from protocol.command import Exit
+from console.command import Exit
 
 from .common import machine
 

@@ -30,7 +30,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from protocol.words import as_note
+from protocol.wire.words import as_note
 
 from .sharing import Channel
 

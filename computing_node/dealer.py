@@ -12,21 +12,30 @@ from itertools import count
 from typing import Any
 
 from protocol import LocalProtocolError, ProtocolError
-from protocol.codec import decode
-from protocol.discovery import Found
-from protocol.effects import Abort, Ended, NodeEffect, Reconnect, Rejected, Run, Serving, Tell
-from protocol.keys import NodeKeys
-from protocol.latch import Latch
-from protocol.limits import NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
-from protocol.link import LOOK_SECONDS, STUCK_SECONDS, TRY_SECONDS, Link
-from protocol.logbudget import LogBudget
-from protocol.messages import REFUSE_KEY, Hello, Message, Refuse, Status, Watch
-from protocol.monitor import Event, Happened
-from protocol.session import Session, SessionState
-from protocol.shell import Shell
-from protocol.sockets import make_context
-from protocol.transfer import Memory
-from protocol.words import safe_line
+from protocol.carrier.discovery import Found
+from protocol.carrier.keys import NodeKeys
+from protocol.carrier.latch import Latch
+from protocol.carrier.link import LOOK_SECONDS, STUCK_SECONDS, TRY_SECONDS, Link
+from protocol.carrier.logbudget import LogBudget
+from protocol.carrier.monitor import Event, Happened
+from protocol.carrier.shell import Shell
+from protocol.carrier.sockets import make_context
+from protocol.machine.effects import (
+    Abort,
+    Ended,
+    NodeEffect,
+    Reconnect,
+    Rejected,
+    Run,
+    Serving,
+    Tell,
+)
+from protocol.machine.session import Session, SessionState
+from protocol.wire.codec import decode
+from protocol.wire.limits import NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
+from protocol.wire.messages import REFUSE_KEY, Hello, Message, Refuse, Status, Watch
+from protocol.wire.transfer import Memory
+from protocol.wire.words import safe_line
 
 from .errors import NodeError, Refused
 from .replier import JobReplier, Outcome, Task, Workers

@@ -11,13 +11,17 @@ NodeError              root
 
 from __future__ import annotations
 
+from protocol.errors import ConfigError, NodeError
 
-class NodeError(Exception):
-    """Root of everything that this package raises on purpose."""
-
-
-class ConfigError(NodeError):
-    """An option or argument that can't be; the message says which and what to do."""
+__all__ = [
+    "ChildDied",
+    "ConfigError",
+    "NoJob",
+    "NodeError",
+    "OverLimit",
+    "Refused",
+    "TaskCancelled",
+]
 
 
 class Refused(NodeError):

@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from protocol.discovery import Browser
-from protocol.keys import node_keys
-from protocol.messages import Hello
-from protocol.sockets import DEFAULT_ADDRESS, check_pair
-from protocol.transfer import Memory
-from protocol.words import safe_name
+from protocol.carrier.discovery import Browser
+from protocol.carrier.keys import node_keys
+from protocol.carrier.sockets import DEFAULT_ADDRESS, check_pair
+from protocol.wire.messages import Hello
+from protocol.wire.transfer import Memory
+from protocol.wire.words import safe_name
 
 from .dealer import Dealer
 from .errors import ConfigError, NoJob

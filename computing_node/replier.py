@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from protocol import JobDataType, JobSolutionDataType
-from protocol.words import as_note
+from protocol.wire.words import as_note
 
 from .errors import ChildDied, OverLimit, TaskCancelled
 

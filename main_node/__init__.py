@@ -6,10 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from status_node.node import StatusListener, StatusNode
+
     from .errors import ConfigError, JobFailed, NodeBusy, NodeClosed, NodeError, NoNode
     from .futures import JobFuture
     from .node import AsyncMainNode, MainNode, SolutionListener
-    from .status import StatusListener, StatusNode
     from .waiting import IntWaitHandler
 
 __all__ = [
@@ -40,8 +41,8 @@ _PLACES = {
     "AsyncMainNode": "node",
     "MainNode": "node",
     "SolutionListener": "node",
-    "StatusListener": "status",
-    "StatusNode": "status",
+    "StatusListener": "status_node.node",
+    "StatusNode": "status_node.node",
     "IntWaitHandler": "waiting",
 }
 
@@ -49,4 +50,5 @@ _PLACES = {
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_PLACES[name]}", __name__), name)
+    place = _PLACES[name]
+    return getattr(import_module(place if "." in place else f".{place}", __name__), name)

@@ -8,34 +8,34 @@ import sys
 
 def run() -> None:
     """Run `mnist-main`."""
-    _run("cli")
+    _run("main_node.commands.train")
 
 
 def run_predict() -> None:
     """Run `mnist-predict`."""
-    _run("predict")
+    _run("main_node.commands.predict")
 
 
 def run_runs() -> None:
     """Run `mnist-runs`."""
-    _run("runs")
+    _run("main_node.commands.runs")
 
 
 def run_status() -> None:
     """Run `mnist-status`."""
-    _run("watch")
+    _run("status_node.command")
 
 
 def run_keys() -> None:
     """Run `mnist-keys`."""
-    _run("keys")
+    _run("main_node.commands.keys")
 
 
 def _run(module: str) -> None:
     try:
-        from protocol.command import run_command
+        from console.command import run_command
 
-        command = importlib.import_module(f".{module}", __package__).main
+        command = importlib.import_module(module).main
     except ImportError:
         _explain()
         raise

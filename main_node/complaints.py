@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 
-from protocol.effects import (
+from protocol.carrier.logbudget import LogBudget
+from protocol.machine.effects import (
     Benched,
     Doubled,
     Effect,
@@ -18,7 +19,7 @@ from protocol.effects import (
     Refused,
     Retry,
 )
-from protocol.limits import (
+from protocol.wire.limits import (
     LOG_SECONDS,
     NEWCOMERS_LINES,
     NEWCOMERS_LOG_BYTES,
@@ -27,7 +28,6 @@ from protocol.limits import (
     STRANGERS_LINES,
     STRANGERS_LOG_BYTES,
 )
-from protocol.logbudget import LogBudget
 
 log = logging.getLogger("mnist.main")
 

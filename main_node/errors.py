@@ -13,15 +13,20 @@ NodeError              root
 
 from __future__ import annotations
 
-from protocol.ledger import Attempt
+from protocol.errors import ConfigError, NodeError
+from protocol.machine.ledger import Attempt
 
-
-class NodeError(Exception):
-    """Root of everything that this package raises on purpose."""
-
-
-class ConfigError(NodeError):
-    """An option or argument that can't be; the message says which and what to do."""
+__all__ = [
+    "ConfigError",
+    "DataChanged",
+    "JobFailed",
+    "NoNode",
+    "NodeBusy",
+    "NodeClosed",
+    "NodeError",
+    "StorageError",
+    "UnfitSolution",
+]
 
 
 class DataChanged(ConfigError):

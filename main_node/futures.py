@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, NamedTuple, cast
 
 from protocol import JobSolutionDataType
-from protocol.effects import Accept, Fail
+from protocol.machine.effects import Accept, Fail
 
 from .errors import JobFailed
 

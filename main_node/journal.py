@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from protocol import JobSolutionDataType
-from protocol.effects import Effect, Keep
+from protocol.machine.effects import Effect, Keep
 
 from .errors import UnfitSolution
 

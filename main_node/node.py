@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError
-from protocol.codec import check_plain
-from protocol.discovery import Announcement
-from protocol.dispatch import MAX_SOLUTION_BYTES, Dispatcher
-from protocol.effects import Accept, Fail
-from protocol.keys import MainKeys, NodeKeys
-from protocol.ledger import Job, Ledger, first_task
-from protocol.limits import LONG_NAME_LETTERS
-from protocol.sockets import DEFAULT_ADDRESS, make_pair
-from protocol.views import View
-from protocol.words import is_name
+from protocol.carrier.discovery import Announcement
+from protocol.carrier.keys import MainKeys, NodeKeys
+from protocol.carrier.sockets import DEFAULT_ADDRESS, make_pair
+from protocol.machine.dispatch import MAX_SOLUTION_BYTES, Dispatcher
+from protocol.machine.effects import Accept, Fail
+from protocol.machine.ledger import Job, Ledger, first_task
+from protocol.machine.views import View
+from protocol.wire.codec import check_plain
+from protocol.wire.limits import LONG_NAME_LETTERS
+from protocol.wire.words import is_name
 
 from .deliveries import Deliveries
 from .errors import ConfigError, JobFailed, NodeBusy, NodeClosed, NodeError, NoNode

@@ -12,40 +12,14 @@ from functools import partial
 from typing import Any
 
 from protocol import JobSolutionDataType, ProtocolError, VersionMismatch
-from protocol.absence import SETTLE_SECONDS
-from protocol.allowlist import Key
-from protocol.codec import Frame, decode
-from protocol.dispatch import Dispatcher
-from protocol.effects import Accept, Effect, Fail, Joined, Left, Send, Superseded
-from protocol.guard import Connection, Guard
-from protocol.keys import MainKeys
-from protocol.latch import Latch
-from protocol.ledger import Job
-from protocol.limits import (
-    DEAF_SECONDS,
-    DISGRACE_SECONDS,
-    KIB,
-    MAX_HOSTS,
-    OUTBOX_BYTES,
-    UNASKED_BYTES,
-)
-from protocol.messages import (
-    REFUSE_KEY,
-    REFUSE_MALFORMED,
-    REFUSE_VERSION,
-    Accepted,
-    Bye,
-    Fields,
-    Hello,
-    Message,
-    Refuse,
-    Watch,
-)
-from protocol.monitor import Event
-from protocol.outbox import Outbox
-from protocol.patience import Patience, Pools
-from protocol.shell import Shell
-from protocol.sockets import (
+from protocol.carrier.guard import Connection, Guard
+from protocol.carrier.keys import MainKeys
+from protocol.carrier.latch import Latch
+from protocol.carrier.monitor import Event
+from protocol.carrier.outbox import Outbox
+from protocol.carrier.patience import Patience, Pools
+from protocol.carrier.shell import Shell
+from protocol.carrier.sockets import (
     READABLE,
     Answer,
     Gate,
@@ -61,7 +35,33 @@ from protocol.sockets import (
     send,
     wire_bytes,
 )
-from protocol.status import Board
+from protocol.machine.absence import SETTLE_SECONDS
+from protocol.machine.dispatch import Dispatcher
+from protocol.machine.effects import Accept, Effect, Fail, Joined, Left, Send, Superseded
+from protocol.machine.ledger import Job
+from protocol.machine.watching import Board
+from protocol.wire.codec import Frame, decode
+from protocol.wire.key import Key
+from protocol.wire.limits import (
+    DEAF_SECONDS,
+    DISGRACE_SECONDS,
+    KIB,
+    MAX_HOSTS,
+    OUTBOX_BYTES,
+    UNASKED_BYTES,
+)
+from protocol.wire.messages import (
+    REFUSE_KEY,
+    REFUSE_MALFORMED,
+    REFUSE_VERSION,
+    Accepted,
+    Bye,
+    Fields,
+    Hello,
+    Message,
+    Refuse,
+    Watch,
+)
 
 from .complaints import Complaints, tell
 from .journal import Journal, Scribe

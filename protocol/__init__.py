@@ -10,7 +10,7 @@ from .errors import (
     RemoteProtocolError,
     VersionMismatch,
 )
-from .jobs import JobDataType, JobSolutionDataType
+from .wire.jobs import JobDataType, JobSolutionDataType
 
 __all__ = [
     "AddressError",

@@ -1,4 +1,4 @@
-"""What can go wrong in a conversation, and whose fault it was.
+"""What can go wrong in a conversation, and whose fault it was; and the roots of what nodes raise.
 
 ProtocolError                 never raised itself
   LocalProtocolError          we broke the rules: a bug in this project or its caller
@@ -8,6 +8,9 @@ ProtocolError                 never raised itself
   AddressError                an address that can't be bound or understood
     InsecureAddress           one that others can reach, without keys
   KeysError                   keys that are missing, damaged, or readable by others
+
+NodeError                     root of what a node of any kind raises
+  ConfigError                 an option or argument that can't be
 """
 
 from __future__ import annotations
@@ -55,3 +58,11 @@ class InsecureAddress(AddressError):
 
 class KeysError(ProtocolError):
     """Keys that can't be used; the message says which and what to do."""
+
+
+class NodeError(Exception):
+    """Root of everything that a node of any kind raises on purpose."""
+
+
+class ConfigError(NodeError):
+    """An option or argument that can't be; the message says which and what to do."""

@@ -8,9 +8,9 @@ import sys
 def run() -> None:
     """Run the command."""
     try:
-        from protocol.command import run_command
+        from console.command import run_command
 
-        from .cli import main
+        from .command import main
     except ImportError:
         _explain()
         raise

@@ -1,20 +1,23 @@
-"""What can go wrong at a relay.
+"""What can go wrong at a relay: `NodeError` and `ConfigError`, as at every node, and this.
 
-RelayError             root
-  ConfigError          an option or argument that can't be
+NodeError
   WrongSecret          the other relay has another secret
 """
 
 from __future__ import annotations
 
+from protocol.errors import ConfigError, NodeError
 
-class RelayError(Exception):
-    """Root of everything that this package raises on purpose."""
+__all__ = [
+    "ConfigError",
+    "NodeError",
+    "RelayError",
+    "WrongSecret",
+]
+
+#: The root's name in earlier releases.
+RelayError = NodeError
 
 
-class ConfigError(RelayError):
-    """An option or argument that can't be; the message says which and what to do."""
-
-
-class WrongSecret(RelayError):
+class WrongSecret(NodeError):
     """The other relay has another secret, or is none."""

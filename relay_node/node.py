@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from protocol import AddressError, InsecureAddress
-from protocol.discovery import Announcement
-from protocol.keys import read_secret
-from protocol.sockets import is_loopback, raise_limit, split_address
+from protocol.carrier.discovery import Announcement
+from protocol.carrier.keys import read_secret
+from protocol.carrier.sockets import is_loopback, raise_limit, split_address
 
 from .carrying import NoKeys, NotZeroMQ, carry, dial, first_bytes, listen, set_up
 from .errors import ConfigError, RelayError, WrongSecret

@@ -18,18 +18,18 @@ from typing import Any
 import click
 import grimp
 
-from computing_node.cli import main as compute
-from main_node.cli import main as main_
-from main_node.keys import main as keys
-from main_node.predict import main as predict
-from main_node.runs import main as runs
-from main_node.watch import main as status
-from protocol import messages
-from protocol.codec import KINDS
-from protocol.command import EXIT_MEANINGS
-from protocol.ledger import JOB_TRANSITIONS
-from protocol.session import SESSION_TRANSITIONS
-from relay_node.cli import main as relay
+from computing_node.command import main as compute
+from console.command import EXIT_MEANINGS
+from main_node.commands.keys import main as keys
+from main_node.commands.predict import main as predict
+from main_node.commands.runs import main as runs
+from main_node.commands.train import main as main_
+from protocol.machine.ledger import JOB_TRANSITIONS
+from protocol.machine.session import SESSION_TRANSITIONS
+from protocol.wire import messages
+from protocol.wire.codec import KINDS
+from relay_node.command import main as relay
+from status_node.command import main as status
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("protocol", "loaders", "learning", "main_node", "computing_node", "relay_node")

@@ -31,13 +31,14 @@ import numpy as np
 import xxhash
 
 from protocol import JobDataType, JobSolutionDataType, RemoteProtocolError
-from protocol.allowlist import Key
-from protocol.codec import KINDS, MAGIC, decode, encode
-from protocol.dispatch import Dispatcher
-from protocol.effects import Accept, Effect, Fail, Keep, Left, NodeEffect, Run, Send, Tell
-from protocol.ledger import Job
-from protocol.limits import MAX_COUNT, MAX_HEADER_BYTES, MIB
-from protocol.messages import (
+from protocol.machine.dispatch import Dispatcher
+from protocol.machine.effects import Accept, Effect, Fail, Keep, Left, NodeEffect, Run, Send, Tell
+from protocol.machine.ledger import Job
+from protocol.machine.session import Session, SessionState
+from protocol.wire.codec import KINDS, MAGIC, decode, encode
+from protocol.wire.key import Key
+from protocol.wire.limits import MAX_COUNT, MAX_HEADER_BYTES, MIB
+from protocol.wire.messages import (
     AnyArray,
     Arrays,
     ArraySpec,
@@ -57,7 +58,6 @@ from protocol.messages import (
     Texts,
     Versions,
 )
-from protocol.session import Session, SessionState
 
 OPEN_JOBS = 30
 HONEST, LIARS = 2, 4

@@ -26,14 +26,8 @@ from main_node import (
     NoNode,
     SolutionListener,
 )
-from protocol import (
-    AddressError,
-    JobDataType,
-    JobSolutionDataType,
-    LocalProtocolError,
-    link,
-    sockets,
-)
+from protocol import AddressError, JobDataType, JobSolutionDataType, LocalProtocolError
+from protocol.carrier import link, sockets
 
 from .conftest import ANY_PORT, Heard, upper
 

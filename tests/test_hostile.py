@@ -27,15 +27,18 @@ import zmq
 from benchmarks.hostile_peer import ENDLESS, MESSAGES, TAKING, Raw, hello, said, wire
 from computing_node import AsyncComputingNode
 from main_node import AsyncMainNode, JobFailed, NodeBusy
-from protocol import JobDataType, JobSolutionDataType, keys, traffic
-from protocol.codec import MAGIC, decode, encode, specify
-from protocol.limits import (
+from protocol import JobDataType, JobSolutionDataType
+from protocol.carrier import keys, traffic
+from protocol.carrier.sockets import make_pair
+from protocol.carrier.traffic import HANDSHAKE_BYTES, received
+from protocol.wire.codec import MAGIC, decode, encode, specify
+from protocol.wire.limits import (
     NEWCOMERS_LINES,
     NEWCOMERS_LOG_BYTES,
     STRANGERS_LINES,
     STRANGERS_LOG_BYTES,
 )
-from protocol.messages import (
+from protocol.wire.messages import (
     ArraySpec,
     Bye,
     Cancel,
@@ -51,9 +54,7 @@ from protocol.messages import (
     Watch,
     Welcome,
 )
-from protocol.sockets import make_pair
-from protocol.traffic import HANDSHAKE_BYTES, received
-from protocol.transfer import answer
+from protocol.wire.transfer import answer
 
 from .conftest import Heard, upper
 from .processes import COMPUTE, MAIN, Start, free_port
@@ -692,7 +693,7 @@ def test_a_job_that_kills_every_node_that_takes_it_is_stopped(
     program: Callable[..., subprocess.Popen[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("protocol.absence.HOPE_SECONDS", 2.0)  # for one that may come back
+    monkeypatch.setattr("protocol.machine.absence.HOPE_SECONDS", 2.0)  # for one that may come back
     main = main_node()
     for _ in range(6):
         program("fragile.py", main.address)

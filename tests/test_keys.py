@@ -14,10 +14,11 @@ import zmq
 
 from computing_node import AsyncComputingNode, Refused
 from main_node import AsyncMainNode
-from protocol import InsecureAddress, JobDataType, KeysError, keys
-from protocol.codec import decode, encode
-from protocol.messages import Hello, Refuse, SolutionReady
-from protocol.sockets import is_loopback, make_pair
+from protocol import InsecureAddress, JobDataType, KeysError
+from protocol.carrier import keys
+from protocol.carrier.sockets import is_loopback, make_pair
+from protocol.wire.codec import decode, encode
+from protocol.wire.messages import Hello, Refuse, SolutionReady
 
 from .conftest import ANY_PORT, Heard, upper
 from .processes import COMPUTE, MAIN, SECONDS, Process, Start, run

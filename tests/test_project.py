@@ -16,18 +16,18 @@ from typing import Any
 import click
 import pytest
 
-from computing_node.cli import main as compute
+from computing_node.command import main as compute
 from computing_node.config import ComputeConfig
+from console.command import EXIT_MEANINGS, Exit
 from loaders import Dataset
-from main_node.cli import main as main_
-from main_node.config import MainConfig
-from main_node.keys import main as keys
-from main_node.predict import main as predict
-from main_node.runs import main as runs
-from main_node.watch import main as status
-from protocol.command import EXIT_MEANINGS, Exit
-from relay_node.cli import main as relay
+from main_node.commands.keys import main as keys
+from main_node.commands.predict import main as predict
+from main_node.commands.runs import main as runs
+from main_node.commands.train import main as main_
+from main_node.run.spec import MainConfig
+from relay_node.command import main as relay
 from relay_node.config import RelayConfig
+from status_node.command import main as status
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"protocol", "loaders", "learning", "main_node", "computing_node", "relay_node"}

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from computing_node import ChildDied, sharing
+from computing_node.children import ChildReplier, TaskRaised
 from computing_node.replier import Task
 from computing_node.sharing import Channel, allocate
-from computing_node.training import ChildReplier, TaskRaised
 from learning import Shard
 from learning.work import fit_work, fitted, predict_work
 from main_node import AsyncMainNode

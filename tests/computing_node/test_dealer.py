@@ -13,8 +13,8 @@ import pytest
 from computing_node.dealer import GONE_SECONDS, MAX_MAINS, Dealer
 from computing_node.replier import CallbackReplier
 from protocol import JobDataType, JobSolutionDataType
-from protocol.discovery import Found
-from protocol.messages import Hello, JobOffer, Message, SolutionReady, Welcome
+from protocol.carrier.discovery import Found
+from protocol.wire.messages import Hello, JobOffer, Message, SolutionReady, Welcome
 
 from ..processes import free_port
 

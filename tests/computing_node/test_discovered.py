@@ -12,7 +12,7 @@ import pytest
 from computing_node import AsyncComputingNode, JobReplier
 from main_node import AsyncMainNode
 from protocol import JobDataType, JobSolutionDataType
-from protocol.discovery import Found
+from protocol.carrier.discovery import Found
 from relay_node import RelayNode
 
 from ..conftest import Heard, upper

@@ -14,9 +14,10 @@ import numpy as np
 import psutil
 import pytest
 
-from computing_node import AsyncComputingNode, OverLimit, TaskCancelled, training
+from computing_node import AsyncComputingNode, OverLimit, TaskCancelled
+from computing_node import children as training
+from computing_node.children import ChildReplier, TaskRaised
 from computing_node.replier import Task
-from computing_node.training import ChildReplier, TaskRaised
 from learning import Shard
 from learning.work import fit_work
 from main_node import AsyncMainNode, JobFailed

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from protocol.command import Exit
-from protocol.keys import node_keys
+from console.command import Exit
+from protocol.carrier.keys import node_keys
 
 from ..documents import blocks
 from ..processes import SECONDS

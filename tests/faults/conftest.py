@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from main_node.memory import LIFE
-from protocol.ledger import first_task
+from main_node.store.memory import LIFE
+from protocol.machine.ledger import first_task
 
 from ..conftest import make_idx_folder
 from ..processes import COMPUTE, MAIN, Process, Relay, Start, free_port, run

@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
-from main_node.runs import summarize
-from main_node.training import EVALUATION_JOBS
+from main_node.commands.runs import summarize
+from main_node.run.training import EVALUATION_JOBS
 
 from ..processes import MAIN, SECONDS, run
 from .conftest import Cluster
@@ -362,7 +362,7 @@ def test_a_run_directory_that_is_somebody_elses_is_named(cut_short: Cluster) -> 
         "    main_node.cli.main(['--resume', '/nowhere'])\n"  # imports what nobody can not read
         "if os.geteuid() == 0:\n"
         "    os.setuid(65534)\n"
-        f"main_node.cli.main(['--resume', {str(cut_short.run)!r}, '--quiet'])\n"
+        f"main_node.commands.train.main(['--resume', {str(cut_short.run)!r}, '--quiet'])\n"
     )
     done = run(MAIN[0], "-c", program)
     assert done.returncode == 2

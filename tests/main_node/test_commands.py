@@ -17,10 +17,10 @@ from safetensors.numpy import load_file
 
 import loaders
 from learning.merging import sha256
-from main_node.config import MainConfig, read_config
+from main_node.commands.predict import read_image
 from main_node.errors import ConfigError
-from main_node.predict import read_image
-from main_node.training import invitation
+from main_node.run.spec import MainConfig, read_config
+from main_node.run.training import invitation
 
 from ..conftest import make_idx_folder
 from ..processes import COMPUTE, MAIN, Start, run

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from main_node.config import MainConfig, cut_short
+from main_node.run.spec import MainConfig, cut_short
 
 from ..conftest import make_idx_folder
 from ..processes import MAIN, Start, run

@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from learning.metrics import Scores
-from main_node.config import MainConfig
-from main_node.display import ConsoleStream, Lines, Quiet, Screen
-from main_node.report import confusion_table
-from main_node.training import Standing
-from protocol.views import NodeView, View
+from main_node.run.spec import MainConfig
+from main_node.run.training import Standing
+from main_node.views.screen import ConsoleStream, Lines, Quiet, Screen
+from main_node.views.summary import confusion_table
+from protocol.machine.views import NodeView, View
 
 CONFIG = MainConfig(jobs=4, rounds=2)
 NODE = NodeView("lab.1234", ((7, 0.5),), 1, 3, 0.2)

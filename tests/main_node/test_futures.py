@@ -15,7 +15,7 @@ import pytest
 from computing_node import AsyncComputingNode
 from main_node import AsyncMainNode, ConfigError, JobFuture, NodeClosed, futures
 from protocol import JobDataType, JobSolutionDataType
-from protocol.latch import Latch
+from protocol.carrier.latch import Latch
 
 from ..conftest import ANY_PORT, Heard
 from ..processes import run

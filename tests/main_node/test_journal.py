@@ -13,12 +13,12 @@ import pytest
 from computing_node import AsyncComputingNode
 from main_node import AsyncMainNode, JobFailed
 from main_node.errors import ConfigError, StorageError, UnfitSolution
-from main_node.memory import LIFE, RunMemory
-from main_node.rundb import RunDatabase
-from main_node.rundir import RunDirectory
+from main_node.store.database import RunDatabase
+from main_node.store.directory import RunDirectory
+from main_node.store.memory import LIFE, RunMemory
 from protocol import JobDataType, JobSolutionDataType
-from protocol.effects import Effect, Offered
-from protocol.ledger import first_task
+from protocol.machine.effects import Effect, Offered
+from protocol.machine.ledger import first_task
 
 from ..conftest import ANY_PORT, upper
 

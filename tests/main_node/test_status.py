@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 
 from computing_node import AsyncComputingNode
+from console.command import Exit
 from main_node import AsyncMainNode, ConfigError, NodeError, StatusListener, StatusNode
-from protocol import JobDataType, JobSolutionDataType, keys
-from protocol.command import Exit
-from protocol.discovery import Found
-from protocol.messages import NodeStatus
-from protocol.sockets import make_pair
-from protocol.status import Overview
+from protocol import JobDataType, JobSolutionDataType
+from protocol.carrier import keys
+from protocol.carrier.discovery import Found
+from protocol.carrier.sockets import make_pair
+from protocol.machine.watching import Overview
+from protocol.wire.messages import NodeStatus
 
 from ..conftest import Heard, upper
 from ..processes import MAIN, Start, free_port, run

@@ -16,14 +16,14 @@ import pytest
 from learning.merging import sha256
 from learning.model import Model
 from main_node import memory
-from main_node.config import MainConfig, cut_short, find_run, read_config
+from main_node.run.spec import MainConfig, cut_short, find_run, read_config
 from main_node.errors import ConfigError, StorageError
-from main_node.memory import RunMemory
-from main_node.rundb import RunDatabase
-from main_node.rundir import RESULT, RunDirectory, finished, locked, runs_in
-from main_node.runs import summarize, tell
-from protocol.effects import Joined
-from protocol.messages import Hello
+from main_node.store.memory import RunMemory
+from main_node.store.database import RunDatabase
+from main_node.store.directory import RESULT, RunDirectory, finished, locked, runs_in
+from main_node.commands.runs import summarize, tell
+from protocol.machine.effects import Joined
+from protocol.wire.messages import Hello
 
 from .test_continue import make_run
 
@@ -60,7 +60,7 @@ def test_every_folder_that_is_made_for_a_run_is_synced_into_the_one_above(
 ) -> None:
     """Found in review: a power cut took a new `runs` with all that was in it."""
     synced: list[Path] = []
-    monkeypatch.setattr("main_node.rundir.sync", synced.append)
+    monkeypatch.setattr("main_node.store.directory.sync", synced.append)
     directory = RunDirectory.make(tmp_path / "new" / "runs")
     for folder in (directory.path, tmp_path / "new" / "runs", tmp_path / "new", tmp_path):
         assert folder in synced
@@ -73,7 +73,7 @@ def test_what_a_failed_start_made_is_removed(
     def full(path: Path) -> None:
         raise OSError(13, "Permission denied")
 
-    monkeypatch.setattr("main_node.rundir.sync", full)
+    monkeypatch.setattr("main_node.store.directory.sync", full)
     with pytest.raises(ConfigError):
         RunDirectory.make(tmp_path / "new" / "runs")
     assert not (tmp_path / "new").exists()

@@ -124,8 +124,8 @@ def networks(start: Start) -> Iterator[Networks]:
 
 @pytest.fixture
 def key_folder(tmp_path: Path) -> Path:
-    from protocol import keys
-    from protocol.sockets import make_pair
+    from protocol.carrier import keys
+    from protocol.carrier.sockets import make_pair
 
     keys.create(tmp_path / "keys", ["lab1", "lab2"], make_pair)
     return tmp_path / "keys"

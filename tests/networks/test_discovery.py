@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.discovery import rank
+from protocol.carrier.discovery import rank
 
 from ..processes import COMPUTE, MAIN, Process
 from .conftest import Host, Networks
@@ -110,8 +110,8 @@ LIE = """
 import signal, sys, tempfile, pathlib
 from main_node import AsyncMainNode
 from protocol import keys
-from protocol.discovery import Announcement
-from protocol.sockets import make_pair
+from protocol.carrier.discovery import Announcement
+from protocol.carrier.sockets import make_pair
 folder = pathlib.Path(tempfile.mkdtemp())
 keys.create(folder, ["n"], make_pair)
 main = AsyncMainNode("liar", address="tcp://0.0.0.0:0", keys=folder)
@@ -299,9 +299,9 @@ def test_made_up_names_let_nobody_be_forgotten(networks: Networks) -> None:
 
 SHORT = """
 import signal, sys
-import protocol.discovery
-protocol.discovery.TTL_SECONDS = 6
-main = protocol.discovery.Announcement("short.1", 0, f"tcp://{sys.argv[1]}:5555")
+import protocol.carrier.discovery
+protocol.carrier.discovery.TTL_SECONDS = 6
+main = protocol.carrier.discovery.Announcement("short.1", 0, f"tcp://{sys.argv[1]}:5555")
 print("announced", file=sys.stderr, flush=True)
 signal.pause()
 """

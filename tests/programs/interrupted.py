@@ -19,7 +19,7 @@ from computing_node import AsyncComputingNode
 from main_node import AsyncMainNode
 from main_node.futures import JobFuture
 from protocol import JobDataType, JobSolutionDataType
-from protocol.effects import Effect
+from protocol.machine.effects import Effect
 
 SECONDS = 15.0
 

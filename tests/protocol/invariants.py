@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from protocol.dispatch import Dispatcher
-from protocol.ledger import Job, JobState
-from protocol.limits import OWN_WINDOW, SHARED_WINDOW
-from protocol.session import Session
-from protocol.transfer import Inbox
+from protocol.machine.dispatch import Dispatcher
+from protocol.machine.ledger import Job, JobState
+from protocol.machine.session import Session
+from protocol.wire.limits import OWN_WINDOW, SHARED_WINDOW
+from protocol.wire.transfer import Inbox
 
 
 def check(dispatcher: Dispatcher) -> None:

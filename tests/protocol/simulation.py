@@ -17,9 +17,8 @@ from itertools import count
 import numpy as np
 
 from protocol import JobDataType, JobSolutionDataType, RemoteProtocolError
-from protocol.codec import decode, encode
-from protocol.dispatch import Dispatcher
-from protocol.effects import (
+from protocol.machine.dispatch import Dispatcher
+from protocol.machine.effects import (
     Abort,
     Accept,
     Effect,
@@ -34,9 +33,10 @@ from protocol.effects import (
     Send,
     Tell,
 )
-from protocol.ledger import Job, Ledger
-from protocol.messages import Hello, Message
-from protocol.session import Session, SessionState
+from protocol.machine.ledger import Job, Ledger
+from protocol.machine.session import Session, SessionState
+from protocol.wire.codec import decode, encode
+from protocol.wire.messages import Hello, Message
 
 from .invariants import check, check_session
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from protocol import JobDataType
-from protocol.absence import HOPE_SECONDS, RETURN_SECONDS, RETURNS_SECONDS
-from protocol.bench import Bench
-from protocol.codec import specify
-from protocol.effects import Accept, Benched, Fail, Keep, Send
-from protocol.ledger import Job
-from protocol.limits import CHUNK_BYTES, PARKED_BYTES
-from protocol.messages import (
+from protocol.machine.absence import HOPE_SECONDS, RETURN_SECONDS, RETURNS_SECONDS
+from protocol.machine.bench import Bench
+from protocol.machine.effects import Accept, Benched, Fail, Keep, Send
+from protocol.machine.ledger import Job
+from protocol.wire.codec import specify
+from protocol.wire.limits import CHUNK_BYTES, PARKED_BYTES
+from protocol.wire.messages import (
     Accepted,
     ArraySpec,
     Cancel,
@@ -25,7 +25,7 @@ from protocol.messages import (
     Need,
     SolutionReady,
 )
-from protocol.transfer import answer
+from protocol.wire.transfer import answer
 
 from .test_dispatch import Table, begin, solved
 

@@ -20,8 +20,8 @@ from protocol import (
     RemoteProtocolError,
     VersionMismatch,
 )
-from protocol.checks import DTYPES
-from protocol.codec import (
+from protocol.wire.checks import DTYPES
+from protocol.wire.codec import (
     KINDS,
     MAGIC,
     Frame,
@@ -32,7 +32,7 @@ from protocol.codec import (
     pack,
     specify,
 )
-from protocol.limits import (
+from protocol.wire.limits import (
     INLINE_BYTES,
     MAX_BATCH,
     MAX_CONTAINERS,
@@ -40,7 +40,7 @@ from protocol.limits import (
     MAX_FRAMES,
     MAX_HEADER_BYTES,
 )
-from protocol.messages import (
+from protocol.wire.messages import (
     Accepted,
     Arrays,
     ArraySpec,

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from main_node import AsyncMainNode
-from protocol import AddressError, discovery, keys
-from protocol.discovery import MAX_ADDRESSES, SERVICE, Announcement, Browser, Found
-from protocol.keys import NodeKeys
-from protocol.sockets import make_pair
+from protocol import AddressError
+from protocol.carrier import discovery, keys
+from protocol.carrier.discovery import MAX_ADDRESSES, SERVICE, Announcement, Browser, Found
+from protocol.carrier.keys import NodeKeys
+from protocol.carrier.sockets import make_pair
 
 from ..conftest import ANY_PORT
 

@@ -14,10 +14,8 @@ import numpy as np
 import pytest
 
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError, RemoteProtocolError
-from protocol.allowlist import Key
-from protocol.codec import decode, encode, packed_bytes, specify
-from protocol.dispatch import MAX_CANCELS, UNCONFIRMED_SECONDS, Dispatcher
-from protocol.effects import (
+from protocol.machine.dispatch import MAX_CANCELS, UNCONFIRMED_SECONDS, Dispatcher
+from protocol.machine.effects import (
     Accept,
     Benched,
     Doubled,
@@ -32,8 +30,12 @@ from protocol.effects import (
     Send,
     Superseded,
 )
-from protocol.ledger import JOB_TRANSITIONS, Attempt, Job, JobState, Ledger
-from protocol.limits import (
+from protocol.machine.ledger import JOB_TRANSITIONS, Attempt, Job, JobState, Ledger
+from protocol.machine.pace import GROUPS, TRANSFER_SECONDS
+from protocol.machine.session import Session
+from protocol.wire.codec import decode, encode, packed_bytes, specify
+from protocol.wire.key import Key
+from protocol.wire.limits import (
     CHUNK_BYTES,
     FIRST_TASKS,
     HELD_SOLUTION_BYTES,
@@ -46,7 +48,7 @@ from protocol.limits import (
     UNHEARD_OFFER_BYTES,
     WINDOW,
 )
-from protocol.messages import (
+from protocol.wire.messages import (
     REFUSE_ID,
     Accepted,
     ArraySpec,
@@ -71,9 +73,7 @@ from protocol.messages import (
     Waiting,
     Welcome,
 )
-from protocol.pace import GROUPS, TRANSFER_SECONDS
-from protocol.session import Session
-from protocol.transfer import answer
+from protocol.wire.transfer import answer
 
 HELLO = Hello("id-a", "a", 0, ("",), {}, 2, 1 << 30, "", tasks=1, credit=2)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from protocol import traffic
-from protocol.doorstep import EASE_SECONDS, LEAST_PART, LOOK_SECONDS, Doorstep
+from protocol.carrier import traffic
+from protocol.carrier.doorstep import EASE_SECONDS, LEAST_PART, LOOK_SECONDS, Doorstep
 
 pytestmark = pytest.mark.skipif(not traffic.KNOWN, reason="only Linux lets fewer in")
 HERE = "127.0.0.1"

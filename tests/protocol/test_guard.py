@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from protocol import traffic
-from protocol.guard import Connection, Guard
-from protocol.monitor import Event, Happened
+from protocol.carrier import traffic
+from protocol.carrier.guard import Connection, Guard
+from protocol.carrier.monitor import Event, Happened
 
 pytestmark = pytest.mark.skipif(not traffic.KNOWN, reason="only Linux tells of its connections")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket as system_socket
 import time
 
-from protocol.sockets import READABLE, Poller, close, connect, make_context
+from protocol.carrier.sockets import READABLE, Poller, close, connect, make_context
 
 
 def test_a_connection_that_ends_when_nobody_watches_any_more_holds_up_no_other() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from protocol.limits import (
+from protocol.carrier.patience import Patience, Pool, Pools
+from protocol.wire.limits import (
     MAX_HOSTS,
     NOISE_BURST,
     NOISE_PER_JOB,
@@ -10,7 +11,6 @@ from protocol.limits import (
     OWN_NOISE_BURST,
     OWN_NOISE_PER_SECOND,
 )
-from protocol.patience import Patience, Pool, Pools
 
 
 def borne(peers: list[Patience], seconds: float) -> int:

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError
-from protocol.codec import encode, specify
-from protocol.effects import (
+from protocol.machine.effects import (
     Abort,
     Ended,
     NodeEffect,
@@ -21,8 +20,16 @@ from protocol.effects import (
     Serving,
     Tell,
 )
-from protocol.limits import CHUNK_BYTES, TASK_BYTES, UNASKED_BYTES, WINDOW
-from protocol.messages import (
+from protocol.machine.session import (
+    MAX_HELD,
+    RESEND_SECONDS,
+    SESSION_TRANSITIONS,
+    Session,
+    SessionState,
+)
+from protocol.wire.codec import encode, specify
+from protocol.wire.limits import CHUNK_BYTES, TASK_BYTES, UNASKED_BYTES, WINDOW
+from protocol.wire.messages import (
     Accepted,
     AnyArray,
     ArraySpec,
@@ -46,14 +53,7 @@ from protocol.messages import (
     Waiting,
     Welcome,
 )
-from protocol.session import (
-    MAX_HELD,
-    RESEND_SECONDS,
-    SESSION_TRANSITIONS,
-    Session,
-    SessionState,
-)
-from protocol.transfer import MAX_STALL_SECONDS, STALL_SECONDS, Plain, answer
+from protocol.wire.transfer import MAX_STALL_SECONDS, STALL_SECONDS, Plain, answer
 
 HELLO = Hello("id", "node", 0, ("",), {}, 2, 1 << 30, "", tasks=1, credit=2)
 WELCOME = Welcome("main", 1.0)

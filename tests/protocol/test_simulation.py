@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from protocol.placement import RUNNERS
-from protocol.session import SessionState
+from protocol.machine.placement import RUNNERS
+from protocol.machine.session import SessionState
 
 from .simulation import Simulation, Weather, make, solve
 
@@ -29,11 +29,11 @@ BLOCKS = 10
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make arrays of a few hundred bytes travel in chunks, so that thousands of runs do."""
-    monkeypatch.setattr("protocol.jobs.INLINE_BYTES", 64)
-    monkeypatch.setattr("protocol.transfer.CHUNK_BYTES", 32)
-    monkeypatch.setattr("protocol.flow.CHUNK_BYTES", 32)
-    monkeypatch.setattr("protocol.flow.LEAST", 64)
-    monkeypatch.setattr("protocol.transfer.RUN_BYTES", 96)
+    monkeypatch.setattr("protocol.wire.jobs.INLINE_BYTES", 64)
+    monkeypatch.setattr("protocol.wire.transfer.CHUNK_BYTES", 32)
+    monkeypatch.setattr("protocol.wire.flow.CHUNK_BYTES", 32)
+    monkeypatch.setattr("protocol.wire.flow.LEAST", 64)
+    monkeypatch.setattr("protocol.wire.transfer.RUN_BYTES", 96)
 
 
 def play(seed: int, weather: Weather, **options: object) -> Simulation:

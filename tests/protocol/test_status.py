@@ -8,10 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.codec import decode, encode
-from protocol.effects import Effect, Joined, Left, Send
-from protocol.limits import UNHEARD_STATUSES
-from protocol.messages import (
+from protocol.machine.effects import Effect, Joined, Left, Send
+from protocol.machine.views import NodeView, View
+from protocol.machine.watching import (
+    DEAD_SECONDS,
+    GONE,
+    MAX_WATCHERS,
+    NEWS_SECONDS,
+    PART,
+    Board,
+    Watching,
+)
+from protocol.wire.codec import decode, encode
+from protocol.wire.limits import UNHEARD_STATUSES
+from protocol.wire.messages import (
     REFUSE_DOMAIN,
     Bye,
     Heartbeat,
@@ -22,16 +32,6 @@ from protocol.messages import (
     Stop,
     Watch,
 )
-from protocol.status import (
-    DEAD_SECONDS,
-    GONE,
-    MAX_WATCHERS,
-    NEWS_SECONDS,
-    PART,
-    Board,
-    Watching,
-)
-from protocol.views import NodeView, View
 
 STATES = {"unknown", "running", "stopped", "dropped"}
 

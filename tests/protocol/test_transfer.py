@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from protocol import RemoteProtocolError
-from protocol.codec import specify
-from protocol.limits import CHUNK_BYTES, OWN_WINDOW, WINDOW
-from protocol.messages import AnyArray, Chunk, Need
-from protocol.transfer import (
+from protocol.wire.codec import specify
+from protocol.wire.limits import CHUNK_BYTES, OWN_WINDOW, WINDOW
+from protocol.wire.messages import AnyArray, Chunk, Need
+from protocol.wire.transfer import (
     LATE_SECONDS,
     PARKED_SECONDS,
     Arrival,
@@ -239,10 +239,10 @@ def test_any_order_of_events_leaves_the_books_right_and_everything_arrives(
     monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     """Repeats, damage, foreign runs, no memory, new connections, several peers at once."""
-    for name in ("protocol.transfer.CHUNK_BYTES", "protocol.flow.CHUNK_BYTES"):
+    for name in ("protocol.wire.transfer.CHUNK_BYTES", "protocol.wire.flow.CHUNK_BYTES"):
         monkeypatch.setattr(name, 32)
-    monkeypatch.setattr("protocol.transfer.RUN_BYTES", 128)
-    monkeypatch.setattr("protocol.flow.LEAST", 64)
+    monkeypatch.setattr("protocol.wire.transfer.RUN_BYTES", 128)
+    monkeypatch.setattr("protocol.wire.flow.LEAST", 64)
     for seed in range(block * 60, block * 60 + 60):
         Exchange(seed).play()
 

@@ -15,8 +15,9 @@ import pytest
 
 from computing_node import AsyncComputingNode, ComputingNode
 from main_node import AsyncMainNode, MainNode
-from protocol import InsecureAddress, JobDataType, JobSolutionDataType, KeysError, keys
-from protocol.sockets import make_pair
+from protocol import InsecureAddress, JobDataType, JobSolutionDataType, KeysError
+from protocol.carrier import keys
+from protocol.carrier.sockets import make_pair
 from relay_node import ConfigError, RelayNode
 
 from ..conftest import ANY_PORT, Heard, upper

@@ -1,0 +1,303 @@
+"""The replier of `mnist-compute`: each job is solved in a child process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from protocol import JobSolutionDataType
+from protocol.carrier.logbudget import LogBudget
+from protocol.wire.limits import NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
+from protocol.wire.words import safe_name
+
+from .child import OUT_OF_MEMORY
+from .errors import ChildDied, NodeError, OverLimit, TaskCancelled
+from .replier import JobReplier, Task
+from .sharing import Channel
+
+log = logging.getLogger("mnist.compute")
+
+#: A child that imports what it needs is given so long.
+READY_SECONDS = 300.0
+#: A job that is not wanted any more is asked to stop this often, and after so long it is made to,
+#: or after as long as its child took to start: to kill it would cost that once more.
+LOOK_SECONDS = 0.02
+CANCEL_SECONDS = 2.0
+#: From the second death in a row on the next child waits so long, then twice as long each time.
+REST_SECONDS, MAX_REST_SECONDS = 0.5, 16.0
+#: So ends what gets no memory and can't raise: C++ aborts, glibc can't start a thread (127).
+_STARVED = (-signal.SIGABRT, 127)
+
+
+def _name_of_signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time one has no name of its own
+        return f"signal {number}"
+
+
+class TaskRaised(NodeError):
+    """A job raised in the child; carries the traceback from there."""
+
+    def __init__(self, message: str, remote_traceback: str) -> None:
+        super().__init__(message)
+        self.remote_traceback = remote_traceback
+
+
+class Child:
+    """One child process and the channel to it.
+
+    Args:
+        learners: what it prepares for.
+        max_bytes: memory that its jobs may take; 0: any.
+    """
+
+    def __init__(self, learners: Sequence[str], max_bytes: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable, "-m", "computing_node.child", str(theirs.fileno()),
+                    str(max_bytes),
+                ],
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},  # torch sets its own, by the job
+            )  # fmt: skip
+        self.channel = Channel(ours)
+        self.ready = False
+        self.cancel_seconds = CANCEL_SECONDS
+        self._started = time.monotonic()
+        self._limited = max_bytes > 0
+        self._number = 0
+        self.channel.send({"prepare": list(learners)}, {})
+
+    def wait(self) -> None:
+        """Wait until it is ready.
+
+        Raises:
+            EOFError: it is gone, or takes too long.
+        """
+        if not self.ready:
+            if not self.channel.wait(READY_SECONDS):
+                self.kill()
+                raise EOFError("not ready in time")
+            self.channel.receive()
+            self.ready = True
+            self.cancel_seconds = max(CANCEL_SECONDS, time.monotonic() - self._started)
+
+    def solve(self, task: Task) -> JobSolutionDataType:
+        """Have a task solved.
+
+        Raises:
+            TaskRaised: the job raised.
+            OverLimit: it wants more memory than it may have.
+            TaskCancelled: it is not wanted any more, and has stopped.
+            EOFError: the child is gone.
+        """
+        self._number += 1
+        values = {
+            "solve": task.job.learner, "number": self._number, "values": dict(task.job.parameters),
+        }  # fmt: skip
+        self.channel.send(values, task.job.arrays)
+        told: dict[str, Any]
+        while True:
+            self._wait(task)
+            told, arrays = self.channel.receive()
+            if "progress" in told:
+                task.progress(told["progress"], told["note"])
+            elif task.cancelled:
+                raise TaskCancelled("cancelled")
+            elif "failed" in told and told["memory"]:
+                raise OverLimit(f"it wants more memory than it may have: {told['failed']}")
+            elif "failed" in told:
+                raise TaskRaised(told["failed"], told["traceback"])
+            else:
+                return JobSolutionDataType(arrays, told["solved"])
+
+    def _wait(self, task: Task) -> None:
+        """Wait for a word of the child; see that it stops if the task is cancelled."""
+        since: float | None = None
+        while not self.channel.wait(LOOK_SECONDS):
+            if not task.cancelled:
+                continue
+            if since is None:
+                since = time.monotonic()
+                self.channel.send({"cancel": self._number}, {})
+            elif time.monotonic() > since + self.cancel_seconds:
+                self.kill()
+
+    def kill(self) -> None:
+        """Stop it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
+    def close(self) -> None:
+        """Stop it and give everything back."""
+        self.kill()
+        self.channel.close()
+        self.process.wait()
+
+    @property
+    def starved(self) -> bool:
+        """Whether it has ended for want of the memory that it may have."""
+        code = self.process.wait()
+        return code == OUT_OF_MEMORY or (self._limited and code in _STARVED)
+
+    def epitaph(self) -> str:
+        """Return how the process ended, in a sentence."""
+        code = self.process.wait()
+        if self.starved:
+            return "it wants more memory than it may have (--max-memory)"
+        if not self.ready:
+            return f"its process did not get ready: it ended with exit code {code}"
+        if code == -signal.SIGKILL:
+            return "its process was killed (SIGKILL): by hand, or by the system for want of memory"
+        if code < 0:
+            crashed = self._limited and code in (-signal.SIGSEGV, -signal.SIGBUS)
+            hint = "; it may have too little memory (--max-memory)" if crashed else ""
+            return f"its process was ended by {_name_of_signal(-code)}{hint}"
+        return f"its process ended with exit code {code}"
+
+
+class ChildReplier(JobReplier):
+    """Solves training jobs in child processes, one for each place of the node.
+
+    Args:
+        places: how many children to keep warm.
+        learners: that it solves jobs for; None: any.
+        max_bytes: memory that the jobs of all children may take together; 0: any.
+    """
+
+    def __init__(
+        self, places: int, learners: Sequence[str] | None = None, max_bytes: int = 0
+    ) -> None:
+        self._places = places
+        self._takes = learners
+        self._max_bytes = max_bytes // places
+        self._idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
+        self._at_work: set[Child] = set()
+        self._learners: list[str] = []
+        self._started = 0
+        self._deaths = 0  # in a row
+        self._closed = threading.Event()
+        self._lines = LogBudget(NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES)
+
+    def prepare(self, learners: tuple[str, ...]) -> None:
+        """Start the children and let them import what they will need."""
+        taken = learners if self._takes is None else self._takes
+        self._learners = [learner for learner in learners if learner and learner in taken]
+        while self._learners and self._started < self._places:
+            self._idle.put(self._start())
+
+    def _start(self) -> Child:
+        child = Child(self._learners, self._max_bytes)
+        self._started += 1
+        return child
+
+    def make_ready(self, task: Task) -> None:
+        """Wait for a child that is ready; one that is not yet is left alone if the task goes."""
+        task.on_cancel(_nothing)
+        try:
+            child = self._idle.get_nowait()
+        except queue.Empty:
+            self._rest()
+            child = self._start()
+        try:
+            child.wait()
+        except EOFError as error:
+            raise self._lost(child, task) from error
+        if task.cancelled:
+            self._idle.put(child)
+            raise TaskCancelled("cancelled")
+        task.place = child
+
+    def _rest(self) -> None:
+        """Wait before another child is started where they die all the time."""
+        if self._deaths > 1:
+            seconds = min(REST_SECONDS * 2 ** min(self._deaths - 2, 8), MAX_REST_SECONDS)
+            self._closed.wait(seconds)
+
+    def solve(self, task: Task) -> JobSolutionDataType:
+        """Solve a task in the child that is ready for it."""
+        if task.place is None:
+            self.make_ready(task)
+        begun = time.monotonic()
+        child: Child = task.place
+        action = safe_name(str(task.job.parameters.get("action"))[:80])
+        self._say(
+            f"task.started job={task.task_id} learner={task.job.learner} action={action}"
+            f" main={task.client_id}"
+        )
+        self._at_work.add(child)
+        try:
+            solution = child.solve(task)
+        except TaskRaised:
+            self._is_well(child)
+            raise
+        except OverLimit:  # who knows what it still holds
+            child.kill()
+            self._lost(child, task)
+            raise
+        except TaskCancelled:
+            self._say(f"task.cancelled job={task.task_id}")
+            self._is_well(child)
+            raise
+        except EOFError as error:
+            raise self._lost(child, task) from error
+        except BaseException:  # no memory to share arrays in, say: the child may be confused
+            child.kill()
+            self._lost(child, task)
+            raise
+        finally:
+            self._at_work.discard(child)
+        self._is_well(child)
+        self._say(f"task.solved job={task.task_id} seconds={time.monotonic() - begun:.1f}")
+        return solution
+
+    def _is_well(self, child: Child) -> None:
+        self._deaths = 0
+        self._idle.put(child)
+        if self._closed.is_set():
+            self.close()  # this very moment
+
+    def _lost(self, child: Child, task: Task) -> NodeError:
+        epitaph = child.epitaph()
+        child.channel.close()
+        self._started -= 1
+        self._deaths += 1
+        if self._deaths < 2 and not self._closed.is_set():
+            with contextlib.suppress(OSError):  # a later job will meet the same trouble, and tell
+                self._idle.put(self._start())  # warm for the next job
+        if self._closed.is_set():
+            self.close()
+        if task.cancelled:
+            self._say(f"task.cancelled job={task.task_id}")
+            return TaskCancelled("cancelled")
+        return OverLimit(epitaph) if child.starved else ChildDied(epitaph)
+
+    def _say(self, line: str) -> None:
+        if self._lines.take(len(line), time.monotonic()):
+            log.info("%s", line)
+
+    def close(self) -> None:
+        """End the children."""
+        self._closed.set()
+        for child in list(self._at_work):
+            child.cancel_seconds = CANCEL_SECONDS
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().close()
+
+
+def _nothing() -> None:
+    return

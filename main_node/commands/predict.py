@@ -1,0 +1,210 @@
+"""`mnist-predict`: use a merged model."""
+
+from __future__ import annotations
+
+import json as json_
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from console.command import Exit
+
+if TYPE_CHECKING:
+    from learning.algebraic.model import AlgebraicModel
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGE]...")
+@click.option("--data", metavar="SOURCE", help="Predict a whole test set: 'mnist' or a folder.")
+@click.option(
+    "--split", default="test", type=click.Choice(["test", "train"]), help="Which part of --data."
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="ROWS", help="Of --data, the first.")
+@click.option("--explain", is_flag=True, help="Algebraic models: show the atoms that were missed.")
+@click.option(
+    "--export", type=click.Choice(["json"]),
+    help="Algebraic models: print the strict atoms in the form of AML-IP's tutorial, and only"
+    " that.",
+)  # fmt: skip
+@click.option("--json", is_flag=True, help="Print one JSON object, and only that.")
+@click.version_option(package_name="mnist-merge", prog_name="mnist-predict")
+def main(
+    model: Path, images: tuple[Path, ...], data: str | None, split: str, limit: int | None,
+    explain: bool, export: str | None, json: bool,
+) -> None:  # fmt: skip
+    """Say what a MODEL sees in each IMAGE, or how good it is on a test set (--data).
+
+    MODEL is the model.safetensors of a run. An image may be of any size and format: it is made
+    grey, scaled to the model's size, and inverted if its background is light.
+    """
+    from learning import LearningError
+    from loaders import LoaderError
+
+    if export is None and bool(images) == bool(data):
+        raise click.UsageError("name images, or a data set with --data, and not both")
+    if export is not None and (images or data or explain):
+        raise click.UsageError("--export prints the model; it takes no images, --data or --explain")
+    if explain and data:
+        raise click.UsageError("--explain explains images; it can't explain --data")
+    try:
+        if export is not None:
+            return _export(model)
+        if explain:
+            return _explain(model, images, json)
+        result = _try_data(model, data, split, limit) if data else _try_images(model, images)
+    except LearningError as error:
+        _end(Exit.USAGE, str(error))
+    except LoaderError as error:
+        _end(Exit.DATA, str(error))
+    if json:
+        click.echo(json_.dumps(result))
+    else:
+        _print(result)
+    return None
+
+
+def _algebraic(path: Path) -> tuple[AlgebraicModel, list[str]]:
+    """Return the algebraic model in a file, and what its classes are called.
+
+    Raises:
+        ModelError: it is of another learner.
+    """
+    from learning import ModelError
+    from learning import model as models
+    from learning.algebraic.model import from_arrays
+    from learning.algebraic.telling import class_names
+
+    model = models.load(path)
+    if model.learner != "algebraic":
+        raise ModelError(f"{path}: a {model.learner} model; only an algebraic one can be read so")
+    made = from_arrays(model.arrays)
+    if (made.pixels.height, made.pixels.width, made.classes) != (*model.shape, model.classes):
+        raise ModelError(f"{path}: its atoms are of other images than it says")
+    return made, class_names(model.classes, model.notes.get("target"))
+
+
+def _export(path: Path) -> None:
+    from learning.algebraic.alma import tutorial_form
+
+    click.echo(json_.dumps(tutorial_form(_algebraic(path)[0])))
+
+
+def _explain(path: Path, images: tuple[Path, ...], json: bool) -> None:
+    from learning.algebraic.telling import explain
+
+    model, names = _algebraic(path)
+    size = (model.pixels.height, model.pixels.width)
+    told = {str(image): explain(model, read_image(image, size), names) for image in images}
+    if json:
+        return click.echo(json_.dumps(told))
+    for image, story in told.items():
+        click.echo(f"{names[story['label']]}  {image}")
+        for class_ in story["missed"][:3]:
+            click.echo(
+                f"   misses {class_['share']:.2%} of {class_['name']} by weight:"
+                f" {class_['missed']:,} of {class_['atoms']:,} atoms"
+            )
+            for atom in class_["first"]:
+                click.echo(f"      {atom}")
+    return None
+
+
+def _end(code: Exit, message: str) -> NoReturn:
+    click.echo(f"mnist-predict: {message}", err=True)
+    sys.exit(code)
+
+
+def _print(result: dict[str, Any]) -> None:
+    if "accuracy" in result:
+        from rich.console import Console
+
+        from ..views.summary import confusion_table
+
+        Console().print(confusion_table(result["confusion"]))
+        click.echo(
+            f"accuracy {result['accuracy']:.2%} (macro F1 {result['macro_f1']:.4f})"
+            f" on {result['examples']} images"
+        )
+        return
+    for path, label in result.items():
+        click.echo(f"{label}  {path}")
+
+
+def _try_data(path: Path, source: str, split: str, limit: int | None) -> dict[str, Any]:
+    from learning import create
+    from learning import model as models
+    from learning.metrics import score
+    from loaders import load
+
+    model = models.load(path)
+    dataset = load(source, split, limit, lambda text: click.echo(text, err=True))
+    if "target" in model.notes:
+        dataset = dataset.one_against_rest(int(model.notes["target"]))
+    predicted = create(model.learner, {}).predict(model.arrays, dataset.images)
+    scores = score(dataset.labels, predicted, max(model.classes, dataset.classes))
+    return {
+        "accuracy": scores.accuracy, "macro_f1": scores.macro_f1,
+        "confusion": scores.confusion, "examples": len(dataset),
+    }  # fmt: skip
+
+
+def _try_images(path: Path, images: tuple[Path, ...]) -> dict[str, Any]:
+    import numpy as np
+
+    from learning import create
+    from learning import model as models
+
+    model = models.load(path)
+    pixels = np.stack([read_image(image, model.shape) for image in images])
+    labels = create(model.learner, {}).predict(model.arrays, pixels)
+    return {str(image): int(label) for image, label in zip(images, labels, strict=True)}
+
+
+def read_image(path: Path, shape: tuple[int, int]) -> Any:
+    """Return a picture as MNIST would show it: uint8, of this height and width, light on dark.
+
+    Raises:
+        DatasetNotFound: no such file.
+        CorruptDataset: it is no picture.
+    """
+    import numpy as np
+    from PIL import Image, UnidentifiedImageError
+
+    from loaders import CorruptDataset, DatasetNotFound
+
+    try:
+        with Image.open(path) as image:
+            scaled = _grey(image).resize((shape[1], shape[0]), Image.Resampling.LANCZOS)
+    except FileNotFoundError as error:
+        raise DatasetNotFound(f"{path}: no such file") from error
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise CorruptDataset(f"{path}: not a picture that can be read: {error}") from error
+    pixels = np.asarray(scaled, np.uint8)
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return 255 - pixels if np.median(edge) > 127 else pixels
+
+
+def _grey(image: Any) -> Any:
+    """Return a picture as one of 8-bit grey, whatever it was."""
+    import numpy as np
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits or more: Pillow would clip
+        values = np.asarray(image, np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds numbers that are not finite")
+        whole = image.mode.startswith("I")
+        top = (65535 if values.max() > 255 else 255) if whole else max(values.max(), 1e-9)
+        return Image.fromarray((values.clip(0, top) * (255 / top)).astype(np.uint8))
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image.convert("L")
+    colours = image.convert("RGBA")
+    grey, alpha = np.asarray(colours.convert("L")), np.asarray(colours.getchannel("A"))
+    ink = grey[alpha > 127]
+    if len(ink) < grey.size and (not len(ink) or np.ptp(ink) <= 64):
+        return Image.fromarray(alpha)  # one colour on nothing: its shape is its opacity
+    background = Image.new("RGBA", image.size, "black" if np.median(ink) > 127 else "white")
+    return Image.alpha_composite(background, colours).convert("L")

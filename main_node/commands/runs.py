@@ -1,0 +1,197 @@
+"""`mnist-runs`: what runs there are, and how each ended."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import click
+
+from console.command import Exit
+from protocol.wire.words import safe_line
+
+from ..errors import ConfigError, StorageError
+from ..run.spec import MainConfig, find_run, read_config
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run at a glance.
+
+    Args:
+        run: its name.
+        state: running, done, interrupted, failed, or died: cut off without a word.
+        ending: how it ended, in its own words.
+        done: fitting jobs that are solved, of `jobs` in all rounds.
+        accuracy: on the test set; None before the end.
+    """
+
+    run: str
+    state: str
+    ending: str
+    learner: str
+    data: str
+    done: int
+    jobs: int
+    accuracy: float | None
+    starts: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Story:
+    """A run as its history tells it."""
+
+    rounds: dict[str, int] = field(default_factory=dict)
+    nodes: dict[str, int] = field(default_factory=dict)
+    failed_attempts: list[str] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
+
+
+def summarize(path: Path) -> Summary:
+    """Return what a run's directory says, as far as it can be read."""
+    from ..store.database import RunHistory
+    from ..store.directory import locked
+
+    done = len(list((path / "solutions").glob("*-job-*.safetensors")))
+    try:
+        config = MainConfig(**read_config(path / "config.yaml"))
+    except ConfigError as error:
+        return Summary(path.name, "damaged", str(error), "", "", done, 0, None, 0, str(path))
+    accuracy: float | None = None
+    starts = 0
+    try:
+        history = RunHistory(path / "run.db")
+    except StorageError:
+        ending, state = "its history can't be read", ""
+    else:
+        ending = history.facts.get("ending", "")
+        state = ending.split(":")[0]
+        accuracy, starts = history.accuracy, history.starts
+    state = state or ("done" if (path / "metrics.json").exists() else "died")
+    return Summary(
+        path.name, "running" if locked(path) else state, ending, config.learner, config.data, done,
+        config.jobs * config.rounds, accuracy, starts, str(path),
+    )  # fmt: skip
+
+
+def tell(path: Path) -> Story:
+    """Return a run's history.
+
+    Raises:
+        StorageError: it can't be read.
+    """
+    from ..store.database import RunHistory
+
+    history = RunHistory(path / "run.db")
+    rounds: Counter[str] = Counter()
+    nodes: Counter[str] = Counter()
+    for name, node in history.solved:
+        if "-job-" in name:
+            rounds[name[: name.index("-job-")]] += 1
+            nodes[node] += 1
+    attempts, events = [], []
+    for at, kind, said in history.events:
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))} {kind} {said}"
+        events.append(line)
+        if kind in ("attempt", "failed"):
+            attempts.append(line)
+    return Story(dict(rounds), dict(nodes), attempts, events)
+
+
+@click.group(context_settings={"auto_envvar_prefix": "MNIST"})
+@click.version_option(package_name="mnist-merge", prog_name="mnist-runs")
+def main() -> None:
+    """Show what runs there are, and how each ended."""
+
+
+_RUN_DIR = click.option(
+    "--run-dir", default=MainConfig.run_dir, metavar="DIR", envvar="MNIST_RUN_DIR",
+    show_default=True, help="Where runs are kept.",
+)  # fmt: skip
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and only that.")
+
+
+@main.command("list")
+@_RUN_DIR
+@_JSON
+def list_(run_dir: str, as_json: bool) -> None:
+    """List the runs, the oldest first."""
+    from ..store.directory import runs_in
+
+    runs = [summarize(path) for path in runs_in(Path(run_dir))]
+    if as_json:
+        print(json.dumps([asdict(run) for run in runs]))
+        return
+    if not runs:
+        print(f"no runs in {run_dir}")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for title in ("run", "state", "jobs", "accuracy", "starts", "learner", "data"):
+        table.add_column(
+            title, justify="right" if title in ("jobs", "accuracy", "starts") else "left",
+            no_wrap=True, overflow="ellipsis", min_width=20 if title == "run" else None,
+        )  # fmt: skip
+    for run in runs:
+        accuracy = "" if run.accuracy is None else f"{run.accuracy:.2%}"
+        cells = (
+            run.run, run.state, f"{run.done}/{run.jobs}", accuracy, str(run.starts), run.learner,
+            run.data,
+        )  # fmt: skip
+        table.add_row(*(Text(safe_line(cell)) for cell in cells))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+@main.command()
+@click.argument("run")
+@_RUN_DIR
+@_JSON
+@click.option("--events", is_flag=True, help="Show everything that happened.")
+def show(run: str, run_dir: str, as_json: bool, events: bool) -> None:
+    """Show one run: its directory, or its name in --run-dir."""
+    try:
+        path = find_run(run, Path(run_dir))
+    except ConfigError as error:
+        click.echo(f"mnist-runs: {error}", err=True)
+        sys.exit(Exit.USAGE)
+    summary = summarize(path)
+    try:
+        story = tell(path)
+    except StorageError:
+        story = Story()
+    if as_json:
+        print(json.dumps({**asdict(summary), **asdict(story)}))
+        return
+    print_story(summary, story, events)
+
+
+def print_story(run: Summary, story: Story, events: bool) -> None:
+    """Print a run and its history."""
+    accuracy = "" if run.accuracy is None else f", accuracy {run.accuracy:.2%}"
+    ended = run.ending.removeprefix("failed: ") if run.state != "running" else ""
+    lines = [
+        ("run", run.run),
+        ("state", run.state + (f" ({ended})" if ended not in ("", run.state) else "") + accuracy),
+        ("learns", f"{run.learner} from {run.data}"),
+        ("jobs", f"{run.done} of {run.jobs} solved"),
+        ("started", f"{run.starts} time{'' if run.starts == 1 else 's'}"),
+        ("directory", run.path),
+    ]
+    lines += [(name, f"{done} jobs solved") for name, done in story.rounds.items()]
+    lines += [("solved by", f"{node}: {jobs}") for node, jobs in sorted(story.nodes.items())]
+    lines += [("failed", attempt) for attempt in story.failed_attempts]
+    if run.state in ("died", "interrupted", "failed"):
+        lines.append(("go on with", f"mnist-main --resume {shlex.quote(run.path)}"))
+    for name, value in lines:
+        print(f"{name:>10}  {safe_line(value)}")
+    if events:
+        print(*story.events, sep="\n")

@@ -1,0 +1,106 @@
+"""Computing nodes on this machine: real `mnist-compute` processes that end with this one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from protocol.carrier.keys import NodeKeys, write_node_keys
+
+from ..errors import NodeError
+
+log = logging.getLogger("mnist.main")
+
+#: A node that ends by itself is started again, at most so often in all.
+MAX_RESTARTS = 3
+STOP_SECONDS = 5.0
+
+
+class LocalNodes:
+    """Starts computing nodes for a main node on this machine, and ends them.
+
+    Args:
+        count: how many.
+        address: of the main node.
+        domain: of the main node.
+        log_level: of the nodes.
+        say: told every line that they log.
+        keys: for all of them, if the main node has some.
+    """
+
+    def __init__(
+        self, count: int, address: str, domain: int, log_level: str, say: Callable[[str], object],
+        keys: NodeKeys | None = None,
+    ) -> None:  # fmt: skip
+        self._say = say
+        self._arguments = [
+            "--connect", address, "--domain", str(domain), "--log-level", log_level,
+        ]  # fmt: skip
+        self._keys: tempfile.TemporaryDirectory[str] | None = None
+        if keys is not None:  # of use to nobody once the main node has ended
+            self._keys = tempfile.TemporaryDirectory(prefix="mnist-keys-")
+            write_node_keys(Path(self._keys.name), keys)
+            self._arguments += ["--keys", self._keys.name]
+        self._restarts = 0
+        # The nodes leave when the last descriptor of the other end is closed: at the latest
+        # when this process is gone, however it went.
+        self._theirs, self._ours = os.pipe()
+        names = [f"local-{number}" for number in range(1, count + 1)]
+        self._processes = {name: self._start(name) for name in names}
+
+    def _start(self, name: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "computing_node", "--name", name, *self._arguments,
+             "--lifeline", str(self._theirs)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            text=True, errors="backslashreplace", pass_fds=[self._theirs],
+            start_new_session=True,  # Ctrl-C is this process's to handle
+        )  # fmt: skip
+        threading.Thread(target=self._listen, args=(name, process.stderr), daemon=True).start()
+        return process
+
+    def _listen(self, name: str, lines: IO[str]) -> None:
+        with lines:
+            for line in lines:
+                self._say(f"{name}: {line.rstrip()}")
+
+    def check(self) -> None:
+        """Start nodes again that ended by themselves.
+
+        Raises:
+            NodeError: they end time and again.
+        """
+        for name, process in self._processes.items():
+            code = process.poll()
+            if code is None:
+                continue
+            if self._restarts == MAX_RESTARTS:
+                raise NodeError(
+                    f"{name} ended by itself (exit code {code}), after {MAX_RESTARTS} restarts of"
+                    f" local nodes; try `mnist-compute` by hand to see what is wrong"
+                )
+            self._restarts += 1
+            log.warning("local.restarted name=%s code=%d", name, code)
+            self._processes[name] = self._start(name)
+
+    def stop(self) -> None:
+        """End the nodes: politely, then by force."""
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if self._keys is not None:
+            self._keys.cleanup()
+        os.close(self._ours)
+        os.close(self._theirs)

@@ -1,0 +1,1 @@
+"""A training run on top of the main node."""

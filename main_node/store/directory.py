@@ -1,0 +1,360 @@
+"""A run's directory: its configuration, its solutions, its models, its metrics."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from learning import Arrays, DamagedFile, ModelError
+from learning.durable import read_arrays, sync, write_arrays, write_text
+from learning.merging import sha256
+from learning.model import Model, load, save
+
+from ..errors import ConfigError, StorageError
+
+#: The lock of a run directory is tried so often, so many seconds apart: somebody who only looks
+#: whether it is held (`locked`) holds it for a moment.
+LOCK_TRIES, LOCK_SECONDS = 5, 0.05
+#: What a result says; one that lacks any of it is none.
+RESULT = frozenset(
+    ["run", "data", "learner", "jobs", "rounds", "nodes", "accuracy", "macro_f1", "confusion",
+     "examples", "accuracy_by_round", "seconds", "starts", "retries", "left_out", "model",
+     "model_parts"]
+)  # fmt: skip
+#: Later is nobody's clock.
+_LAST_YEAR = 9999
+_STAMP = "%Y%m%d-%H%M%S"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A solution on disk.
+
+    Args:
+        node: name of the node that made it.
+        values: its metrics.
+        arrays: what it holds.
+    """
+
+    node: str
+    values: dict[str, Any]
+    arrays: Arrays
+
+
+class RunDirectory:
+    """The directory of one run, locked against other main nodes while this is open.
+
+    Args:
+        path: where it is, or is to be.
+        new: whether to make it.
+
+    Raises:
+        ConfigError: it can't be made, is not there, or another main node works in it.
+    """
+
+    def __init__(self, path: Path, *, new: bool) -> None:
+        self.path = path
+        self.run_id = path.resolve().name
+        self._solutions, self._models = path / "solutions", path / "models"
+        #: Folders that were made for this run, the deepest first.
+        self._made: list[Path] = []
+        if not new and not is_run(path):
+            raise ConfigError(f"{path}: no run; `mnist-runs list` shows those that there are")
+        self._lock: _Lock | None = None
+        try:
+            here = path.absolute()
+            for folder in [*reversed(here.parents), here] if new else []:
+                if folder == here or not folder.exists():
+                    folder.mkdir(exist_ok=folder != here)
+                    self._made.insert(0, folder)
+            for folder in (self._solutions, self._models):
+                folder.mkdir(exist_ok=True)
+            self._lock = _lock(path)
+            for folder in [path, *(folder.parent for folder in self._made)]:
+                sync(folder)
+        except OSError as error:
+            self._unmake()
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageError(f"{path}: can't be made: {error.strerror}") from error
+            hint = "name another with --run-dir" if new else "it must be writable to go on"
+            raise ConfigError(
+                f"the run directory {path} can't be {'made' if new else 'used'}"
+                f" ({error.strerror}); {hint}"
+            ) from error
+        except BaseException:  # a signal
+            self._unmake()
+            raise
+
+    @classmethod
+    def make(cls, parent: Path) -> RunDirectory:
+        """Make the directory of a new run in `parent`.
+
+        Raises:
+            ConfigError: it can't be made.
+        """
+        return cls(parent / f"{_stamp(parent)}-{secrets.token_hex(2)}", new=True)
+
+    def close(self) -> None:
+        """Unlock the directory; twice is once."""
+        if self._lock is not None:
+            self._lock.close()
+
+    @property
+    def empty(self) -> bool:
+        """Whether no job has left anything in it."""
+        return not any(self._solutions.glob("*.safetensors"))  # nor if it is gone
+
+    def _unmake(self) -> None:
+        """Leave nothing of a directory that could not be made."""
+        if self._lock is not None:
+            self._lock.close()
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove what this made: the directory, and those above it that are empty."""
+        for folder in self._made:
+            if folder == self.path.absolute():
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                with suppress(OSError):  # others have made something there
+                    folder.rmdir()
+
+    # Solutions.
+
+    def has_solution(self, name: str) -> bool:
+        """Whether there is a file with the solution of the job of this name, good or not."""
+        with _storing(self._solution(name)):
+            return self._solution(name).exists()
+
+    def drop_solution(self, name: str) -> None:
+        """Forget the solution of a job that is no good."""
+        with _storing(self._solution(name)):
+            self._solution(name).unlink(missing_ok=True)
+
+    def write_solution(self, name: str, work: str, kept: Kept) -> None:
+        """Keep the solution of a job, on disk for sure.
+
+        Args:
+            name: of the job.
+            work: digest of all that the job is made of.
+            kept: the solution.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        notes = {"work": work, "node": kept.node, "values": json.dumps(kept.values)}
+        with _storing(self._solution(name)):
+            write_arrays(self._solution(name), kept.arrays, notes)
+
+    def solution(self, name: str, work: str) -> Kept | None:
+        """Return the solution of a job; None where there is none.
+
+        Raises:
+            DamagedFile: what there is can't be used, and why.
+        """
+        path = self._solution(name)
+        try:
+            arrays, notes = read_arrays(path)
+        except FileNotFoundError:
+            return None
+        if notes.get("work") != work:
+            raise DamagedFile(f"{path}: the solution of another job than this run's")
+        return Kept(notes["node"], json.loads(notes["values"]), arrays)
+
+    def _solution(self, name: str) -> Path:
+        return self._solutions / f"{name}.safetensors"
+
+    # Models.
+
+    def write_merged(self, round_: int, model: Model) -> None:
+        """Keep a round's merged model."""
+        with _storing(self._merged(round_)):
+            save(model, self._merged(round_))
+
+    def merged(self, round_: int, notes: Mapping[str, str]) -> Model | None:
+        """Return a round's merged model, if it is here and whole.
+
+        Args:
+            round_: counted from 0.
+            notes: what its notes must say, among other things.
+
+        Raises:
+            DamagedFile: there is one that can't be used, and why.
+        """
+        path = self._merged(round_)
+        with _storing(path):
+            if not path.exists():
+                return None
+        try:
+            model = load(path)
+        except ModelError as error:
+            raise DamagedFile(str(error)) from error
+        if not notes.items() <= model.notes.items():
+            raise DamagedFile(f"{path}: the model of another run, or of other data")
+        return model
+
+    def _merged(self, round_: int) -> Path:
+        return self._models / f"round-{round_ + 1:03d}.safetensors"
+
+    def write_model(self, model: Model) -> Path:
+        """Keep the model that the run ends with; return its file."""
+        path = self.path / "model.safetensors"
+        with _storing(path):
+            save(model, path)
+        return path
+
+    # Texts.
+
+    def write_config(self, text: str) -> None:
+        """Keep the options as they were resolved."""
+        with _storing(self.path):
+            write_text(self.path / "config.yaml", text)
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Keep the result."""
+        with _storing(self.path):
+            write_text(self.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+
+def _stamp(runs: Path) -> str:
+    """Return the time that a new run is named by: later than any run's that is there.
+
+    The newest is found by its name, and a clock may be put back.
+    """
+    latest = 0.0
+    with suppress(OSError):
+        for path in runs.iterdir():
+            with suppress(ValueError, OverflowError):
+                stamp = time.strptime(path.name[:15], _STAMP)
+                if stamp.tm_year < _LAST_YEAR:
+                    latest = max(latest, time.mktime(stamp))
+    return time.strftime(_STAMP, time.localtime(max(time.time(), latest + 1)))
+
+
+@contextmanager
+def _storing(path: Path) -> Iterator[None]:
+    """Turn what the system says of a full or broken disk into a `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        what = "reached" if isinstance(error, PermissionError) else "written"
+        raise StorageError(f"{path}: can't be {what}: {reason}") from error
+
+
+class _Lock:
+    """Holds a run directory; the directory itself, and a file that says who holds it.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with ExitStack() as held:
+            folder = os.open(path, os.O_RDONLY)
+            held.callback(os.close, folder)
+            with suppress(_Unlockable):  # on some network's disks only files can be
+                _flock(folder, fcntl.LOCK_EX)
+            self.file = held.enter_context((path / "lock").open("a+"))
+            _flock(self.file.fileno(), fcntl.LOCK_EX)
+            self._held = held.pop_all()
+
+    def close(self) -> None:
+        """Let go; twice is once."""
+        self._held.close()
+
+
+class _Unlockable(OSError):
+    """The system can't lock this."""
+
+
+def _flock(descriptor: int, how: int) -> None:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise _Unlockable(error.errno, error.strerror) from error
+
+
+def _lock(path: Path) -> _Lock:
+    """Return the lock of a run directory.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    for _ in range(LOCK_TRIES):
+        try:
+            lock = _Lock(path)
+        except BlockingIOError:
+            time.sleep(LOCK_SECONDS)
+            continue
+        lock.file.truncate(0)
+        lock.file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.file.flush()
+        return lock
+    holder = ""
+    with suppress(OSError):
+        holder = (path / "lock").read_text().strip()
+    raise ConfigError(
+        f"run {path.name} is in use by {holder or 'another process'}: two main nodes can't share a"
+        " run directory"
+    )
+
+
+def is_run(path: Path) -> bool:
+    """Whether there is a run in a directory, though its solutions may have been deleted."""
+    try:
+        begun = any((path / name).exists() for name in ("run.db", "lock"))
+        return (path / "solutions").is_dir() or (begun and (path / "config.yaml").is_file())
+    except OSError:  # a path too long, say
+        return False
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """Return the directories of the runs that are kept in a folder, the oldest first."""
+    try:
+        return sorted(path for path in folder.iterdir() if is_run(path))
+    except OSError:
+        return []
+
+
+def locked(path: Path) -> bool:
+    """Whether a main node works in a run directory at this moment."""
+    try:
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            with suppress(_Unlockable):
+                _flock(folder, fcntl.LOCK_SH)
+            with (path / "lock").open() as file:
+                _flock(file.fileno(), fcntl.LOCK_SH)
+        finally:
+            os.close(folder)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def finished(path: Path) -> dict[str, Any] | None:
+    """Return the result of the run in this directory, if it has come to its end."""
+    model = path / "model.safetensors"
+    try:
+        metrics: dict[str, Any] = json.loads((path / "metrics.json").read_text())
+        whole = metrics["model_sha256"] == sha256(load(model).arrays)
+        whole = whole and metrics.keys() >= RESULT and "total" in metrics["seconds"]
+    except (OSError, ValueError, KeyError, TypeError, ModelError):
+        return None
+    return {**metrics, "model": str(model)} if whole else None  # it may have been moved

@@ -1,0 +1,1 @@
+"""What carries it: sockets, keys, connections that come back, discovery."""

@@ -1,0 +1,1 @@
+"""Who says what when: both ends of the conversation as state machines without sockets."""

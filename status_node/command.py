@@ -1,0 +1,273 @@
+"""`mnist-status`: how a main node's computing nodes and jobs are, live or as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import click
+
+from console.command import LOG_LEVELS, Exit, set_up_logs
+from console.words import shortened
+from protocol import AddressError, KeysError
+from protocol.carrier.sockets import DEFAULT_ADDRESS, split_address
+from protocol.errors import NodeError
+from protocol.machine.watching import NodeState, Overview
+from protocol.wire.limits import MAX_COUNT
+from protocol.wire.messages import NodeStatus
+from protocol.wire.words import safe_line, safe_name
+
+from .node import StatusNode
+
+#: Between two looks of the live display, and between two lines of `--json --follow`.
+LOOK_SECONDS = 0.5
+#: With --discover, others may answer a little later than the first.
+SETTLE_SECONDS = 1.5
+_COLOURS = {"running": "green", "unknown": "yellow", "stopped": "dim", "dropped": "red"}
+_SIGNS = {"running": "●", "unknown": "?", "stopped": "○", "dropped": "✗"}
+
+
+@click.command(context_settings={"auto_envvar_prefix": "MNIST", "show_default": True})
+@click.option(
+    "--connect", multiple=True, metavar="ADDRESS", show_default=False,
+    help="Where a main node listens; repeat it to watch several."
+    f"  [default: {DEFAULT_ADDRESS}, or none with --discover]",
+)  # fmt: skip
+@click.option(
+    "--discover", is_flag=True,
+    help="Watch the main nodes of the domain that announce themselves in this network.",
+)  # fmt: skip
+@click.option(
+    "--domain", default=0, type=click.IntRange(0, MAX_COUNT),
+    help="Watch main nodes of this domain only.",
+)  # fmt: skip
+@click.option(
+    "--keys", metavar="DIR",
+    help="A node's keys, as mnist-keys makes them: to reach main nodes that have some.",
+)  # fmt: skip
+@click.option(
+    "--insecure", is_flag=True,
+    help="With --discover and without keys, watch main nodes on other machines too.",
+)  # fmt: skip
+@click.option(
+    "--name", default="status",
+    help="What others see, and whose keys to take where --keys holds several nodes'.",
+)  # fmt: skip
+@click.option(
+    "--timeout", "timeout_seconds", default=10.0, type=click.FloatRange(0, 1e6), metavar="SECONDS",
+    help="Give up if no main node has answered after so long.",
+)  # fmt: skip
+@click.option("--once", is_flag=True, help="Show how things are now, and end.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and only that.")
+@click.option("--follow", is_flag=True, help="With --json, print a line for every change.")
+@click.option(
+    "--log-level", default="error", type=click.Choice(LOG_LEVELS),
+    help="Say things of this importance and above, on standard error.",
+)  # fmt: skip
+@click.version_option(package_name="mnist-merge", prog_name="mnist-status")
+def main(
+    timeout_seconds: float, once: bool, as_json: bool, follow: bool, log_level: str, **options: Any
+) -> None:
+    """Show how the computing nodes and jobs of a main node are.
+
+    On a terminal the display is live until Ctrl-C; elsewhere, or with --once, it is printed once.
+    A node is running, unknown (silent for a while), stopped (it said goodbye) or dropped (it went
+    without a word).
+
+    Every option can be given in the environment too: MNIST_CONNECT for --connect, and so on.
+    """
+    if follow and not as_json:
+        raise click.UsageError("--follow goes with --json; without it the display is live anyway")
+    set_up_logs(log_level)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    answered = False
+    try:
+        with StatusNode(address=options.pop("connect") or None, **options) as node:
+            node.process_status_async()
+            if sys.stderr.isatty():
+                click.echo("looking for a main node; Ctrl-C ends", err=True)
+            answered = node.wait(timeout_seconds)
+            if not answered:
+                _end(Exit.NO_NODE, _nobody(node, timeout_seconds, options["domain"]))
+            if options["discover"] and not follow:
+                time.sleep(SETTLE_SECONDS)
+            if as_json:
+                _print_json(node, follow)
+            elif once or not sys.stdout.isatty():
+                _print(node)
+            else:
+                _show(node)
+    except KeyboardInterrupt:
+        sys.exit(Exit.DONE if answered else Exit.INTERRUPTED)
+    except BrokenPipeError:
+        sys.stdout = None  # nobody flushes it at the end
+    except (AddressError, KeysError) as error:
+        _end(Exit.USAGE, str(error))
+    except NodeError as error:
+        _end(Exit.REFUSED, str(error))
+
+
+def _end(code: Exit, message: str) -> NoReturn:
+    click.echo(f"mnist-status: {message}", err=True)
+    sys.exit(code)
+
+
+def _nobody(node: StatusNode, seconds: float, domain: int) -> str:
+    """Return what there is to say where no main node has answered."""
+    views = node.overviews()
+    if not views:
+        ignored = "".join(f"; {reason}" for reason in node.ignored)
+        return (
+            f"no main node of domain {domain} was found in this network after {seconds:g} s"
+            f"{ignored or ' (it needs --announce, and multicast)'}"
+        )
+    return "\n".join(f"no answer from {v.address} after {seconds:g} s: {_why(v)}" for v in views)
+
+
+def _why(view: Overview) -> str:
+    host, _ = split_address(view.address, 1)
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError):
+        return f"there is no host {host}"
+    return view.trouble or "nothing listens there; is the main node started, and the address right?"
+
+
+def as_plain(overviews: Sequence[Overview]) -> dict[str, Any]:
+    """Return what `--json` prints."""
+    return {
+        "mains": [
+            {
+                "address": view.address, "id": view.main.id, "state": view.main.state,
+                "about": _jsonable(view.about), "jobs": _jsonable(view.jobs),
+                "nodes": [_plain(node) for node in view.nodes.values()],
+            }
+            for view in overviews
+        ]
+    }  # fmt: skip
+
+
+def _jsonable(value: Any) -> Any:
+    """Return what a main node says, whatever that is, as JSON can say it."""
+    if isinstance(value, Mapping):
+        return {str(name): _jsonable(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, int | float | str) else repr(value)
+
+
+def _plain(node: NodeStatus) -> dict[str, Any]:
+    running = [{"job": job, "done": done} for job, done in node.running]
+    return {**node._asdict(), "running": running}
+
+
+def _print_json(node: StatusNode, follow: bool) -> None:
+    last = None
+    while True:
+        now = as_plain(node.overviews())
+        if now != last:
+            print(json.dumps(now), flush=True)
+        if not follow:
+            return
+        last = now
+        time.sleep(LOOK_SECONDS)
+
+
+def _print(node: StatusNode) -> None:
+    from rich.console import Console
+
+    # Elsewhere than on a terminal nobody knows how wide it is; nothing is cut.
+    console = Console(width=None if sys.stdout.isatty() else 300)
+    for view in node.overviews():
+        console.print(render(view, names=300), soft_wrap=True)
+
+
+def _show(node: StatusNode) -> None:
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    with Live(console=Console(), refresh_per_second=4, screen=False) as live:
+        while True:
+            live.update(Group(*(render(view) for view in node.overviews())))
+            time.sleep(LOOK_SECONDS)
+
+
+def render(view: Overview, names: int = 28) -> Any:
+    """Return what people see of a main node and its nodes.
+
+    Args:
+        view: the main node.
+        names: letters of a node's name that are shown; a longer one is cut in the middle.
+    """
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    state, here = view.main.state, view.main.state == NodeState.RUNNING.value
+    why = f": {view.main.reason}" if view.main.reason else ""
+    head = Text.assemble(
+        (f"{_SIGNS.get(state, '?')} ", _COLOURS.get(state, "")),
+        (view.main.id or "a main node", "bold"), f" at {view.address}",
+        "" if here else f", {state}{why}",
+    )  # fmt: skip
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for title in ("node", "state", "waiting", "solved"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("doing")  # gives way in a narrow terminal: only it may be cut
+    for node in sorted(view.nodes.values(), key=lambda node: node.state != "running"):
+        if node.kind == "status":
+            continue
+        shown = Text(f"{_SIGNS.get(node.state, '?')} {node.state}", _COLOURS.get(node.state, ""))
+        table.add_row(
+            Text(shortened(node.id, names)), shown,
+            str(node.waiting or ""), str(node.solved),
+            Text(_doing(node), no_wrap=True, overflow="ellipsis"),
+        )  # fmt: skip
+    watchers = sum(n.kind == "status" and n.state == "running" for n in view.nodes.values())
+    last = [Text(f"{watchers} watching", "dim")] if here else []
+    lines = [line for line in (_about(view.about), _jobs(view)) if line]
+    return Group(head, *(Text(f"  {line}") for line in lines), table, *last)
+
+
+def _about(about: Mapping[str, Any]) -> str:
+    """Return what a program says of itself: `mnist-main` its run; others anything."""
+    told = {name: safe_line(str(value), 80) for name, value in about.items()}
+    if "run" not in told:
+        return ", ".join(f"{safe_name(name)} {value}" for name, value in told.items())
+    line = [f"run {told['run']}"]
+    if "done" in told:
+        line.append("done")
+    if "round" in told:
+        line.append(f"round {told['round']} of {told.get('rounds')}")
+        line.append(f"{told.get('round_done')} of {told.get('round_jobs')} jobs of it done")
+    if isinstance(about.get("accuracy"), float):
+        line.append(f"accuracy {about['accuracy']:.2%}")
+    return ", ".join(line)
+
+
+def _jobs(view: Overview) -> str:
+    jobs = {name: n for name, n in view.jobs.items() if isinstance(n, (int, float))}
+    if not jobs:
+        return ""
+    told = [f"{jobs.get(name, 0):,} {name}" for name in ("queued", "running", "done", "failed")]
+    if jobs.get("retries"):
+        told.append(f"{jobs['retries']:,} made again")
+    pace = jobs.get("per_second", 0.0)
+    rate = f"{pace:,.3g} a second" if pace >= 1 or not pace else f"{60 * pace:.3g} a minute"
+    return f"jobs: {', '.join(told)}; {rate}"
+
+
+def _doing(node: NodeStatus) -> str:
+    if not node.running:
+        return node.reason or ("idle" if node.state == NodeState.RUNNING.value else "")
+    told = ", ".join(f"{job} {done:.0%}" for job, done in node.running[:3])
+    more = f" and {len(node.running) - 3} more" if len(node.running) > 3 else ""
+    return f"{told}{more}{f': {node.note}' if node.note else ''}"
