@@ -39,7 +39,7 @@ signal.pause()
 #: Forty that are announced, and of which none answers.
 _DEAD = """
 import signal, sys
-from protocol.discovery import Announcement
+from protocol.carrier.discovery import Announcement
 kept = [Announcement(f"dead{n}.{n}", 0, f"tcp://{sys.argv[1]}:{6000 + n}") for n in range(40)]
 print("ready", file=sys.stderr, flush=True)
 signal.pause()

@@ -180,7 +180,7 @@ def measure(connections: int, attacks: list[str]) -> Iterator[str]:
         (folder / "data").mkdir()
         write_data(folder / "data")
         subprocess.run(
-            [sys.executable, "-c", "from main_node.keys import main; main()", "new",
+            [sys.executable, "-c", "from main_node.commands.keys import main; main()", "new",
              str(folder / "keys"), "honest", "bad", "probe"],
             check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip

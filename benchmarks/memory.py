@@ -21,8 +21,8 @@ ROWS = 20_000
 WITNESS = """
 import re, sys
 from pathlib import Path
-from main_node.cli import main
-from main_node.training import Training
+from main_node.commands.train import main
+from main_node.run.training import Training
 evaluate = Training._evaluate
 def witness(self, model):
     print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[0])

@@ -357,9 +357,10 @@ def test_a_run_directory_that_is_somebody_elses_is_named(cut_short: Cluster) -> 
         if parent.stat().st_mode & 0o055 != 0o055 and str(parent).startswith("/tmp/"):
             parent.chmod(0o755)
     program = (
-        "import os, contextlib, yaml, main_node.cli\n"
+        "import os, contextlib, yaml, main_node.commands.train\n"
         "with contextlib.suppress(SystemExit):\n"
-        "    main_node.cli.main(['--resume', '/nowhere'])\n"  # imports what nobody can not read
+        # It imports what nobody can not read.
+        "    main_node.commands.train.main(['--resume', '/nowhere'])\n"
         "if os.geteuid() == 0:\n"
         "    os.setuid(65534)\n"
         f"main_node.commands.train.main(['--resume', {str(cut_short.run)!r}, '--quiet'])\n"

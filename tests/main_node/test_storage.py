@@ -16,12 +16,12 @@ import pytest
 from learning.merging import sha256
 from learning.model import Model
 from main_node import memory
-from main_node.run.spec import MainConfig, cut_short, find_run, read_config
+from main_node.commands.runs import summarize, tell
 from main_node.errors import ConfigError, StorageError
-from main_node.store.memory import RunMemory
+from main_node.run.spec import MainConfig, cut_short, find_run, read_config
 from main_node.store.database import RunDatabase
 from main_node.store.directory import RESULT, RunDirectory, finished, locked, runs_in
-from main_node.commands.runs import summarize, tell
+from main_node.store.memory import RunMemory
 from protocol.machine.effects import Joined
 from protocol.wire.messages import Hello
 

@@ -109,7 +109,7 @@ def test_with_keys_discovery_gives_the_address_and_never_the_trust(
 LIE = """
 import signal, sys, tempfile, pathlib
 from main_node import AsyncMainNode
-from protocol import keys
+from protocol.carrier import keys
 from protocol.carrier.discovery import Announcement
 from protocol.carrier.sockets import make_pair
 folder = pathlib.Path(tempfile.mkdtemp())
