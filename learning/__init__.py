@@ -1,19 +1,10 @@
 """Mathematics on arrays: learners, merging, metrics. It knows no message and no socket."""
 
-from .base import (
-    Arrays,
-    CountingMerger,
-    Form,
-    Labels,
-    Layout,
-    Learner,
-    Merger,
-    Shard,
-    Solution,
-    create,
-    merger,
-    names,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .errors import (
     DamagedFile,
     Diverged,
@@ -24,7 +15,22 @@ from .errors import (
     UnfitSolution,
     UnknownLearner,
 )
-from .software import differences, software
+from .options import LearnerOptions
+from .registry import create, merger, names, options
+
+if TYPE_CHECKING:
+    from .base import (
+        Arrays,
+        CountingMerger,
+        Form,
+        Labels,
+        Layout,
+        Learner,
+        Merger,
+        Shard,
+        Solution,
+    )
+    from .software import differences, software
 
 __all__ = [
     "Arrays",
@@ -35,6 +41,7 @@ __all__ = [
     "Labels",
     "Layout",
     "Learner",
+    "LearnerOptions",
     "LearningError",
     "MergeError",
     "Merger",
@@ -48,5 +55,19 @@ __all__ = [
     "differences",
     "merger",
     "names",
+    "options",
     "software",
 ]
+
+#: Imported when they are used: whoever asks for help need not wait for numpy.
+_LATER = dict.fromkeys(
+    ["Arrays", "CountingMerger", "Form", "Labels", "Layout", "Learner", "Merger", "Shard",
+     "Solution"],
+    "base",
+) | dict.fromkeys(["differences", "software"], "software")  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LATER[name]}", __name__), name)

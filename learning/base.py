@@ -1,8 +1,7 @@
-"""The contract of a learner, and how one is found by name."""
+"""The contract of a learner."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -107,9 +106,6 @@ class Learner(Protocol):
 class Merger(Protocol):
     """The part of a learner that a main node needs; it must not need the learner's library."""
 
-    #: Names of the options of `mnist-main` that the learner is made with.
-    options: tuple[str, ...]
-
     def merge(self, solutions: Iterable[Solution], before: Arrays | None = None) -> Arrays:
         """Merge solutions, read one at a time and in order, into one model.
 
@@ -189,65 +185,3 @@ def check_parameters(**bounds: tuple[Any, float, float]) -> None:
         kinds = (int,) if isinstance(least, int) else (int, float)
         if type(value) not in kinds or not least <= value <= most:
             raise UnknownLearner(f"{name} is {value!r:.40}; from {least} to {most} is possible")
-
-
-@dataclass(frozen=True)
-class _Entry:
-    learner: str
-    merger: str
-
-
-#: Name -> where its classes are; imported only when used.
-_BUILT_IN = {
-    "neural": _Entry("learning.neural:NeuralLearner", "learning.layout:NeuralMerger"),
-    "algebraic": _Entry(
-        "learning.algebraic.learner:AlgebraicLearner",
-        "learning.algebraic.merger:AlgebraicMerger",
-    ),
-}
-
-
-def names() -> tuple[str, ...]:
-    """Return the names of the learners that come with this package."""
-    return tuple(_BUILT_IN)
-
-
-def create(name: str, parameters: Mapping[str, Any]) -> Learner:
-    """Return a learner.
-
-    Args:
-        name: one of `names()`.
-        parameters: what it is made with.
-
-    Raises:
-        UnknownLearner: no such learner, or it takes no such parameters.
-    """
-    made = _import(_entry(name).learner)
-    try:
-        learner: Learner = made(**parameters)
-    except TypeError as error:
-        raise UnknownLearner(
-            f"learner {name!r} can't be made with {dict(parameters)}: {error}"
-        ) from error
-    return learner
-
-
-def merger(name: str) -> Merger:
-    """Return what merges the solutions of the learner of this name.
-
-    Raises:
-        UnknownLearner: no such learner.
-    """
-    merger_: Merger = _import(_entry(name).merger)()
-    return merger_
-
-
-def _entry(name: str) -> _Entry:
-    if name not in _BUILT_IN:
-        raise UnknownLearner(f"no learner {name!r}; there is {', '.join(_BUILT_IN)}")
-    return _BUILT_IN[name]
-
-
-def _import(place: str) -> Any:
-    module, _, attribute = place.partition(":")
-    return getattr(importlib.import_module(module), attribute)

@@ -28,8 +28,6 @@ def pooled(length: int) -> int:
 class NeuralMerger(WeightedMean):
     """Merges solutions of `learning.neural`, and knows what they look like."""
 
-    options = ("threads", "epochs", "batch_size", "lr")
-
     def check_form(self, form: Form) -> None:
         """Raise unless the images are large enough for the net."""
         self.layout(form.height, form.width, form.classes)

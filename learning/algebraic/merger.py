@@ -34,8 +34,6 @@ class AlgebraicMerger:
     Source: 2502.19944 (models of one algebra add up); the counts are ours.
     """
 
-    options = ("batches", "levels", "shifts")
-
     def check_data(self, images: Images, labels: Labels, make: Mapping[str, Any]) -> None:
         """Raise if equal images, as far as the model can tell, are of different classes.
 

@@ -1,25 +1,22 @@
-"""The options of `mnist-main`, in one place."""
+"""What a run is: all that shapes its model, and what a user says of how it goes."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from protocol.carrier.sockets import DEFAULT_ADDRESS
-
-from ..errors import ConfigError
-
-#: Sources of data that are names, and not folders, whatever folders there are.
-NAMES = ("mnist",)
+from learning import options as learner_options
+from loaders import DataOptions
+from protocol.options import flat, make, option
+from protocol.wire.limits import MAX_COUNT
 
 
 @dataclass(frozen=True, kw_only=True)
-class MainConfig:
-    """The options of `mnist-main`; each field is the option of its name."""
+class PlanOptions:
+    """How often shards are learned from and merged."""
 
+<<<<<<< HEAD
     jobs: int = 4
     data: str = "mnist"
     limit: int | None = None
@@ -89,80 +86,73 @@ FREE = frozenset(
      "deadline_seconds", "stall_seconds", "silence_seconds", "max_attempts", "partial", "json",
      "quiet", "log_level", "keys", "insecure", "announce"]
 )  # fmt: skip
+=======
+    rounds: int = option(
+        5, "How often to merge; the merged model starts the next round.", least=1, most=MAX_COUNT
+    )
+    seed: int = option(
+        0, "Of everything random: same seed, data and jobs, same model.", least=0, most=MAX_COUNT
+    )
 
 
-def find_run(name: str, runs: Path) -> Path:
-    """Return the directory of a run that is named by its path, or by its name in `runs`.
+@dataclass(frozen=True, kw_only=True)
+class MergeOptions:
+    """What is merged, and where its parts are counted."""
 
-    Raises:
-        ConfigError: there is none.
-    """
-    if not name.strip():
-        raise ConfigError("name a run; `mnist-runs list` shows them")
-    from ..store.directory import is_run
-
-    for path in (Path(name), runs / name):
-        if is_run(path):
-            return path.absolute()
-    raise ConfigError(f"{name}: no run, neither here nor in {runs}; `mnist-runs list` shows them")
-
-
-def cut_short(config: MainConfig) -> Path | None:
-    """Return the newest run with these options that was cut short, if there is one."""
-    from ..store.directory import finished, locked, runs_in
-
-    for run in reversed(runs_in(Path(config.run_dir))):
-        try:
-            stored = MainConfig(**read_config(run / "config.yaml"))
-        except (ConfigError, TypeError):  # of another release, or damaged
-            continue
-        same = stored.shape() == config.shape() and all(
-            stored.resolved()[name] == config.resolved()[name] for name in ("data", "domain")
-        )
-        if same and not locked(run) and finished(run) is None:
-            return run
-    return None
+    count: str = option(
+        "main",
+        "algebraic: where to count what contradicts the merged atoms; the model is the same.",
+        choices=("main", "nodes"),
+    )
+    partial: bool = option(
+        False, "Merge what there is when a job fails for good, instead of ending."
+    )
+>>>>>>> bf78752 (WIP 14: options as dataclasses (not used yet))
 
 
-def resumed(config: MainConfig, given: set[str], path: Path) -> MainConfig:
-    """Return the options to go on with a run: its own, but for free ones that are given anew.
+@dataclass(frozen=True, kw_only=True)
+class CompanyOptions:
+    """How many computing nodes a run wants, and for how long it waits for them."""
+
+    min_nodes: int = option(
+        1, "Begin when so many computing nodes are here.", least=1, most=MAX_COUNT
+    )
+    timeout_seconds: float | None = option(
+        None, "Give up after so long without enough computing nodes.", flag="--timeout", least=0,
+        most=1e9, metavar="SECONDS", default="never",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """All that shapes a run's model: of equal ones, on equal data, the models are equal.
 
     Args:
-        config: the options of the command.
-        given: names of those that stand on the command line.
-        path: directory of the run.
-
-    Raises:
-        ConfigError: its own can't be read, or one that is given would change the model.
+        data: which rows, and how they are cut.
+        learner: its name.
+        made: what the learner is made with: the dataclass of its options.
+        plan: of the rounds.
     """
-    stored = {**read_config(path / "config.yaml"), "run_dir": str(path.parent)}
-    missing = {field.name for field in fields(MainConfig)} - stored.keys()
-    if missing:
-        raise ConfigError(f"{path / 'config.yaml'}: not whole: no {', '.join(sorted(missing)[:3])}")
-    stored |= {"json": config.json, "quiet": config.quiet}  # of this start only
-    for name in sorted(given & stored.keys()):
-        value = config.resolved()[name]
-        if name == "run_dir":
-            continue
-        if name in FREE:
-            stored[name] = value
-        elif value != stored[name]:
-            option = name.replace("_", "-")
-            raise ConfigError(
-                f"--{option} {value} can't be: run {path.name} began with {stored[name]}, and"
-                " its model would be another; leave it out, or begin a new run"
-            )
-    return MainConfig(**stored)
 
+    data: DataOptions
+    learner: str
+    made: Any
+    plan: PlanOptions
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Return the options that a YAML file sets.
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> RunSpec:
+        """Return the run that options by name describe.
 
-    Raises:
-        ConfigError: it can't be read, or sets what is no option, or to what it can't be.
-    """
-    import yaml
+        Raises:
+            UnknownLearner: there is no such learner.
+        """
+        learner = values["learner"]
+        return cls(
+            data=make(DataOptions, values), learner=learner,
+            made=make(learner_options(learner), values), plan=make(PlanOptions, values),
+        )  # fmt: skip
 
+<<<<<<< HEAD
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except FileNotFoundError as error:
@@ -179,24 +169,26 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not options by name, one a line, like 'jobs: 4'")
     return dict(_option(path, str(name), value) for name, value in values.items())
+=======
+    @property
+    def make(self) -> dict[str, Any]:
+        """What the learner is made with, by name, whatever the round."""
+        return flat(self.made)
+>>>>>>> bf78752 (WIP 14: options as dataclasses (not used yet))
 
+    @property
+    def shape(self) -> dict[str, Any]:
+        """All of it by name."""
+        return {**flat(self.data), "learner": self.learner, **self.make, **flat(self.plan)}
 
-def _option(path: Path, name: str, value: Any) -> tuple[str, Any]:
-    """Return an option as the configuration has it, or raise."""
-    name = name.replace("-", "_")
-    name = f"{name}_seconds" if name in ("timeout", "deadline", "stall", "silence") else name
-    kinds = {field.name: str(field.type) for field in fields(MainConfig)}
-    if name not in kinds:
-        raise ConfigError(f"{path}: no such option: {name}")
-    wanted, *rest = kinds[name].split(" | ")  # as annotated: "int", "float | None", ...
-    if value is None and rest:
-        return name, None
-    if wanted == "float" and isinstance(value, str):  # YAML takes 1e-2 for a text
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    fits = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}[wanted]
-    if not isinstance(value, fits) or (isinstance(value, bool) and wanted != "bool"):
-        meant = {"int": "a whole number", "float": "a number", "str": "a text",
-                 "bool": "true or false"}[wanted]  # fmt: skip
-        raise ConfigError(f"{path}: {name} is {value!r}, not {meant}")
-    return name, value
+    def text(self) -> str:
+        """Return all of it in one text."""
+        return json.dumps(self.shape, sort_keys=True)
+
+    def is_that_of(self, text: str) -> bool:
+        """Whether a text of `text`, maybe an earlier release's, is of an equal run."""
+        try:
+            stored = json.loads(text)
+        except ValueError:
+            return False
+        return isinstance(stored, dict) and self.shape.items() <= stored.items()

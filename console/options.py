@@ -1,0 +1,210 @@
+"""Options of a command: made from the dataclasses that declare them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from protocol.errors import ConfigError
+from protocol.options import Option, declared, fit
+from protocol.wire.limits import MAX_COUNT
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+#: Names of options in files that were theirs once, or are theirs on the command line.
+_UNITS = "_seconds"
+
+
+class _Finite(click.FloatRange):
+    """A number in a range; Not-a-Number is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number to work with", param, ctx)
+        return number
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes: 500MB, 4GB, 1.5GiB.
+
+    Args:
+        least: below that it is too little for anything.
+    """
+
+    name = "size"
+    _UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12,
+              "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30, "TI": 1 << 40}  # fmt: skip
+
+    def __init__(self, least: float) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the bytes."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?I?)B?", str(value).strip().upper())
+        if match is None or match[2] not in self._UNITS:
+            self.fail(f"{value!r} is no size; one looks like 500MB or 4GB", param, ctx)
+        nbytes = int(float(match[1]) * self._UNITS[match[2]])
+        if not self._least <= nbytes <= MAX_COUNT:
+            few = nbytes < self._least
+            why = "too little for any job: 100MB is enough for small ones" if few else "no memory's"
+            self.fail(f"{value!r} is {why}", param, ctx)
+        return nbytes
+
+
+def _not_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    if isinstance(value, str) and not value.strip():
+        raise click.BadParameter("it is empty")
+    return value
+
+
+def _type(option: Option) -> Any:
+    about = option.about
+    if about.size:
+        return Size(about.least or 0)
+    if about.choices:
+        return click.Choice(about.choices)
+    if option.type is int:
+        least = None if about.least is None else int(about.least)
+        most = None if about.most is None else int(about.most)
+        return click.IntRange(least, most)
+    if option.type is float:
+        return _Finite(about.least, about.most, min_open=about.above)
+    return str
+
+
+def _click(option: Option, prefix: str) -> Callable[[Command], Command]:
+    about = option.about
+    names = (option.flag.removeprefix("--").replace("-", "_"), option.name)
+    variables = [f"{prefix}_{name.upper()}" for name in dict.fromkeys(names)]
+    told = about.help + (f"  [default: {about.default}]" if about.default else "")
+    if option.type is bool:
+        return click.option(option.flag, option.name, is_flag=True, help=told, envvar=variables)
+    return click.option(
+        option.flag, option.name, type=_type(option), multiple=option.several, help=told,
+        envvar=variables, default=option.default, metavar=about.metavar or None, callback=_not_empty,
+        show_default=not about.default and option.default is not None,
+    )  # fmt: skip
+
+
+def options(*parts: type, prefix: str = "MNIST") -> Callable[[Command], Command]:
+    """Give a command the options that dataclasses declare; it is called with them by name.
+
+    Args:
+        parts: the dataclasses.
+        prefix: of the variables of the environment that set them, too.
+    """
+
+    def decorate(command: Command) -> Command:
+        for part in reversed(parts):
+            for option in reversed(declared(part)):
+                command = _click(option, prefix)(command)
+        return command
+
+    return decorate
+
+
+def given(context: click.Context) -> set[str]:
+    """Return the names of the options that stand on the command line."""
+    by_hand = click.core.ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) is by_hand}
+
+
+def check_bounds(command: click.Command, values: Mapping[str, Any], where: Path) -> None:
+    """Raise unless options that come from a file are what a command's may be.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    context = click.Context(command)
+    for parameter in command.params:
+        value = values.get(parameter.name or "")
+        if value is not None:
+            try:
+                parameter.type_cast_value(context, value)
+            except click.BadParameter as error:
+                raise ConfigError(f"{where}: {parameter.name}: {error}") from error
+
+
+# Files.
+
+
+def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, Any]:
+    """Return the options that a YAML file sets.
+
+    Args:
+        path: of the file.
+        options_: those that there are, by name.
+
+    Raises:
+        ConfigError: it can't be read, or sets what is no option, or to what it can't be.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{where}: not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: not options by name, one a line, like 'jobs: 4'")
+    read = {}
+    for told, value in values.items():
+        name = _name(str(told), options_)
+        if name is None:
+            raise ConfigError(f"{path}: no such option: {told}{meant(str(told), options_)}")
+        try:
+            read[name] = fit(options_[name], value)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+    return read
+
+
+def _name(told: str, options_: Mapping[str, Option]) -> str | None:
+    """Return the name of an option as a file may call it: as it is, or as its flag is."""
+    told = told.replace("-", "_")
+    for name in (told, told + _UNITS):
+        if name in options_:
+            return name
+    return None
+
+
+def meant(told: str, names: Mapping[str, Any]) -> str:
+    """Return ` (did you mean `jobs`?)` where a name is nearly one of those that there are."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(told.replace("-", "_"), names, 1)
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+def as_yaml(values: Mapping[str, Any]) -> str:
+    """Return options as a file that `read_options` reads."""
+    import yaml
+
+    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+    return str(yaml.safe_dump(plain, sort_keys=False))
+
+
+def defaults_from(options_: Mapping[str, Option]) -> Callable[..., None]:
+    """Return what `--config FILE` calls: it makes the file's values every other option's default."""
+
+    def read(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
+        if path is None:
+            return
+        try:
+            values = read_options(Path(path), options_)
+        except ConfigError as error:
+            raise click.BadParameter(str(error)) from error
+        context.default_map = {**(context.default_map or {}), **values}
+
+    return read

@@ -1,0 +1,14 @@
+"""What a user says of where runs are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from protocol.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreOptions:
+    """Where runs are kept."""
+
+    run_dir: str = option("runs", "Where runs are kept.", metavar="DIR")
