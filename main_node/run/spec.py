@@ -16,77 +16,6 @@ from protocol.wire.limits import MAX_COUNT
 class PlanOptions:
     """How often shards are learned from and merged."""
 
-<<<<<<< HEAD
-    jobs: int = 4
-    data: str = "mnist"
-    limit: int | None = None
-    sharding: str = "disjoint"
-    learner: str = "neural"
-    rounds: int = 5
-    epochs: int = 3
-    batch_size: int = 16
-    lr: float = 0.02
-    batches: int = 30
-    levels: int = 1
-    shifts: int = 1
-    target_digit: int | None = None
-    count: str = "main"
-    seed: int = 0
-    threads: int = 1
-    local_nodes: int = 0
-    min_nodes: int = 1
-    bind: str = DEFAULT_ADDRESS
-    keys: str | None = None
-    insecure: bool = False
-    announce: bool = False
-    domain: int = 0
-    run_dir: str = "runs"
-    timeout_seconds: float | None = None
-    deadline_seconds: float | None = None
-    stall_seconds: float | None = 120.0
-    silence_seconds: float = 10.0
-    max_attempts: int = 3
-    partial: bool = False
-    json: bool = False
-    quiet: bool = False
-    log_level: str = "warning"
-
-    def resolved(self) -> dict[str, Any]:
-        """Return the options by name, so that they mean the same in every folder."""
-        values = asdict(self)
-        values["run_dir"] = str(Path(self.run_dir).absolute())
-        if self.keys is not None:
-            values["keys"] = str(Path(self.keys).absolute())
-        if self.data not in NAMES and _is_folder(self.data):
-            values["data"] = str(Path(self.data).absolute())
-        return values
-
-    def shape(self) -> str:
-        """Return the options that shape the model, in one text: equal models have equal ones."""
-        values = {name: value for name, value in asdict(self).items() if name not in FREE}
-        return json.dumps(values, sort_keys=True)
-
-    def as_yaml(self) -> str:
-        """Return the options as a file that `--config` reads."""
-        import yaml
-
-        return yaml.safe_dump(self.resolved(), sort_keys=False)
-
-
-def _is_folder(name: str) -> bool:
-    try:
-        return Path(name).is_dir()
-    except OSError:  # too long, say
-        return False
-
-
-#: What may be given anew when a run goes on: nothing of it shows in the model.
-FREE = frozenset(
-    ["count", "data", "run_dir", "local_nodes", "min_nodes", "bind", "domain", "timeout_seconds",
-     "deadline_seconds", "stall_seconds", "silence_seconds", "max_attempts", "partial", "json",
-     "quiet", "log_level", "keys", "insecure", "announce"]
-)  # fmt: skip
-=======
     rounds: int = option(
         5, "How often to merge; the merged model starts the next round.", least=1, most=MAX_COUNT
     )
@@ -107,7 +36,6 @@ class MergeOptions:
     partial: bool = option(
         False, "Merge what there is when a job fails for good, instead of ending."
     )
->>>>>>> bf78752 (WIP 14: options as dataclasses (not used yet))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,29 +80,10 @@ class RunSpec:
             made=make(learner_options(learner), values), plan=make(PlanOptions, values),
         )  # fmt: skip
 
-<<<<<<< HEAD
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"{path}: there is none; it says what the options are. That of a run can be written"
-            " anew, with the options that it began with"
-        ) from error
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # and its dates
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{where}: not YAML: {getattr(error, 'problem', error)}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: not options by name, one a line, like 'jobs: 4'")
-    return dict(_option(path, str(name), value) for name, value in values.items())
-=======
     @property
     def make(self) -> dict[str, Any]:
         """What the learner is made with, by name, whatever the round."""
         return flat(self.made)
->>>>>>> bf78752 (WIP 14: options as dataclasses (not used yet))
 
     @property
     def shape(self) -> dict[str, Any]:
