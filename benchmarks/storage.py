@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from console.command import Exit
+from console.exits import Exit
 
 from .common import machine
 

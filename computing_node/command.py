@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 import click
 
-from console.command import LOG_LEVELS, Exit, set_up_logs
+from console.exits import Exit
+from console.logs import LOG_LEVELS, set_up_logs
 from protocol import AddressError, KeysError
 from protocol.carrier.latch import Latch
 from protocol.carrier.sockets import DEFAULT_ADDRESS

@@ -103,6 +103,23 @@ class Learner(Protocol):
         """
 
 
+@runtime_checkable
+class LossLearner(Learner, Protocol):
+    """A learner that says how much its models lose."""
+
+    def evaluate(self, model: Arrays, images: Images, labels: Labels) -> tuple[Labels, float]:
+        """Return a label for each image, and the mean loss over them.
+
+        Args:
+            model: by name.
+            images: uint8, shape (n, height, width); n is at least 1.
+            labels: the truth, int64, shape (n,).
+
+        Raises:
+            ModelError: the model is not for images of this size.
+        """
+
+
 class Merger(Protocol):
     """The part of a learner that a main node needs; it must not need the learner's library."""
 

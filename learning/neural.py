@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -156,17 +157,28 @@ class NeuralLearner:
 
     def predict(self, model: Arrays, images: Images) -> Labels:
         """Return the most likely class of each image."""
+        labels = [logits.argmax(1).cpu().numpy() for logits in self._logits(model, images)]
+        return np.concatenate(labels) if labels else np.zeros(0, np.int64)
+
+    def evaluate(self, model: Arrays, images: Images, labels: Labels) -> tuple[Labels, float]:
+        """Return the most likely class of each image, and the mean cross-entropy over them."""
+        found, loss = [], 0.0
+        for first, logits in zip(count(0, PREDICT_BATCH), self._logits(model, images)):  # noqa: B905
+            found.append(logits.argmax(1).cpu().numpy())
+            truth = torch.from_numpy(labels[first : first + PREDICT_BATCH]).to(self._device)
+            loss += functional.cross_entropy(logits.double(), truth, reduction="sum").item()
+        return np.concatenate(found), loss / len(images)
+
+    def _logits(self, model: Arrays, images: Images) -> Iterator[torch.Tensor]:
+        """Yield the net's outputs, a batch at a time."""
         classes = len(model.get("dense2.bias", ()))
         _, height, width = images.shape
         net = SmallNet(height, width, max(1, classes))
         _load(net, model)
         net.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.inference_mode():
-            labels = [
-                net(self._tensor(images[first : first + PREDICT_BATCH])).argmax(1).cpu().numpy()
-                for first in range(0, len(images), PREDICT_BATCH)
-            ]
-        return np.concatenate(labels) if labels else np.zeros(0, np.int64)
+            for first in range(0, len(images), PREDICT_BATCH):
+                yield net(self._tensor(images[first : first + PREDICT_BATCH]))
 
 
 def _arrays(net: nn.Module) -> dict[str, npt.NDArray[Any]]:

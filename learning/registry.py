@@ -11,6 +11,7 @@ from .errors import UnknownLearner
 
 if TYPE_CHECKING:
     from .base import Learner, Merger
+    from .telling import Telling
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,10 @@ class _Entry:
     learner: str
     merger: str
     options: str
-    pictures: str = ""
+    #: In words and pictures for people.
+    telling: str
+    #: Whether it can `evaluate`.
+    loss: bool = False
 
 
 _BUILT_IN = {
@@ -28,12 +32,14 @@ _BUILT_IN = {
         "learning.neural:NeuralLearner",
         "learning.layout:NeuralMerger",
         "learning.options:NeuralOptions",
+        "learning.telling:Telling",
+        loss=True,
     ),
     "algebraic": _Entry(
         "learning.algebraic.learner:AlgebraicLearner",
         "learning.algebraic.merger:AlgebraicMerger",
         "learning.options:AlgebraicOptions",
-        "learning.algebraic.telling:draw",
+        "learning.algebraic.telling:AlgebraicTelling",
     ),
 }
 
@@ -81,6 +87,25 @@ def options(name: str) -> type[Any]:
     """
     part: type[Any] = _import(_entry(name).options)
     return part
+
+
+def telling(name: str) -> Telling:
+    """Return what tells of the models of a learner, in words and pictures.
+
+    Raises:
+        UnknownLearner: no such learner.
+    """
+    telling_: Telling = _import(_entry(name).telling)()
+    return telling_
+
+
+def tells_loss(name: str) -> bool:
+    """Whether a learner says how much its models lose.
+
+    Raises:
+        UnknownLearner: no such learner.
+    """
+    return _entry(name).loss
 
 
 def _entry(name: str) -> _Entry:

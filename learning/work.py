@@ -17,14 +17,15 @@ from .base import (
     CountingMerger,
     Images,
     Labels,
+    Learner,
+    LossLearner,
     Progress,
     Shard,
     Solution,
     check_parameters,
-    create,
-    merger,
 )
 from .errors import Diverged, LearningError, UnfitSolution
+from .registry import create, merger, tells_loss
 
 _START = "start/"
 #: Metrics of a solution; more, or such as can't be shown, are none.
@@ -51,6 +52,16 @@ def predict_work(make: Values, model: Arrays, images: Images) -> Work:
     """Return the work of predicting the labels of images."""
     started = {_START + name: array for name, array in model.items()}
     return {"action": "predict", "make": dict(make)}, {"images": images, **started}
+
+
+def evaluate_work(
+    learner: str, make: Values, model: Arrays, images: Images, labels: Labels
+) -> Work:  # fmt: skip
+    """Return the work of predicting the labels of images, and of the loss where there is one."""
+    values, arrays = predict_work(make, model, images)
+    if not tells_loss(learner):
+        return values, arrays
+    return {**values, "action": "evaluate"}, {**arrays, "labels": labels}
 
 
 def count_work(make: Values, shard: Shard, model: Arrays) -> Work:
@@ -87,6 +98,8 @@ def perform(
         made = create(learner, values["make"])
         if values["action"] == "predict":
             return {}, {"labels": made.predict(start, arrays["images"])}
+        if values["action"] == "evaluate":
+            return _evaluate(made, start, arrays)
         if values["action"] == "fit":
             shard = _shard(values, arrays)
             check_parameters(seed=(values["seed"], 0, 1 << 64))
@@ -97,6 +110,13 @@ def perform(
     except KeyError as error:
         raise LearningError(f"the job lacks {error}; are both sides of one release?") from error
     raise LearningError(f"no action {values['action']!r}; are both sides of one release?")
+
+
+def _evaluate(made: Learner, model: Arrays, arrays: Arrays) -> Work:
+    if not isinstance(made, LossLearner):
+        raise LearningError(f"learner {made.name!r} tells no loss")
+    labels, loss = made.evaluate(model, arrays["images"], arrays["labels"])
+    return {"loss": loss} if math.isfinite(loss) else {}, {"labels": labels}
 
 
 def _shard(values: Values, arrays: Arrays) -> Shard:
@@ -161,6 +181,19 @@ def predicted(values: Values, arrays: Arrays, rows: int, classes: int) -> Labels
     if rows and not 0 <= labels.min() <= labels.max() < classes:
         raise UnfitSolution(f"labels outside of the {classes} classes")
     return labels
+
+
+def evaluated(values: Values, arrays: Arrays, rows: int, classes: int) -> tuple[Labels, float]:
+    """Return the labels, and the mean loss if there is one, else NaN, of `evaluate_work`.
+
+    Raises:
+        UnfitSolution: they are none.
+    """
+    loss = values.get("loss", math.nan)
+    if type(loss) is not float or abs(loss) > _MOST:
+        raise UnfitSolution("the loss is no number, or none that can be")
+    others = {name: value for name, value in values.items() if name != "loss"}
+    return predicted(others, arrays, rows, classes), loss
 
 
 def counted(

@@ -1,60 +1,28 @@
-"""The entry of this side's commands; it looks at the installation where an import fails."""
+"""`python -m main_node`, and the entries of this side's commands."""
 
 from __future__ import annotations
 
-import importlib
-import sys
+from console.entry import run as _run
 
 
 def run() -> None:
     """Run `mnist-main`."""
-    _run("main_node.commands.train")
+    _run("main_node.commands.train:main")
 
 
 def run_predict() -> None:
     """Run `mnist-predict`."""
-    _run("main_node.commands.predict")
+    _run("main_node.commands.predict:main")
 
 
 def run_runs() -> None:
     """Run `mnist-runs`."""
-    _run("main_node.commands.runs")
-
-
-def run_status() -> None:
-    """Run `mnist-status`."""
-    _run("status_node.command")
+    _run("main_node.commands.runs:main")
 
 
 def run_keys() -> None:
     """Run `mnist-keys`."""
-    _run("main_node.commands.keys")
-
-
-def _run(module: str) -> None:
-    try:
-        from console.command import run_command
-
-        command = importlib.import_module(module).main
-    except ImportError:
-        _explain()
-        raise
-    except KeyboardInterrupt:  # before the command could say anything about it
-        sys.exit(130)
-    run_command(command)
-
-
-def _explain() -> None:
-    """Say so if another distribution has overwritten one of our packages."""
-    from importlib.metadata import packages_distributions
-
-    for name in ("protocol", "loaders", "learning", "main_node", "computing_node", "relay_node"):
-        others = set(packages_distributions().get(name, ())) - {"mnist-merge"}
-        if others:
-            sys.exit(
-                f"package {name!r} was overwritten by {', '.join(sorted(others))}: uninstall that"
-                " and install mnist-merge again, best in an environment of its own"
-            )
+    _run("main_node.commands.keys:main")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 import click
 
-from console.command import LOG_LEVELS, Exit, set_up_logs
+from console.exits import Exit
+from console.logs import LOG_LEVELS, set_up_logs
 from protocol import AddressError, InsecureAddress, KeysError
 from protocol.carrier.keys import main_public
 from protocol.wire.limits import MAX_COUNT

@@ -19,7 +19,7 @@ import click
 import grimp
 
 from computing_node.command import main as compute
-from console.command import EXIT_MEANINGS
+from console.exits import EXIT_MEANINGS
 from main_node.commands.keys import main as keys
 from main_node.commands.predict import main as predict
 from main_node.commands.runs import main as runs

@@ -18,7 +18,7 @@ import pytest
 
 from computing_node.command import main as compute
 from computing_node.config import ComputeConfig
-from console.command import EXIT_MEANINGS, Exit
+from console.exits import EXIT_MEANINGS, Exit
 from loaders import Dataset
 from main_node.commands.keys import main as keys
 from main_node.commands.predict import main as predict

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from console.command import Exit
+from console.exits import Exit
 from protocol import KeysError
 from protocol.carrier import keys
 from protocol.carrier.sockets import make_pair

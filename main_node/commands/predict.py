@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from console.command import Exit
+from console.exits import Exit
 
 if TYPE_CHECKING:
     from learning.algebraic.model import AlgebraicModel

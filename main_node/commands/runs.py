@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from console.command import Exit
+from console.exits import Exit
 from protocol.wire.words import safe_line
 
 from ..errors import ConfigError, StorageError

@@ -14,7 +14,8 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
-from console.command import LOG_LEVELS, Exit, set_up_logs
+from console.exits import Exit
+from console.logs import LOG_LEVELS, set_up_logs
 from console.interrupts import Interrupts
 from protocol import AddressError, KeysError
 from protocol.wire.limits import MAX_COUNT

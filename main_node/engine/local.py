@@ -9,10 +9,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from protocol.carrier.keys import NodeKeys, write_node_keys
+from protocol.options import option
 
 from ..errors import NodeError
 
@@ -23,37 +26,51 @@ MAX_RESTARTS = 3
 STOP_SECONDS = 5.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """Who provides computing nodes, beside those that come by themselves."""
+
+    local_nodes: int = option(
+        0, "Start so many computing nodes on this machine.", least=0, most=1024
+    )
+
+
 class LocalNodes:
     """Starts computing nodes for a main node on this machine, and ends them.
 
     Args:
         count: how many.
-        address: of the main node.
-        domain: of the main node.
         log_level: of the nodes.
-        say: told every line that they log.
-        keys: for all of them, if the main node has some.
     """
 
-    def __init__(
-        self, count: int, address: str, domain: int, log_level: str, say: Callable[[str], object],
-        keys: NodeKeys | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, count: int, log_level: str) -> None:
+        self.count = count
+        self._log_level = log_level
+        self._say: Callable[[str], object] = str
+        self._arguments: list[str] = []
+        self._restarts = 0
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._held = ExitStack()
+
+    def start(
+        self, address: str, domain: int, keys: NodeKeys | None, say: Callable[[str], object]
+    ) -> None:
+        """Start the nodes, as an engine does."""
         self._say = say
         self._arguments = [
-            "--connect", address, "--domain", str(domain), "--log-level", log_level,
+            "--connect", address, "--domain", str(domain), "--log-level", self._log_level,
         ]  # fmt: skip
-        self._keys: tempfile.TemporaryDirectory[str] | None = None
         if keys is not None:  # of use to nobody once the main node has ended
-            self._keys = tempfile.TemporaryDirectory(prefix="mnist-keys-")
-            write_node_keys(Path(self._keys.name), keys)
-            self._arguments += ["--keys", self._keys.name]
-        self._restarts = 0
+            folder = self._held.enter_context(tempfile.TemporaryDirectory(prefix="mnist-keys-"))
+            write_node_keys(Path(folder), keys)
+            self._arguments += ["--keys", folder]
         # The nodes leave when the last descriptor of the other end is closed: at the latest
         # when this process is gone, however it went.
-        self._theirs, self._ours = os.pipe()
-        names = [f"local-{number}" for number in range(1, count + 1)]
-        self._processes = {name: self._start(name) for name in names}
+        self._theirs, ours = os.pipe()
+        for end in (self._theirs, ours):
+            self._held.callback(os.close, end)
+        for number in range(1, self.count + 1):
+            self._processes[f"local-{number}"] = self._start(f"local-{number}")
 
     def _start(self, name: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -100,7 +117,4 @@ class LocalNodes:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        if self._keys is not None:
-            self._keys.cleanup()
-        os.close(self._ours)
-        os.close(self._theirs)
+        self._held.close()

@@ -171,6 +171,15 @@ class RunDatabase:
                 "UPDATE jobs SET node = ?, kept_at = ? WHERE id = ?", (node, time.time(), job)
             )
 
+    def job_forgotten(self, job: int, name: str) -> None:
+        """Forget who solved a job, and what was tried."""
+        with self._writing() as connection:
+            connection.execute("UPDATE jobs SET node = NULL, kept_at = NULL WHERE id = ?", (job,))
+            connection.execute(
+                "DELETE FROM events WHERE kind IN ('attempt', 'failed')"
+                " AND json_extract(what, '$.job') = ?", (name,),
+            )  # fmt: skip
+
     def tasks(self) -> dict[int, tuple[str, int, str]]:
         """Return every task so far: id -> (name of its job, job id, id of its node)."""
         rows = self._read(

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import Any
 
 from learning import Arrays, DamagedFile, ModelError
 from learning.durable import read_arrays, sync, write_arrays, write_text
-from learning.merging import sha256
 from learning.model import Model, load, save
 
 from ..errors import ConfigError, StorageError
@@ -26,12 +25,6 @@ from ..errors import ConfigError, StorageError
 #: The lock of a run directory is tried so often, so many seconds apart: somebody who only looks
 #: whether it is held (`locked`) holds it for a moment.
 LOCK_TRIES, LOCK_SECONDS = 5, 0.05
-#: What a result says; one that lacks any of it is none.
-RESULT = frozenset(
-    ["run", "data", "learner", "jobs", "rounds", "nodes", "accuracy", "macro_f1", "confusion",
-     "examples", "accuracy_by_round", "seconds", "starts", "retries", "left_out", "model",
-     "model_parts"]
-)  # fmt: skip
 #: Later is nobody's clock.
 _LAST_YEAR = 9999
 _STAMP = "%Y%m%d-%H%M%S"
@@ -182,12 +175,12 @@ class RunDirectory:
         with _storing(self._merged(round_)):
             save(model, self._merged(round_))
 
-    def merged(self, round_: int, notes: Mapping[str, str]) -> Model | None:
+    def merged(self, round_: int, fits: Callable[[Mapping[str, str]], bool]) -> Model | None:
         """Return a round's merged model, if it is here and whole.
 
         Args:
             round_: counted from 0.
-            notes: what its notes must say, among other things.
+            fits: whether a model with such notes is one of this run's.
 
         Raises:
             DamagedFile: there is one that can't be used, and why.
@@ -200,7 +193,7 @@ class RunDirectory:
             model = load(path)
         except ModelError as error:
             raise DamagedFile(str(error)) from error
-        if not notes.items() <= model.notes.items():
+        if not fits(model.notes):
             raise DamagedFile(f"{path}: the model of another run, or of other data")
         return model
 
@@ -221,7 +214,7 @@ class RunDirectory:
         with _storing(self.path):
             write_text(self.path / "config.yaml", text)
 
-    def write_metrics(self, metrics: dict[str, Any]) -> None:
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Keep the result."""
         with _storing(self.path):
             write_text(self.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
@@ -346,15 +339,3 @@ def locked(path: Path) -> bool:
     except OSError:
         return False
     return False
-
-
-def finished(path: Path) -> dict[str, Any] | None:
-    """Return the result of the run in this directory, if it has come to its end."""
-    model = path / "model.safetensors"
-    try:
-        metrics: dict[str, Any] = json.loads((path / "metrics.json").read_text())
-        whole = metrics["model_sha256"] == sha256(load(model).arrays)
-        whole = whole and metrics.keys() >= RESULT and "total" in metrics["seconds"]
-    except (OSError, ValueError, KeyError, TypeError, ModelError):
-        return None
-    return {**metrics, "model": str(model)} if whole else None  # it may have been moved

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -58,6 +59,8 @@ class RunMemory:
         self._next = max(self._ids.values(), default=0) + 1
         self._solved = database.solved()
         self._events = 0
+        self._withdrawn: set[str] = set()
+        self._lock = threading.Lock()  # of what is withdrawn, and not to be written any more
         self._names: dict[int, str] = {}
         self._works: dict[str, str] = {}
         self._checks: dict[str, Check] = {}
@@ -131,6 +134,18 @@ class RunMemory:
             self._database.job_kept(self._ids[name], kept.node)
         return kept
 
+    def drop(self, name: str) -> None:
+        """Forget the solution of a job, which is no good; it is asked for again."""
+        self._directory.drop_solution(name)
+
+    def forget(self, name: str) -> None:
+        """Forget all of a job, and of what may still come of it: the run ended before it."""
+        with self._lock:
+            self._withdrawn.add(name)
+            self._directory.drop_solution(name)
+            self._solved.discard(name)
+            self._database.job_forgotten(self._ids[name], name)
+
     # What the main node says, in its scribe's thread, but for `number`.
 
     def number(self, name: str) -> int:
@@ -180,6 +195,8 @@ class RunMemory:
                 return "benched", {"node": node, "reason": reason, "seconds": seconds}
             case Doubled(job, slow, node):
                 return "doubled", {"job": self._names.get(job), "slow": slow, "node": node}
+            case Retry(job) | Fail(job) if self._names.get(job) in self._withdrawn:
+                return None
             case Retry(job, attempt):
                 return "attempt", {
                     "job": self._names.get(job), "node": attempt.node, "kind": attempt.kind,
@@ -200,9 +217,11 @@ class RunMemory:
             self._checks[name](solution)
         except Unfit as error:
             raise UnfitSolution(str(error), lie=not isinstance(error, Diverged)) from error
-        self._write(name, Kept(node, dict(solution.metrics), solution.arrays))
-        self._solved.add(name)
-        self._database.job_kept(job, node)
+        with self._lock:
+            if name not in self._withdrawn:
+                self._write(name, Kept(node, dict(solution.metrics), solution.arrays))
+                self._solved.add(name)
+                self._database.job_kept(job, node)
         return JobSolutionDataType(b"", solution.metrics)
 
     def _write(self, name: str, kept: Kept) -> None:

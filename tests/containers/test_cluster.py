@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from console.command import Exit
+from console.exits import Exit
 from protocol.carrier.keys import node_keys
 
 from ..documents import blocks

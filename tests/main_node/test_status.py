@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from computing_node import AsyncComputingNode
-from console.command import Exit
+from console.exits import Exit
 from main_node import AsyncMainNode, ConfigError, NodeError, StatusListener, StatusNode
 from protocol import JobDataType, JobSolutionDataType
 from protocol.carrier import keys

@@ -1,0 +1,35 @@
+"""How commands end."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """How a command ends; the table in the README is held to this one by a test."""
+
+    DONE = 0
+    USAGE = 2
+    DATA = 3
+    JOB_FAILED = 4
+    NO_NODE = 5
+    REFUSED = 6
+    STORAGE = 7
+    INTERRUPTED = 130
+
+
+#: What each code means and what to do, for the documentation.
+EXIT_MEANINGS = {
+    Exit.DONE: "done",
+    Exit.USAGE: "an option, address, file, folder or model that can't be; the line says which",
+    Exit.DATA: "the data: not found, or a file is damaged; the line names it",
+    Exit.JOB_FAILED: "a job failed for good; its story follows: each attempt, node and traceback"
+    " (or local nodes ended time and again)",
+    Exit.NO_NODE: "no computing node in time (`--timeout`); the line says how to start one;"
+    " `mnist-status`: no main node answered",
+    Exit.REFUSED: "every main node refused this node, and says why",
+    Exit.STORAGE: "the run directory can't be written any more: the disk is full, say; nothing that"
+    " was accepted is lost, and the line says how to go on",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM (a computing node or a relay that was asked"
+    " to leave and did, a status that was shown: 0)",
+}

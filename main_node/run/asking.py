@@ -1,0 +1,148 @@
+"""Asking for jobs of a run, and waiting for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, wait
+from typing import NamedTuple
+
+from learning import DamagedFile
+from learning.work import Work, digest
+from protocol import JobDataType
+
+from ..errors import JobFailed, StorageError
+from ..futures import JobFuture
+from ..node import AsyncMainNode
+from ..options import JobOptions
+from ..store.directory import Kept
+from ..store.memory import Check, RunMemory
+from .label import Label
+
+#: Between two looks at the nodes.
+LOOK_SECONDS = 0.25
+
+
+class Request(NamedTuple):
+    """What is asked for.
+
+    Args:
+        work: makes the work, when it is wanted.
+        check: raises where a solution of it is none.
+    """
+
+    work: Callable[[], Work]
+    check: Check
+
+
+#: What was asked for; None: its solution was kept in an earlier start.
+Asked = Mapping[Label, JobFuture | None]
+
+
+class Asking:
+    """Asks for jobs that no solution is kept of, and yields them as they are done.
+
+    Args:
+        node: sends them.
+        memory: keeps their solutions.
+        learner: what learns.
+        options: how long a job may take.
+        look: called before each job is made, and several times a second while jobs are waited for.
+        warn: told of a solution that is no good.
+    """
+
+    def __init__(
+        self,
+        node: AsyncMainNode,
+        memory: RunMemory,
+        learner: str,
+        options: JobOptions,
+        look: Callable[[], object],
+        warn: Callable[[str], object],
+    ) -> None:
+        self._node, self._memory, self._learner, self._options = node, memory, learner, options
+        self._look, self._warn = look, warn
+        #: Of every job that is on its way, by its id.
+        self.labels: dict[int, Label] = {}
+
+    def ask(self, requests: Mapping[Label, Request], check: Callable[[], object]) -> Asked:
+        """Submit the jobs that are not solved on disk; first those that are not there at all.
+
+        A solution that is there but no good is said, and asked for again.
+
+        Args:
+            requests: what is wanted.
+            check: called before each is made; may raise to end it all.
+        """
+        works: dict[Label, Work] = {}
+        for label, request in requests.items():
+            check()
+            works[label] = request.work()
+        self._memory.expect(
+            {
+                label.name: (digest(self._learner, work), requests[label].check)
+                for label, work in works.items()
+            }
+        )
+        asked: dict[Label, JobFuture | None] = {
+            label: None if self._memory.has(label.name) else self._submit(label, work)
+            for label, work in works.items()
+        }
+        for label in [label for label, future in asked.items() if future is None]:
+            try:
+                self._memory.solution(label.name)
+            except DamagedFile as error:
+                self._warn(f"{error}; done again")
+                self._memory.drop(label.name)
+                asked[label] = self._submit(label, works[label])
+        return asked
+
+    def _submit(self, label: Label, work: Work) -> JobFuture:
+        values, arrays = work
+        options = self._options
+        job = JobDataType(
+            arrays, values, learner=self._learner, timeout_seconds=options.deadline_seconds,
+            stall_seconds=options.stall_seconds, group=values["action"],
+        )  # fmt: skip
+        future = self._node.submit(job, label.name)
+        self.labels[future.job_id] = label
+        return future
+
+    def completed(self, asked: Asked) -> Iterator[Label]:
+        """Yield jobs that are on their way as they are done, looking on meanwhile."""
+        pending = {future: label for label, future in asked.items() if future is not None}
+        while pending:
+            done, _ = wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
+            for future in done:
+                yield pending.pop(future)  # type: ignore[arg-type]
+            self._look()
+
+    def kept(self, label: Label) -> Kept:
+        """Return a solution that was on disk when it was accepted.
+
+        Raises:
+            StorageError: it is not any more.
+        """
+        try:
+            return self._memory.solution(label.name)
+        except DamagedFile as error:
+            raise StorageError(str(error)) from error
+
+    def withdraw(self, asked: Asked) -> None:
+        """Give up what is on its way, and forget what came of it: the run is over before it."""
+        for label, future in asked.items():
+            if future is not None:
+                future.cancel()
+            self._memory.forget(label.name)
+
+
+def result_of(label: Label, future: JobFuture) -> str:
+    """See that a job was solved; return the id of the node that solved it.
+
+    Raises:
+        JobFailed: it was not, told in people's words.
+    """
+    try:
+        future.result()
+    except JobFailed as error:
+        raise JobFailed(error.job_id, error.story, label.title) from None
+    return future.server_id

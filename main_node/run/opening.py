@@ -1,0 +1,380 @@
+"""A training run: opened whole or not at all, seen through, and closed whatever happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from console.interrupts import Interrupts
+from learning import Arrays, Form, Shard, merger
+from learning.merging import sha256
+from loaders import Dataset, SourceOptions, load, shard
+from protocol import AddressError
+
+from ..errors import ConfigError, DataChanged, NoNode, StorageError
+from ..node import AsyncMainNode
+from ..options import JobOptions, ListenOptions
+from ..store.database import RunDatabase
+from ..store.directory import RunDirectory
+from ..store.memory import RunMemory
+from ..store.results import Result
+from .asking import LOOK_SECONDS, Asking
+from .company import Company, invitation
+from .engine import Engine
+from .evaluation import Evaluated, Evaluation
+from .events import Ended, Listener, Listeners, Opened
+from .progress import Looks, Progress
+from .rounds import Learning, Rounds
+from .spec import CompanyOptions, MergeOptions, RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that a run needs to be told.
+
+    Args:
+        spec: what shapes its model.
+        source: where its data is.
+        merge, company, listen, job: of how it goes.
+        runs: where runs are kept.
+        config: the options as a file, to be kept with the run.
+        engine: starts computing nodes; None: they come by themselves.
+        is_over: whether it ends after a round whose model is worth this; never unless given.
+    """
+
+    spec: RunSpec
+    source: SourceOptions
+    merge: MergeOptions = field(default_factory=MergeOptions)
+    company: CompanyOptions = field(default_factory=CompanyOptions)
+    listen: ListenOptions = field(default_factory=ListenOptions)
+    job: JobOptions = field(default_factory=JobOptions)
+    runs: Path = Path("runs")
+    config: str = ""
+    engine: Engine | None = None
+    is_over: Callable[[int, Evaluated], bool] | None = None
+
+
+class Clock:
+    """Seconds spent in each phase."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._begun = time.perf_counter()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time of a block as this phase's."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - begun
+            self._seconds[name] = self._seconds.get(name, 0.0) + spent
+
+    def read(self) -> dict[str, float]:
+        """Return the seconds of each phase, and in all since this clock was made."""
+        seconds = {"total": time.perf_counter() - self._begun, **self._seconds}
+        return {name: round(value, 3) for name, value in seconds.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Data:
+    """What a run learns from, and what its models are tried on."""
+
+    train: Dataset
+    test: Dataset
+    shards: Sequence[Shard]
+
+    @property
+    def digest(self) -> str:
+        return f"{self.train.digest}+{self.test.digest}"
+
+
+def open_run(
+    plan: Plan,
+    listeners: Sequence[Listener] = (),
+    directory: RunDirectory | None = None,
+    interrupts: Interrupts | None = None,
+) -> Run:
+    """Return a run that is ready to begin, or to go on; it listens from now on.
+
+    Args:
+        plan: all about it.
+        listeners: told what happens.
+        directory: of a run to go on with; None: a new one.
+        interrupts: signals that end it; None: there are none.
+
+    Raises:
+        LoaderError: the data.
+        LearningError: no such learner, or it can't learn from such data.
+        ConfigError: the run directory, or the data is not what the run began with.
+        AddressError: the address to bind.
+        StorageError: the run directory can't be written.
+        KeyboardInterrupt: a signal has come; nothing is left of a new run.
+    """
+    clock, heard = Clock(), Listeners(listeners)
+    interrupts = interrupts or Interrupts()
+    with clock.phase("setup"), ExitStack() as stack:
+        spec = plan.spec
+        merger_ = merger(spec.learner)
+        data = _load(plan, heard)
+        height, width = data.train.images.shape[1:]
+        form = Form(height, width, data.train.classes)
+        merger_.check_form(form)
+        merger_.check_data(data.train.images, data.train.labels, spec.make)
+        interrupts.hold()  # from here on, not in the middle of anything
+        stack.callback(interrupts.let)
+        interrupts.check()
+        new = directory is None
+        directory = directory or RunDirectory.make(plan.runs)
+        stack.callback(directory.close)
+        on_failure = stack.enter_context(ExitStack())
+        if new:
+            on_failure.callback(directory.remove)
+            directory.write_config(plan.config)
+        database = RunDatabase(directory.path / "run.db")
+        stack.callback(database.close)
+        memory = _remember(plan, directory, database, data, heard, new)
+        largest = max(merger_.largest(form), data.test.labels.nbytes)
+        node = _listen(plan, database, memory, largest, heard)
+        on_failure.pop_all()
+        learning = Learning(
+            spec=spec, digest=data.train.digest, form=form, shards=data.shards, merger=merger_
+        )
+        return Run(plan, learning, data, directory, database, memory, node, heard, interrupts,
+                   clock, stack.pop_all())  # fmt: skip
+
+
+def _load(plan: Plan, heard: Listeners) -> _Data:
+    """Return the data; with a target digit, of two classes: 1 is the digit, 0 the rest."""
+    options = plan.spec.data
+
+    def read(split: str, limit: int | None) -> Dataset:
+        data = load(plan.source.data, split, limit, heard.note)
+        target = options.target_digit
+        return data if target is None else data.one_against_rest(target)
+
+    train = read("train", options.limit)
+    cut = shard(train.labels, options.jobs, options.sharding, plan.spec.plan.seed)
+    shards = [Shard(train.images[rows], train.labels[rows], train.classes) for rows in cut]
+    return _Data(train=train, test=read("test", None), shards=shards)
+
+
+def _remember(
+    plan: Plan, directory: RunDirectory, database: RunDatabase, data: _Data, heard: Listeners,
+    new: bool,
+) -> RunMemory:  # fmt: skip
+    """Open the run's memory, and see that it is of the same run and data."""
+    damage = database.damage
+    if damage or not (new or database.fact("main")):
+        what = f"was damaged ({damage}) and is put aside" if damage else "is gone, or empty"
+        heard.warn(f"run.db {what}: the run's history is lost, its solutions are not")
+    if database.fact("data") not in (None, data.digest):
+        raise DataChanged(
+            f"the data is not what run {directory.run_id} began with:"
+            f" {plan.source.data} has changed since; begin a new run"
+        )
+    began = database.fact("options")
+    if began is not None and not plan.spec.is_that_of(began):
+        raise ConfigError(
+            f"{directory.path / 'config.yaml'} has been changed since the run began:"
+            " its model would be another; change it back, or begin a new run"
+        )
+    memory = RunMemory(directory, database, heard.warn)
+    database.state(data=data.digest, options=began or plan.spec.text())
+    return memory
+
+
+def _listen(
+    plan: Plan, database: RunDatabase, memory: RunMemory, largest: int, heard: Listeners
+) -> AsyncMainNode:
+    """Listen at the address of the options, or where nodes of the last start look for it."""
+    options = plan.listen
+
+    def at(address: str) -> AsyncMainNode:
+        node = AsyncMainNode(
+            "main", options.domain, address=address, learners=(plan.spec.learner,),
+            dead_seconds=options.silence_seconds, max_attempts=plan.job.max_attempts,
+            max_solution_bytes=largest, keys=options.keys, insecure=options.insecure,
+            announce=options.announce, journal=memory,
+        )  # fmt: skip
+        try:
+            database.state(address=node.address)
+        except BaseException:
+            node.close()
+            raise
+        return node
+
+    before = database.fact("address")
+    if before is not None and options.bind.endswith(":0"):
+        try:
+            return at(before)
+        except AddressError:
+            heard.warn(f"{before}, where this run listened before, is taken")
+    return at(options.bind)
+
+
+class Run:
+    """One run of distributed training; `open_run` makes it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        learning: Learning,
+        data: _Data,
+        directory: RunDirectory,
+        database: RunDatabase,
+        memory: RunMemory,
+        node: AsyncMainNode,
+        listeners: Listeners,
+        interrupts: Interrupts,
+        clock: Clock,
+        stack: ExitStack,
+    ) -> None:
+        self.directory = directory
+        self._plan, self._learning, self._data = plan, learning, data
+        self._database, self._memory, self._node = database, memory, node
+        self._listeners, self._interrupts = listeners, interrupts
+        self._clock, self._stack = clock, stack
+        self._company = Company(
+            plan.company, invitation(plan.listen, node.address), listeners
+        )
+        spec = plan.spec
+        self._progress = Progress()
+        self._asking = Asking(
+            node, memory, spec.learner, plan.job, lambda: self._looks.look(), listeners.warn
+        )
+        self._evaluation = Evaluation(
+            self._asking, data.test, spec.learner, spec.make,
+            lambda label, error: self._rounds.leave_out(label, error), listeners,
+        )  # fmt: skip
+        self._rounds = Rounds(
+            learning, plan.merge, directory, memory.starts > 1, self._asking, self._evaluation,
+            self._progress, listeners, interrupts.check, plan.is_over,
+        )  # fmt: skip
+        checks: list[Callable[[], object]] = [interrupts.check, self._evaluation.look]
+        if plan.engine is not None:
+            checks.append(plan.engine.check)
+        self._looks = Looks(
+            node, self._progress, self._asking.labels, self._company, listeners, self._about,
+            checks,
+        )  # fmt: skip
+
+    def see_through(self) -> Result:
+        """Train, merge and evaluate; leave everything in the run directory, and close the run.
+
+        Raises:
+            JobFailed: a job failed for good.
+            NoNode: no computing node in time.
+            StorageError: the run directory can't be written.
+            NodeError: nodes that this run started end time and again.
+            KeyboardInterrupt: a signal has come.
+        """
+        ending, dismiss, forget = "interrupted", True, True
+        try:
+            self._listeners.tell(self._opened())
+            result = self._run()
+            ending = "done"
+        except StorageError as error:
+            ending, dismiss = f"failed: {error}", False
+            raise
+        except Exception as error:
+            ending, forget = f"failed: {error}", isinstance(error, NoNode)
+            raise
+        except KeyboardInterrupt as interrupt:
+            # Ctrl-C frees the nodes; a host that shuts down (SIGTERM) will be back.
+            dismiss = "SIGTERM" not in interrupt.args
+            raise
+        finally:
+            self._close(ending, dismiss, forget)
+        return result
+
+    def _close(self, ending: str, dismiss: bool, forget: bool) -> None:
+        with self._stack:
+            self._node.close(dismiss)
+            if self._plan.engine is not None:
+                self._plan.engine.stop()
+            with suppress(StorageError):  # a full disk is told by what it broke
+                self._database.state(ending=ending)
+            self._database.close()
+            first = self._memory.starts == 1
+            if forget and dismiss and ending != "done" and first and self.directory.empty:
+                self.directory.remove()
+            self._listeners.tell(Ended(ending=ending))
+
+    def _opened(self) -> Opened:
+        plan, spec = self._plan, self._plan.spec
+        return Opened(
+            spec=spec, source=plan.source.data, rows=len(self._data.train),
+            lesson=spec.made.lesson, directory=self.directory.path, address=self._node.address,
+            min_nodes=plan.company.min_nodes,
+        )  # fmt: skip
+
+    def _run(self) -> Result:
+        with self._clock.phase("setup"):
+            self._gather()
+        return self._finish(self._rounds.run(self._clock.phase))
+
+    def _gather(self) -> None:
+        """Start nodes, if they are to be started, and wait until there are enough."""
+        plan, wanted = self._plan, self._plan.company.min_nodes
+        started = 0
+        if plan.engine is not None:
+            started = plan.engine.count
+            plan.engine.start(
+                self._node.address, plan.listen.domain, self._node.invite(), self._listeners.note
+            )
+        if started < wanted:
+            self._listeners.note(self._company.invitation)
+        while True:
+            try:
+                return self._node.wait_for_nodes(wanted, LOOK_SECONDS)
+            except NoNode:
+                self._looks.look()
+
+    def _about(self) -> dict[str, Any]:
+        """Return what whoever watches over the network may know of the run."""
+        spec, progress = self._plan.spec, self._progress
+        about: dict[str, Any] = {"run": self.directory.run_id, "rounds": spec.plan.rounds}
+        if 0 <= progress.round < spec.plan.rounds:
+            about |= {
+                "round": progress.round + 1, "round_done": progress.done,
+                "round_jobs": spec.data.jobs,
+            }  # fmt: skip
+        done = self._evaluation.done
+        if done:
+            about["accuracy"] = done[max(done)].scores.accuracy
+        return about
+
+    def _finish(self, model: Arrays) -> Result:
+        spec, data, rounds = self._plan.spec, self._data.train, self._rounds.done
+        path = self.directory.write_model(self._learning.model(model, {}))
+        done = [self._evaluation.done[round_] for round_ in range(rounds)]
+        last = done[-1].scores
+        result = Result(
+            run=self.directory.run_id,
+            data={
+                "source": self._plan.source.data, "digest": data.digest, "rows": len(data),
+                "sharding": spec.data.sharding,
+            },
+            target_digit=spec.data.target_digit, learner=spec.learner, jobs=spec.data.jobs,
+            rounds=rounds, nodes=self._database.solved_by(), accuracy=last.accuracy,
+            macro_f1=last.macro_f1, confusion=last.confusion,
+            examples=sum(len(rows.labels) for rows in self._learning.shards),
+            accuracy_by_round=[each.scores.accuracy for each in done],
+            loss_by_round=[each.loss for each in done],
+            seconds=self._clock.read(), starts=self._memory.starts,
+            retries=self._database.failed_attempts(), left_out=self._rounds.left_out,
+            model=str(path), model_sha256=sha256(model),
+            model_parts=self._learning.merger.describe(model),
+        )  # fmt: skip
+        self.directory.write_metrics(result.as_json())
+        self._database.state(accuracy=last.accuracy)
+        self._node.tell(
+            run=self.directory.run_id, rounds=spec.plan.rounds, accuracy=last.accuracy, done=True
+        )
+        return result

@@ -1,0 +1,108 @@
+"""What a run came to: `metrics.json`."""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from learning import ModelError
+from learning.merging import sha256
+from learning.model import load
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run came to; what `--json` prints.
+
+    Args:
+        run: its name.
+        data: source, digest, rows and sharding of what it learned from.
+        nodes: how many fitting jobs each node solved, by its name.
+        accuracy, macro_f1, confusion: of the last model, on the test set.
+        examples: how many rows all jobs together learned from.
+        accuracy_by_round: on the test set.
+        loss_by_round: mean loss on the test set; None where the learner has none.
+        seconds: in each phase, and `total`, since this start.
+        starts: how often the run was started.
+        retries: attempts that failed.
+        left_out: titles of jobs that it went on without.
+        model, model_sha256: its file, and sha256 over its arrays.
+        model_parts: what it is made of, by name.
+    """
+
+    run: str
+    data: Mapping[str, Any]
+    target_digit: int | None
+    learner: str
+    jobs: int
+    rounds: int
+    nodes: Mapping[str, int]
+    accuracy: float
+    macro_f1: float
+    confusion: list[list[int]]
+    examples: int
+    accuracy_by_round: list[float]
+    loss_by_round: list[float | None] = field(default_factory=list)
+    seconds: Mapping[str, float]
+    starts: int
+    retries: int
+    left_out: list[str]
+    model: str
+    model_sha256: str
+    model_parts: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, values: Any) -> Result:
+        """Return the result that plain values tell; an earlier release's has no losses.
+
+        Raises:
+            ValueError: they tell none, and why.
+        """
+        if not isinstance(values, dict):
+            raise ValueError("not values by name")
+        hints = typing.get_type_hints(cls)
+        values = {"loss_by_round": [], **values}
+        for each in fields(cls):
+            if each.name not in values:
+                raise ValueError(f"no {each.name}")
+            kinds = _kinds(hints[each.name])
+            if not isinstance(values[each.name], kinds):
+                raise ValueError(f"{each.name} is {values[each.name]!r:.40}")
+        result = cls(**{each.name: values[each.name] for each in fields(cls)})
+        if not isinstance(result.seconds.get("total"), int | float):
+            raise ValueError("no seconds in all")
+        return result
+
+
+def _kinds(hint: Any) -> tuple[type, ...]:
+    """Return the classes that a value of an annotated type may have."""
+    origin = typing.get_origin(hint)
+    if origin is None:
+        return (int, float) if hint is float else (hint,)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return (dict,)
+    if isinstance(origin, type):
+        if origin is list:
+            return (list,)
+        return tuple(kind for each in typing.get_args(hint) for kind in _kinds(each))
+    return tuple(kind for each in typing.get_args(hint) for kind in _kinds(each))
+
+
+def finished(path: Path) -> Result | None:
+    """Return the result of the run in this directory, if it has come to its end."""
+    model = path / "model.safetensors"
+    try:
+        result = Result.of(json.loads((path / "metrics.json").read_text()))
+        if result.model_sha256 != sha256(load(model).arrays):
+            return None
+    except (OSError, ValueError, ModelError):
+        return None
+    return Result(**{**result.as_json(), "model": str(model)})  # it may have been moved
