@@ -22,12 +22,12 @@ WITNESS = """
 import re, sys
 from pathlib import Path
 from main_node.commands.train import main
-from main_node.run.training import Training
-evaluate = Training._evaluate
-def witness(self, model):
+from main_node.run.evaluation import Evaluation
+begin = Evaluation.begin
+def witness(self, *arguments):
     print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[0])
-    evaluate(self, model)
-Training._evaluate = witness
+    begin(self, *arguments)
+Evaluation.begin = witness
 main(sys.argv[1:])
 """
 

@@ -84,13 +84,14 @@ def _click(option: Option, prefix: str) -> Callable[[Command], Command]:
     about = option.about
     names = (option.flag.removeprefix("--").replace("-", "_"), option.name)
     variables = [f"{prefix}_{name.upper()}" for name in dict.fromkeys(names)]
-    told = about.help + (f"  [default: {about.default}]" if about.default else "")
+    told = about.help + (f"  [default: {about.unset}]" if about.unset else "")
     if option.type is bool:
         return click.option(option.flag, option.name, is_flag=True, help=told, envvar=variables)
     return click.option(
         option.flag, option.name, type=_type(option), multiple=option.several, help=told,
-        envvar=variables, default=option.default, metavar=about.metavar or None, callback=_not_empty,
-        show_default=not about.default and option.default is not None,
+        envvar=variables, default=option.default, metavar=about.metavar or None,
+        callback=None if about.may_be_empty else _not_empty,
+        show_default=not about.unset and option.default is not None,
     )  # fmt: skip
 
 
@@ -196,7 +197,7 @@ def as_yaml(values: Mapping[str, Any]) -> str:
 
 
 def defaults_from(options_: Mapping[str, Option]) -> Callable[..., None]:
-    """Return what `--config FILE` calls: it makes the file's values every other option's default."""
+    """Return what `--config FILE` calls: the file's values become the others' defaults."""
 
     def read(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
         if path is None:

@@ -16,7 +16,8 @@ from .errors import (
     UnknownLearner,
 )
 from .options import LearnerOptions
-from .registry import create, merger, names, options
+from .registry import create, merger, names, options_of
+from .software import differences, software
 
 if TYPE_CHECKING:
     from .base import (
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
         Shard,
         Solution,
     )
-    from .software import differences, software
 
 __all__ = [
     "Arrays",
@@ -55,7 +55,7 @@ __all__ = [
     "differences",
     "merger",
     "names",
-    "options",
+    "options_of",
     "software",
 ]
 
@@ -64,7 +64,7 @@ _LATER = dict.fromkeys(
     ["Arrays", "CountingMerger", "Form", "Labels", "Layout", "Learner", "Merger", "Shard",
      "Solution"],
     "base",
-) | dict.fromkeys(["differences", "software"], "software")  # fmt: skip
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

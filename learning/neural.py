@@ -163,9 +163,9 @@ class NeuralLearner:
     def evaluate(self, model: Arrays, images: Images, labels: Labels) -> tuple[Labels, float]:
         """Return the most likely class of each image, and the mean cross-entropy over them."""
         found, loss = [], 0.0
-        for first, logits in zip(count(0, PREDICT_BATCH), self._logits(model, images)):  # noqa: B905
+        for first, logits in zip(count(0, PREDICT_BATCH), self._logits(model, images)):
             found.append(logits.argmax(1).cpu().numpy())
-            truth = torch.from_numpy(labels[first : first + PREDICT_BATCH]).to(self._device)
+            truth = torch.tensor(labels[first : first + PREDICT_BATCH]).to(self._device)
             loss += functional.cross_entropy(logits.double(), truth, reduction="sum").item()
         return np.concatenate(found), loss / len(images)
 

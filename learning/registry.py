@@ -79,7 +79,7 @@ def merger(name: str) -> Merger:
     return merger_
 
 
-def options(name: str) -> type[Any]:
+def options_of(name: str) -> type[Any]:
     """Return the dataclass of what a learner is made with.
 
     Raises:

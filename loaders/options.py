@@ -25,7 +25,7 @@ class DataOptions:
     jobs: int = option(4, "Shards of the data.", least=1, most=MAX_COUNT)
     limit: int | None = option(
         None, "Train on the first so many rows only.", least=1, most=MAX_COUNT, metavar="ROWS",
-        default="all",
+        unset="all",
     )  # fmt: skip
     sharding: str = option(
         "disjoint",
@@ -35,5 +35,5 @@ class DataOptions:
     )
     target_digit: int | None = option(
         None, "Learn this class against the rest, as class 1 against 0.", least=0, most=MAX_COUNT,
-        metavar="CLASS", default="every class",
+        metavar="CLASS", unset="every class",
     )  # fmt: skip

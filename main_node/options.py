@@ -47,7 +47,7 @@ class JobOptions:
 
     deadline_seconds: float | None = option(
         None, "Of one attempt of a job: then it is stopped, and tried at another node.",
-        flag="--deadline", least=0, most=1e9, above=True, metavar="SECONDS", default="never",
+        flag="--deadline", least=0, most=1e9, above=True, metavar="SECONDS", unset="never",
     )  # fmt: skip
     stall_seconds: float | None = option(
         120.0, "The same for an attempt that makes no progress for so long.", flag="--stall",

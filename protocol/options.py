@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import Any
 
 from .errors import ConfigError
@@ -27,8 +27,9 @@ class About:
         choices: of a text.
         metavar: what stands for the value in a usage line: a unit, mostly.
         flag: on the command line, where that is not its name.
-        default: how the default is told, where the value does not tell it.
+        unset: how the default is told, where the value does not tell it.
         size: whether it is a number of bytes, that may be given as `4GB`.
+        may_be_empty: whether a text of spaces will do.
     """
 
     help: str
@@ -38,8 +39,9 @@ class About:
     choices: tuple[str, ...] = ()
     metavar: str = ""
     flag: str = ""
-    default: str = ""
+    unset: str = ""
     size: bool = False
+    may_be_empty: bool = False
 
 
 def option(default: Any, help_: str, **about: Any) -> Any:
@@ -73,25 +75,29 @@ class Option:
         return self.about.flag or "--" + self.name.replace("_", "-")
 
 
-@cache
-def declared(part: type) -> tuple[Option, ...]:
+def declared(part: type[Any]) -> tuple[Option, ...]:
     """Return the options that a dataclass declares, in order; those of its parts, too."""
+    if part not in _DECLARED:
+        _DECLARED[part] = tuple(_declared(part))
+    return _DECLARED[part]
+
+
+_DECLARED: dict[type[Any], tuple[Option, ...]] = {}
+
+
+def _declared(part: type[Any]) -> Iterator[Option]:
     hints = typing.get_type_hints(part)
-    found: list[Option] = []
     for each in fields(part):
         hint = hints[each.name]
         if "about" not in each.metadata:
-            found += declared(hint)
+            yield from declared(hint)
             continue
         optional = typing.get_origin(hint) in (types.UnionType, typing.Union)
         if optional:
             (hint,) = (arg for arg in typing.get_args(hint) if arg is not type(None))
         several = typing.get_origin(hint) is tuple
         kind = typing.get_args(hint)[0] if several else hint
-        found.append(
-            Option(each.name, kind, optional, several, each.default, each.metadata["about"])
-        )
-    return tuple(found)
+        yield Option(each.name, kind, optional, several, each.default, each.metadata["about"])
 
 
 def make(part: type, values: Mapping[str, Any]) -> Any:
@@ -134,10 +140,8 @@ def fit(option_: Option, value: Any) -> Any:
 def _fit(option_: Option, value: Any) -> Any:
     kind = option_.type
     if kind is float and isinstance(value, str):  # YAML takes 1e-2 for a text
-        try:
+        with suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     fits = (int, float) if kind is float else (kind,)
     if not isinstance(value, fits) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(f"{option_.name} is {value!r}, not {_MEANT[kind]}")

@@ -12,64 +12,22 @@ from typing import Any, NoReturn
 import click
 
 from console.exits import Exit
-from console.logs import LOG_LEVELS, set_up_logs
+from console.logs import set_up_logs
+from console.options import options
 from protocol import AddressError, InsecureAddress, KeysError
 from protocol.carrier.keys import main_public
-from protocol.wire.limits import MAX_COUNT
 
-from .config import RelayConfig
 from .errors import ConfigError
 from .node import RelayNode
+from .options import RelayOptions
 
 log = logging.getLogger("mnist.relay")
-_DEFAULT = RelayConfig()
 
 
-@click.command(context_settings={"auto_envvar_prefix": "MNIST_RELAY", "show_default": True})
-@click.option(
-    "--bind", multiple=True, metavar="ADDRESS",
-    help="Way in: listen here for computing nodes, or for another relay's --connect.",
-)  # fmt: skip
-@click.option(
-    "--dial", multiple=True, metavar="ADDRESS",
-    help="Way in: dial another relay's --accept, and take the nodes that come there. For the main"
-    " node's side, where that can't be reached from outside.",
-)  # fmt: skip
-@click.option(
-    "--connect", multiple=True, metavar="ADDRESS",
-    help="Way out: the main node, or another relay's --bind.",
-)  # fmt: skip
-@click.option(
-    "--accept", multiple=True, metavar="ADDRESS",
-    help="Way out: listen here for another relay's --dial.",
-)  # fmt: skip
-@click.option(
-    "--secret", metavar="FILE",
-    help="What relays that --dial and --accept have in common: made by mnist-keys secret FILE.",
-)  # fmt: skip
-@click.option(
-    "--insecure", is_flag=True,
-    help="Let strangers in: to main nodes without keys, by relays without a secret. In networks"
-    " where you trust everybody.",
-)  # fmt: skip
-@click.option(
-    "--announce", is_flag=True,
-    help="Let computing nodes in the network of --bind find it (mnist-compute --discover).",
-)  # fmt: skip
-@click.option(
-    "--domain", default=_DEFAULT.domain, type=click.IntRange(0, MAX_COUNT),
-    help="With --announce: the main node's domain.",
-)  # fmt: skip
-@click.option(
-    "--keys", metavar="DIR",
-    help="With --announce: where the main node's public key is (main.pub), to announce it too.",
-)  # fmt: skip
-@click.option(
-    "--log-level", default=_DEFAULT.log_level, type=click.Choice(LOG_LEVELS),
-    help="Say things of this importance and above, on standard error.",
-)  # fmt: skip
+@click.command(context_settings={"show_default": True})
+@options(RelayOptions, prefix="MNIST_RELAY")
 @click.version_option(package_name="mnist-merge", prog_name="mnist-relay")
-def main(**options: Any) -> None:
+def main(**values: Any) -> None:
     """Carry computing nodes' connections to a main node that they can't reach themselves.
 
     \b
@@ -83,9 +41,9 @@ def main(**options: Any) -> None:
     ways: repeat the options; the first way in leads to the first way out. Every option can be given
     in the environment too: MNIST_RELAY_BIND for --bind, and so on.
     """
-    if options["keys"] is not None and not options["announce"]:
+    if values["keys"] is not None and not values["announce"]:
         raise click.UsageError("--keys goes with --announce: a relay itself needs none")
-    config = RelayConfig(**options)
+    config = RelayOptions(**values)
     set_up_logs(config.log_level)
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -14,17 +14,18 @@ from typing import Any, NoReturn
 import click
 
 from console.exits import Exit
-from console.logs import LOG_LEVELS, set_up_logs
+from console.logs import set_up_logs
+from console.options import options
 from console.words import shortened
 from protocol import AddressError, KeysError
-from protocol.carrier.sockets import DEFAULT_ADDRESS, split_address
+from protocol.carrier.sockets import split_address
 from protocol.errors import NodeError
 from protocol.machine.watching import NodeState, Overview
-from protocol.wire.limits import MAX_COUNT
 from protocol.wire.messages import NodeStatus
 from protocol.wire.words import safe_line, safe_name
 
 from .node import StatusNode
+from .options import ShowOptions, WatchOptions
 
 #: Between two looks of the live display, and between two lines of `--json --follow`.
 LOOK_SECONDS = 0.5
@@ -34,46 +35,11 @@ _COLOURS = {"running": "green", "unknown": "yellow", "stopped": "dim", "dropped"
 _SIGNS = {"running": "●", "unknown": "?", "stopped": "○", "dropped": "✗"}
 
 
-@click.command(context_settings={"auto_envvar_prefix": "MNIST", "show_default": True})
-@click.option(
-    "--connect", multiple=True, metavar="ADDRESS", show_default=False,
-    help="Where a main node listens; repeat it to watch several."
-    f"  [default: {DEFAULT_ADDRESS}, or none with --discover]",
-)  # fmt: skip
-@click.option(
-    "--discover", is_flag=True,
-    help="Watch the main nodes of the domain that announce themselves in this network.",
-)  # fmt: skip
-@click.option(
-    "--domain", default=0, type=click.IntRange(0, MAX_COUNT),
-    help="Watch main nodes of this domain only.",
-)  # fmt: skip
-@click.option(
-    "--keys", metavar="DIR",
-    help="A node's keys, as mnist-keys makes them: to reach main nodes that have some.",
-)  # fmt: skip
-@click.option(
-    "--insecure", is_flag=True,
-    help="With --discover and without keys, watch main nodes on other machines too.",
-)  # fmt: skip
-@click.option(
-    "--name", default="status",
-    help="What others see, and whose keys to take where --keys holds several nodes'.",
-)  # fmt: skip
-@click.option(
-    "--timeout", "timeout_seconds", default=10.0, type=click.FloatRange(0, 1e6), metavar="SECONDS",
-    help="Give up if no main node has answered after so long.",
-)  # fmt: skip
-@click.option("--once", is_flag=True, help="Show how things are now, and end.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, and only that.")
-@click.option("--follow", is_flag=True, help="With --json, print a line for every change.")
-@click.option(
-    "--log-level", default="error", type=click.Choice(LOG_LEVELS),
-    help="Say things of this importance and above, on standard error.",
-)  # fmt: skip
+@click.command(context_settings={"show_default": True})
+@options(WatchOptions, ShowOptions)
 @click.version_option(package_name="mnist-merge", prog_name="mnist-status")
 def main(
-    timeout_seconds: float, once: bool, as_json: bool, follow: bool, log_level: str, **options: Any
+    timeout_seconds: float, once: bool, as_json: bool, follow: bool, log_level: str, **values: Any
 ) -> None:
     """Show how the computing nodes and jobs of a main node are.
 
@@ -89,14 +55,14 @@ def main(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     answered = False
     try:
-        with StatusNode(address=options.pop("connect") or None, **options) as node:
+        with StatusNode(address=values.pop("connect") or None, **values) as node:
             node.process_status_async()
             if sys.stderr.isatty():
                 click.echo("looking for a main node; Ctrl-C ends", err=True)
             answered = node.wait(timeout_seconds)
             if not answered:
-                _end(Exit.NO_NODE, _nobody(node, timeout_seconds, options["domain"]))
-            if options["discover"] and not follow:
+                _end(Exit.NO_NODE, _nobody(node, timeout_seconds, values["domain"]))
+            if values["discover"] and not follow:
                 time.sleep(SETTLE_SECONDS)
             if as_json:
                 _print_json(node, follow)

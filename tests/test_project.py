@@ -9,24 +9,19 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 
 from computing_node.command import main as compute
-from computing_node.config import ComputeConfig
 from console.exits import EXIT_MEANINGS, Exit
 from loaders import Dataset
 from main_node.commands.keys import main as keys
 from main_node.commands.predict import main as predict
 from main_node.commands.runs import main as runs
 from main_node.commands.train import main as main_
-from main_node.run.spec import MainConfig
 from relay_node.command import main as relay
-from relay_node.config import RelayConfig
 from status_node.command import main as status
 
 ROOT = Path(__file__).parent.parent
@@ -53,25 +48,6 @@ def test_a_wheel_holds_our_packages_and_nothing_else(tmp_path: Path) -> None:
         str(p.relative_to(ROOT)) for package in PACKAGES for p in (ROOT / package).rglob("*.py")
     }
     assert wanted <= set(names)
-
-
-@pytest.mark.parametrize(
-    ("command", "config", "beside"),
-    [
-        (main_, MainConfig, {"version", "config", "resume", "continues"}),
-        (compute, ComputeConfig, {"version", "lifeline"}),
-        (relay, RelayConfig, {"version"}),
-    ],
-)
-def test_options_and_configuration_agree(
-    command: click.Command, config: type[Any], beside: set[str]
-) -> None:
-    options = {parameter.name for parameter in command.params}
-    names = {field.name for field in fields(config)}
-    assert options == names | beside
-    given = command.make_context("test", [], auto_envvar_prefix="NOT_SET").params
-    for field in fields(config):
-        assert given[field.name] == field.default
 
 
 @pytest.mark.parametrize(

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from protocol.wire.words import plural
 
-from ..durable import read_arrays
-
-if TYPE_CHECKING:
-    from .model import AlgebraicModel
+from ..base import Arrays
+from ..model import Model
+from ..telling import Telling
+from .model import AlgebraicModel, from_arrays
 
 #: Atoms of each class that are drawn, and that are told of a decision; classes that are drawn.
 DRAWN, TOLD, CLASSES = 7, 5, 20
 #: Literals of an atom that are told.
 _LITERALS = 12
-_JOB = re.compile(r"round-(\d+)-job-(\d+)\.safetensors")
 
 
-def draw_batches(folder: Path, path: Path) -> None:
+class AlgebraicTelling(Telling):
+    """Tells of atoms, and how a model came about."""
+
+    pictures = ("batches.png", "atoms.png")
+
+    def made_of(self, parts: Mapping[str, Any]) -> str:
+        """Return how many atoms there are, and how many of them no example contradicts."""
+        return f"{parts['atoms']:,} atoms, {parts['strict']:,} of them contradicted by no example"
+
+    def draw(
+        self, model: Model, solutions: Iterable[tuple[int, int, Arrays]], folder: Path
+    ) -> None:
+        """Draw the error by batch, and what the atoms ask for."""
+        draw_batches(((job, arrays) for _, job, arrays in solutions), folder / "batches.png")
+        names = class_names(model.classes, model.notes.get("target"))
+        draw_atoms(from_arrays(model.arrays), folder / "atoms.png", names)
+
+
+def draw_batches(solutions: Iterable[tuple[int, Arrays]], path: Path) -> None:
     """Draw the error on held-out rows, and the indicators, by batch, a line for each job.
 
     Args:
-        folder: of a run; its solutions tell.
+        solutions: number of the job and arrays of each, a job's in order.
         path: of the picture.
 
     Raises:
@@ -35,10 +52,8 @@ def draw_batches(folder: Path, path: Path) -> None:
     from matplotlib.figure import Figure
 
     jobs: dict[int, list[Any]] = {}
-    found = [_JOB.fullmatch(file.name) for file in (folder / "solutions").iterdir()]
-    for match in sorted(filter(None, found), key=lambda match: int(match[1])):
-        history = read_arrays(folder / "solutions" / match[0])[0]["history"]
-        jobs.setdefault(int(match[2]), []).append(history)
+    for job, arrays in solutions:
+        jobs.setdefault(job, []).append(arrays["history"])
     figure = Figure(figsize=(7, 6), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     for job, histories in sorted(jobs.items()):

@@ -13,10 +13,12 @@ from pathlib import Path
 import click
 
 from console.exits import Exit
+from console.options import options
 from protocol.wire.words import safe_line
 
 from ..errors import ConfigError, StorageError
-from ..run.spec import MainConfig, find_run, read_config
+from ..store.options import StoreOptions
+from .options import defaults, find_run, read_config
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def summarize(path: Path) -> Summary:
 
     done = len(list((path / "solutions").glob("*-job-*.safetensors")))
     try:
-        config = MainConfig(**read_config(path / "config.yaml"))
+        config = {**defaults(), **read_config(path / "config.yaml")}
     except ConfigError as error:
         return Summary(path.name, "damaged", str(error), "", "", done, 0, None, 0, str(path))
     accuracy: float | None = None
@@ -75,8 +77,8 @@ def summarize(path: Path) -> Summary:
         accuracy, starts = history.accuracy, history.starts
     state = state or ("done" if (path / "metrics.json").exists() else "died")
     return Summary(
-        path.name, "running" if locked(path) else state, ending, config.learner, config.data, done,
-        config.jobs * config.rounds, accuracy, starts, str(path),
+        path.name, "running" if locked(path) else state, ending, config["learner"], config["data"],
+        done, config["jobs"] * config["rounds"], accuracy, starts, str(path),
     )  # fmt: skip
 
 
@@ -110,10 +112,7 @@ def main() -> None:
     """Show what runs there are, and how each ended."""
 
 
-_RUN_DIR = click.option(
-    "--run-dir", default=MainConfig.run_dir, metavar="DIR", envvar="MNIST_RUN_DIR",
-    show_default=True, help="Where runs are kept.",
-)  # fmt: skip
+_RUN_DIR = options(StoreOptions)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and only that.")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, wait
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from learning import DamagedFile
 from learning.work import Work, digest
@@ -46,6 +46,7 @@ class Asking:
         memory: keeps their solutions.
         learner: what learns.
         options: how long a job may take.
+        labels: is filled with those of the jobs that are asked for, by job id.
         look: called before each job is made, and several times a second while jobs are waited for.
         warn: told of a solution that is no good.
     """
@@ -56,13 +57,13 @@ class Asking:
         memory: RunMemory,
         learner: str,
         options: JobOptions,
+        labels: dict[int, Label],
         look: Callable[[], object],
         warn: Callable[[str], object],
     ) -> None:
         self._node, self._memory, self._learner, self._options = node, memory, learner, options
         self._look, self._warn = look, warn
-        #: Of every job that is on its way, by its id.
-        self.labels: dict[int, Label] = {}
+        self._labels = labels
 
     def ask(self, requests: Mapping[Label, Request], check: Callable[[], object]) -> Asked:
         """Submit the jobs that are not solved on disk; first those that are not there at all.
@@ -104,7 +105,7 @@ class Asking:
             stall_seconds=options.stall_seconds, group=values["action"],
         )  # fmt: skip
         future = self._node.submit(job, label.name)
-        self.labels[future.job_id] = label
+        self._labels[future.job_id] = label
         return future
 
     def completed(self, asked: Asked) -> Iterator[Label]:
@@ -113,7 +114,7 @@ class Asking:
         while pending:
             done, _ = wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
             for future in done:
-                yield pending.pop(future)  # type: ignore[arg-type]
+                yield pending.pop(cast(JobFuture, future))
             self._look()
 
     def kept(self, label: Label) -> Kept:

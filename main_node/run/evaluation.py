@@ -18,6 +18,7 @@ from ..errors import JobFailed
 from .asking import Asked, Asking, Request, result_of
 from .events import Listeners, RoundEvaluated
 from .label import Label
+from .leftout import LeftOut
 
 #: The test set is predicted in so many jobs, whoever does them.
 PARTS = 4
@@ -43,7 +44,7 @@ class Evaluation:
         test: the test set.
         learner: what learns.
         make: what it is made with.
-        leave_out: told of a job that failed for good; raises unless the rest will do.
+        left_out: the jobs that may be done without.
         listeners: are told.
     """
 
@@ -53,11 +54,11 @@ class Evaluation:
         test: Dataset,
         learner: str,
         make: dict[str, Any],
-        leave_out: Callable[[Label, JobFailed], object],
+        left_out: LeftOut,
         listeners: Listeners,
     ) -> None:
         self._asking, self._test, self._learner, self._make = asking, test, learner, make
-        self._leave_out, self._listeners = leave_out, listeners
+        self._left_out, self._listeners = left_out, listeners
         #: What rounds' models predict, that is not scored yet.
         self._open: dict[int, Asked] = {}
         #: By round, counted from 0.
@@ -110,7 +111,7 @@ class Evaluation:
                     result_of(label, future)
                 except JobFailed as error:
                     failed = error
-                    self._leave_out(label, error)
+                    self._left_out.add(label, error)
                     continue
             kept = self._asking.kept(label)
             true = truth[label.part - 1]

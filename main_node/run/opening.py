@@ -27,6 +27,8 @@ from .company import Company, invitation
 from .engine import Engine
 from .evaluation import Evaluated, Evaluation
 from .events import Ended, Listener, Listeners, Opened
+from .label import Label
+from .leftout import LeftOut
 from .progress import Looks, Progress
 from .rounds import Learning, Rounds
 from .spec import CompanyOptions, MergeOptions, RunSpec
@@ -240,28 +242,25 @@ class Run:
         self._database, self._memory, self._node = database, memory, node
         self._listeners, self._interrupts = listeners, interrupts
         self._clock, self._stack = clock, stack
-        self._company = Company(
-            plan.company, invitation(plan.listen, node.address), listeners
-        )
-        spec = plan.spec
-        self._progress = Progress()
-        self._asking = Asking(
-            node, memory, spec.learner, plan.job, lambda: self._looks.look(), listeners.warn
-        )
-        self._evaluation = Evaluation(
-            self._asking, data.test, spec.learner, spec.make,
-            lambda label, error: self._rounds.leave_out(label, error), listeners,
-        )  # fmt: skip
-        self._rounds = Rounds(
-            learning, plan.merge, directory, memory.starts > 1, self._asking, self._evaluation,
-            self._progress, listeners, interrupts.check, plan.is_over,
-        )  # fmt: skip
-        checks: list[Callable[[], object]] = [interrupts.check, self._evaluation.look]
+        self._company = Company(plan.company, invitation(plan.listen, node.address), listeners)
+        spec, labels, self._progress = plan.spec, dict[int, Label](), Progress()
+        checks: list[Callable[[], object]] = [interrupts.check]
         if plan.engine is not None:
             checks.append(plan.engine.check)
         self._looks = Looks(
-            node, self._progress, self._asking.labels, self._company, listeners, self._about,
-            checks,
+            node, self._progress, labels, self._company, listeners, self._about, checks
+        )
+        asking = Asking(
+            node, memory, spec.learner, plan.job, labels, self._looks.look, listeners.warn
+        )
+        self._left_out = LeftOut(plan.merge.partial, listeners)
+        self._evaluation = Evaluation(
+            asking, data.test, spec.learner, spec.make, self._left_out, listeners
+        )
+        checks.append(self._evaluation.look)
+        self._rounds = Rounds(
+            learning, plan.merge.count, self._left_out, directory, memory.starts > 1, asking,
+            self._evaluation, self._progress, listeners, interrupts.check, plan.is_over,
         )  # fmt: skip
 
     def see_through(self) -> Result:
@@ -368,7 +367,7 @@ class Run:
             accuracy_by_round=[each.scores.accuracy for each in done],
             loss_by_round=[each.loss for each in done],
             seconds=self._clock.read(), starts=self._memory.starts,
-            retries=self._database.failed_attempts(), left_out=self._rounds.left_out,
+            retries=self._database.failed_attempts(), left_out=self._left_out.titles,
             model=str(path), model_sha256=sha256(model),
             model_parts=self._learning.merger.describe(model),
         )  # fmt: skip

@@ -21,11 +21,11 @@ from ..errors import JobFailed, NodeError
 from ..store.directory import RunDirectory
 from .asking import Asked, Asking, Request, result_of
 from .evaluation import Evaluated, Evaluation
-from .events import JobFailed as JobLeftOut
 from .events import JobSolved, Listeners, RoundMerged
 from .label import Label
+from .leftout import LeftOut
 from .progress import Progress
-from .spec import MergeOptions, RunSpec
+from .spec import RunSpec
 
 #: In a merged model's notes: the jobs that it was merged without.
 _LEFT_OUT = "left_out"
@@ -71,7 +71,8 @@ class Rounds:
 
     Args:
         learning: what is learned from, and how.
-        options: of merging.
+        count: where a counting merger's counts are made: `main`, or `nodes`.
+        left_out: the jobs that it goes on without.
         directory: keeps each round's model.
         resumed: whether an earlier start may have left some.
         asking: asks for jobs.
@@ -85,7 +86,8 @@ class Rounds:
     def __init__(
         self,
         learning: Learning,
-        options: MergeOptions,
+        count: str,
+        left_out: LeftOut,
         directory: RunDirectory,
         resumed: bool,
         asking: Asking,
@@ -95,12 +97,10 @@ class Rounds:
         check: Callable[[], object],
         is_over: Callable[[int, Evaluated], bool] | None = None,
     ) -> None:
-        self._learning, self._options = learning, options
+        self._learning, self._counts_at, self._left_out = learning, count, left_out
         self._directory, self._resumed = directory, resumed
         self._asking, self._evaluation, self._progress = asking, evaluation, progress
         self._listeners, self._check, self._is_over = listeners, check, is_over
-        #: Titles of the jobs that failed for good.
-        self.left_out: list[str] = []
         #: How many rounds the run had.
         self.done = 0
 
@@ -153,7 +153,7 @@ class Rounds:
             return None
         rounds = self._learning.spec.plan.rounds
         self._listeners.note(f"round {round_ + 1} of {rounds} was merged before")
-        self.left_out += json.loads(model.notes[_LEFT_OUT])
+        self._left_out.titles += json.loads(model.notes[_LEFT_OUT])
         return model.arrays
 
     def _fit(self, round_: int, model: Arrays | None) -> list[Label] | None:
@@ -200,21 +200,10 @@ class Rounds:
         try:
             node = result_of(label, future)
         except JobFailed as error:
-            self.leave_out(label, error)
+            self._left_out.add(label, error)
             return False
         self._listeners.tell(JobSolved(label=label, node=node))
         return True
-
-    def leave_out(self, label: Label, error: JobFailed) -> None:
-        """Go on without a job that failed for good.
-
-        Raises:
-            JobFailed: that may not be.
-        """
-        if not self._options.partial:
-            raise error
-        self.left_out.append(label.title)
-        self._listeners.tell(JobLeftOut(label=label, reason=str(error)))
 
     def _merge(self, round_: int, labels: list[Label], before: Arrays | None) -> Arrays:
         if not labels:
@@ -224,8 +213,8 @@ class Rounds:
         model = learning.merger.merge(self._solutions(labels, metrics), before)
         if isinstance(learning.merger, CountingMerger):
             model = learning.merger.weigh(model, self._count(learning.merger, round_, model))
-        left_out = [title for title in self.left_out if title.startswith(f"round {round_ + 1} ")]
-        notes = {**learning.notes(round_), _LEFT_OUT: json.dumps(left_out)}
+        left_out = json.dumps(self._left_out.of(round_))
+        notes = {**learning.notes(round_), _LEFT_OUT: left_out}
         self._directory.write_merged(round_, learning.model(model, notes))
         self._listeners.tell(RoundMerged(round=round_, means=means(metrics)))
         return model
@@ -246,7 +235,7 @@ class Rounds:
     def _count(self, merger: CountingMerger, round_: int, model: Arrays) -> npt.NDArray[np.int64]:
         """Return the sum of every shard's counts for a merged model."""
         shards = self._learning.shards
-        if self._options.count == "main":
+        if self._counts_at == "main":
             return _sum(self._count_here(merger, model, rows) for rows in shards)
         requests = {
             Label(round_, "count", part): Request(

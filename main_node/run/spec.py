@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from learning import options as learner_options
+from learning import options_of
 from loaders import DataOptions
 from protocol.options import flat, make, option
 from protocol.wire.limits import MAX_COUNT
@@ -47,7 +47,7 @@ class CompanyOptions:
     )
     timeout_seconds: float | None = option(
         None, "Give up after so long without enough computing nodes.", flag="--timeout", least=0,
-        most=1e9, metavar="SECONDS", default="never",
+        most=1e9, metavar="SECONDS", unset="never",
     )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ class RunSpec:
         learner = values["learner"]
         return cls(
             data=make(DataOptions, values), learner=learner,
-            made=make(learner_options(learner), values), plan=make(PlanOptions, values),
+            made=make(options_of(learner), values), plan=make(PlanOptions, values),
         )  # fmt: skip
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from console.logs import LOG_LEVELS
-
 from protocol.options import option
 
 

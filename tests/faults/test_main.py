@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from main_node.commands.runs import summarize
-from main_node.run.training import EVALUATION_JOBS
+from main_node.run.evaluation import PARTS
 
 from ..processes import MAIN, SECONDS, run
 from .conftest import Cluster
@@ -387,12 +387,12 @@ def test_a_part_of_the_test_set_may_be_left_out_too(cluster: Cluster, tmp_path: 
     """Found in review: one test job that failed ended a run with --partial."""
     (tmp_path / "sitecustomize.py").write_text(
         "import learning.neural as neural\n"
-        "predict = neural.NeuralLearner.predict\n"
-        "def fail(self, model, images):\n"
+        "predict = neural.NeuralLearner.evaluate\n"
+        "def fail(self, model, images, labels):\n"
         "    if int(images[:3].sum()) == FIRST:\n"
         "        raise ValueError('not these')\n"
-        "    return predict(self, model, images)\n"
-        "neural.NeuralLearner.predict = fail\n".replace("FIRST", str(first_images(cluster.data)))
+        "    return predict(self, model, images, labels)\n"
+        "neural.NeuralLearner.evaluate = fail\n".replace("FIRST", str(first_images(cluster.data)))
     )
     main = cluster.main("--partial", "--max-attempts", "2")
     cluster.node("a", env={**os.environ, "PYTHONPATH": str(tmp_path)})
@@ -408,7 +408,7 @@ def first_images(data: Path) -> int:
     import loaders
 
     images = loaders.load(str(data), "test").images
-    return int(np.array_split(images, EVALUATION_JOBS)[1][:3].sum())
+    return int(np.array_split(images, PARTS)[1][:3].sum())
 
 
 def one_shard_diverges(cluster: Cluster, folder: Path) -> None:

@@ -17,10 +17,11 @@ from safetensors.numpy import load_file
 
 import loaders
 from learning.merging import sha256
+from main_node.commands.options import TrainOptions, read_config
 from main_node.commands.predict import read_image
 from main_node.errors import ConfigError
-from main_node.run.spec import MainConfig, read_config
-from main_node.run.training import invitation
+from main_node.options import ListenOptions
+from main_node.run.company import invitation
 
 from ..conftest import make_idx_folder
 from ..processes import COMPUTE, MAIN, Start, run
@@ -346,10 +347,10 @@ def test_pictures_of_any_kind_look_the_same(data: Path, tmp_path: Path) -> None:
 
 def test_a_configuration_file_is_read_or_refused_in_words(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
-    file.write_text(MainConfig(jobs=7).as_yaml())
+    file.write_text(TrainOptions.of(jobs=7).as_yaml())
     assert read_config(file)["jobs"] == 7
     for text, words in (
-        ("jobz: 3", "no such option: jobz"), ("- a", "not options by name"),
+        ("jobz: 3", "no such option: jobz .did you mean jobs"), ("- a", "not options by name"),
         ("a: [", "line 1: not YAML"), ("jobs: [1, 2]", "jobs is .1, 2., not a whole number"),
         ("jobs: null", "jobs is None"), ("jobs: 2.5", "2.5, not a whole number"),
         ("json: 1", "not true or false"), ("lr: fast", "'fast', not a number"),
@@ -363,7 +364,7 @@ def test_the_invitation_names_an_address_that_can_be_reached() -> None:
     import socket
 
     assert "--connect tcp://127.0.0.1:5555 (on this machine" in invitation(
-        "tcp://127.0.0.1:5555", 0
+        ListenOptions(), "tcp://127.0.0.1:5555"
     )
-    everywhere = invitation("tcp://0.0.0.0:5555", 3)
+    everywhere = invitation(ListenOptions(domain=3), "tcp://0.0.0.0:5555")
     assert everywhere.endswith(f"--connect tcp://{socket.gethostname()}:5555 --domain 3")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from main_node.run.spec import MainConfig, cut_short
+from main_node.commands.options import TrainOptions, cut_short
 
 from ..conftest import make_idx_folder
 from ..processes import MAIN, Start, run
@@ -15,7 +15,7 @@ from ..processes import MAIN, Start, run
 def make_run(runs: Path, name: str, done: bool = False, **options: Any) -> Path:
     path = runs / name
     (path / "solutions").mkdir(parents=True)
-    (path / "config.yaml").write_text(MainConfig(run_dir=str(runs), **options).as_yaml())
+    (path / "config.yaml").write_text(TrainOptions.of(run_dir=str(runs), **options).as_yaml())
     if done:
         (path / "metrics.json").write_text(json.dumps({"run": name, "model_sha256": ""}))
     return path
@@ -28,10 +28,10 @@ def test_the_newest_run_of_the_same_kind_that_was_cut_short_is_taken(tmp_path: P
     make_run(tmp_path, "4", jobs=4, domain=7)
     make_run(tmp_path, "5", jobs=4, data="elsewhere")
     (make_run(tmp_path, "6", jobs=4) / "config.yaml").write_text("jobs: nonsense")
-    config = MainConfig(run_dir=str(tmp_path), jobs=4)
+    config = TrainOptions.of(run_dir=str(tmp_path), jobs=4)
     assert cut_short(config) == wanted
-    assert cut_short(MainConfig(run_dir=str(tmp_path), jobs=6)) is None
-    assert cut_short(MainConfig(run_dir=str(tmp_path / "none"), jobs=4)) is None
+    assert cut_short(TrainOptions.of(run_dir=str(tmp_path), jobs=6)) is None
+    assert cut_short(TrainOptions.of(run_dir=str(tmp_path / "none"), jobs=4)) is None
 
 
 def test_a_killed_run_goes_on_and_a_finished_one_is_followed_by_another(

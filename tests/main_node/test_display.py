@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from learning.metrics import Scores
-from main_node.run.spec import MainConfig
-from main_node.run.training import Standing
-from main_node.views.screen import ConsoleStream, Lines, Quiet, Screen
+from main_node.commands.options import TrainOptions
+from main_node.run.events import (
+    NodeJoined,
+    NodeLeft,
+    Noted,
+    Opened,
+    RoundEvaluated,
+    RoundMerged,
+    Stood,
+)
+from main_node.run.label import Label
+from main_node.views.lines import Lines, Quiet
+from main_node.views.screen import ConsoleStream, Screen
 from main_node.views.summary import confusion_table
 from protocol.machine.views import NodeView, View
 
-CONFIG = MainConfig(jobs=4, rounds=2)
+OPENED = Opened(
+    spec=TrainOptions.of(jobs=4, rounds=2).spec, source="mnist", rows=60_000, lesson="3 epochs",
+    directory=Path("runs/1"), address="tcp://127.0.0.1:5555", min_nodes=1,
+)  # fmt: skip
 NODE = NodeView("lab.1234", ((7, 0.5),), 1, 3, 0.2)
 VIEW = View((NODE,), 0, 1, 0, 0, 0)
-STANDING = Standing(0, 1, VIEW, {7: "round 1 job 3"})
+STOOD = Stood(round=0, done=1, view=VIEW, labels={7: Label(0, "job", 3)})
 
 
-def shown(standing: Standing, width: int = 100) -> str:
+def shown(stood: Stood, width: int = 100) -> str:
     """Return the live display's last frame."""
     console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
-    screen = Screen(CONFIG, console)
-    screen.look(standing)
+    screen = Screen(console)
+    for event in (OPENED, stood):
+        screen.on(event)
     with console.capture() as capture:
         console.print(screen._render())
     return capture.get()
@@ -33,7 +48,7 @@ def shown(standing: Standing, width: int = 100) -> str:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_frame_says_what_everybody_is_doing(width: int) -> None:
-    text = shown(STANDING, width)
+    text = shown(STOOD, width)
     for words in ("round 1/2", "jobs 1/4", "19%", "lab.1234", "round 1 job 3"):
         assert words in text
     assert max(map(len, text.splitlines())) <= width
@@ -42,14 +57,14 @@ def test_a_frame_says_what_everybody_is_doing(width: int) -> None:
 def test_names_are_shown_as_they_are() -> None:
     """Found in review: a name like [/x] was taken for markup, and ended the run."""
     odd = replace(VIEW, nodes=(replace(NODE, name="[/x] [bold]"),))
-    assert "[/x] [bold]" in shown(replace(STANDING, view=odd))
+    assert "[/x] [bold]" in shown(replace(STOOD, view=odd))
     console = Console(file=io.StringIO(), force_terminal=True, color_system=None)
-    Screen(CONFIG, console).say("folder [/r]")
+    Screen(console).say("folder [/r]")
     ConsoleStream(console).write("a log line [/z]\n")
 
 
 def test_the_bar_is_full_while_only_tests_are_left() -> None:
-    text = shown(replace(STANDING, round=2, done=0))
+    text = shown(replace(STOOD, round=2, done=0))
     assert "round 2/2" in text
     assert "jobs 4/4" in text
     assert "100%" in text
@@ -58,25 +73,27 @@ def test_the_bar_is_full_while_only_tests_are_left() -> None:
 
 def test_a_silent_node_and_no_node_at_all_are_told() -> None:
     silent = replace(VIEW, nodes=(replace(NODE, silent_seconds=6.0),))
-    assert "silent for 6 s" in shown(replace(STANDING, view=silent))
-    nobody = Standing(-1, 0, replace(VIEW, nodes=()), {})
+    assert "silent for 6 s" in shown(replace(STOOD, view=silent))
+    nobody = replace(STOOD, round=-1, done=0, view=replace(VIEW, nodes=()), labels={})
     assert "waiting for computing nodes: 0 of 1 here" in shown(nobody)
 
 
 def test_lines_tell_who_comes_and_goes_and_how_it_goes() -> None:
     stream = io.StringIO()
-    lines = Lines(CONFIG, stream)
-    lines.look(STANDING)
-    lines.merged(0, {"loss": 0.25, "atoms": 12345.0})
-    lines.evaluated(0, Scores(0.9876, 0.98, [[1]]))
-    lines.look(replace(STANDING, view=replace(VIEW, nodes=())))
+    lines = Lines(stream)
+    for event in (
+        OPENED, STOOD, NodeJoined(node="lab.1234"),
+        RoundMerged(round=0, means={"loss": 0.25, "atoms": 12345.0}),
+        RoundEvaluated(round=0, scores=Scores(0.9876, 0.98, [[1]])),
+        NodeLeft(node="lab.1234"), STOOD,
+    ):  # fmt: skip
+        lines.on(event)
     text = stream.getvalue()
     assert "node lab.1234 is here" in text
     assert "round 1 of 2 merged; by job: loss 0.25, atoms 12,345, " in text
     assert "round 1: accuracy 98.76%" in text
     assert "node lab.1234 is gone" in text
-    quiet = Quiet(CONFIG, stream)
-    quiet.say("nothing")
+    Quiet(stream).on(Noted(text="nothing"))
     assert "nothing" not in stream.getvalue()
 
 

@@ -16,12 +16,13 @@ import pytest
 from learning.merging import sha256
 from learning.model import Model
 from main_node import memory
+from main_node.commands.options import TrainOptions, cut_short, find_run, read_config
 from main_node.commands.runs import summarize, tell
 from main_node.errors import ConfigError, StorageError
-from main_node.run.spec import MainConfig, cut_short, find_run, read_config
 from main_node.store.database import RunDatabase
-from main_node.store.directory import RESULT, RunDirectory, finished, locked, runs_in
+from main_node.store.directory import RunDirectory, locked, runs_in
 from main_node.store.memory import RunMemory
+from main_node.store.results import Result, finished
 from protocol.machine.effects import Joined
 from protocol.wire.messages import Hello
 
@@ -92,11 +93,11 @@ def test_the_newest_run_is_the_one_that_began_last_whatever_the_clock_said(
     for now in (1.8e9, 1.8e9 - 3600, 1.7e9, 1.8e9 - 7200):
         monkeypatch.setattr(time, "time", lambda now=now: now)
         directory = RunDirectory.make(tmp_path)
-        directory.write_config(MainConfig(run_dir=str(tmp_path)).as_yaml())
+        directory.write_config(TrainOptions.of(run_dir=str(tmp_path)).as_yaml())
         directory.close()
         made.append(directory.path)
     assert runs_in(tmp_path) == made
-    assert cut_short(MainConfig(run_dir=str(tmp_path))) == made[-1]
+    assert cut_short(TrainOptions.of(run_dir=str(tmp_path))) == made[-1]
 
 
 def test_a_run_without_its_solutions_can_be_gone_on_with(tmp_path: Path) -> None:
@@ -204,8 +205,15 @@ def test_a_result_that_lacks_anything_is_none(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run", new=True)
     arrays = {"a": np.ones(3)}
     directory.write_model(Model(arrays, "neural", (28, 28), 10))
-    result: dict[str, Any] = dict.fromkeys(RESULT, 0)
-    result |= {"seconds": {"total": 1.0}, "model_sha256": sha256(arrays)}
+    result = Result(
+        run="run", data={}, target_digit=None, learner="neural", jobs=1, rounds=1, nodes={},
+        accuracy=1.0, macro_f1=1.0, confusion=[[1]], examples=1, accuracy_by_round=[1.0],
+        loss_by_round=[None], seconds={"total": 1.0}, starts=1, retries=0, left_out=[], model="",
+        model_sha256=sha256(arrays), model_parts={"weights": 3},
+    ).as_json()  # fmt: skip
+    directory.write_metrics(result)
+    assert finished(tmp_path / "run") is not None
+    del result["loss_by_round"]  # as of an earlier release
     directory.write_metrics(result)
     assert finished(tmp_path / "run") is not None
     for name in result:

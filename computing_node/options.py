@@ -1,0 +1,69 @@
+"""The options of `mnist-compute`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from console.logs import LOG_LEVELS
+from protocol.carrier.sockets import DEFAULT_ADDRESS
+from protocol.options import option
+from protocol.wire.limits import MAX_COUNT
+
+#: For --max-memory, in bytes.
+LEAST_MEMORY = 10 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions:
+    """Which main nodes a computing node serves, and what of this machine it gives them."""
+
+    connect: tuple[str, ...] = option(
+        (), "Where a main node listens; repeat it to serve several. They may start later.",
+        metavar="ADDRESS", unset=f"{DEFAULT_ADDRESS}, or none with --discover",
+    )  # fmt: skip
+    discover: bool = option(
+        False,
+        "Find the main nodes of the domain that announce themselves in this network (mnist-main"
+        " --announce), those that come later too.",
+    )
+    domain: int = option(0, "Work with main nodes of this domain only.", least=0, most=MAX_COUNT)
+    keys: str | None = option(
+        None, "This node's keys, as mnist-keys makes them: to reach main nodes that have some.",
+        metavar="DIR",
+    )  # fmt: skip
+    insecure: bool = option(
+        False,
+        "With --discover and without keys, serve main nodes on other machines too: in a network"
+        " where you trust everybody.",
+    )
+    name: str = option("", "What people see.", unset="this host's name", may_be_empty=True)
+    tasks: int = option(
+        1,
+        "How many jobs to run at once; each uses the threads that the main node says (1).",
+        least=1, most=1024,
+    )  # fmt: skip
+    max_jobs: int | None = option(None, "Leave after so many jobs.", least=1, unset="never")
+    max_memory: int | None = option(
+        None,
+        "What the jobs may take together, e.g. 4GB: half of it for their arrays, half for the"
+        " work itself (beside 0.3 GB for each of --tasks, for its libraries). A job that wants more"
+        " fails, and main nodes give it to others.",
+        size=True, least=LEAST_MEMORY, metavar="SIZE", unset="half of this machine's",
+    )  # fmt: skip
+    max_job_seconds: float | None = option(
+        None, "Stop a job after so long; main nodes give it to others.", least=0, most=1e9,
+        above=True, metavar="SECONDS", unset="never",
+    )  # fmt: skip
+    learners: tuple[str, ...] = option(
+        (), "Take jobs of this kind only: neural, or algebraic; repeat it for several.",
+        metavar="NAME", unset="all",
+    )  # fmt: skip
+    pulse: str | None = option(
+        None,
+        "Change this file's time every second, for a health check. (systemd's watchdog is told"
+        " where there is one.)",
+        metavar="FILE",
+    )
+    log_level: str = option(
+        "info", "Say things of this importance and above, on standard error.", choices=LOG_LEVELS
+    )

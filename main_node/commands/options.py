@@ -1,0 +1,164 @@
+"""All options of `mnist-main`, and the runs that go on with theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from console.options import as_yaml, read_options
+from learning import LearnerOptions, UnknownLearner, names, options_of
+from loaders import DataOptions, SourceOptions
+from loaders.options import NAMES
+from protocol.options import Option, declared, make
+
+from ..engine.local import EngineOptions
+from ..errors import ConfigError
+from ..options import JobOptions, ListenOptions
+from ..run.spec import CompanyOptions, MergeOptions, PlanOptions, RunSpec
+from ..store.options import StoreOptions
+from ..views.options import ViewOptions
+
+#: What shapes a model: it can't be given anew when a run goes on.
+SHAPING = (DataOptions, LearnerOptions, PlanOptions, *(options_of(name) for name in names()))
+#: What does not.
+FREE = (
+    SourceOptions, MergeOptions, EngineOptions, CompanyOptions, ListenOptions, JobOptions,
+    StoreOptions, ViewOptions,
+)  # fmt: skip
+PARTS = (SourceOptions, *SHAPING, *(part for part in FREE if part is not SourceOptions))
+#: Every option, by name.
+OPTIONS: dict[str, Option] = {each.name: each for part in PARTS for each in declared(part)}
+#: The names of those that may be given anew.
+MAY_CHANGE = frozenset(each.name for part in FREE for each in declared(part))
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The options of one start of `mnist-main`.
+
+    Args:
+        values: of all of them, by name.
+    """
+
+    values: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, **values: Any) -> TrainOptions:
+        """Return the defaults, but for some."""
+        return cls({**defaults(), **values})
+
+    def part(self, kind: type) -> Any:
+        """Return those that a dataclass declares."""
+        return make(kind, self.values)
+
+    @property
+    def spec(self) -> RunSpec:
+        """What the run is.
+
+        Raises:
+            UnknownLearner: there is no such learner.
+        """
+        return RunSpec.of(dict(self.values))
+
+    def resolved(self) -> dict[str, Any]:
+        """Return them so that they mean the same in every folder."""
+        values = {name: self.values[name] for name in OPTIONS}
+        values["run_dir"] = str(Path(values["run_dir"]).absolute())
+        if values["keys"] is not None:
+            values["keys"] = str(Path(values["keys"]).absolute())
+        if values["data"] not in NAMES and _is_folder(values["data"]):
+            values["data"] = str(Path(values["data"]).absolute())
+        return values
+
+    def as_yaml(self) -> str:
+        """Return them as a file that `--config` reads."""
+        return as_yaml(self.resolved())
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except OSError:  # too long, say
+        return False
+
+
+def defaults() -> dict[str, Any]:
+    """Return every option's default, by name."""
+    return {name: option.default for name, option in OPTIONS.items()}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the options that a YAML file sets.
+
+    Raises:
+        ConfigError: it can't be read, or sets what is no option, or to what it can't be.
+    """
+    return read_options(path, OPTIONS)
+
+
+def find_run(name: str, runs: Path) -> Path:
+    """Return the directory of a run that is named by its path, or by its name in `runs`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    from ..store.directory import is_run
+
+    if not name.strip():
+        raise ConfigError("name a run; `mnist-runs list` shows them")
+    for path in (Path(name), runs / name):
+        if is_run(path):
+            return path.absolute()
+    raise ConfigError(f"{name}: no run, neither here nor in {runs}; `mnist-runs list` shows them")
+
+
+def cut_short(options: TrainOptions) -> Path | None:
+    """Return the newest run with these options that was cut short, if there is one."""
+    from ..store.directory import locked, runs_in
+    from ..store.results import finished
+
+    here, spec = options.resolved(), options.spec
+    for run in reversed(runs_in(Path(here["run_dir"]))):
+        try:
+            stored = TrainOptions({**defaults(), **read_config(run / "config.yaml")})
+            there, same = stored.resolved(), stored.spec == spec
+        except (ConfigError, UnknownLearner):  # of another release, or damaged
+            continue
+        same = same and all(there[name] == here[name] for name in ("data", "domain"))
+        if same and not locked(run) and finished(run) is None:
+            return run
+    return None
+
+
+def resumed(options: TrainOptions, given: set[str], path: Path) -> TrainOptions:
+    """Return the options to go on with a run: its own, but for free ones that are given anew.
+
+    Args:
+        options: of the command.
+        given: names of those that stand on the command line.
+        path: directory of the run.
+
+    Raises:
+        ConfigError: its own can't be read, or one that is given would change the model.
+    """
+    config = path / "config.yaml"
+    stored = {**read_config(config), "run_dir": str(path.parent)}
+    missing = OPTIONS.keys() - stored.keys() - MAY_CHANGE
+    if missing:
+        raise ConfigError(f"{config}: not whole: no {', '.join(sorted(missing)[:3])}")
+    stored = {**defaults(), **stored}
+    here = options.resolved()
+    stored |= {name: here[name] for name in ("json", "quiet")}  # of this start only
+    for name in sorted(given & OPTIONS.keys()):
+        if name == "run_dir":
+            continue
+        if name in MAY_CHANGE:
+            stored[name] = here[name]
+        elif here[name] != stored[name]:
+            raise ConfigError(
+                f"{OPTIONS[name].flag} {here[name]} can't be: run {path.name} began with"
+                f" {stored[name]}, and its model would be another; leave it out, or begin a new run"
+            )
+    return TrainOptions(stored)

@@ -1,0 +1,87 @@
+"""What a run came to, drawn; what a learner draws of its own models beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from learning import Arrays
+from learning import model as models
+from learning.durable import read_arrays
+from learning.registry import telling
+
+from ..run.label import Label
+from ..store.results import Result
+
+
+def drawn(result: Result, folder: Path) -> bool:
+    """Whether the pictures are there."""
+    names = ["confusion.png", "learning.png", *telling(result.learner).pictures]
+    return all((folder / name).exists() for name in names)
+
+
+def draw(result: Result, folder: Path) -> None:
+    """Write `confusion.png` and `learning.png`, and the learner's own, into a run's folder.
+
+    Raises:
+        OSError: they can't be written.
+        LearningError: the model can't be read.
+    """
+    from matplotlib.figure import Figure  # half a second
+
+    _draw_confusion(Figure, result, folder / "confusion.png")
+    _draw_curve(Figure, result.accuracy_by_round, folder / "learning.png")
+    own = telling(result.learner)
+    if own.pictures:
+        model = models.load(folder / "model.safetensors")
+        own.draw(model, _solutions(folder), folder)
+
+
+def _solutions(folder: Path) -> Iterator[tuple[int, int, Arrays]]:
+    """Yield round, job and arrays of every solution that was learned, in order."""
+    labels = []
+    for path in (folder / "solutions").glob("*.safetensors"):
+        try:
+            label = Label.parse(path.stem)
+        except ValueError:
+            continue
+        if label.kind == "job":
+            labels.append(label)
+    for label in sorted(labels):
+        path = folder / "solutions" / f"{label.name}.safetensors"
+        yield label.round, label.part, read_arrays(path)[0]
+
+
+def _draw_confusion(figure_class: Any, result: Result, path: Path) -> None:
+    confusion = result.confusion
+    figure = figure_class(figsize=(6, 5.4), layout="constrained")
+    axes = figure.add_subplot()
+    shares = [[count / max(1, sum(row)) for count in row] for row in confusion]
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for true, row in enumerate(confusion):
+        for predicted, count in enumerate(row):
+            colour = "white" if shares[true][predicted] > 0.5 else "black"
+            if count:
+                axes.text(predicted, true, count, ha="center", va="center", color=colour, size=7)
+    classes = range(len(confusion))
+    axes.set(xticks=classes, yticks=classes, xlabel="predicted class", ylabel="true class")
+    axes.set_title(f"accuracy {result.accuracy:.2%} on the test set")
+    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    figure.savefig(path, dpi=120)
+
+
+def _draw_curve(figure_class: Any, curve: list[float], path: Path) -> None:
+    figure = figure_class(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    rounds = range(1, len(curve) + 1)
+    axes.plot(rounds, [100 * accuracy for accuracy in curve], marker="o")
+    for round_, accuracy in zip(rounds, curve, strict=True):
+        axes.annotate(
+            f"{accuracy:.2%}", (round_, 100 * accuracy), xytext=(0, 6),
+            textcoords="offset points", ha="center", size=8,
+        )  # fmt: skip
+    axes.set(xlabel="round", ylabel="accuracy on the test set, %", xticks=rounds)
+    axes.margins(y=0.15)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)

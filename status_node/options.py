@@ -1,0 +1,51 @@
+"""The options of `mnist-status`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from console.logs import LOG_LEVELS
+from protocol.carrier.sockets import DEFAULT_ADDRESS
+from protocol.options import option
+from protocol.wire.limits import MAX_COUNT
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchOptions:
+    """Which main nodes are watched."""
+
+    connect: tuple[str, ...] = option(
+        (), "Where a main node listens; repeat it to watch several.", metavar="ADDRESS",
+        unset=f"{DEFAULT_ADDRESS}, or none with --discover",
+    )  # fmt: skip
+    discover: bool = option(
+        False, "Watch the main nodes of the domain that announce themselves in this network."
+    )
+    domain: int = option(0, "Watch main nodes of this domain only.", least=0, most=MAX_COUNT)
+    keys: str | None = option(
+        None, "A node's keys, as mnist-keys makes them: to reach main nodes that have some.",
+        metavar="DIR",
+    )  # fmt: skip
+    insecure: bool = option(
+        False, "With --discover and without keys, watch main nodes on other machines too."
+    )
+    name: str = option(
+        "status",
+        "What others see, and whose keys to take where --keys holds several nodes'.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowOptions:
+    """What is shown of them, and for how long."""
+
+    timeout_seconds: float = option(
+        10.0, "Give up if no main node has answered after so long.", flag="--timeout", least=0,
+        most=1e6, metavar="SECONDS",
+    )  # fmt: skip
+    once: bool = option(False, "Show how things are now, and end.")
+    as_json: bool = option(False, "Print one JSON object, and only that.", flag="--json")
+    follow: bool = option(False, "With --json, print a line for every change.")
+    log_level: str = option(
+        "error", "Say things of this importance and above, on standard error.", choices=LOG_LEVELS
+    )
