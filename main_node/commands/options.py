@@ -18,14 +18,14 @@ from ..errors import ConfigError
 from ..options import JobOptions, ListenOptions
 from ..run.spec import CompanyOptions, MergeOptions, PlanOptions, RunSpec
 from ..store.options import StoreOptions
-from ..views.options import ViewOptions
+from ..views import every
 
 #: What shapes a model: it can't be given anew when a run goes on.
 SHAPING = (DataOptions, LearnerOptions, PlanOptions, *(options_of(name) for name in names()))
 #: What does not.
 FREE = (
     SourceOptions, MergeOptions, EngineOptions, CompanyOptions, ListenOptions, JobOptions,
-    StoreOptions, ViewOptions,
+    StoreOptions, *(module.Options for module in every()),
 )  # fmt: skip
 PARTS = (SourceOptions, *SHAPING, *(part for part in FREE if part is not SourceOptions))
 #: Every option, by name.

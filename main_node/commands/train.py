@@ -8,14 +8,14 @@ import os
 import shlex
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from console.exits import Exit
 from console.interrupts import Interrupts
-from console.logs import set_up_logs
 from console.options import check_bounds, defaults_from, given, options
 from loaders import SourceOptions
 from protocol import AddressError, KeysError
@@ -26,7 +26,8 @@ from ..errors import ConfigError, DataChanged, JobFailed, NodeError, NoNode, Sto
 from ..options import JobOptions, ListenOptions
 from ..run.spec import CompanyOptions, MergeOptions
 from ..store.options import StoreOptions
-from ..views.options import ViewOptions
+from ..views import every
+from ..views.terminal import Options as ViewOptions
 from .options import MAY_CHANGE, OPTIONS, PARTS, TrainOptions, cut_short, find_run, resumed
 
 if TYPE_CHECKING:
@@ -105,17 +106,12 @@ def _end(code: Exit, message: str) -> NoReturn:
 def _run(
     start: TrainOptions, resume: str | None, by_hand: set[str], interrupts: Interrupts
 ) -> None:
-    # Imported here: --help must not wait for numpy.
-    from rich.console import Console
-
     from learning import LearningError, UnfitData
     from loaders import LoaderError
 
     from ..run.opening import open_run
     from ..store.directory import RunDirectory
     from ..store.results import finished
-    from ..views.lines import Lines, Quiet
-    from ..views.screen import ConsoleStream, Screen
 
     directory: RunDirectory | None = None
     path: Path | None = None  # of the run, once there is something to go on with
@@ -130,12 +126,10 @@ def _run(
             check_bounds(main, start.values, path / "config.yaml")
             directory = RunDirectory(path, new=False)
         _check_learners(start, by_hand)
-        view, stderr = start.part(ViewOptions), Console(stderr=True)
-        screen = stderr.is_terminal and not view.quiet
-        set_up_logs(view.log_level, cast(IO[str], ConsoleStream(stderr)) if screen else None)
-        lines = Screen(stderr) if screen else (Quiet if view.quiet else Lines)(sys.stderr)
-        with lines:  # which must have ended before anything below is said
-            run = open_run(_plan(start), [lines], directory, interrupts)
+        with ExitStack() as shown:  # which must have ended before anything below is said
+            made = (module.view(start.part(module.Options)) for module in every())
+            views = [shown.enter_context(view) for view in made if view is not None]
+            run = open_run(_plan(start), views, directory, interrupts)
             path = run.directory.path
             result = run.see_through()
     except KeyboardInterrupt:
@@ -156,7 +150,7 @@ def _run(
         _end(Exit.NO_NODE, str(error))
     except NodeError as error:
         _end(Exit.JOB_FAILED, f"{error}\n{_how_to_go_on(path)}")
-    _show(result, path, view.json)
+    _show(result, path, start.part(ViewOptions).json)
     return None
 
 

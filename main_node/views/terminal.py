@@ -1,0 +1,38 @@
+"""What is on the terminal while a run goes on: a live display, lines, or nothing."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import IO, cast
+
+from console.logs import LOG_LEVELS, set_up_logs
+from protocol.options import option
+
+from .lines import Lines, Quiet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is shown, and where."""
+
+    json: bool = option(False, "Print the result as one JSON object, and only that.")
+    quiet: bool = option(False, "Show nothing while it runs.")
+    log_level: str = option(
+        "warning", "Log things of this importance and above, on standard error.",
+        choices=LOG_LEVELS,
+    )  # fmt: skip
+
+
+def view(options: Options) -> Lines:
+    """Return the view; log lines go where it lets them."""
+    from rich.console import Console
+
+    from .screen import ConsoleStream, Screen
+
+    console = Console(stderr=True)
+    screen = console.is_terminal and not options.quiet
+    set_up_logs(options.log_level, cast(IO[str], ConsoleStream(console)) if screen else None)
+    if screen:
+        return Screen(console)
+    return (Quiet if options.quiet else Lines)(sys.stderr)

@@ -1,0 +1,166 @@
+"""A run as a program may have it: opened whole, told as events, ended early."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from pathlib import Path
+
+import pytest
+
+from learning.merging import sha256
+from learning.model import load
+from loaders import DataOptions, LoaderError, SourceOptions
+from main_node.commands.options import TrainOptions
+from main_node.engine.local import LocalNodes
+from main_node.options import ListenOptions
+from main_node.run.evaluation import Evaluated
+from main_node.run.events import (
+    Ended,
+    Event,
+    JobSolved,
+    Listeners,
+    Noted,
+    Opened,
+    RoundEvaluated,
+    RoundMerged,
+    Warned,
+)
+from main_node.run.label import KINDS, Label
+from main_node.run.opening import Plan, open_run
+from main_node.run.spec import RunSpec
+from protocol import AddressError
+
+from ..conftest import ANY_PORT, make_idx_folder
+
+
+class Heard:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.all: list[Event] = []
+
+    def on(self, event: Event) -> None:
+        self.all.append(event)
+
+    def of(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.all if type(event) is kind]
+
+
+def plan(folder: Path, data: Path, **options: object) -> Plan:
+    spec = TrainOptions.of(jobs=2, rounds=3, epochs=1).spec
+    return Plan(
+        spec=spec, source=SourceOptions(data=str(data)), runs=folder / "runs",
+        listen=ListenOptions(bind=ANY_PORT), engine=LocalNodes(1, "error"), **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_idx_folder(tmp_path_factory.mktemp("data"), 400, 100)
+
+
+def test_a_run_is_told_as_events(tmp_path: Path, data: Path) -> None:
+    heard = Heard()
+    run = open_run(plan(tmp_path, data), [heard])
+    result = run.see_through()
+    kinds = [type(event) for event in heard.all]
+    assert kinds[0] is Opened
+    assert kinds[-1] is Ended
+    assert len(heard.of(JobSolved)) == 6
+    assert [event.round for event in heard.of(RoundMerged)] == [0, 1, 2]  # type: ignore[attr-defined]
+    told = sorted(event.round for event in heard.of(RoundEvaluated))  # type: ignore[attr-defined]
+    assert told == [0, 1, 2]
+    assert [event.at for event in heard.all] == sorted(event.at for event in heard.all)
+    assert all(loss is not None and 0 < loss < 5 for loss in result.loss_by_round)
+    assert result.loss_by_round[-1] < result.loss_by_round[0]  # type: ignore[operator]
+
+
+def test_a_run_that_ends_early_leaves_no_trace_of_what_had_begun(
+    tmp_path: Path, data: Path
+) -> None:
+    """As one that has a goal: the jobs of the next round are on their way by then."""
+
+    def is_over(round_: int, evaluated: Evaluated) -> bool:
+        return round_ == 1 and evaluated.scores.accuracy >= 0
+
+    whole = open_run(plan(tmp_path / "whole", data)).see_through()
+    run = open_run(plan(tmp_path / "early", data, is_over=is_over))
+    early = run.see_through()
+    assert early.rounds == 2
+    assert early.accuracy_by_round == whole.accuracy_by_round[:2]
+    assert sum(early.nodes.values()) == 4
+    assert (early.retries, early.left_out) == (0, [])
+    second = load(Path(whole.model).parent / "models" / "round-002.safetensors")
+    assert early.model_sha256 == sha256(second.arrays)
+    names = {path.stem for path in (run.directory.path / "solutions").iterdir()}
+    assert not {name for name in names if name.startswith("round-003")}
+
+
+def test_a_run_that_can_not_be_opened_leaves_nothing(tmp_path: Path, data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        blocked = dataclasses.replace(plan(tmp_path, data), listen=ListenOptions(bind=bind))
+        with pytest.raises(AddressError):
+            open_run(blocked)
+    with pytest.raises(LoaderError):
+        open_run(plan(tmp_path, tmp_path / "nowhere"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_listener_that_fails_is_told_no_more_and_ends_nothing() -> None:
+    class Fails:
+        def on(self, event: Event) -> None:
+            raise ValueError("no")
+
+    heard = Heard()
+    listeners = Listeners([Fails(), heard])
+    listeners.note("a")
+    listeners.note("b")
+    assert [event.text for event in heard.of(Noted)] == ["a", "b"]  # type: ignore[attr-defined]
+    (warned,) = heard.of(Warned)
+    assert "Fails is told no more: it raised ValueError('no')" in warned.text  # type: ignore[attr-defined]
+
+
+def test_events_can_not_be_changed() -> None:
+    event = Noted(text="a")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        event.text = "b"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("part", [1, 9, 12_345])
+def test_a_label_is_read_as_it_is_written(kind: str, part: int) -> None:
+    label = Label(11, kind, part)
+    assert Label.parse(label.name) == label
+    assert label.title == f"round 12 {kind} {part}"
+
+
+@pytest.mark.parametrize("name", ["", "round-001-job", "round-000-job-0001", "round-001-jab-0001"])
+def test_what_is_no_label_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="no job's name"):
+        Label.parse(name)
+
+
+def test_labels_are_those_of_earlier_releases() -> None:
+    assert Label(1, "job", 5).name == "round-002-job-0005"
+    assert Label(0, "count", 5).name == "round-001-count-0005"
+    assert Label(0, "test", 3).name == "round-001-test-3"
+
+
+def test_what_shapes_a_run_is_known_again_from_an_earlier_release() -> None:
+    """Then the options of every learner stood there, used or not."""
+    spec = TrainOptions.of(jobs=7).spec
+    assert spec.is_that_of(spec.text())
+    old = (
+        '{"batch_size": 16, "batches": 30, "epochs": 3, "jobs": 7, "learner": "neural", "levels":'
+        ' 1, "limit": null, "lr": 0.02, "rounds": 5, "seed": 0, "sharding": "disjoint", "shifts":'
+        ' 1, "target_digit": null, "threads": 1}'
+    )
+    assert spec.is_that_of(old)
+    other = RunSpec(
+        data=DataOptions(jobs=8), learner=spec.learner, made=spec.made, plan=spec.plan
+    )  # fmt: skip
+    assert not other.is_that_of(old)
+    assert not spec.is_that_of("[]")
+    assert not spec.is_that_of("{")
