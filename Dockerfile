@@ -13,6 +13,8 @@ RUN python -c "from configparser import ConfigParser as C; c = C(); c.read('setu
     && pip install -c constraints.txt -r needs.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY protocol protocol
+COPY console console
+COPY status_node status_node
 COPY loaders loaders
 COPY learning learning
 COPY main_node main_node

@@ -11,6 +11,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable
+from configparser import ConfigParser
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,9 @@ from relay_node.command import main as relay
 from status_node.command import main as status
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("protocol", "loaders", "learning", "main_node", "computing_node", "relay_node")
+_CONFIG = ConfigParser()
+_CONFIG.read(ROOT / "setup.cfg")
+PACKAGES = _CONFIG["importlinter"]["root_packages"].split()
 _PART = re.compile(r"(<!-- made: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _TO_NODE = {"Welcome", "Refuse", "JobOffer", "Accepted", "Reject", "Cancel", "Recall", "Stop"}
 _WATCHER = {"Watch": "watcher → main", "Status": "main → watcher"}

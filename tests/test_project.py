@@ -24,8 +24,10 @@ from main_node.commands.train import main as main_
 from relay_node.command import main as relay
 from status_node.command import main as status
 
+from .test_house import TOP
+
 ROOT = Path(__file__).parent.parent
-PACKAGES = {"protocol", "loaders", "learning", "main_node", "computing_node", "relay_node"}
+PACKAGES = TOP
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 
 
