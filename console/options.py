@@ -151,9 +151,14 @@ def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(path.read_text()) or {}
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: there is none; it says what the options are. That of a run can be written"
+            " anew, with the options that it began with"
+        ) from error
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # and its dates
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: not YAML: {getattr(error, 'problem', error)}") from error

@@ -15,10 +15,10 @@ import pytest
 
 from learning.merging import sha256
 from learning.model import Model
-from main_node import memory
 from main_node.commands.options import TrainOptions, cut_short, find_run, read_config
 from main_node.commands.runs import summarize, tell
 from main_node.errors import ConfigError, StorageError
+from main_node.store import memory
 from main_node.store.database import RunDatabase
 from main_node.store.directory import RunDirectory, locked, runs_in
 from main_node.store.memory import RunMemory
