@@ -30,6 +30,7 @@ from protocol.machine.effects import (
     Serving,
     Tell,
 )
+from protocol.machine.limits import NodeLimits
 from protocol.machine.session import Session, SessionState
 from protocol.wire.codec import decode
 from protocol.wire.limits import NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
@@ -87,13 +88,10 @@ class Dealer(Shell):
         hello: Hello,
         addresses: Sequence[str],
         replier: JobReplier,
+        limits: NodeLimits,
         *,
-        max_jobs: int | None,
-        dead_seconds: float,
-        cache_bytes: int,
-        max_bytes: float,
-        memory: Memory | None,
         keys: NodeKeys | None = None,
+        memory: Memory | None = None,
         discovers: bool = False,
         pulse: Callable[[float], None] | None = None,
     ) -> None:
@@ -101,10 +99,10 @@ class Dealer(Shell):
         self.ended = Latch()
         self.failure: NodeError | None = None
         self._replier = replier
-        self._max_jobs = max_jobs
+        self._limits = limits
+        self._jobs_left = limits.max_jobs
         self._max_seconds = hello.max_job_seconds or math.inf
         self._lines = LogBudget(NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES)
-        self._dead_seconds = dead_seconds
         self._keys = keys
         self._discovers = discovers
         self._pulse = pulse
@@ -112,7 +110,7 @@ class Dealer(Shell):
         self._running: dict[tuple[int, int], float] = {}  # those that run -> since when
         self._begin: deque[Task] = deque()
         #: How many tasks may still go to the workers, and those that are there.
-        self._quota = math.inf if max_jobs is None else max_jobs
+        self._quota = math.inf if limits.max_jobs is None else limits.max_jobs
         self._at_work: set[tuple[int, int]] = set()
         self._tick_at = 0.0
         self._context = make_context()
@@ -121,10 +119,7 @@ class Dealer(Shell):
         self._discovered: dict[str, _Service] = {}  # by what it is announced as
         self._workers: Workers | None = None
         self._domain = hello.domain
-        self._make_session = partial(
-            Session, hello, dead_seconds=dead_seconds, cache_bytes=cache_bytes,
-            max_bytes=max_bytes, memory=memory,
-        )  # fmt: skip
+        self._make_session = partial(Session, hello, limits, memory)
         try:
             for address in dict.fromkeys(addresses):
                 self._serve([address])
@@ -140,8 +135,8 @@ class Dealer(Shell):
             self._context, self.poller, addresses, self._keys, log, main,
         )  # fmt: skip
         self._services[service.number] = service
-        if self._max_jobs is not None:
-            service.session.limit(self._max_jobs)
+        if self._jobs_left is not None:
+            service.session.limit(self._jobs_left)
         return service
 
     def found(self, main: Found) -> None:
@@ -235,7 +230,7 @@ class Dealer(Shell):
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self._tick(now)
-        if self._max_jobs == 0 and not any(s.session.unaccepted for s in self._services.values()):
+        if self._jobs_left == 0 and not any(s.session.unaccepted for s in self._services.values()):
             self.ended.set()
         due = max(self._tick_at, now + IDLE_SECONDS)
         for service in self._services.values():
@@ -282,7 +277,7 @@ class Dealer(Shell):
     def _unanswered(self, service: _Service, now: float) -> list[NodeEffect]:
         """Give a connection up over which no Hello is answered: nothing may be behind it."""
         greeting = service.session.state is SessionState.GREETING
-        patience = self._dead_seconds if service.certain else TRY_SECONDS
+        patience = self._limits.dead_seconds if service.certain else TRY_SECONDS
         if service.connected and greeting and now - service.greeting_since > patience:
             return [Reconnect(f"no answer for {patience:g} s")]
         return []
@@ -448,7 +443,7 @@ class Dealer(Shell):
         del self._tasks[outcome.task.key]
         self._running.pop(outcome.task.key, None)
         self._at_work.discard(outcome.task.key)
-        if self._max_jobs:  # told before the solution, which would bring another job
+        if self._jobs_left:  # told before the solution, which would bring another job
             self._count_down(now)
         service = self._services[number]
         session = service.session
@@ -462,10 +457,10 @@ class Dealer(Shell):
         self._perform(service, effects, now)
 
     def _count_down(self, now: float) -> None:
-        assert self._max_jobs is not None
-        self._max_jobs -= 1
+        assert self._jobs_left is not None
+        self._jobs_left -= 1
         for service in list(self._services.values()):
-            self._perform(service, service.session.limit(self._max_jobs), now)
+            self._perform(service, service.session.limit(self._jobs_left), now)
 
     def leave(self, reason: str) -> None:
         """Hand everything back and say goodbye."""

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from protocol.carrier.discovery import Browser
-from protocol.carrier.keys import node_keys
-from protocol.carrier.sockets import DEFAULT_ADDRESS, check_pair
+from protocol.carrier.sockets import DEFAULT_ADDRESS, node_security
+from protocol.machine.limits import NodeLimits
 from protocol.wire.messages import Hello
 from protocol.wire.transfer import Memory
 from protocol.wire.words import safe_name
@@ -115,16 +115,17 @@ class AsyncComputingNode:
         if address is None:
             address = [] if discover else DEFAULT_ADDRESS
         addresses = [address] if isinstance(address, str) else list(address)
-        self._keys = None if keys is None else node_keys(Path(keys), name)
-        if self._keys is not None:
-            check_pair(self._keys.public, self._keys.secret)
-        self._domain, self._discover, self._insecure = domain, discover, insecure
+        self._security = node_security(keys, name, insecure)
+        self._domain, self._discover = domain, discover
         self._browser: Browser | None = None
         self._id = f"{name}.{hello.node}"
         self._dealer = Dealer(
-            hello, addresses, replier, max_jobs=max_jobs, dead_seconds=dead_seconds,
-            cache_bytes=min(cache_bytes, max_bytes // 2), max_bytes=max_bytes, memory=memory,
-            keys=self._keys, discovers=discover, pulse=pulse,
+            hello, addresses, replier,
+            NodeLimits(
+                dead_seconds=dead_seconds, cache_bytes=min(cache_bytes, max_bytes // 2),
+                max_bytes=max_bytes, max_jobs=max_jobs,
+            ),
+            keys=self._security.keys, memory=memory, discovers=discover, pulse=pulse,
         )  # fmt: skip
 
     def get_id(self) -> str:
@@ -139,8 +140,9 @@ class AsyncComputingNode:
                 self._domain,
                 lambda main: dealer.call_soon(partial(dealer.found, main)),
                 lambda name: dealer.call_soon(partial(dealer.lost, name)),
-                keys=self._keys, insecure=self._insecure, patient=True,
-            )  # fmt: skip
+                self._security,
+                patient=True,
+            )
         dealer.start()
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -16,13 +16,15 @@ from typing import Any
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError
 from protocol.carrier.discovery import Announcement
 from protocol.carrier.keys import MainKeys, NodeKeys
+from protocol.carrier.security import Security
 from protocol.carrier.sockets import DEFAULT_ADDRESS, make_pair
-from protocol.machine.dispatch import MAX_SOLUTION_BYTES, Dispatcher
+from protocol.machine.dispatch import Dispatcher
 from protocol.machine.effects import Accept, Fail
 from protocol.machine.ledger import Job, Ledger, first_task
+from protocol.machine.limits import Limits
 from protocol.machine.views import View
 from protocol.wire.codec import check_plain
-from protocol.wire.limits import LONG_NAME_LETTERS
+from protocol.wire.limits import GIB, LONG_NAME_LETTERS
 from protocol.wire.words import is_name
 
 from .deliveries import Deliveries
@@ -101,7 +103,7 @@ class AsyncMainNode:
         heartbeat_seconds: float = 1.0,
         dead_seconds: float = 10.0,
         max_attempts: int = 3,
-        max_solution_bytes: int = MAX_SOLUTION_BYTES,
+        max_solution_bytes: int = 4 * GIB,
         keys: str | Path | None = None,
         insecure: bool = False,
         announce: bool = False,
@@ -117,23 +119,25 @@ class AsyncMainNode:
         self._futures: dict[int, JobFuture | None] = {}
         self._deliveries = Deliveries(name)
         dispatcher = Dispatcher(
-            self._id, domain=domain, learners=learners, heartbeat_seconds=heartbeat_seconds,
-            dead_seconds=dead_seconds, max_attempts=max_attempts, keeps=journal is not None,
-            max_solution_bytes=max_solution_bytes,
+            self._id, domain=domain, learners=learners, keeps=journal is not None,
+            limits=Limits(
+                heartbeat_seconds=heartbeat_seconds, dead_seconds=dead_seconds,
+                max_attempts=max_attempts, max_solution_bytes=max_solution_bytes,
+            ),
             ledger=Ledger(
                 first_task(self._id) if journal is None else journal.first_task,
                 {} if journal is None else journal.tasks,
             ),
         )  # fmt: skip
         self._failure: Exception | None = None
-        self._keys = None if keys is None else MainKeys(Path(keys))
+        self._security = Security(None if keys is None else MainKeys(Path(keys)), insecure)
         self._router = Router(
             name, address, dispatcher, self._finished, self._give_up, self._name_of, journal,
-            self._keys, insecure, self._deliveries.look,
+            self._security, self._deliveries.look,
         )  # fmt: skip
         self._announcement: Announcement | None = None
         if announce:
-            public = None if self._keys is None else self._keys.public
+            public = None if self._security.keys is None else self._security.keys.public
             try:
                 self._announcement = Announcement(self._id, domain, self.address, public)
             except BaseException:
@@ -161,7 +165,8 @@ class AsyncMainNode:
 
     def invite(self) -> NodeKeys | None:
         """Return keys on no disk that this node lets in while it runs; None if it has none."""
-        return None if self._keys is None else self._keys.invite(make_pair)
+        keys = self._security.keys
+        return None if keys is None else keys.invite(make_pair)
 
     def request_job_solution(self, job: JobDataType) -> int:
         """Queue a job; its solution comes to the listener or callback. Return its task id.

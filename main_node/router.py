@@ -18,6 +18,7 @@ from protocol.carrier.latch import Latch
 from protocol.carrier.monitor import Event
 from protocol.carrier.outbox import Outbox
 from protocol.carrier.patience import Patience, Pools
+from protocol.carrier.security import Security
 from protocol.carrier.shell import Shell
 from protocol.carrier.sockets import (
     READABLE,
@@ -195,8 +196,7 @@ class Router(Shell):
         broken: Callable[[Exception], None],
         name_of: Callable[[int], str],
         journal: Journal | None = None,
-        keys: MainKeys | None = None,
-        insecure: bool = False,
+        security: Security[MainKeys] | None = None,
         look: Callable[[float], None] | None = None,
     ) -> None:
         super().__init__(name)
@@ -205,16 +205,17 @@ class Router(Shell):
         self._name_of = name_of
         self._dismiss = True
         self.dispatcher = dispatcher
-        self._board = Board(dispatcher.main, dispatcher.domain, dispatcher.heartbeat_seconds)
+        self._board = Board(dispatcher.main, dispatcher.domain, dispatcher.limits.heartbeat_seconds)
         self.crowd = Crowd()
         self._deliver = deliver
-        self._keys = keys
+        security = security or Security()
+        self._keys = security.keys
         self._look_at = self._hurry_at = 0.0
         self._complaints = Complaints()
         self._context = make_context()
-        self._gate = Gate(self._context, self._admit) if keys is not None else None
+        self._gate = Gate(self._context, self._admit) if self._keys is not None else None
         try:
-            self._socket, self._monitor, self.address = bind(self._context, address, keys, insecure)
+            self._socket, self._monitor, self.address = bind(self._context, address, security)
         except ProtocolError:
             if self._gate is not None:
                 self._gate.close()

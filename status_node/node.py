@@ -15,14 +15,14 @@ from typing import Any
 
 from protocol import AddressError, ProtocolError
 from protocol.carrier.discovery import Browser, Found
-from protocol.carrier.keys import NodeKeys, node_keys
+from protocol.carrier.keys import NodeKeys
 from protocol.carrier.link import LOOK_SECONDS, STUCK_SECONDS, TRY_SECONDS, Link
 from protocol.carrier.monitor import Happened
 from protocol.carrier.shell import Shell
 from protocol.carrier.sockets import (
     DEFAULT_ADDRESS,
-    check_pair,
     make_context,
+    node_security,
     split_address,
 )
 from protocol.errors import ConfigError, NodeError
@@ -255,12 +255,10 @@ class StatusNode:
             address = [] if discover else DEFAULT_ADDRESS
         self._addresses = [address] if isinstance(address, str) else list(address)
         self._watch = Watch(uuid.uuid4().hex[:8], safe_name(name), domain)
-        self._keys = None if keys is None else node_keys(Path(keys), name, any_of=True)
-        if self._keys is not None:
-            check_pair(self._keys.public, self._keys.secret)
+        self._security = node_security(keys, name, insecure, any_of=True)
         for each in self._addresses:
             split_address(each, 1)
-        self._discover, self._insecure = discover, insecure
+        self._discover = discover
         self._observer: _Observer | None = None
         self._browser: Browser | None = None
         self._telling: threading.Thread | None = None
@@ -291,15 +289,15 @@ class StatusNode:
             raise ConfigError("give a listener or a callback, not both")
         told = (listener or StatusListener()).status_received if callback is None else callback
         news: queue.SimpleQueue[NodeStatus | None] = queue.SimpleQueue()
-        observer = _Observer(self._watch, self._addresses, self._keys, news.put)
+        observer = _Observer(self._watch, self._addresses, self._security.keys, news.put)
         if self._discover:
             try:
                 self._browser = Browser(
                     self._watch.domain,
                     lambda main: observer.call_soon(partial(observer.found, main)),
                     lambda name: observer.call_soon(partial(observer.lost, name)),
-                    keys=self._keys, insecure=self._insecure,
-                )  # fmt: skip
+                    self._security,
+                )
             except AddressError:
                 observer.end()
                 raise

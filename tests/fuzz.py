@@ -34,6 +34,7 @@ from protocol import JobDataType, JobSolutionDataType, RemoteProtocolError
 from protocol.machine.dispatch import Dispatcher
 from protocol.machine.effects import Accept, Effect, Fail, Keep, Left, NodeEffect, Run, Send, Tell
 from protocol.machine.ledger import Job
+from protocol.machine.limits import Limits
 from protocol.machine.session import Session, SessionState
 from protocol.wire.codec import KINDS, MAGIC, decode, encode
 from protocol.wire.key import Key
@@ -80,7 +81,7 @@ class Fuzzer:
         self.unfit = 0
         self.solved = 0
         self._keyed = bool(seed % 2)
-        self.dispatcher = Dispatcher("main", max_attempts=1 << 30, keeps=True)
+        self.dispatcher = Dispatcher("main", limits=Limits(max_attempts=1 << 30), keeps=True)
         self._jobs = 0
         self._begun: list[tuple[bytes, Run]] = []
         self._solutions: dict[int, JobSolutionDataType] = {}

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import AddressError
 from ..wire.words import safe_name
 from .keys import NodeKeys
+from .security import Security
 from .sockets import is_loopback
 
 if TYPE_CHECKING:
@@ -243,8 +244,8 @@ class Browser:
         domain: others' are left alone.
         found: called with each that comes, and again when its addresses change; any thread's.
         lost: called with the name of each that goes; any thread's.
-        keys: of who looks: then only the main node with the right key counts.
-        insecure: without keys, take those on other machines, too.
+        security: of who looks. With keys, only the main node with the right one counts; where it
+            stays home, only those on this machine do.
         patient: whether to wait for a network where there is none yet.
 
     Raises:
@@ -256,13 +257,12 @@ class Browser:
         domain: int,
         found: Callable[[Found], None],
         lost: Callable[[str], None],
+        security: Security[NodeKeys],
         *,
-        keys: NodeKeys | None = None,
-        insecure: bool = False,
         patient: bool = False,
     ) -> None:
         self._domain, self._found, self._lost = domain, found, lost
-        self._keys, self._insecure = keys, insecure
+        self._security = security
         self._told: dict[str, None] = {}
         self._lock = threading.Lock()
         #: Those that are announced and for us; and others, that are not resolved yet. What is
@@ -451,7 +451,7 @@ class Browser:
                 self._told[reason] = None
                 log.warning("main.ignored id=%s: %s", main or "(a relay)", reason)
             return
-        if self._keys is None and not self._insecure:
+        if self._security.stays_home:
             addresses = [address for address in addresses if is_loopback(address)]
         found = Found(info.name, main, tuple(addresses))
         with self._lock:
@@ -491,13 +491,14 @@ class Browser:
         if not addresses:
             return "it has no IPv4 address"
         where = ", ".join(addresses)
-        if self._keys is not None:
+        keys = self._security.keys
+        if keys is not None:
             # A relay may not know its main node's key; whether it is ours, the handshake shows.
-            right = key.encode() == self._keys.main or (relay and not key)
+            right = key.encode() == keys.main or (relay and not key)
             return "" if right else f"the one at {where} has not the key of ours (main.pub)"
         if key:
             return f"the one at {where} lets nobody in without keys: give --keys DIR"
-        if not self._insecure and not any(map(is_loopback, addresses)):
+        if self._security.stays_home and not any(map(is_loopback, addresses)):
             return (
                 f"the one at {where} is on another machine and has no keys; if you trust everybody"
                 " in this network, give --insecure"

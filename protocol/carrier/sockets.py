@@ -19,6 +19,7 @@ import resource
 import socket as system_socket
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
+from pathlib import Path
 
 import zmq
 from zmq.utils import z85
@@ -35,8 +36,9 @@ from ..wire.limits import (
     STRANGER_SECONDS,
     WINDOW,
 )
-from .keys import MainKeys, NodeKeys
+from .keys import MainKeys, NodeKeys, node_keys
 from .monitor import Monitor
+from .security import Security
 
 Poller = zmq.Poller
 Socket = zmq.Socket[bytes]
@@ -121,14 +123,13 @@ def is_loopback(address: str) -> bool:
 
 
 def bind(
-    context: zmq.Context[Socket], address: str, keys: MainKeys | None, insecure: bool
+    context: zmq.Context[Socket], address: str, security: Security[MainKeys]
 ) -> tuple[Socket, Monitor, str]:
     """Return a main node's ROUTER bound to `address`, its monitor, and the address that it got.
 
     Args:
         address: `tcp://host:port`; port 0 takes a free one.
-        keys: its own, and who is let in; there must be a `Gate` in this context.
-        insecure: listen without keys, whoever can reach the address.
+        security: with keys, there must be a `Gate` in this context.
 
     Raises:
         AddressError: malformed, taken, or not an address of this machine.
@@ -136,7 +137,8 @@ def bind(
             meant.
     """
     split_address(address, lowest_port=0)
-    if keys is None and not insecure and not is_loopback(address):
+    keys = security.keys
+    if security.stays_home and not is_loopback(address):
         raise InsecureAddress(
             f"{address} can be reached from other machines, and there are no keys to keep"
             " strangers out: make some with `mnist-keys new DIR NAME...` and give --keys DIR"
@@ -158,6 +160,21 @@ def bind(
         close(socket, monitor, 0)
         raise AddressError(_bind_failure(address, error)) from error
     return socket, monitor, socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+
+
+def node_security(
+    folder: str | Path | None, name: str, insecure: bool, any_of: bool = False
+) -> Security[NodeKeys]:
+    """Return what a node that dials out has been given; arguments as for `node_keys`.
+
+    Raises:
+        KeysError: the keys can't be used.
+    """
+    if folder is None:
+        return Security(insecure=insecure)
+    keys = node_keys(Path(folder), name, any_of)
+    check_pair(keys.public, keys.secret)
+    return Security(keys, insecure)
 
 
 def check_pair(public: bytes, secret: bytes) -> None:

@@ -83,6 +83,7 @@ from .effects import (
     Superseded,
 )
 from .ledger import Attempt, Job, JobState, Ledger, Node, Task
+from .limits import Limits
 from .pace import overdue
 from .placement import Placement
 from .views import View
@@ -106,9 +107,6 @@ RECALL_SECONDS = 5.0
 UNCLAIMED_SECONDS = 600.0
 #: A node that says that it runs more tasks at once is not believed.
 MAX_TASKS = 1024
-#: Unless the main node knows better. Nothing is allocated for what is only claimed, but address
-#: space.
-MAX_SOLUTION_BYTES = 4 << 30
 #: How a task ended whose node is lost: not the job's fault for sure, nor the node's.
 _LOST = ("lost", "undelivered")
 
@@ -119,12 +117,9 @@ class Dispatcher:
     Args:
         main: this main node's id, told to every node.
         domain: nodes of another domain are refused.
-        heartbeat_seconds: how often each side signals life.
-        dead_seconds: a node silent for this long is given up, until it returns.
-        max_attempts: failed attempts after which a job has failed for good.
         learners: kinds of job that are to come, for nodes to warm up.
+        limits: of nodes and jobs.
         ledger: where jobs and tasks stand; one that remembers tasks from before a restart.
-        max_solution_bytes: a solution whose arrays claim to be larger is a failed attempt.
         keeps: whether each solution is looked at and kept (`Keep`) before it is accepted.
     """
 
@@ -133,21 +128,15 @@ class Dispatcher:
         main: str,
         *,
         domain: int = 0,
-        heartbeat_seconds: float = 1.0,
-        dead_seconds: float = 10.0,
-        max_attempts: int = 3,
         learners: tuple[str, ...] = (),
+        limits: Limits | None = None,
         ledger: Ledger | None = None,
-        max_solution_bytes: int = MAX_SOLUTION_BYTES,
         keeps: bool = False,
     ) -> None:
         self.main = main
         self.domain = domain
-        self.heartbeat_seconds = heartbeat_seconds
-        self.dead_seconds = dead_seconds
-        self.max_attempts = max_attempts
         self.learners = learners
-        self.max_solution_bytes = max_solution_bytes
+        self.limits = limits or Limits()
         self.keeps = keeps
         self.retries = 0
         self.ignored = 0
@@ -296,10 +285,12 @@ class Dispatcher:
         """Let time pass; call it several times a heartbeat."""
         effects: list[Effect] = []
         gap, self._ticked = now - self._ticked, now
-        if math.inf > gap > 2 * self.heartbeat_seconds:  # it was this process that was silent
+        if (
+            math.inf > gap > 2 * self.limits.heartbeat_seconds
+        ):  # it was this process that was silent
             self._forgive(gap, now)
         for node in list(self._nodes.values()):
-            if now - node.heard > self.dead_seconds:
+            if now - node.heard > self.limits.dead_seconds:
                 nbytes = min(node.allowance, node.inbox.due + MAX_LATE_BYTES)
                 self._asked[node.peer] = (nbytes, now + LATE_SECONDS)
                 effects += self._lose(
@@ -315,11 +306,11 @@ class Dispatcher:
         effects += self._resume(self._absence.tick(now, self._hosts), now)
         self._placement.hopeful = now < self._hope_until
         for slow, node in self._placement.doubles(now):
-            if slow.job.exhausted(self.max_attempts):  # it fails if this runner does
+            if slow.job.exhausted(self.limits.max_attempts):  # it fails if this runner does
                 continue
             effects += [Doubled(slow.job.id, slow.node.name, node.name)]
             effects += self._offer(slow.job, node, now)
-        if now - self._beat >= self.heartbeat_seconds:
+        if now - self._beat >= self.limits.heartbeat_seconds:
             self._beat = now
             # Somebody may be here by now who has not tried it.
             hopes = [job for job in self._absence.last_hopes if not self._has_failed(job)]
@@ -424,7 +415,7 @@ class Dispatcher:
             reason = f"the id {hello.node} is another node's, which came with it before{whose}"
             return self._turn_away(peer, hello, REFUSE_ID, reason)
         effects: list[Effect] = [
-            Send(peer, Welcome(self.main, self.heartbeat_seconds, self.learners))
+            Send(peer, Welcome(self.main, self.limits.heartbeat_seconds, self.learners))
         ]
         holds = hello.holds if hello.main == self.main else ()
         if peer in self._nodes:  # its Hello repeated, or our Welcome lost
@@ -561,12 +552,14 @@ class Dispatcher:
     def _doubt(self, node: Node, now: float) -> list[Effect]:
         """Suspect a node that has been silent, and have one that is suspect say a word."""
         if node.suspect is None:
-            if now - node.heard > SUSPECT_BEATS * self.heartbeat_seconds:
+            if now - node.heard > SUSPECT_BEATS * self.limits.heartbeat_seconds:
                 node.suspect, node.asked = now, False
                 self._placement.update(node)
         elif not node.asked and now > node.suspect + SETTLE_SECONDS:
             node.asked = True  # it answers a Welcome with a heartbeat, at once
-            return [Send(node.peer, Welcome(self.main, self.heartbeat_seconds, self.learners))]
+            return [
+                Send(node.peer, Welcome(self.main, self.limits.heartbeat_seconds, self.learners))
+            ]
         return []
 
     def _trust(self, node: Node, now: float) -> list[Effect]:
@@ -809,10 +802,10 @@ class Dispatcher:
         Nobody alone can make it fail, by one key or from one host, while others are here who have
         not tried it; nor does it fail while somebody still works on it.
         """
-        if job.keeping is not None or job.tasks or not job.exhausted(self.max_attempts):
+        if job.keeping is not None or job.tasks or not job.exhausted(self.limits.max_attempts):
             return False
         owners = len(set(job.failed_with))
-        return owners >= self.max_attempts or not self._placement.elsewhere(job)
+        return owners >= self.limits.max_attempts or not self._placement.elsewhere(job)
 
     def _returned(self, node: Node, message: Returned, now: float) -> list[Effect]:
         task = node.tasks.get(message.task)
@@ -895,8 +888,10 @@ class Dispatcher:
         if not specs:
             return self._whole(task, now)
         claimed = sum(spec.nbytes for spec in specs)
-        if claimed > self.max_solution_bytes:
-            reason = f"it claims {claimed} bytes of arrays, more than {self.max_solution_bytes}"
+        if claimed > self.limits.max_solution_bytes:
+            reason = (
+                f"it claims {claimed} bytes of arrays, more than {self.limits.max_solution_bytes}"
+            )
             return self._failed(node, TaskFailed(task.id, "transfer", reason), now)
         task.lacking, task.arrived = {spec.digest for spec in specs}, {}
         return [Send(node.peer, need) for spec in specs for need in node.inbox.want(spec, now)]

@@ -58,6 +58,7 @@ from ..wire.messages import (
 from ..wire.transfer import Cache, Inbox, Memory, Plain, Spared, answer, asked_of, chunks_of, fill
 from ..wire.words import as_note, sendable
 from .effects import Abort, Ended, NodeEffect, Reconnect, Rejected, Run, Serving, Tell
+from .limits import NodeLimits
 
 #: A Hello without an answer is repeated after this long.
 GREET_SECONDS = 1.0
@@ -143,37 +144,31 @@ class Session:
 
     Args:
         hello: how this node introduces itself.
-        dead_seconds: a main node silent for this long is greeted anew, over a new connection.
-        cache_bytes: how much of the main node's arrays to keep for later jobs.
-        max_bytes: what all tasks in hand may take, with the arrays that are on their way.
+        limits: of silence, and of memory.
         memory: where arrays arrive.
     """
 
     def __init__(
         self,
         hello: Hello,
-        *,
-        dead_seconds: float = 10.0,
-        cache_bytes: int = 1 << 30,
-        max_bytes: float = math.inf,
+        limits: NodeLimits | None = None,
         memory: Memory | None = None,
     ) -> None:
         self.hello = hello
+        self._limits = limits or NodeLimits()
         self.state = SessionState.GREETING
         self.main = ""
         self.ignored = 0
-        self._dead_seconds = dead_seconds
         self._doubted = False  # whether the main node is said to have moved
         self._heartbeat_seconds = GREET_SECONDS
         #: Messages so far that served nobody, less what the others were worth.
         self.noise = 0.0
         self._owed = 0  # chunks that the main node may still ask for before that is noise
         self._tasks: dict[int, _Task] = {}
-        self._max_bytes = max_bytes
         self._held_bytes = 0.0  # of tasks that have not ended, as far as they are claimed
         self._kept_bytes = 0  # of solutions that are not accepted
         self._open = 0  # tasks that have not ended
-        self._cache = Cache(cache_bytes)
+        self._cache = Cache(self._limits.cache_bytes)
         self._inbox = Inbox(Spared(memory or Plain(), self._cache.drop))
         self._heard = self._beat = self._greeted = self._second = self._accepted_at = -math.inf
         self._credit = hello.credit
@@ -307,15 +302,15 @@ class Session:
         if self._open >= self._credit and self._open >= max(self._asked):
             self.noise += 1
             return [Tell(Returned(message.task))]  # not what was asked for
-        if len(self._tasks) >= MAX_HELD or self._kept_bytes > self._max_bytes:
+        if len(self._tasks) >= MAX_HELD or self._kept_bytes > self._limits.max_bytes:
             self.noise += 1
             return [Tell(Returned(message.task))]  # it accepts nothing of what it gets
         if message.learner not in self.hello.learners:
             self.noise += 1  # it has been told which are
             return self._refuse_job(message, f"jobs of kind {message.learner!r}", now)
         nbytes = _bytes_of(message)
-        if self._held_bytes + nbytes > self._max_bytes:
-            reason = f"more than {self._max_bytes:,.0f} bytes at once (--max-memory)"
+        if self._held_bytes + nbytes > self._limits.max_bytes:
+            reason = f"more than {self._limits.max_bytes:,.0f} bytes at once (--max-memory)"
             return self._refuse_job(message, reason, now)
         task = self._tasks[message.task] = _Task(message, TaskState.ARRIVING, now, nbytes)
         self._open += 1
@@ -580,7 +575,7 @@ class Session:
     def _patience(self) -> float:
         """For how many seconds the main node may be silent."""
         doubt = DOUBT_BEATS * self._heartbeat_seconds
-        return min(self._dead_seconds, doubt) if self._doubted else self._dead_seconds
+        return min(self._limits.dead_seconds, doubt) if self._doubted else self._limits.dead_seconds
 
     def _untold(self, now: float) -> bool:
         """Whether a task has been running that the main node was not told about."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from computing_node.dealer import GONE_SECONDS, MAX_MAINS, Dealer
 from computing_node.replier import CallbackReplier
 from protocol import JobDataType, JobSolutionDataType
 from protocol.carrier.discovery import Found
+from protocol.machine.limits import NodeLimits
 from protocol.wire.messages import Hello, JobOffer, Message, SolutionReady, Welcome
 
 from ..processes import free_port
@@ -28,8 +28,8 @@ class Bench:
     def __init__(self, *addresses: str, **options: Any) -> None:
         self.reported = threading.Event()
         self.dealer = Dealer(
-            HELLO, addresses, CallbackReplier(self._solve), max_jobs=None, dead_seconds=10.0,
-            cache_bytes=1 << 20, max_bytes=math.inf, memory=None, **options,
+            HELLO, addresses, CallbackReplier(self._solve), NodeLimits(cache_bytes=1 << 20),
+            **options,
         )  # fmt: skip
 
     def _solve(self, job: JobDataType, task_id: int, client_id: str) -> JobSolutionDataType:

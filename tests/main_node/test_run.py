@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ class Heard:
         return [event for event in self.all if type(event) is kind]
 
 
-def plan(folder: Path, data: Path, **options: object) -> Plan:
+def plan(folder: Path, data: Path, **options: Any) -> Plan:
     spec = TrainOptions.of(jobs=2, rounds=3, epochs=1).spec
     return Plan(
         spec=spec, source=SourceOptions(data=str(data)), runs=folder / "runs",

@@ -34,6 +34,7 @@ from protocol.machine.effects import (
     Tell,
 )
 from protocol.machine.ledger import Job, Ledger
+from protocol.machine.limits import Limits, NodeLimits
 from protocol.machine.session import Session, SessionState
 from protocol.wire.codec import decode, encode
 from protocol.wire.messages import Hello, Message
@@ -143,8 +144,11 @@ class Simulation:
 
     def _make_dispatcher(self, ledger: Ledger | None) -> Dispatcher:
         return Dispatcher(
-            "main", max_attempts=self._max_attempts, keeps=self.keeps, ledger=ledger,
-            heartbeat_seconds=self._heartbeat, dead_seconds=10 * self._heartbeat,
+            "main", keeps=self.keeps, ledger=ledger,
+            limits=Limits(
+                heartbeat_seconds=self._heartbeat, dead_seconds=10 * self._heartbeat,
+                max_attempts=self._max_attempts,
+            ),
         )  # fmt: skip
 
     # What a test does.
@@ -163,7 +167,9 @@ class Simulation:
     def add_node(self, places: int = 1) -> SimulatedNode:
         name = f"n{next(self._order)}"
         hello = Hello(name, name, 0, ("",), {}, 1, 1, "", places, places + 1)
-        session = Session(hello, dead_seconds=10 * self._heartbeat, cache_bytes=self.cache_bytes)
+        session = Session(
+            hello, NodeLimits(dead_seconds=10 * self._heartbeat, cache_bytes=self.cache_bytes)
+        )
         node = SimulatedNode(session, b"", places)
         self._connect(node)
         self._accidents(node)

@@ -15,6 +15,7 @@ from protocol import AddressError
 from protocol.carrier import discovery, keys
 from protocol.carrier.discovery import MAX_ADDRESSES, SERVICE, Announcement, Browser, Found
 from protocol.carrier.keys import NodeKeys
+from protocol.carrier.security import Security
 from protocol.carrier.sockets import make_pair
 
 from ..conftest import ANY_PORT
@@ -29,7 +30,7 @@ class Seen:
         self.all: list[Found | str] = []
 
     def browser(self, **options: Any) -> Browser:
-        return Browser(0, self.all.append, self.all.append, **options)
+        return Browser(0, self.all.append, self.all.append, Security(**options))
 
 
 @pytest.fixture

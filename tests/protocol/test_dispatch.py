@@ -6,7 +6,7 @@ import gc
 import time
 import weakref
 from collections import deque
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Any
 
@@ -31,6 +31,7 @@ from protocol.machine.effects import (
     Superseded,
 )
 from protocol.machine.ledger import JOB_TRANSITIONS, Attempt, Job, JobState, Ledger
+from protocol.machine.limits import Limits
 from protocol.machine.pace import GROUPS, TRANSFER_SECONDS
 from protocol.machine.session import Session
 from protocol.wire.codec import decode, encode, packed_bytes, specify
@@ -82,7 +83,10 @@ class Table:
     """A dispatcher with a clock, and what it said."""
 
     def __init__(self, **options: Any) -> None:
-        self.dispatcher = Dispatcher("main", **options)
+        limits = {
+            each.name: options.pop(each.name) for each in fields(Limits) if each.name in options
+        }
+        self.dispatcher = Dispatcher("main", limits=Limits(**limits), **options)
         self.now = 100.0
         self.effects: list[Effect] = []
 

@@ -20,6 +20,7 @@ from protocol.machine.effects import (
     Serving,
     Tell,
 )
+from protocol.machine.limits import NodeLimits
 from protocol.machine.session import (
     MAX_HELD,
     RESEND_SECONDS,
@@ -65,7 +66,7 @@ def offer(task: int, job: int = 7, **arrays: Any) -> JobOffer:
 
 
 def serving(**options: Any) -> Session:
-    session = Session(HELLO, **options)
+    session = Session(HELLO, NodeLimits(**options))
     session.greet(0.0)
     session.receive(WELCOME, 0.0)
     return session
