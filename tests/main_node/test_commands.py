@@ -61,7 +61,7 @@ def test_the_result_is_what_is_promised(result: dict[str, Any], data: Path) -> N
     assert set(result) == {
         "run", "data", "learner", "jobs", "rounds", "nodes", "accuracy", "macro_f1", "confusion",
         "examples", "seconds", "starts", "retries", "left_out", "model", "model_sha256",
-        "accuracy_by_round", "model_parts", "target_digit",
+        "accuracy_by_round", "loss_by_round", "model_parts", "target_digit",
     }  # fmt: skip
     assert set(result["seconds"]) == {"total", "setup", "training", "merging", "evaluating"}
     assert (result["learner"], result["jobs"], result["rounds"]) == ("neural", 4, 2)

@@ -59,9 +59,9 @@ def _inside(thing: Any) -> Iterator[Any]:
 
 def test_nothing_grows_in_a_month(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("jobs.INLINE_BYTES", "transfer.CHUNK_BYTES", "flow.CHUNK_BYTES"):
-        monkeypatch.setattr(f"protocol.{name}", 64)
+        monkeypatch.setattr(f"protocol.wire.{name}", 64)
     for name in ("absence.GONE", "dispatch.GONE", "bench.RECORDS", "pace.GROUPS", "pace.RECORDS"):
-        monkeypatch.setattr(f"protocol.{name}", FEW)
+        monkeypatch.setattr(f"protocol.machine.{name}", FEW)
     monkeypatch.setattr(Simulation, "cache_bytes", 20_000)
     simulation = Simulation(7, WEATHER, nodes=4, seconds=(1, 600), heartbeat=HEARTBEAT)
     submitted = 0

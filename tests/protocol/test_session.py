@@ -66,7 +66,8 @@ def offer(task: int, job: int = 7, **arrays: Any) -> JobOffer:
 
 
 def serving(**options: Any) -> Session:
-    session = Session(HELLO, NodeLimits(**options))
+    memory = options.pop("memory", None)
+    session = Session(HELLO, NodeLimits(**options), memory)
     session.greet(0.0)
     session.receive(WELCOME, 0.0)
     return session
