@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from learning import Shard, Solution
-from learning.algebraic.course import USUAL, Course, Pace, embedded, prepare
+from learning.algebraic.course import USUAL, BatchSizes, Course, embedded, prepare
 from learning.algebraic.embedding import ImageEmbedding, TableEmbedding, shifted
 from learning.algebraic.learner import AlgebraicLearner
 from learning.algebraic.merger import AlgebraicMerger
@@ -52,14 +52,15 @@ def error(model: AlgebraicModel, test: Dataset) -> float:
 
 def learn(
     train: Dataset, *, shifts: int = 0, seconds: float = float("inf"), batches: int = 1_000_000,
-    seed: int = 0, at: tuple[float, ...] = (), test: Dataset | None = None, pace: Pace = USUAL,
+    seed: int = 0, at: tuple[float, ...] = (), test: Dataset | None = None,
+    sizes: BatchSizes = USUAL,
 ) -> Learned:  # fmt: skip
     """Learn one model until so many CPU seconds or batches are spent."""
     embedding = ImageEmbedding(*train.images.shape[1:])
     begun = time.process_time()
     terms = embedded(embedding, train.classes, train.images)
     variants = [embedded(embedding, train.classes, m) for m in shifted(train.images, shifts)]
-    course = Course(embedding, train.classes, seed, pace=pace)
+    course = Course(embedding, train.classes, seed, sizes=sizes)
     looking = 0.0  # not learning
     curve: Curve = []
     number = 0
@@ -101,7 +102,7 @@ def reference() -> Iterator[str]:
             f"{seconds:g} s, {their_error} %", f"{seconds / ours:.0f} (target 80)",
         )  # fmt: skip
     data = mnist.limited(20_000).one_against_rest(0)
-    made = learn(data, batches=50, pace=Pace(1000, 0, 1000))  # the tutorial's batches
+    made = learn(data, batches=50, sizes=BatchSizes(1000, 0, 1000))  # the tutorial's batches
     wrong = error(made.model, test.one_against_rest(0))
     yield row(
         "digit 0, 20,000, 50", f"{made.seconds:.2f} s, {wrong:.2%}", "61.6 s, 0.65 %",

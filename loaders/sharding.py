@@ -8,21 +8,21 @@ import numpy.typing as npt
 from .dataset import Labels
 from .errors import LoaderError
 
-Rows = npt.NDArray[np.int64]
+RowNumbers = npt.NDArray[np.int64]
 
 
-def disjoint(labels: Labels, jobs: int, random: np.random.Generator) -> list[Rows]:
+def disjoint(labels: Labels, jobs: int, random: np.random.Generator) -> list[RowNumbers]:
     """Return a random partition: every row in one shard, sizes equal but for one."""
     return np.array_split(random.permutation(len(labels)), jobs)
 
 
-def sample(labels: Labels, jobs: int, random: np.random.Generator) -> list[Rows]:
+def sample(labels: Labels, jobs: int, random: np.random.Generator) -> list[RowNumbers]:
     """Return for each job its own random sample of rows/jobs, as AML-IP's tutorial does."""
     size = len(labels) // jobs
     return [random.choice(len(labels), size, replace=False) for _ in range(jobs)]
 
 
-def by_label(labels: Labels, jobs: int, random: np.random.Generator) -> list[Rows]:
+def by_label(labels: Labels, jobs: int, random: np.random.Generator) -> list[RowNumbers]:
     """Return a partition skewed by label: rows sorted by label, two runs of them a shard.
 
     Source: McMahan et al. 2017, section 3, the "pathological" non-IID partition.
@@ -37,7 +37,7 @@ def by_label(labels: Labels, jobs: int, random: np.random.Generator) -> list[Row
 SHARDINGS = {"disjoint": disjoint, "sample": sample, "labels": by_label}
 
 
-def shard(labels: Labels, jobs: int, how: str = "disjoint", seed: int = 0) -> list[Rows]:
+def shard(labels: Labels, jobs: int, how: str = "disjoint", seed: int = 0) -> list[RowNumbers]:
     """Return the rows of each job's shard: `jobs` arrays of row numbers, int64.
 
     Args:

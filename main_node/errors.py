@@ -8,7 +8,7 @@ NodeError              root
   NodeClosed           the main node was closed before the job was solved
   NodeBusy             the main node's own thread did not answer in time
   StorageError         what has to be kept can't be written
-  UnfitSolution        raised by a journal: a solution that is none
+  RefusedSolution        raised by a journal: a solution that is none
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ __all__ = [
     "NodeBusy",
     "NodeClosed",
     "NodeError",
+    "RefusedSolution",
     "StorageError",
-    "UnfitSolution",
 ]
 
 
@@ -78,7 +78,7 @@ class StorageError(NodeError):
     """What has to be kept can't be written; the message says where and why."""
 
 
-class UnfitSolution(NodeError):
+class RefusedSolution(NodeError):
     """A solution that is not what its job asked for; its task counts as a failed attempt.
 
     Args:

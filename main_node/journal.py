@@ -11,7 +11,7 @@ from typing import Protocol
 from protocol import JobSolutionDataType
 from protocol.machine.effects import Effect, Keep
 
-from .errors import UnfitSolution
+from .errors import RefusedSolution
 
 log = logging.getLogger("mnist.main")
 
@@ -20,7 +20,7 @@ class Journal(Protocol):
     """A main node's memory: with it a node that is started again goes on where one died.
 
     `note` and `keep` are called from one thread of the main node's, in the order in which
-    things happen; they may take their time, and what they raise (but `UnfitSolution`) ends the
+    things happen; they may take their time, and what they raise (but `RefusedSolution`) ends the
     main node before anything is accepted that is not kept.
     """
 
@@ -54,7 +54,7 @@ class Journal(Protocol):
             What the future or the listener gets: the solution, or less, to save memory.
 
         Raises:
-            UnfitSolution: it is none; that was a failed attempt.
+            RefusedSolution: it is none; that was a failed attempt.
         """
 
 
@@ -127,7 +127,7 @@ class Scribe:
     def _keep(self, effect: Keep) -> None:
         try:
             solution = self._journal.keep(effect.job, effect.solution, effect.node)
-        except UnfitSolution as error:
+        except RefusedSolution as error:
             self._unfit(effect.task, str(error), error.lie)
         else:
             if not isinstance(solution, JobSolutionDataType):

@@ -41,7 +41,7 @@ from protocol.wire.key import Key
 from protocol.wire.limits import MAX_COUNT, MAX_HEADER_BYTES, MIB
 from protocol.wire.messages import (
     AnyArray,
-    Arrays,
+    ArraysOrSpecs,
     ArraySpec,
     Block,
     Chunk,
@@ -132,7 +132,7 @@ class Fuzzer:
             Ids: lambda: tuple(self._count() for _ in range(self.chance.randrange(4))),
             Texts: lambda: ("",) * self.chance.randrange(3),
             Fields: lambda: {self._text(): self._count()} if self.chance.random() < 0.5 else {},
-            Arrays: self._arrays, memoryview | bytes: self._bytes,
+            ArraysOrSpecs: self._arrays, memoryview | bytes: self._bytes,
         }  # fmt: skip
         return makers.get(hint, lambda: {self._count(): self.chance.random()})
 

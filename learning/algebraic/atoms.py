@@ -28,13 +28,13 @@ _CHUNK = 1024
 #: int32, shape (atoms, most constants).
 Atoms = npt.NDArray[np.int32]
 #: Bits, uint64, shape (., words).
-Rows = npt.NDArray[np.uint64]
+BitRows = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint8]
 
 
-def pack(bits: npt.NDArray[Any]) -> Rows:
+def pack(bits: npt.NDArray[Any]) -> BitRows:
     """Return booleans, shape (n, m), as rows of bits, shape (n, ceil(m / 64))."""
     missing = -bits.shape[1] % 64
     padded = np.pad(bits.astype(bool), ((0, 0), (0, missing)))
@@ -42,7 +42,7 @@ def pack(bits: npt.NDArray[Any]) -> Rows:
     return packed.astype(np.uint64, copy=False)
 
 
-def unpack(rows: Rows, count: int) -> npt.NDArray[np.uint8]:
+def unpack(rows: BitRows, count: int) -> npt.NDArray[np.uint8]:
     """Return rows of bits as zeros and ones, uint8, shape (n, count)."""
     bytes_ = np.ascontiguousarray(rows).astype("<u8", copy=False).view(np.uint8)
     return np.unpackbits(bytes_, axis=1, count=count, bitorder="little")
@@ -57,7 +57,7 @@ def padded(starts: npt.NDArray[Any], constants: npt.NDArray[Any]) -> Atoms:
     return atoms
 
 
-def rows_of(atoms: Atoms, constants: int) -> Rows:
+def rows_of(atoms: Atoms, constants: int) -> BitRows:
     """Return atoms as rows of bits."""
     rows = np.zeros((len(atoms), (constants + 63) >> 6), np.uint64)
     every = np.arange(len(atoms))
@@ -158,7 +158,7 @@ def decode(
 # Terms.
 
 
-def slice_terms(bits: npt.NDArray[Any]) -> Rows:
+def slice_terms(bits: npt.NDArray[Any]) -> BitRows:
     """Return terms, booleans of shape (terms, constants), bit-sliced, with a blank row at the end.
 
     The rows are a table: constant c's is row c, and `BLANK`'s the last.
@@ -167,7 +167,7 @@ def slice_terms(bits: npt.NDArray[Any]) -> Rows:
     return np.concatenate([table, np.zeros((1, table.shape[1]), np.uint64)])
 
 
-def _missed(atoms: Atoms, table: Rows, count: int) -> Iterator[tuple[slice, Rows]]:
+def _missed(atoms: Atoms, table: BitRows, count: int) -> Iterator[tuple[slice, BitRows]]:
     """Yield which terms atoms miss, some atoms at a time: bits, shape (chunk, words)."""
     blank, words = len(table) - 1, table.shape[1]
     last = np.uint64(0xFFFFFFFFFFFFFFFF if count % 64 == 0 else (1 << count % 64) - 1)
@@ -185,7 +185,7 @@ def _missed(atoms: Atoms, table: Rows, count: int) -> Iterator[tuple[slice, Rows
         yield slice(first, first + len(chunk)), out
 
 
-def count_misses(atoms: Atoms, table: Rows, count: int) -> Counts:
+def count_misses(atoms: Atoms, table: BitRows, count: int) -> Counts:
     """Return how many terms each atom misses (is not below).
 
     Args:
@@ -199,7 +199,7 @@ def count_misses(atoms: Atoms, table: Rows, count: int) -> Counts:
     return result
 
 
-def missed_terms(atoms: Atoms, table: Rows, count: int) -> Bools:
+def missed_terms(atoms: Atoms, table: BitRows, count: int) -> Bools:
     """Return which terms each atom misses: bool, shape (atoms, count)."""
     result = np.zeros((len(atoms), count), bool)
     for where, missed in _missed(atoms, table, count):
@@ -207,7 +207,7 @@ def missed_terms(atoms: Atoms, table: Rows, count: int) -> Bools:
     return result
 
 
-def vote(atoms: Atoms, weights: Counts, table: Rows, count: int) -> Counts:
+def vote(atoms: Atoms, weights: Counts, table: BitRows, count: int) -> Counts:
     """Return for each term the weights of the atoms that miss it, summed, exactly.
 
     Args:
@@ -235,10 +235,10 @@ class _Planes:
     """
 
     def __init__(self, words: int) -> None:
-        self._planes: list[Rows] = []
+        self._planes: list[BitRows] = []
         self._words = words
 
-    def add(self, rows: Rows) -> None:
+    def add(self, rows: BitRows) -> None:
         """Count the ones of each column of some rows."""
         level = 0
         while rows.any():

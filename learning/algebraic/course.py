@@ -14,8 +14,8 @@ from . import kernels
 from .atoms import (
     MOST_CONSTANTS,
     Atoms,
+    BitRows,
     Counts,
-    Rows,
     distinct,
     joined,
     pack,
@@ -35,7 +35,7 @@ _DRAWING = 0x5EED
 
 
 @dataclass(frozen=True)
-class Pace:
+class BatchSizes:
     """How large batches are: of `first` rows, then each of so many more, but `most` at most."""
 
     first: int = 500
@@ -47,7 +47,7 @@ class Pace:
         return min(self.first + self.more * number, self.most)
 
 
-USUAL = Pace()
+USUAL = BatchSizes()
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Batch:
     error: float
 
 
-def embedded(embedding: Embedding, classes: int, data: npt.NDArray[np.generic]) -> Rows:
+def embedded(embedding: Embedding, classes: int, data: npt.NDArray[np.generic]) -> BitRows:
     """Return data as terms, rows of bits; classes' constants are in none."""
     parts = [
         pack(np.pad(embedding.bits(data[first : first + 4096]), ((0, 0), (0, classes))))
@@ -81,7 +81,7 @@ def embedded(embedding: Embedding, classes: int, data: npt.NDArray[np.generic]) 
     return np.concatenate(parts)
 
 
-def check_rows(terms: Rows, labels: Labels) -> None:
+def check_rows(terms: BitRows, labels: Labels) -> None:
     """Raise unless rows can be learned from.
 
     Raises:
@@ -97,7 +97,7 @@ def check_rows(terms: Rows, labels: Labels) -> None:
     check_equal_rows(kernels.first_equal(terms), labels)
 
 
-def _without_clashes(forms: Sequence[Rows], labels: Labels) -> Rows:
+def _without_clashes(forms: Sequence[BitRows], labels: Labels) -> BitRows:
     """Return all forms of some rows, (forms, rows, words); one that is another class's is undone.
 
     A row's first form is what it is; the others may happen to be a row of another class.
@@ -122,17 +122,17 @@ class Course:
         start: a model to go on from: its strict atoms are the union model to begin with.
             Atoms of that are not returned again.
         first_batch: the number that the first batch has.
-        pace: how large batches are.
+        sizes: how large batches are.
     """
 
     def __init__(
         self, embedding: Embedding, classes: int, seed: int, start: AlgebraicModel | None = None,
-        first_batch: int = 0, pace: Pace = USUAL,
+        first_batch: int = 0, sizes: BatchSizes = USUAL,
     ) -> None:  # fmt: skip
         self._embedding, self._classes = embedding, classes
         self._constants = embedding.constants + classes
         self._start = start
-        self._pace = pace
+        self._sizes = sizes
         union = None if start is None else rows_of(start.atoms[start.strict], self._constants)
         self._crossing = SparseCrossing(self._constants, seed, union)
         self._random = seeded(seed ^ _DRAWING)
@@ -140,11 +140,11 @@ class Course:
         self._lefts = singletons(
             embedding.constants + np.arange(classes), (self._constants + 63) >> 6
         )
-        self._made: list[tuple[Rows, int]] = []
+        self._made: list[tuple[BitRows, int]] = []
 
     def learn(
-        self, terms: Rows, labels: Labels, batches: int,
-        held_out: tuple[Rows, Labels] | None = None, variants: Sequence[Rows] = (),
+        self, terms: BitRows, labels: Labels, batches: int,
+        held_out: tuple[BitRows, Labels] | None = None, variants: Sequence[BitRows] = (),
     ) -> Iterator[Batch]:  # fmt: skip
         """Learn some batches, each drawn from these rows; all are seen before one is again.
 
@@ -164,7 +164,7 @@ class Course:
         forms = _without_clashes([terms, *variants], labels)
         queue = np.zeros(0, np.int64)
         for _ in range(batches):
-            size = min(len(terms), self._pace.rows(self._number))
+            size = min(len(terms), self._sizes.rows(self._number))
             while len(queue) < size:
                 queue = np.concatenate([queue, kernels.shuffled(len(terms), self._random)])
             chosen, queue = np.unique(queue[:size]), queue[size:]
@@ -180,7 +180,7 @@ class Course:
                 ) from clash  # fmt: skip
             yield batch
 
-    def _batch(self, terms: Rows, labels: Labels, tally: _Tally | None) -> Batch:
+    def _batch(self, terms: BitRows, labels: Labels, tally: _Tally | None) -> Batch:
         new = kernels.first_equal(terms) == np.arange(len(terms))
         terms, labels = terms[new], labels[new]
         rows = np.arange(len(terms))
@@ -213,7 +213,7 @@ class Course:
             np.minimum.at(epochs, which, np.concatenate(numbers))
         return atoms, epochs
 
-    def model(self, terms: Rows, labels: Labels) -> AlgebraicModel:
+    def model(self, terms: BitRows, labels: Labels) -> AlgebraicModel:
         """Return the model: every atom that was made and is not contradicted too often.
 
         Args:
@@ -226,7 +226,7 @@ class Course:
             self._embedding, self._classes, atoms[kept], counts[kept], epochs[kept]
         )
 
-    def violations(self, atoms: Rows, terms: Rows, labels: Labels) -> Counts:
+    def violations(self, atoms: BitRows, terms: BitRows, labels: Labels) -> Counts:
         """Return how many rows contradict each atom (rows of bits)."""
         result = np.zeros(len(atoms), np.int64)
         starts, constants = kernels.listed(atoms)
@@ -237,7 +237,7 @@ class Course:
             result[below] += kernels.count_misses(starts, constants, below, table, len(mine))
         return result
 
-    def below(self, atoms: Rows, class_: int) -> npt.NDArray[np.int64]:
+    def below(self, atoms: BitRows, class_: int) -> npt.NDArray[np.int64]:
         """Return the numbers of the atoms (rows of bits) that are below a class."""
         return np.flatnonzero(meets(atoms, self._lefts[class_]))
 
@@ -246,7 +246,7 @@ class _Tally:
     """Votes on held-out rows, kept up batch by batch."""
 
     def __init__(
-        self, course: Course, terms: Rows, labels: Labels, held: Rows, truth: Labels
+        self, course: Course, terms: BitRows, labels: Labels, held: BitRows, truth: Labels
     ) -> None:
         self._course, self._terms, self._labels = course, terms, labels
         self._truth = truth
@@ -257,14 +257,14 @@ class _Tally:
         if start is not None:
             self._add(rows_of(start.atoms, course._constants), start.violations)
 
-    def error(self, atoms: Rows) -> float:
+    def error(self, atoms: BitRows) -> float:
         """Return the share of the held-out rows that is wrong, now that there are these too."""
         self._add(atoms, self._course.violations(atoms, self._terms, self._labels))
         share = self._votes / np.maximum(self._most, 1)
         share[self._most[:, 0] == 0] = 1
         return float(np.mean(np.argmin(share, axis=0) != self._truth))
 
-    def _add(self, atoms: Rows, violations: Counts) -> None:
+    def _add(self, atoms: BitRows, violations: Counts) -> None:
         weights = weights_of(violations).astype(np.float64)
         starts, constants = kernels.listed(atoms)
         for class_ in range(len(self._votes)):

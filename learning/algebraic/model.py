@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..base import Arrays
 from ..errors import ModelError
 from .atoms import (
     BLANK,
     MOST_CELLS,
     Atoms,
+    BitRows,
     Counts,
-    Rows,
     count_misses,
     decode,
     encode,
@@ -35,8 +35,6 @@ FULL_WEIGHT = 3**MOST_VIOLATIONS
 
 #: Rows that are predicted at a time.
 _ROWS = 10_000
-
-Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class AlgebraicModel:
         """What each atom's miss weighs, as `weights_of`."""
         return weights_of(self.violations)
 
-    def terms(self, rows: npt.NDArray[Any]) -> Rows:
+    def terms(self, rows: npt.NDArray[Any]) -> BitRows:
         """Return rows of data as a table of terms, for `missed_terms` and others."""
         return sliced(self.embedding, self.classes, rows)
 
@@ -133,7 +131,7 @@ def weights_of(violations: Counts) -> Counts:
     return np.array(table, np.int64)[np.minimum(violations, MOST_VIOLATIONS + 1)]
 
 
-def sliced(embedding: Embedding, classes: int, rows: npt.NDArray[Any]) -> Rows:
+def sliced(embedding: Embedding, classes: int, rows: npt.NDArray[Any]) -> BitRows:
     """Return rows of data as a table of terms; the classes' constants are in none of them."""
     return slice_terms(np.pad(embedding.bits(rows), ((0, 0), (0, classes))))
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import kernels
-from .atoms import Rows, unpack
+from .atoms import BitRows, unpack
 from .errors import ContradictionError
 
 Index = npt.NDArray[np.int64]
@@ -36,8 +36,8 @@ class Duples:
         positives, negatives: int64, shape (., 2): numbers of left and right term.
     """
 
-    lefts: Rows
-    rights: Rows
+    lefts: BitRows
+    rights: BitRows
     positives: Index
     negatives: Index
 
@@ -59,7 +59,7 @@ class BatchCounts:
     crossed: int
 
 
-def seeded(seed: int) -> Rows:
+def seeded(seed: int) -> BitRows:
     """Return the state of the kernels' generator for a seed (splitmix64, Steele et al. 2014)."""
     word = (seed + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
@@ -67,7 +67,7 @@ def seeded(seed: int) -> Rows:
     return np.array([(word ^ (word >> 31)) or 1], np.uint64)
 
 
-def singletons(constants: npt.NDArray[np.int64], words: int) -> Rows:
+def singletons(constants: npt.NDArray[np.int64], words: int) -> BitRows:
     """Return an atom of one constant for each of these, as rows of bits."""
     rows = np.zeros((len(constants), words), np.uint64)
     rows[np.arange(len(constants)), constants >> 6] = np.uint64(1) << (constants & 63).astype(
@@ -85,7 +85,7 @@ class SparseCrossing:
         union: atoms to begin the union model with, as rows of bits.
     """
 
-    def __init__(self, constants: int, seed: int = 0, union: Rows | None = None) -> None:
+    def __init__(self, constants: int, seed: int = 0, union: BitRows | None = None) -> None:
         self.constants = constants
         self._words = (constants + 63) >> 6
         self._random = seeded(seed)
@@ -145,7 +145,7 @@ class SparseCrossing:
             len(self.master), len(self.union), len(inside), int(np.count_nonzero(crossed))
         )
 
-    def _full(self) -> Rows:
+    def _full(self) -> BitRows:
         """Return the term of all constants."""
         full = np.full(self._words, np.uint64(0xFFFFFFFFFFFFFFFF))
         if self.constants & 63:
@@ -179,7 +179,7 @@ class SparseCrossing:
         shuffled = duples.positives[kernels.shuffled(len(duples.positives), self._random)]
         return Duples(lefts, rights, np.concatenate([shuffled, stored]), duples.negatives)
 
-    def _closed(self, terms: Duples) -> tuple[Rows, Index]:
+    def _closed(self, terms: Duples) -> tuple[BitRows, Index]:
         """Return indicators of the first kind, the right terms of negatives, closed.
 
         Returns:
@@ -216,7 +216,7 @@ class SparseCrossing:
         return useful
 
     def _hitting_set(
-        self, duples: Duples, own: Rows, own_of: Index, below: npt.NDArray[np.bool_],
+        self, duples: Duples, own: BitRows, own_of: Index, below: npt.NDArray[np.bool_],
         pinning: npt.NDArray[np.int64],
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:  # fmt: skip
         """Return which indicators of both kinds are kept: bool each.
@@ -253,7 +253,7 @@ class SparseCrossing:
             at += width
         return kept_own, kept_pins
 
-    def _useful_own(self, duples: Duples, own: Rows, own_of: Index) -> tuple[Index, Index]:
+    def _useful_own(self, duples: Duples, own: BitRows, own_of: Index) -> tuple[Index, Index]:
         """Return the indicators of the first kind that are useful to each negative, listed."""
         lefts = duples.lefts[duples.negatives[:, 0]]
         numbers = own_of[duples.negatives[:, 1]]
@@ -268,7 +268,7 @@ class SparseCrossing:
         starts = np.cumsum([0] + [len(each) for each in found])
         return starts, np.concatenate([numbers[:0], *found])
 
-    def _unite(self, lefts: Rows) -> None:
+    def _unite(self, lefts: BitRows) -> None:
         """Add the master's atoms to the union model: those that can ever discriminate."""
         in_lefts = np.bitwise_or.reduce(lefts, axis=0)
         both = np.concatenate([self.union, self.master[(self.master & in_lefts).any(axis=1)]])
@@ -283,20 +283,20 @@ class SparseCrossing:
             self.union = self.union[chance < MOST_UNION]
 
 
-def meets(atoms: Rows, term: Rows) -> npt.NDArray[np.bool_]:
+def meets(atoms: BitRows, term: BitRows) -> npt.NDArray[np.bool_]:
     """Return whether each atom is below a term, looking at the words where the term has some."""
     there = np.flatnonzero(term)
     return np.asarray((atoms[:, there] & term[there]).any(axis=1))
 
 
-def _numbered(rows: Rows) -> tuple[Rows, Index]:
+def _numbered(rows: BitRows) -> tuple[BitRows, Index]:
     """Return the distinct rows, in the order in which they come first, and each one's number."""
     first = kernels.first_equal(rows)
     new = first == np.arange(len(rows))
     return rows[new], (np.cumsum(new) - 1)[first]
 
 
-def _close(row: Rows, lefts: Rows, rights: Rows) -> None:
+def _close(row: BitRows, lefts: BitRows, rights: BitRows) -> None:
     """Close a term under positives, in place."""
     while True:
         inside = ~(rights & ~row).any(axis=1)

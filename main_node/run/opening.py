@@ -60,7 +60,7 @@ class Plan:
     is_over: Callable[[int, Evaluated], bool] | None = None
 
 
-class Clock:
+class Stopwatch:
     """Seconds spent in each phase."""
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ def open_run(
         StorageError: the run directory can't be written.
         KeyboardInterrupt: a signal has come; nothing is left of a new run.
     """
-    clock, heard = Clock(), Listeners(listeners)
+    clock, heard = Stopwatch(), Listeners(listeners)
     interrupts = interrupts or Interrupts()
     with clock.phase("setup"), ExitStack() as stack:
         spec = plan.spec
@@ -234,7 +234,7 @@ class Run:
         node: AsyncMainNode,
         listeners: Listeners,
         interrupts: Interrupts,
-        clock: Clock,
+        clock: Stopwatch,
         stack: ExitStack,
     ) -> None:
         self.directory = directory

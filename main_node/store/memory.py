@@ -11,8 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from learning import DamagedFile, Diverged, MergeError, differences, software
-from learning import UnfitSolution as Unfit
+from learning import DamagedFile, Diverged, MergeError, UnfitSolution, differences, software
 from protocol import JobSolutionDataType
 from protocol.machine.effects import (
     Benched,
@@ -27,7 +26,7 @@ from protocol.machine.effects import (
 )
 from protocol.machine.ledger import first_task
 
-from ..errors import StorageError, UnfitSolution
+from ..errors import RefusedSolution, StorageError
 from .database import RunDatabase
 from .directory import Kept, RunDirectory
 
@@ -215,8 +214,8 @@ class RunMemory:
         name = self._names[job]
         try:
             self._checks[name](solution)
-        except Unfit as error:
-            raise UnfitSolution(str(error), lie=not isinstance(error, Diverged)) from error
+        except UnfitSolution as error:
+            raise RefusedSolution(str(error), lie=not isinstance(error, Diverged)) from error
         with self._lock:
             if name not in self._withdrawn:
                 self._write(name, Kept(node, dict(solution.metrics), solution.arrays))
@@ -230,7 +229,7 @@ class RunMemory:
             try:
                 return self._directory.write_solution(name, self._works[name], kept)
             except (TypeError, ValueError) as error:
-                raise UnfitSolution(f"it can't be written: {error}") from error
+                raise RefusedSolution(f"it can't be written: {error}") from error
             except StorageError as error:
                 passing = getattr(error.__cause__, "errno", 0) in (errno.EMFILE, errno.ENFILE)
                 if not passing or time.monotonic() > until:

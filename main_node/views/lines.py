@@ -22,7 +22,7 @@ from ..run.events import (
     RoundMerged,
     Stood,
 )
-from .pace import Pace
+from .remaining import Remaining
 
 #: Nodes that are named when they come or go at the same time.
 MAX_NAMED = 10
@@ -37,7 +37,7 @@ class Lines:
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
-        self.pace = Pace()
+        self.remaining = Remaining()
         self._rounds = 0
         self._here: list[str] = []
         self._gone: list[str] = []
@@ -60,7 +60,7 @@ class Lines:
         """Write what is to be said of an event."""
         if not isinstance(event, NodeJoined | NodeLeft):
             self._say_of_nodes()
-        self.pace.on(event)
+        self.remaining.on(event)
         if isinstance(event, Noted):
             self.say(event.text)
         elif type(event) in self._on:
@@ -98,9 +98,8 @@ class Lines:
 
     def _merged(self, event: RoundMerged) -> None:
         told = "".join(f" {_number(name, value)}," for name, value in event.means.items())
-        self.say(
-            f"round {event.round + 1} of {self._rounds} merged; by job:{told} {self.pace.left()}"
-        )
+        left = self.remaining.left()
+        self.say(f"round {event.round + 1} of {self._rounds} merged; by job:{told} {left}")
 
     def _evaluated(self, event: RoundEvaluated) -> None:
         self.say(f"round {event.round + 1}: accuracy {event.scores.accuracy:.2%}")

@@ -63,9 +63,9 @@ class Screen(Lines):
         bar.add_row(
             Text(f"round {min(standing.round + 1, rounds)}/{rounds}", "bold"),
             Text(f"jobs {jobs if testing else standing.done}/{jobs}"),
-            ProgressBar(1.0, self.pace.fraction, width=30),
-            Text(f"{self.pace.fraction:4.0%}"),
-            Text(self.pace.left(), "cyan"),
+            ProgressBar(1.0, self.remaining.fraction, width=30),
+            Text(f"{self.remaining.fraction:4.0%}"),
+            Text(self.remaining.left(), "cyan"),
         )
         return bar
 

@@ -22,7 +22,7 @@ from ..wire.limits import (
     UNASKED_BYTES,
     UNHEARD_OFFER_BYTES,
 )
-from ..wire.messages import AnyArray, Arrays, Hello, JobOffer, SolutionReady
+from ..wire.messages import AnyArray, ArraysOrSpecs, Hello, JobOffer, SolutionReady
 from ..wire.transfer import Inbox
 from .views import NodeView
 
@@ -78,7 +78,7 @@ class Job:
     data: JobDataType
     payload: bytes
     #: As they are offered: small ones here, large ones named by digest.
-    arrays: Arrays
+    arrays: ArraysOrSpecs
     #: The large ones, digest -> array.
     blobs: Mapping[bytes, AnyArray]
     #: Bytes of payload and arrays.

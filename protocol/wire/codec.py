@@ -52,7 +52,7 @@ from .limits import (
 from .messages import (
     Accepted,
     AnyArray,
-    Arrays,
+    ArraysOrSpecs,
     ArraySpec,
     Busy,
     Bye,
@@ -128,7 +128,7 @@ def portable(array: AnyArray) -> AnyArray:
     return np.ascontiguousarray(array, dtype=wanted).reshape(array.shape)
 
 
-_BUFFERED = {Arrays: "arrays", memoryview | bytes: "chunk"}
+_BUFFERED = {ArraysOrSpecs: "arrays", memoryview | bytes: "chunk"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +355,7 @@ class _Buffers:
             raise DecodeError(f"a buffer of {view.nbytes} bytes where the header says {nbytes}")
         return view
 
-    def arrays(self, value: Any) -> Arrays:
+    def arrays(self, value: Any) -> ArraysOrSpecs:
         """Return a message's arrays by name."""
         if not as_list(value):  # nearly always
             return {}
@@ -418,7 +418,7 @@ def _check_magic(magic: Frame, header: Frame) -> None:
 def decode(frames: Sequence[Frame]) -> list[Message]:
     """Return the messages that the frames of one ZeroMQ message carry.
 
-    Arrays are views of the frames, read-only; nothing is copied.
+    ArraysOrSpecs are views of the frames, read-only; nothing is copied.
 
     Raises:
         DecodeError: not a message of this protocol.

@@ -21,7 +21,7 @@ from .limits import (
     MAX_INLINE_ARRAYS,
     NAME_LETTERS,
 )
-from .messages import AnyArray, Arrays, ArraySpec, Fields
+from .messages import AnyArray, ArraysOrSpecs, ArraySpec, Fields
 from .words import is_array_name, is_name
 
 #: Bytes too many for a header travel as this array.
@@ -89,7 +89,7 @@ class _Content:
         names = f", arrays {sorted(self.arrays)}" if self.arrays else ""
         return f"<{type(self).__name__} of {size} bytes{names}>"
 
-    def announce(self) -> tuple[bytes, Arrays, Mapping[Any, AnyArray]]:
+    def announce(self) -> tuple[bytes, ArraysOrSpecs, Mapping[Any, AnyArray]]:
         """Return the payload and the arrays as a message carries them, and the large arrays.
 
         Large arrays are named in the message; the receiver asks for them by digest.
@@ -117,7 +117,7 @@ class _Content:
                 blobs[spec.digest] = array
         return payload, {name: announced[name] for name in arrays}, blobs
 
-    def _adopt(self, payload: bytes, arrays: Arrays) -> None:
+    def _adopt(self, payload: bytes, arrays: ArraysOrSpecs) -> None:
         """Undo `parts`; every array must be here."""
         self._payload = payload
         if arrays:
@@ -222,7 +222,7 @@ class JobDataType(_Content):
 
     @classmethod
     def received(
-        cls, learner: str, parameters: Fields, payload: bytes, arrays: Arrays
+        cls, learner: str, parameters: Fields, payload: bytes, arrays: ArraysOrSpecs
     ) -> JobDataType:
         """Return the job that a message carried; every array must be here."""
         job = cls(b"", parameters, learner=learner)
@@ -253,7 +253,9 @@ class JobSolutionDataType(_Content):
         return self.fields
 
     @classmethod
-    def received(cls, metrics: Fields, payload: bytes, arrays: Arrays) -> JobSolutionDataType:
+    def received(
+        cls, metrics: Fields, payload: bytes, arrays: ArraysOrSpecs
+    ) -> JobSolutionDataType:
         """Return the solution that a message carried; every array must be here."""
         solution = cls(b"", metrics)
         solution._adopt(payload, arrays)

@@ -67,7 +67,7 @@ class ArraySpec:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-Arrays = Mapping[str, AnyArray | ArraySpec]
+ArraysOrSpecs = Mapping[str, AnyArray | ArraySpec]
 Fields = Mapping[str, Any]
 Ids = tuple[int, ...]
 Texts = tuple[str, ...]
@@ -170,7 +170,7 @@ class JobOffer:
     learner: Name
     parameters: Fields
     payload: bytes
-    arrays: Arrays
+    arrays: ArraysOrSpecs
 
 
 @record(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class SolutionReady:
     task: int
     metrics: Fields
     payload: bytes
-    arrays: Arrays
+    arrays: ArraysOrSpecs
 
 
 @record(frozen=True, slots=True)

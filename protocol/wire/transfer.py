@@ -24,13 +24,13 @@ from ..errors import RemoteProtocolError
 from .codec import as_array, raw
 from .flow import Flow
 from .limits import CHUNK_BYTES, KIB, OWN_WINDOW, RUN_BYTES, WINDOW
-from .messages import AnyArray, Arrays, ArraySpec, Chunk, Need
+from .messages import AnyArray, ArraysOrSpecs, ArraySpec, Chunk, Need
 
 #: Without any chunk for this long, what is missing is asked for again; the wait doubles each time.
 STALL_SECONDS, MAX_STALL_SECONDS = 3.0, 12.0
 #: On a line where a chunk takes longer, for so many times what one took lately, but not for ever.
 STALL_TIMES, SLOWEST_SECONDS = 2.0, 60.0
-#: Arrays of so many chunks go before larger ones that are under way.
+#: ArraysOrSpecs of so many chunks go before larger ones that are under way.
 SMALL_CHUNKS = 8
 #: An array that arrives damaged this often is given up.
 MAX_DAMAGED = 3
@@ -138,7 +138,7 @@ def asked_of(chunks: Sequence[Chunk]) -> int:
     return sum(chunks_of(len(chunk.data)) for chunk in chunks)
 
 
-def fill(arrays: Arrays, contents: Mapping[bytes, AnyArray]) -> Arrays:
+def fill(arrays: ArraysOrSpecs, contents: Mapping[bytes, AnyArray]) -> ArraysOrSpecs:
     """Return `arrays` with those that are named by a digest put in place.
 
     Raises:
@@ -518,7 +518,7 @@ class Inbox:
 
 
 class Cache:
-    """Arrays' bytes by digest, the least recently used dropped beyond a limit.
+    """ArraysOrSpecs' bytes by digest, the least recently used dropped beyond a limit.
 
     Args:
         limit_bytes: of all that is kept; one array larger than this is not kept at all.

@@ -12,7 +12,7 @@ import pytest
 
 from computing_node import AsyncComputingNode
 from main_node import AsyncMainNode, JobFailed
-from main_node.errors import ConfigError, StorageError, UnfitSolution
+from main_node.errors import ConfigError, RefusedSolution, StorageError
 from main_node.store.database import RunDatabase
 from main_node.store.directory import RunDirectory
 from main_node.store.memory import LIFE, RunMemory
@@ -49,7 +49,7 @@ class Memory:
 
     def keep(self, job: int, solution: JobSolutionDataType, node: str) -> JobSolutionDataType:
         if solution.to_string() == "BAD":
-            raise UnfitSolution("it is bad")
+            raise RefusedSolution("it is bad")
         self.kept[job] = solution.to_string()
         return JobSolutionDataType(b"light")
 
@@ -174,7 +174,7 @@ def test_what_can_not_be_written_is_no_solution(
     memory, database = remember(directory)
     memory.expect({"a": ("work", never)})
     solution = JobSolutionDataType(data, values)  # type: ignore[arg-type]
-    with pytest.raises(UnfitSolution, match="can't be written"):
+    with pytest.raises(RefusedSolution, match="can't be written"):
         memory.keep(1, solution, "liar")
     assert directory.empty
     database.close()

@@ -42,7 +42,7 @@ from protocol.wire.limits import (
 )
 from protocol.wire.messages import (
     Accepted,
-    Arrays,
+    ArraysOrSpecs,
     ArraySpec,
     Block,
     Bye,
@@ -101,7 +101,7 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     ).map(tuple),
     Ids: st.lists(counts, max_size=5).map(tuple), Texts: st.lists(shown, max_size=5).map(tuple),
     Fields: st.dictionaries(texts, plain, max_size=4),
-    Arrays: st.dictionaries(shown, arrays | specs, max_size=4),
+    ArraysOrSpecs: st.dictionaries(shown, arrays | specs, max_size=4),
     memoryview | bytes: st.binary(max_size=50).map(memoryview),
 }  # fmt: skip
 
@@ -129,7 +129,7 @@ def same(one: Message, other: Message) -> bool:
     return one == other
 
 
-def same_arrays(one: Arrays, other: Arrays) -> bool:
+def same_arrays(one: ArraysOrSpecs, other: ArraysOrSpecs) -> bool:
     if one.keys() != other.keys():
         return False
     for name, array in one.items():

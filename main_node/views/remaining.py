@@ -8,7 +8,7 @@ from ..run.events import Event, Opened, Stood
 from ..run.label import Label
 
 
-class Pace:
+class Remaining:
     """Learns from what happens how fast a run goes."""
 
     def __init__(self) -> None:
