@@ -18,14 +18,11 @@ from console.logs import set_up_logs
 from console.options import options
 from protocol import AddressError, KeysError
 from protocol.carrier.latch import Latch
-from protocol.carrier.sockets import DEFAULT_ADDRESS
+from protocol.wire.addresses import DEFAULT_ADDRESS
 
-from .children import ChildReplier
 from .errors import ConfigError, Refused
-from .node import AsyncComputingNode, memory_bytes
 from .options import ComputeOptions
 from .pulse import Pulse
-from .sharing import SharedMemory
 
 log = logging.getLogger("mnist.compute")
 #: A signal is seen after so long at most.
@@ -60,6 +57,10 @@ def _end(code: Exit, message: str) -> NoReturn:
 
 def _serve(config: ComputeOptions, lifeline: int | None) -> None:
     from learning import names, software
+
+    from .children import ChildReplier
+    from .node import AsyncComputingNode, memory_bytes
+    from .sharing import SharedMemory
 
     odd = set(config.learners) - set(names())
     if odd:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from protocol.carrier.discovery import Browser
-from protocol.carrier.sockets import DEFAULT_ADDRESS, node_security
+from protocol.carrier.sockets import node_security
 from protocol.machine.limits import NodeLimits
+from protocol.wire.addresses import DEFAULT_ADDRESS
 from protocol.wire.messages import Hello
 from protocol.wire.transfer import Memory
 from protocol.wire.words import safe_name

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, distribution
 
 import click
 
@@ -44,6 +43,8 @@ def check_environment(command: click.Command) -> None:
 
 def known() -> set[str]:
     """Return the name of every variable that a command, or anybody else here, reads."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
     names = set(OTHERS)
     try:
         entries = distribution("mnist-merge").entry_points.select(group=GROUP)

@@ -8,7 +8,7 @@ import numpy as np
 
 from computing_node import AsyncComputingNode, JobReplier
 from protocol import JobSolutionDataType
-from protocol.carrier.sockets import DEFAULT_ADDRESS
+from protocol.wire.addresses import DEFAULT_ADDRESS
 
 DOMAIN_ID = 2
 

@@ -16,7 +16,7 @@ import numpy as np
 from loaders import load
 from main_node import AsyncMainNode, IntWaitHandler, SolutionListener
 from protocol import JobDataType
-from protocol.carrier.sockets import DEFAULT_ADDRESS
+from protocol.wire.addresses import DEFAULT_ADDRESS
 
 DOMAIN_ID = 2
 N_JOBS = 2

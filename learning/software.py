@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 #: Their arithmetic is in every model; what is not installed computes nothing.
@@ -14,6 +13,8 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 def software() -> dict[str, str]:
     """Return what computes here, by name: Python, the packages that calculate, the processor."""
+    from importlib.metadata import PackageNotFoundError, version  # takes as long as the rest
+
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         with suppress(PackageNotFoundError):

@@ -8,13 +8,17 @@ NodeError              root
   NodeClosed           the main node was closed before the job was solved
   NodeBusy             the main node's own thread did not answer in time
   StorageError         what has to be kept can't be written
-  RefusedSolution        raised by a journal: a solution that is none
+  RefusedSolution      raised by a journal: a solution that is none
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from protocol.errors import ConfigError, NodeError
-from protocol.machine.ledger import Attempt
+
+if TYPE_CHECKING:
+    from protocol.machine.ledger import Attempt
 
 __all__ = [
     "ConfigError",

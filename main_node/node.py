@@ -17,12 +17,13 @@ from protocol import JobDataType, JobSolutionDataType, LocalProtocolError
 from protocol.carrier.discovery import Announcement
 from protocol.carrier.keys import MainKeys, NodeKeys
 from protocol.carrier.security import Security
-from protocol.carrier.sockets import DEFAULT_ADDRESS, make_pair
+from protocol.carrier.sockets import make_pair
 from protocol.machine.dispatch import Dispatcher
 from protocol.machine.effects import Accept, Fail
 from protocol.machine.ledger import Job, Ledger, first_task
 from protocol.machine.limits import Limits
 from protocol.machine.views import View
+from protocol.wire.addresses import DEFAULT_ADDRESS
 from protocol.wire.codec import check_plain
 from protocol.wire.limits import GIB, LONG_NAME_LETTERS
 from protocol.wire.words import is_name

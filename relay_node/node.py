@@ -17,7 +17,8 @@ from typing import Any
 from protocol import AddressError, InsecureAddress
 from protocol.carrier.discovery import Announcement
 from protocol.carrier.keys import read_secret
-from protocol.carrier.sockets import is_loopback, raise_limit, split_address
+from protocol.carrier.sockets import raise_limit
+from protocol.wire.addresses import is_loopback, split_address
 
 from .carrying import NoKeys, NotZeroMQ, carry, dial, first_bytes, listen, set_up
 from .errors import ConfigError, RelayError, WrongSecret

@@ -18,9 +18,9 @@ from console.logs import set_up_logs
 from console.options import options
 from console.words import shortened
 from protocol import AddressError, KeysError
-from protocol.carrier.sockets import split_address
 from protocol.errors import NodeError
 from protocol.machine.watching import NodeState, Overview
+from protocol.wire.addresses import split_address
 from protocol.wire.messages import NodeStatus
 from protocol.wire.words import safe_line, safe_name
 

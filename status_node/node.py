@@ -19,14 +19,10 @@ from protocol.carrier.keys import NodeKeys
 from protocol.carrier.link import LOOK_SECONDS, STUCK_SECONDS, TRY_SECONDS, Link
 from protocol.carrier.monitor import Happened
 from protocol.carrier.shell import Shell
-from protocol.carrier.sockets import (
-    DEFAULT_ADDRESS,
-    make_context,
-    node_security,
-    split_address,
-)
+from protocol.carrier.sockets import make_context, node_security
 from protocol.errors import ConfigError, NodeError
 from protocol.machine.watching import NodeState, Overview, Watching
+from protocol.wire.addresses import DEFAULT_ADDRESS, split_address
 from protocol.wire.codec import decode
 from protocol.wire.limits import MIB
 from protocol.wire.messages import (

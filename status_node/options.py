@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from console.logs import LOG_LEVELS
-from protocol.carrier.sockets import DEFAULT_ADDRESS
 from protocol.options import option
+from protocol.wire.addresses import DEFAULT_ADDRESS
 from protocol.wire.limits import MAX_COUNT
 
 

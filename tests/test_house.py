@@ -49,7 +49,7 @@ def lint(house: Path) -> subprocess.CompletedProcess[str]:
         ("learning/added.py", "import main_node", "stands below"),
         ("computing_node/added.py", "import main_node", "stands below"),
         ("main_node/store/added.py", "from ..run import events", "store knows no run"),
-        ("main_node/run/added.py", "from ..views import lines", "store knows no run"),
+        ("main_node/run/added.py", "from ..views import terminal", "store knows no run"),
     ],
 )
 def test_a_file_that_stands_at_the_wrong_place_is_told(

@@ -16,7 +16,8 @@ from computing_node import AsyncComputingNode, Refused
 from main_node import AsyncMainNode
 from protocol import InsecureAddress, JobDataType, KeysError
 from protocol.carrier import keys
-from protocol.carrier.sockets import is_loopback, make_pair
+from protocol.carrier.sockets import make_pair
+from protocol.wire.addresses import is_loopback
 from protocol.wire.codec import decode, encode
 from protocol.wire.messages import Hello, Refuse, SolutionReady
 

@@ -121,7 +121,7 @@ def _print(result: dict[str, Any]) -> None:
     if "accuracy" in result:
         from rich.console import Console
 
-        from ..views.summary import confusion_table
+        from ..views.ending.summary import confusion_table
 
         Console().print(confusion_table(result["confusion"]))
         click.echo(

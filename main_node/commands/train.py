@@ -186,8 +186,8 @@ def _show(result: Result, path: Path, as_json: bool) -> None:
 
     from learning import LearningError
 
-    from ..views.pictures import draw, drawn
-    from ..views.summary import print_summary
+    from ..views.ending.pictures import draw, drawn
+    from ..views.ending.summary import print_summary
 
     try:
         if as_json:

@@ -12,13 +12,14 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from learning.metrics import Scores
-from protocol.machine.views import View
+if TYPE_CHECKING:
+    from learning.metrics import Scores
+    from protocol.machine.views import View
 
-from .label import Label
-from .spec import RunSpec
+    from .label import Label
+    from .spec import RunSpec
 
 log = logging.getLogger("mnist.main")
 

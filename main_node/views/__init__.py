@@ -1,4 +1,4 @@
-"""What people see of a run: a file here that has a function `view` is a view.
+"""What people see of a run: a file or folder here that has a function `view` is a view.
 
     @dataclass(frozen=True, kw_only=True)
     class Options: ...                      # of mnist-main, beside all others
@@ -13,9 +13,10 @@ from __future__ import annotations
 import pkgutil
 from importlib import import_module
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..run.events import Event
+if TYPE_CHECKING:
+    from ..run.events import Event
 
 
 class View(Protocol):

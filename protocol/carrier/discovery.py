@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AddressError
+from ..wire.addresses import is_loopback
 from ..wire.words import safe_name
 from .keys import NodeKeys
 from .security import Security
-from .sockets import is_loopback
 
 if TYPE_CHECKING:
     from zeroconf import ServiceBrowser, ServiceInfo, Zeroconf

@@ -13,8 +13,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import ipaddress
-import re
 import resource
 import socket as system_socket
 from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +23,7 @@ import zmq
 from zmq.utils import z85
 
 from ..errors import AddressError, InsecureAddress, KeysError
+from ..wire.addresses import is_loopback, split_address
 from ..wire.codec import Frame, encode
 from ..wire.limits import (
     CHUNK_BYTES,
@@ -44,7 +43,6 @@ Poller = zmq.Poller
 Socket = zmq.Socket[bytes]
 READABLE = int(zmq.POLLIN)
 
-DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 
 #: Frames larger than this are sent from where they lie instead of being copied.
 COPY_BYTES = 1 << 16
@@ -84,20 +82,6 @@ def _keep_freed_memory() -> None:
     mallopt(trim_threshold, WINDOW * CHUNK_BYTES + 4 * RUN_BYTES)
 
 
-def split_address(address: str, lowest_port: int) -> tuple[str, int]:
-    """Return the host and the port of an address `tcp://host:port`.
-
-    Raises:
-        AddressError: it is none, or has a port that there is not; ZeroMQ would wrap it around.
-    """
-    match = re.fullmatch(r"tcp://(.+):(\d+)", address)
-    if match is None:
-        raise AddressError(f"{address!r} is not an address; one looks like tcp://127.0.0.1:5555")
-    if not lowest_port <= int(match[2]) <= 65535:
-        raise AddressError(f"{address}: there is no port {match[2]}; give one up to 65535")
-    return match[1].strip("[]"), int(match[2])
-
-
 def _set_up(socket: Socket, address: str) -> None:
     socket.linger = 1000  # milliseconds: long enough for a Bye, short enough for a Ctrl-C
     socket.sndhwm, socket.rcvhwm = HIGH_WATER_MARK, READ_MARK
@@ -111,15 +95,6 @@ def _set_up(socket: Socket, address: str) -> None:
 def make_pair() -> tuple[bytes, bytes]:
     """Return a new pair of CURVE keys, public and secret, 40 characters each."""
     return zmq.curve_keypair()
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach an address `tcp://host:port`."""
-    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def bind(

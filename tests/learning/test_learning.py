@@ -332,7 +332,7 @@ def test_works_that_differ_anywhere_have_other_digests(shard: Shard) -> None:
 def test_torch_is_imported_only_when_it_is_used() -> None:
     program = (
         "import sys, main_node.commands.train, main_node.run.opening\n"
-        "import main_node.views.screen, main_node.views.summary\n"
+        "import main_node.views.terminal.screen, main_node.views.ending.summary\n"
         "import computing_node.command, learning.work\n"
         "assert not {'torch', 'sklearn', 'matplotlib'} & set(sys.modules), 'imported'\n"
     )

@@ -21,9 +21,9 @@ from main_node.run.events import (
     Stood,
 )
 from main_node.run.label import Label
-from main_node.views.lines import Lines, Quiet
-from main_node.views.screen import ConsoleStream, Screen
-from main_node.views.summary import confusion_table
+from main_node.views.ending.summary import confusion_table
+from main_node.views.terminal.lines import Lines, Quiet
+from main_node.views.terminal.screen import ConsoleStream, Screen
 from protocol.machine.views import NodeView, View
 
 OPENED = Opened(

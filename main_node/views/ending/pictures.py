@@ -11,8 +11,8 @@ from learning import model as models
 from learning.durable import read_arrays
 from learning.registry import telling
 
-from ..run.label import Label
-from ..store.results import Result
+from ...run.label import Label
+from ...store.results import Result
 
 
 def drawn(result: Result, folder: Path) -> bool:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from console.words import shortened
 
-from ..run.events import Opened, Stood
+from ...run.events import Opened, Stood
 from .lines import Lines
 
 

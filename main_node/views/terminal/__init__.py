@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from console.logs import LOG_LEVELS, set_up_logs
 from protocol.options import option
 
-from .lines import Lines, Quiet
+if TYPE_CHECKING:
+    from .lines import Lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ def view(options: Options) -> Lines:
     """Return the view; log lines go where it lets them."""
     from rich.console import Console
 
+    from .lines import Lines, Quiet
     from .screen import ConsoleStream, Screen
 
     console = Console(stderr=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from ..run.events import Event, Opened, Stood
-from ..run.label import Label
+from ...run.events import Event, Opened, Stood
+from ...run.label import Label
 
 
 class Remaining:

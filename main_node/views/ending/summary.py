@@ -11,7 +11,7 @@ from rich.text import Text
 from learning.registry import telling
 from protocol.wire.words import plural
 
-from ..store.results import Result
+from ...store.results import Result
 
 
 def print_summary(result: Result, console: Console) -> None:

@@ -11,7 +11,7 @@ from protocol.carrier.logbudget import LogBudget
 from protocol.wire.limits import NODE_LINES, NODE_LOG_BYTES
 from protocol.wire.words import plural
 
-from ..run.events import (
+from ...run.events import (
     Event,
     JobFailed,
     NodeJoined,

@@ -1,0 +1,1 @@
+"""What is shown once a run has ended."""
