@@ -34,22 +34,28 @@ def check_environment(command: click.Command) -> None:
     )
     if not unknown:
         return  # mostly; the other commands are imported for what is left only
-    every = own | known()
-    for name in unknown:
+    others = known()
+    every = own | others
+    for name in unknown if others else ():
         if name not in every:
             hint = meant(name, dict.fromkeys(sorted(every)))
             raise ConfigError(f"the environment has {name}, which nothing here reads{hint}")
 
 
 def known() -> set[str]:
-    """Return the name of every variable that a command, or anybody else here, reads."""
+    """Return the name of every variable that a command, or anybody else here, reads.
+
+    None at all where the commands are not known: run from a folder, without being installed.
+    """
     from importlib.metadata import PackageNotFoundError, distribution
 
     names = set(OTHERS)
     try:
         entries = distribution("mnist-merge").entry_points.select(group=GROUP)
-    except PackageNotFoundError:  # run from a folder, without being installed
-        return names
+    except PackageNotFoundError:
+        return set()
+    if not entries:  # of a release that named none
+        return set()
     for entry in entries:
         command = getattr(import_module(entry.module), entry.attr)
         names |= set(_variables(command))

@@ -16,8 +16,8 @@ from protocol.wire.limits import MAX_COUNT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-#: Names of options in files that were theirs once, or are theirs on the command line.
-_UNITS = "_seconds"
+#: Behind the name of an option of a time, in files and in the environment.
+_SECONDS = "_seconds"
 
 
 class _Finite(click.FloatRange):
@@ -179,7 +179,7 @@ def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, Any]:
 def _name(told: str, options_: Mapping[str, Option]) -> str | None:
     """Return the name of an option as a file may call it: as it is, or as its flag is."""
     told = told.replace("-", "_")
-    for name in (told, told + _UNITS):
+    for name in (told, told + _SECONDS):
         if name in options_:
             return name
     return None

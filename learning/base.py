@@ -108,12 +108,12 @@ class LossLearner(Learner, Protocol):
     """A learner that says how much its models lose."""
 
     def evaluate(self, model: Arrays, images: Images, labels: Labels) -> tuple[Labels, float]:
-        """Return a label for each image, and the mean loss over them.
+        """Return a label for each image, and the mean loss over them; infinite if it has none.
 
         Args:
             model: by name.
             images: uint8, shape (n, height, width); n is at least 1.
-            labels: the truth, int64, shape (n,).
+            labels: the truth, maybe of classes that the model does not know, int64, shape (n,).
 
         Raises:
             ModelError: the model is not for images of this size.

@@ -12,7 +12,7 @@ from protocol.wire.limits import MAX_COUNT
 class LearnerOptions:
     """What learns."""
 
-    learner: str = option("neural", "What learns: neural, or algebraic.")
+    learner: str = option("neural", "What learns: neural, or algebraic.", may_be_empty=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ class ListenOptions:
 
     bind: str = option(
         DEFAULT_ADDRESS, "Where to listen; port 0 takes a free one and says which.",
-        metavar="ADDRESS",
+        metavar="ADDRESS", may_be_empty=True,  # what an address looks like is said elsewhere
     )  # fmt: skip
     keys: str | None = option(
         None,

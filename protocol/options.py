@@ -30,6 +30,7 @@ class About:
         unset: how the default is told, where the value does not tell it.
         size: whether it is a number of bytes, that may be given as `4GB`.
         may_be_empty: whether a text of spaces will do.
+        this_start: whether it is of one start of a run, and not kept for the next.
     """
 
     help: str
@@ -42,6 +43,7 @@ class About:
     unset: str = ""
     size: bool = False
     may_be_empty: bool = False
+    this_start: bool = False
 
 
 def option(default: Any, help_: str, **about: Any) -> Any:

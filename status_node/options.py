@@ -32,6 +32,7 @@ class WatchOptions:
     name: str = option(
         "status",
         "What others see, and whose keys to take where --keys holds several nodes'.",
+        may_be_empty=True,
     )
 
 

@@ -119,7 +119,10 @@ def cut_short(options: TrainOptions) -> Path | None:
     from ..store.directory import locked, runs_in
     from ..store.results import finished
 
-    here, spec = options.resolved(), options.spec
+    try:
+        here, spec = options.resolved(), options.spec
+    except UnknownLearner:  # which is said where a run is to begin
+        return None
     for run in reversed(runs_in(Path(here["run_dir"]))):
         try:
             stored = TrainOptions({**defaults(), **read_config(run / "config.yaml")})
@@ -150,7 +153,7 @@ def resumed(options: TrainOptions, given: set[str], path: Path) -> TrainOptions:
         raise ConfigError(f"{config}: not whole: no {', '.join(sorted(missing)[:3])}")
     stored = {**defaults(), **stored}
     here = options.resolved()
-    stored |= {name: here[name] for name in ("json", "quiet")}  # of this start only
+    stored |= {name: here[name] for name, each in OPTIONS.items() if each.about.this_start}
     for name in sorted(given & OPTIONS.keys()):
         if name == "run_dir":
             continue

@@ -106,7 +106,7 @@ def tell(path: Path) -> Story:
     return Story(dict(rounds), dict(nodes), attempts, events)
 
 
-@click.group(context_settings={"auto_envvar_prefix": "MNIST"})
+@click.group()
 @click.version_option(package_name="mnist-merge", prog_name="mnist-runs")
 def main() -> None:
     """Show what runs there are, and how each ended."""

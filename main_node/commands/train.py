@@ -73,6 +73,8 @@ def main(
     defaults below.
     """
     start = TrainOptions(values)
+    if print_config and (resume is not None or continues):
+        raise click.UsageError("--print-config is for a new run; a run's own is its config.yaml")
     if print_config:
         click.echo(start.as_yaml(), nl=False)
         return None

@@ -47,7 +47,7 @@ class Asking:
         learner: what learns.
         options: how long a job may take.
         labels: is filled with those of the jobs that are asked for, by job id.
-        look: called before each job is made, and several times a second while jobs are waited for.
+        look: called several times a second while jobs are waited for; may raise to end it all.
         warn: told of a solution that is no good.
     """
 
@@ -134,6 +134,11 @@ class Asking:
             if future is not None:
                 future.cancel()
             self._memory.forget(label.name)
+
+
+def has_failed(future: JobFuture | None) -> bool:
+    """Whether a job that is done was not solved."""
+    return future is not None and future.exception() is not None
 
 
 def result_of(label: Label, future: JobFuture) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from .label import Label
 from .leftout import LeftOut
 
 #: The test set is predicted in so many jobs, whoever does them.
-PARTS = 4
+TEST_JOBS = 4
 
 
 class Evaluated(NamedTuple):
@@ -42,6 +43,7 @@ class Evaluation:
     Args:
         asking: asks for the jobs.
         test: the test set.
+        classes: that models know; the test set may have others.
         learner: what learns.
         make: what it is made with.
         left_out: the jobs that may be done without.
@@ -52,12 +54,14 @@ class Evaluation:
         self,
         asking: Asking,
         test: Dataset,
+        classes: int,
         learner: str,
         make: dict[str, Any],
         left_out: LeftOut,
         listeners: Listeners,
     ) -> None:
-        self._asking, self._test, self._learner, self._make = asking, test, learner, make
+        self._asking, self._test, self._classes = asking, test, classes
+        self._learner, self._make = learner, make
         self._left_out, self._listeners = left_out, listeners
         #: What rounds' models predict, that is not scored yet.
         self._open: dict[int, Asked] = {}
@@ -66,8 +70,8 @@ class Evaluation:
 
     def begin(self, round_: int, model: Arrays, check: Callable[[], object]) -> None:
         """Have a round's model tried, from now on."""
-        images = np.array_split(self._test.images, PARTS)
-        labels = np.array_split(self._test.labels, PARTS)
+        images = np.array_split(self._test.images, TEST_JOBS)
+        labels = np.array_split(self._test.labels, TEST_JOBS)
         self._open[round_] = self._asking.ask(
             {
                 Label(round_, "test", part): Request(
@@ -81,7 +85,7 @@ class Evaluation:
         )
 
     def _check(self, rows: int, solution: JobSolutionDataType) -> Labels:
-        return evaluated(solution.metrics, solution.arrays, rows, self._test.classes)[0]
+        return evaluated(solution.metrics, solution.arrays, rows, self._classes)[0]
 
     def look(self) -> None:
         """Score the models of which all is predicted.
@@ -103,7 +107,7 @@ class Evaluation:
 
     def _score(self, round_: int, asked: Asked) -> None:
         truths, guesses, losses = [], [], []
-        truth = np.array_split(self._test.labels, PARTS)
+        truth = np.array_split(self._test.labels, TEST_JOBS)
         failed: JobFailed | None = None
         for label, future in asked.items():
             if future is not None:
@@ -117,7 +121,7 @@ class Evaluation:
             true = truth[label.part - 1]
             truths.append(true)
             guesses.append(kept.arrays["labels"])
-            losses.append(None if "loss" not in kept.values else kept.values["loss"] * len(true))
+            losses.append(kept.values.get("loss", math.inf) * len(true))
         if failed is not None and not guesses:
             raise failed  # nothing is left to score
         rows = sum(map(len, guesses))
@@ -127,9 +131,11 @@ class Evaluation:
             )
         none = [np.zeros(0, np.int64)]
         scores = score(
-            np.concatenate(truths or none), np.concatenate(guesses or none), self._test.classes
+            np.concatenate(truths or none),
+            np.concatenate(guesses or none),
+            max(self._classes, self._test.classes),
         )
-        told = [loss for loss in losses if loss is not None]
-        loss = float(sum(told)) / rows if told and len(told) == len(losses) else None
+        total = float(sum(losses))
+        loss = total / rows if rows and math.isfinite(total) else None
         self.done[round_] = Evaluated(scores, loss)
         self._listeners.tell(RoundEvaluated(round=round_, scores=scores, loss=loss))

@@ -107,7 +107,8 @@ def open_run(
     Args:
         plan: all about it.
         listeners: told what happens.
-        directory: of a run to go on with; None: a new one.
+        directory: of a run to go on with, closed with this one, or with what is raised; None: a
+            new one.
         interrupts: signals that end it; None: there are none.
 
     Raises:
@@ -121,6 +122,8 @@ def open_run(
     clock, heard = Stopwatch(), Listeners(listeners)
     interrupts = interrupts or Interrupts()
     with clock.phase("setup"), ExitStack() as stack:
+        if directory is not None:
+            stack.callback(directory.close)
         spec = plan.spec
         merger_ = merger(spec.learner)
         data = _load(plan, heard)
@@ -132,8 +135,9 @@ def open_run(
         stack.callback(interrupts.let)
         interrupts.check()
         new = directory is None
-        directory = directory or RunDirectory.make(plan.runs)
-        stack.callback(directory.close)
+        if directory is None:
+            directory = RunDirectory.make(plan.runs)
+            stack.callback(directory.close)
         on_failure = stack.enter_context(ExitStack())
         if new:
             on_failure.callback(directory.remove)
@@ -143,12 +147,18 @@ def open_run(
         memory = _remember(plan, directory, database, data, heard, new)
         largest = max(merger_.largest(form), data.test.labels.nbytes)
         node = _listen(plan, database, memory, largest, heard)
-        on_failure.pop_all()
+        listening = stack.enter_context(ExitStack())
+        listening.callback(node.close)
         learning = Learning(
             spec=spec, digest=data.train.digest, form=form, shards=data.shards, merger=merger_
         )
-        return Run(plan, learning, data, directory, database, memory, node, heard, interrupts,
-                   clock, stack.pop_all())  # fmt: skip
+        held = ExitStack()
+        run = Run(plan, learning, data, directory, database, memory, node, heard, interrupts,
+                  clock, held)  # fmt: skip
+        for only_now in (on_failure, listening):
+            only_now.pop_all()
+        held.push(stack.pop_all())
+        return run
 
 
 def _load(plan: Plan, heard: Listeners) -> _Data:
@@ -255,8 +265,9 @@ class Run:
         )
         self._left_out = LeftOut(plan.merge.partial, listeners)
         self._evaluation = Evaluation(
-            asking, data.test, spec.learner, spec.make, self._left_out, listeners
-        )
+            asking, data.test, learning.form.classes, spec.learner, spec.make, self._left_out,
+            listeners,
+        )  # fmt: skip
         checks.append(self._evaluation.look)
         self._rounds = Rounds(
             learning, plan.merge.count, self._left_out, directory, memory.starts > 1, asking,
@@ -293,17 +304,23 @@ class Run:
         return result
 
     def _close(self, ending: str, dismiss: bool, forget: bool) -> None:
-        with self._stack:
-            self._node.close(dismiss)
+        with self._stack as steps:  # the last is the first, and none is left out where one fails
+            steps.callback(self._listeners.tell, Ended(ending=ending))
+            if forget and dismiss and ending != "done" and self._memory.starts == 1:
+                steps.callback(self._remove_if_empty)
+            steps.callback(self._database.close)
+            steps.callback(self._keep_ending, ending)
             if self._plan.engine is not None:
-                self._plan.engine.stop()
-            with suppress(StorageError):  # a full disk is told by what it broke
-                self._database.state(ending=ending)
-            self._database.close()
-            first = self._memory.starts == 1
-            if forget and dismiss and ending != "done" and first and self.directory.empty:
-                self.directory.remove()
-            self._listeners.tell(Ended(ending=ending))
+                steps.callback(self._plan.engine.stop)
+            steps.callback(self._node.close, dismiss)
+
+    def _keep_ending(self, ending: str) -> None:
+        with suppress(StorageError):  # a full disk is told by what it broke
+            self._database.state(ending=ending)
+
+    def _remove_if_empty(self) -> None:
+        if self.directory.empty:
+            self.directory.remove()
 
     def _opened(self) -> Opened:
         plan, spec = self._plan, self._plan.spec

@@ -19,7 +19,7 @@ from protocol.wire.words import plural
 
 from ..errors import JobFailed, NodeError
 from ..store.directory import RunDirectory
-from .asking import Asked, Asking, Request, result_of
+from .asking import Asked, Asking, Request, has_failed, result_of
 from .evaluation import Evaluated, Evaluation
 from .events import JobSolved, Listeners, RoundMerged
 from .label import Label
@@ -103,6 +103,8 @@ class Rounds:
         self._listeners, self._check, self._is_over = listeners, check, is_over
         #: How many rounds the run had.
         self.done = 0
+        #: Has the last round's model tried: in places that the next one's jobs leave idle.
+        self._untried: Callable[[], None] | None = None
 
     def run(self, phase: Callable[[str], Any]) -> Arrays:
         """Go through the rounds, and try each model; return the last one's.
@@ -122,14 +124,24 @@ class Rounds:
                     merged = self._merge(round_, names, model)
             elif self._ended(round_ - 1, wait=True):
                 break
+            self._try_last()
             model, self.done = merged, round_ + 1
             self._progress.round, self._progress.done = self.done, 0
-            self._evaluation.begin(round_, model, self._check)  # beside the jobs of the next
+            self._untried = partial(self._evaluation.begin, round_, model, self._check)
+            if self._is_over is not None:  # what it is worth decides
+                self._try_last()
         assert model is not None
         with phase("evaluating"):
             self._progress.round = self._learning.spec.plan.rounds
+            self._try_last()
             self._evaluation.wait()
         return model
+
+    def _try_last(self) -> None:
+        """Have the last round's model tried, unless it is."""
+        if self._untried is not None:
+            self._untried()
+            self._untried = None
 
     def _ended(self, round_: int, wait: bool = False) -> bool:
         """Whether the run ends after a round, as far as that is known."""
@@ -172,6 +184,7 @@ class Rounds:
                 partial(self._check_fit, len(rows.labels)),
             )
         asked = self._asking.ask(requests, self._check)
+        self._try_last()
         before = sum(future is None for future in asked.values())
         if before:
             self._listeners.note(f"round {round_ + 1}: {plural(before, 'job')} solved before")
@@ -179,10 +192,10 @@ class Rounds:
         failed = set()
         for label in self._asking.completed(asked):
             self._progress.done += 1
+            if self._ended(round_ - 1, wait=has_failed(asked[label])):
+                break  # whatever came of it
             if not self._has_come(label, asked):
                 failed.add(label)
-            if self._ended(round_ - 1):
-                break
         if self._ended(round_ - 1, wait=True):  # the jobs of this round leave no trace
             self._asking.withdraw(asked)
             return None

@@ -87,12 +87,10 @@ def _kinds(hint: Any) -> tuple[type, ...]:
     origin = typing.get_origin(hint)
     if origin is None:
         return (int, float) if hint is float else (hint,)
+    if origin is list:
+        return (list,)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return (dict,)
-    if isinstance(origin, type):
-        if origin is list:
-            return (list,)
-        return tuple(kind for each in typing.get_args(hint) for kind in _kinds(each))
     return tuple(kind for each in typing.get_args(hint) for kind in _kinds(each))
 
 

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from main_node.commands.runs import summarize
-from main_node.run.evaluation import PARTS
+from main_node.run.evaluation import TEST_JOBS
 
 from ..processes import MAIN, SECONDS, run
 from .conftest import Cluster
@@ -408,7 +408,7 @@ def first_images(data: Path) -> int:
     import loaders
 
     images = loaders.load(str(data), "test").images
-    return int(np.array_split(images, PARTS)[1][:3].sum())
+    return int(np.array_split(images, TEST_JOBS)[1][:3].sum())
 
 
 def one_shard_diverges(cluster: Cluster, folder: Path) -> None:

@@ -245,6 +245,8 @@ def _taken() -> tuple[str, Any]:
         (["--learner", "algebraic", "--lr", "1"], 2, "--lr is for --learner neural; algebraic"),
         (["--batches", "3"], 2, "--batches is for --learner algebraic; neural takes --batch-size"),
         (["--resume", "nothing"], 2, "no run, neither here nor in"),
+        (["--continue", "--learner", "psychic"], 2, "no learner 'psychic'; there is neural"),
+        (["--continue", "--print-config"], 2, "--print-config is for a new run"),
     ],
 )
 def test_a_mistake_is_one_line_and_a_code(

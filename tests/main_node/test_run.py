@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from learning import Diverged
 from learning.merging import sha256
 from learning.model import load
 from loaders import DataOptions, LoaderError, SourceOptions
+from loaders.idx import read_idx
 from main_node.commands.options import TrainOptions
 from main_node.engine.local import LocalNodes
-from main_node.options import ListenOptions
+from main_node.options import JobOptions, ListenOptions
 from main_node.run.evaluation import Evaluated
 from main_node.run.events import (
     Ended,
     Event,
+    JobFailed,
     JobSolved,
     Listeners,
     Noted,
@@ -29,10 +33,11 @@ from main_node.run.events import (
 )
 from main_node.run.label import KINDS, Label
 from main_node.run.opening import Plan, open_run
-from main_node.run.spec import RunSpec
+from main_node.run.rounds import Rounds
+from main_node.run.spec import MergeOptions, RunSpec
 from protocol import AddressError
 
-from ..conftest import ANY_PORT, make_idx_folder
+from ..conftest import ANY_PORT, make_idx_folder, write_idx
 
 
 class Heard:
@@ -96,6 +101,75 @@ def test_a_run_that_ends_early_leaves_no_trace_of_what_had_begun(
     assert early.model_sha256 == sha256(second.arrays)
     names = {path.stem for path in (run.directory.path / "solutions").iterdir()}
     assert not {name for name in names if name.startswith("round-003")}
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_what_fails_in_a_round_that_never_was_fails_no_run(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, partial: bool
+) -> None:
+    """Found in review: a job of the next round that failed first ended the run, or was told."""
+
+    def refuse(self: Rounds, examples: int, solution: object) -> None:
+        if self.done == 1:
+            raise Diverged("none of the second round will do")
+
+    monkeypatch.setattr(Rounds, "_check_fit", refuse)
+    options = plan(
+        tmp_path, data, is_over=lambda round_, evaluated: True, job=JobOptions(max_attempts=1),
+        merge=MergeOptions(partial=partial),
+    )  # fmt: skip
+    heard = Heard()
+    result = open_run(options, [heard]).see_through()
+    assert result.rounds == 1
+    assert result.left_out == []
+    assert not heard.of(JobFailed)
+
+
+@pytest.mark.parametrize(("train", "test"), [(11, 12), (12, 11)])
+def test_a_test_set_may_have_other_classes(tmp_path: Path, train: int, test: int) -> None:
+    """Found in review: a loss of classes that no model knows, or answers that no test set has."""
+    folder = make_idx_folder(tmp_path / "data", 400, 100)
+    for split, classes in (("train", train), ("t10k", test)):
+        path = folder / f"{split}-labels-idx1-ubyte"
+        labels = read_idx(path, 0x801).copy()
+        labels[0] = classes - 1
+        write_idx(path, labels)
+    result = open_run(plan(tmp_path, folder)).see_through()
+    assert result.accuracy > 0.1
+    assert [loss is None for loss in result.loss_by_round] == [test > train] * 3
+
+
+def test_a_run_that_breaks_while_it_is_made_holds_nothing(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its address nor its directory."""
+
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("main_node.run.opening.Rounds", broken)
+    threads = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        open_run(plan(tmp_path, data))
+    assert threading.active_count() == threads
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_end_is_told_whatever_breaks_at_the_end(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+    run = open_run(plan(tmp_path, data), [heard])
+
+    def broken(self: LocalNodes) -> None:
+        stop(self)
+        raise OSError("no")
+
+    stop = LocalNodes.stop
+    monkeypatch.setattr(LocalNodes, "stop", broken)
+    with pytest.raises(OSError, match="no"):
+        run.see_through()
+    assert [event.ending for event in heard.of(Ended)] == ["done"]  # type: ignore[attr-defined]
 
 
 def test_a_run_that_can_not_be_opened_leaves_nothing(tmp_path: Path, data: Path) -> None:

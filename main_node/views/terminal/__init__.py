@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 class Options:
     """What is shown, and where."""
 
-    json: bool = option(False, "Print the result as one JSON object, and only that.")
-    quiet: bool = option(False, "Show nothing while it runs.")
+    json: bool = option(
+        False, "Print the result as one JSON object, and only that.", this_start=True
+    )
+    quiet: bool = option(False, "Show nothing while it runs.", this_start=True)
     log_level: str = option(
         "warning", "Log things of this importance and above, on standard error.",
         choices=LOG_LEVELS,
