@@ -170,10 +170,11 @@ def _load(plan: Plan, heard: Listeners) -> _Data:
         target = options.target_digit
         return data if target is None else data.one_against_rest(target)
 
-    train = read("train", options.limit)
+    # Both before anything is cut: reading takes memory of its own.
+    train, test = read("train", options.limit), read("test", None)
     cut = shard(train.labels, options.jobs, options.sharding, plan.spec.plan.seed)
     shards = [Shard(train.images[rows], train.labels[rows], train.classes) for rows in cut]
-    return _Data(train=train, test=read("test", None), shards=shards)
+    return _Data(train=train, test=test, shards=shards)
 
 
 def _remember(
