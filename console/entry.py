@@ -55,7 +55,7 @@ def _run(command: Any) -> None:
         error.show()
         code = error.exit_code
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        print(f"Error: {error}", file=sys.stderr)  # as click tells what else is wrong with options
         code = Exit.USAGE
     except (click.Abort, KeyboardInterrupt):  # before the command could say anything about it
         code = Exit.INTERRUPTED

@@ -39,7 +39,9 @@ def check_environment(command: click.Command) -> None:
     for name in unknown if others else ():
         if name not in every:
             hint = meant(name, dict.fromkeys(sorted(every)))
-            raise ConfigError(f"the environment has {name}, which nothing here reads{hint}")
+            raise ConfigError(
+                f"the environment has {name}, which nothing here reads{hint}; unset it"
+            )
 
 
 def known() -> set[str]:

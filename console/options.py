@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,16 +19,46 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: Behind the name of an option of a time, in files and in the environment.
 _SECONDS = "_seconds"
+#: Where a command's context keeps the path of the file that `--config` names.
+_FILE = "mnist_merge.config"
+
+
+class _Whole(click.IntRange):
+    """A whole number in a range; the most that a message can carry is no bound to speak of."""
+
+    name = "integer"
+
+    def __init__(self, least: float | None, most: float | None) -> None:
+        bound = None if most is None or most >= MAX_COUNT else int(most)
+        super().__init__(None if least is None else int(least), bound)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if number > MAX_COUNT:
+            self.fail(f"{value} is more than {MAX_COUNT:,}", param, ctx)
+        return number
 
 
 class _Finite(click.FloatRange):
     """A number in a range; Not-a-Number is in none."""
+
+    name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a number to work with", param, ctx)
         return number
+
+
+class _Switch(click.types.BoolParamType):
+    """True or false."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither true nor false", param, ctx)
 
 
 class Size(click.ParamType[int]):
@@ -59,6 +90,22 @@ class Size(click.ParamType[int]):
         return nbytes
 
 
+class _Told(click.Option):
+    """An option whose errors name what was written: the flag, the variable, or the file's line."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        try:
+            return super().process_value(ctx, value)
+        except click.BadParameter as error:
+            source = ctx.get_parameter_source(self.name or "")
+            if source is click.core.ParameterSource.ENVIRONMENT:
+                names = [self.envvar] if isinstance(self.envvar, str) else self.envvar or ()
+                error.param_hint = next(name for name in names if os.environ.get(name))
+            elif source is click.core.ParameterSource.DEFAULT_MAP:
+                error.param_hint = f"{self.name!r} in {ctx.meta[_FILE]}"
+            raise
+
+
 def _not_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
         raise click.BadParameter("it is empty")
@@ -72,9 +119,7 @@ def _type(option: Option) -> Any:
     if about.choices:
         return click.Choice(about.choices)
     if option.type is int:
-        least = None if about.least is None else int(about.least)
-        most = None if about.most is None else int(about.most)
-        return click.IntRange(least, most)
+        return _Whole(about.least, about.most)
     if option.type is float:
         return _Finite(about.least, about.most, min_open=about.above)
     return str
@@ -86,9 +131,17 @@ def _click(option: Option, prefix: str) -> Callable[[Command], Command]:
     variables = [f"{prefix}_{name.upper()}" for name in dict.fromkeys(names)]
     told = about.help + (f"  [default: {about.unset}]" if about.unset else "")
     if option.type is bool:
-        return click.option(option.flag, option.name, is_flag=True, help=told, envvar=variables)
+        return click.option(
+            option.flag,
+            option.name,
+            cls=_Told,
+            type=_Switch(),
+            is_flag=True,
+            help=told,
+            envvar=variables,
+        )
     return click.option(
-        option.flag, option.name, type=_type(option), multiple=option.several, help=told,
+        option.flag, option.name, cls=_Told, type=_type(option), multiple=option.several, help=told,
         envvar=variables, default=option.default, metavar=about.metavar or None,
         callback=None if about.may_be_empty else _not_empty,
         show_default=not about.unset and option.default is not None,
@@ -152,10 +205,7 @@ def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except FileNotFoundError as error:
-        raise ConfigError(
-            f"{path}: there is none; it says what the options are. That of a run can be written"
-            " anew, with the options that it began with"
-        ) from error
+        raise ConfigError(f"{path}: no such file") from error
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # and its dates
@@ -211,6 +261,7 @@ def defaults_from(options_: Mapping[str, Option]) -> Callable[..., None]:
             values = read_options(Path(path), options_)
         except ConfigError as error:
             raise click.BadParameter(str(error)) from error
+        context.meta[_FILE] = path
         context.default_map = {**(context.default_map or {}), **values}
 
     return read

@@ -147,6 +147,11 @@ def resumed(options: TrainOptions, given: set[str], path: Path) -> TrainOptions:
         ConfigError: its own can't be read, or one that is given would change the model.
     """
     config = path / "config.yaml"
+    if not config.exists():
+        raise ConfigError(
+            f"{config}: no such file; it says what the run's options are. Write it anew, with those"
+            " that it began with: `mnist-main --print-config` writes one"
+        )
     stored = {**read_config(config), "run_dir": str(path.parent)}
     missing = OPTIONS.keys() - stored.keys() - MAY_CHANGE
     if missing:

@@ -76,8 +76,7 @@ def main(
     if print_config and (resume is not None or continues):
         raise click.UsageError("--print-config is for a new run; a run's own is its config.yaml")
     if print_config:
-        click.echo(start.as_yaml(), nl=False)
-        return None
+        return _print_config(start, given(context))
     interrupts = Interrupts()
     interrupts.install()
     if sys.stderr is None:  # closed by whoever started this; print would take standard output
@@ -97,6 +96,17 @@ def main(
             _end(Exit.USAGE, str(error))
         click.echo(f"mnist-main: {error}: beginning one", err=True)
     return _run(start, None, by_hand, interrupts)
+
+
+def _print_config(start: TrainOptions, by_hand: set[str]) -> None:
+    """Print options that a run could begin with."""
+    from learning import LearningError
+
+    try:
+        _check_learners(start, by_hand)
+    except (ConfigError, LearningError) as error:
+        _end(Exit.USAGE, str(error))
+    click.echo(start.as_yaml(), nl=False)
 
 
 def _end(code: Exit, message: str) -> NoReturn:

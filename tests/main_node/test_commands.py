@@ -233,11 +233,11 @@ def _taken() -> tuple[str, Any]:
         (["--run-dir", "/proc/runs"], 2, "can't be made"),
         (["--data", "/nowhere"], 3, "neither 'mnist' nor a folder"),
         (["--jobs", "9999"], 3, "can't be cut into 9999 jobs"),
-        (["--config", "/nowhere"], 2, "there is none"),
+        (["--config", "/nowhere"], 2, "/nowhere: no such file"),
         (["--job", "3"], 2, "No such option"),
         (["--bind", "tcp://127.0.0.1:99999"], 2, "there is no port 99999"),
         (["--lr", "nan"], 2, "not a number to work with"),
-        (["--seed", "99999999999999999999"], 2, "not in the range"),
+        (["--seed", "99999999999999999999"], 2, "is more than"),
         (["--data", ""], 2, "it is empty"),
         (["--keys", "/nowhere"], 2, "make some: mnist-keys new /nowhere"),
         (["--learner", "algebraic", "--target-digit", "12"], 3, "no class 12"),
@@ -246,6 +246,7 @@ def _taken() -> tuple[str, Any]:
         (["--batches", "3"], 2, "--batches is for --learner algebraic; neural takes --batch-size"),
         (["--resume", "nothing"], 2, "no run, neither here nor in"),
         (["--continue", "--learner", "psychic"], 2, "no learner 'psychic'; there is neural"),
+        (["--learner", "psychic", "--print-config"], 2, "no learner 'psychic'"),
         (["--continue", "--print-config"], 2, "--print-config is for a new run"),
     ],
 )
@@ -259,6 +260,31 @@ def test_a_mistake_is_one_line_and_a_code(
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "line", "words"),
+    [
+        ({"MNIST_JOBS": "many"}, "", "for MNIST_JOBS: 'many' is not a valid integer"),
+        ({"MNIST_DEADLINE": "x"}, "", "for MNIST_DEADLINE: 'x' is not a valid number"),
+        ({"MNIST_DEADLINE_SECONDS": "x"}, "", "for MNIST_DEADLINE_SECONDS: 'x'"),
+        ({"MNIST_PARTIAL": "9"}, "", "for MNIST_PARTIAL: '9' is neither true nor false"),
+        ({"MNIST_KEYS": " "}, "", "for MNIST_KEYS: it is empty"),
+        ({}, "jobs: -3", "for 'jobs' in {file}: -3 is not in the range"),
+        ({}, "log_level: loud", "for 'log_level' in {file}: 'loud' is not one of"),
+        ({}, "jobs: many", "{file}: jobs is 'many', not"),
+        ({"MNIST_JOBS": "many"}, "jobs: -3", "for MNIST_JOBS: 'many'"),
+    ],
+)
+def test_what_can_not_be_is_said_of_where_it_stands(
+    tmp_path: Path, variables: dict[str, str], line: str, words: str
+) -> None:
+    """Not of an option that nobody typed."""
+    file = tmp_path / "my.yaml"
+    file.write_text(line)
+    done = run(*MAIN, "--print-config", "--config", str(file), env={**os.environ, **variables})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words.format(file=file) in done.stderr
 
 
 def test_a_taken_port_is_named(data: Path, tmp_path: Path) -> None:
