@@ -120,13 +120,10 @@ class Dealer(Shell):
         self._workers: Workers | None = None
         self._domain = hello.domain
         self._make_session = partial(Session, hello, limits, memory)
-        try:
+        with self.whole(self._context):
             for address in dict.fromkeys(addresses):
                 self._serve([address])
-        except ProtocolError:
-            self.finish()
-            raise
-        self._workers = Workers(replier, hello.tasks, self._report)
+            self._workers = Workers(replier, hello.tasks, self._report)
 
     def _serve(self, addresses: Sequence[str], main: str = "") -> _Service:
         """Begin to serve a main node."""

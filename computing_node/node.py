@@ -18,7 +18,9 @@ from typing import Any
 from protocol.carrier.discovery import Browser
 from protocol.carrier.sockets import node_security
 from protocol.machine.limits import NodeLimits
+from protocol.options import check_names, check_value
 from protocol.wire.addresses import DEFAULT_ADDRESS
+from protocol.wire.limits import MAX_COUNT
 from protocol.wire.messages import Hello
 from protocol.wire.transfer import Memory
 from protocol.wire.words import safe_name
@@ -95,12 +97,13 @@ class AsyncComputingNode:
     ) -> None:
         if (listener is None) == (callback is None):
             raise ConfigError("give a listener or a callback to solve jobs with, and not both")
-        if tasks < 1:
-            raise ConfigError(f"tasks is {tasks}; a node runs at least one at once")
-        if max_job_seconds is not None and not 0 < max_job_seconds < math.inf:
-            raise ConfigError(
-                f"a job can't be stopped after {max_job_seconds} s; give a number above 0"
-            )
+        check_value("domain", domain, int, least=0, most=MAX_COUNT)
+        check_value("tasks", tasks, int, least=1)
+        check_value("max_jobs", max_jobs, int, optional=True, least=1)
+        check_value("max_job_seconds", max_job_seconds, float, optional=True, least=0, above=True)
+        check_value("max_bytes", max_bytes, int, optional=True, least=0)
+        check_value("cache_bytes", cache_bytes, int, least=0)
+        check_names("learners", learners)
         name = safe_name(name)
         replier = listener if listener is not None else CallbackReplier(callback)  # type: ignore[arg-type]
         if max_bytes is None:
@@ -144,7 +147,11 @@ class AsyncComputingNode:
                 self._security,
                 patient=True,
             )
-        dealer.start()
+        try:
+            dealer.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until there is nothing more to do; return False after `timeout` seconds.

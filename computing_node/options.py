@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from console.logs import LOG_LEVELS
-from protocol.options import option
+from protocol.options import Checked, option
 from protocol.wire.addresses import DEFAULT_ADDRESS
 from protocol.wire.limits import MAX_COUNT
 
@@ -14,7 +14,7 @@ LEAST_MEMORY = 10 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComputeOptions:
+class ComputeOptions(Checked):
     """Which main nodes a computing node serves, and what of this machine it gives them."""
 
     connect: tuple[str, ...] = option(

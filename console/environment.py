@@ -38,7 +38,7 @@ def check_environment(command: click.Command) -> None:
     every = own | others
     for name in unknown if others else ():
         if name not in every:
-            hint = meant(name, dict.fromkeys(sorted(every)))
+            hint = meant(name, sorted(every), f"{PREFIX}_")
             raise ConfigError(
                 f"the environment has {name}, which nothing here reads{hint}; unset it"
             )

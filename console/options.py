@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +19,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: Behind the name of an option of a time, in files and in the environment.
 _SECONDS = "_seconds"
-#: Where a command's context keeps the path of the file that `--config` names.
-_FILE = "mnist_merge.config"
 
 
 class _Whole(click.IntRange):
@@ -91,18 +89,16 @@ class Size(click.ParamType[int]):
 
 
 class _Told(click.Option):
-    """An option whose errors name what was written: the flag, the variable, or the file's line."""
+    """An option whose errors name what was written: the flag, or the variable."""
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         try:
             return super().process_value(ctx, value)
         except click.BadParameter as error:
-            source = ctx.get_parameter_source(self.name or "")
-            if source is click.core.ParameterSource.ENVIRONMENT:
+            of = click.core.ParameterSource.ENVIRONMENT
+            if ctx.get_parameter_source(self.name or "") is of:
                 names = [self.envvar] if isinstance(self.envvar, str) else self.envvar or ()
                 error.param_hint = next(name for name in names if os.environ.get(name))
-            elif source is click.core.ParameterSource.DEFAULT_MAP:
-                error.param_hint = f"{self.name!r} in {ctx.meta[_FILE]}"
             raise
 
 
@@ -171,22 +167,6 @@ def given(context: click.Context) -> set[str]:
     return {name for name in context.params if context.get_parameter_source(name) is by_hand}
 
 
-def check_bounds(command: click.Command, values: Mapping[str, Any], where: Path) -> None:
-    """Raise unless options that come from a file are what a command's may be.
-
-    Raises:
-        ConfigError: one is not.
-    """
-    context = click.Context(command)
-    for parameter in command.params:
-        value = values.get(parameter.name or "")
-        if value is not None:
-            try:
-                parameter.type_cast_value(context, value)
-            except click.BadParameter as error:
-                raise ConfigError(f"{where}: {parameter.name}: {error}") from error
-
-
 # Files.
 
 
@@ -203,7 +183,7 @@ def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, Any]:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text()) or {}
+        values = yaml.load(path.read_text(), _once(yaml.SafeLoader))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
     except OSError as error:
@@ -212,18 +192,39 @@ def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: not YAML: {getattr(error, 'problem', error)}") from error
+    if values is None:
+        return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not options by name, one a line, like 'jobs: 4'")
-    read = {}
+    read: dict[str, Any] = {}
     for told, value in values.items():
         name = _name(str(told), options_)
         if name is None:
             raise ConfigError(f"{path}: no such option: {told}{meant(str(told), options_)}")
+        if name in read:
+            raise ConfigError(f"{path}: {told} is there twice, by another name; leave one out")
         try:
             read[name] = fit(options_[name], value)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
     return read
+
+
+def _once(loader: type[Any]) -> type[Any]:
+    """Return a loader of YAML that refuses a name that is there twice, of which one would win."""
+    from yaml.constructor import ConstructorError
+
+    class Once(loader):  # type: ignore[misc]
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen = []
+            for key, _ in node.value:
+                if key.value in seen:
+                    what = f"{key.value} is there twice; leave one out"
+                    raise ConstructorError(None, None, what, key.start_mark)
+                seen.append(key.value)
+            return super().construct_mapping(node, deep)
+
+    return Once
 
 
 def _name(told: str, options_: Mapping[str, Option]) -> str | None:
@@ -235,12 +236,19 @@ def _name(told: str, options_: Mapping[str, Option]) -> str | None:
     return None
 
 
-def meant(told: str, names: Mapping[str, Any]) -> str:
-    """Return ` (did you mean `jobs`?)` where a name is nearly one of those that there are."""
+def meant(told: str, names: Iterable[str], prefix: str = "") -> str:
+    """Return ` (did you mean jobs?)` where a name is nearly one of those that there are.
+
+    Args:
+        told: the name.
+        names: those that there are.
+        prefix: of all of them, and of it: left out, it makes none more like another.
+    """
     from difflib import get_close_matches
 
-    found = get_close_matches(told.replace("-", "_"), names, 1)
-    return f" (did you mean {found[0]}?)" if found else ""
+    told, *each = (name.removeprefix(prefix) for name in (told.replace("-", "_"), *names))
+    found = get_close_matches(told, each, 1, cutoff=0.7)
+    return f" (did you mean {prefix}{found[0]}?)" if found else ""
 
 
 def as_yaml(values: Mapping[str, Any]) -> str:
@@ -261,7 +269,6 @@ def defaults_from(options_: Mapping[str, Option]) -> Callable[..., None]:
             values = read_options(Path(path), options_)
         except ConfigError as error:
             raise click.BadParameter(str(error)) from error
-        context.meta[_FILE] = path
         context.default_map = {**(context.default_map or {}), **values}
 
     return read

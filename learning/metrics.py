@@ -19,7 +19,7 @@ class Scores:
 
     accuracy: float
     macro_f1: float
-    confusion: list[list[int]]
+    confusion: tuple[tuple[int, ...], ...]
 
 
 def score(labels: Labels, predicted: Labels, classes: int) -> Scores:
@@ -33,8 +33,9 @@ def score(labels: Labels, predicted: Labels, classes: int) -> Scores:
     from sklearn.metrics import accuracy_score, confusion_matrix, f1_score  # half a second
 
     every = range(classes)
+    confusion = confusion_matrix(labels, predicted, labels=list(every)).tolist()
     return Scores(
         float(accuracy_score(labels, predicted)),
         float(f1_score(labels, predicted, labels=list(every), average="macro", zero_division=0)),
-        confusion_matrix(labels, predicted, labels=list(every)).tolist(),
+        tuple(map(tuple, confusion)),
     )

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protocol.options import option
+from protocol.options import Checked, option
 from protocol.wire.limits import MAX_COUNT
 
 
 @dataclass(frozen=True, kw_only=True)
-class LearnerOptions:
+class LearnerOptions(Checked):
     """What learns."""
 
     learner: str = option("neural", "What learns: neural, or algebraic.", may_be_empty=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class NeuralOptions:
+class NeuralOptions(Checked):
     """How the neural learner is made."""
 
     epochs: int = option(
@@ -43,7 +43,7 @@ class NeuralOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlgebraicOptions:
+class AlgebraicOptions(Checked):
     """How the algebraic learner is made."""
 
     batches: int = option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protocol.options import option
+from protocol.options import Checked, option
 from protocol.wire.limits import MAX_COUNT
 
 #: Sources of data that are names, and not folders, whatever folders there are.
@@ -12,14 +12,14 @@ NAMES = ("mnist",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceOptions:
+class SourceOptions(Checked):
     """Where the data is; it may move, its content may not change."""
 
     data: str = option("mnist", "'mnist', or a folder of IDX files.", metavar="SOURCE")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
+class DataOptions(Checked):
     """Which rows a run learns from, and how they are cut into jobs."""
 
     jobs: int = option(4, "Shards of the data.", least=1, most=MAX_COUNT)

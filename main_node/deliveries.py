@@ -145,7 +145,7 @@ class Deliveries:
             self._teller.join(0.1)
             self.look(time.monotonic())
         self._calls.put(None)
-        if threading.current_thread() is not self._caller:
+        if self._caller.is_alive() and threading.current_thread() is not self._caller:
             self._caller.join(DELIVERY_SECONDS)
 
     def _call_all(self) -> None:

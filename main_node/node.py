@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout  # its own class before 3.11
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -23,9 +23,10 @@ from protocol.machine.effects import Accept, Fail
 from protocol.machine.ledger import Job, Ledger, first_task
 from protocol.machine.limits import Limits
 from protocol.machine.views import View
+from protocol.options import check_names, check_value
 from protocol.wire.addresses import DEFAULT_ADDRESS
 from protocol.wire.codec import check_plain
-from protocol.wire.limits import GIB, LONG_NAME_LETTERS
+from protocol.wire.limits import GIB, LONG_NAME_LETTERS, MAX_COUNT
 from protocol.wire.words import is_name
 
 from .deliveries import Deliveries
@@ -112,6 +113,8 @@ class AsyncMainNode:
     ) -> None:
         if listener is not None and callback is not None:
             raise ConfigError("give a listener or a callback, not both")
+        check_value("domain", domain, int, least=0, most=MAX_COUNT)
+        check_names("learners", learners)
         self._id = f"{name}.{uuid.uuid4().hex[:8]}" if journal is None else journal.main
         self._journal = journal
         self._listener = listener
@@ -137,15 +140,16 @@ class AsyncMainNode:
             self._security, self._deliveries.look,
         )  # fmt: skip
         self._announcement: Announcement | None = None
-        if announce:
-            public = None if self._security.keys is None else self._security.keys.public
-            try:
+        with ExitStack() as made:  # of which nothing is left where the rest can't be
+            made.callback(self._router.end)
+            if announce:
+                public = None if self._security.keys is None else self._security.keys.public
                 self._announcement = Announcement(self._id, domain, self.address, public)
-            except BaseException:
-                self._router.end()
-                raise
-        self._router.start()
-        self._deliveries.start()
+                made.callback(self._announcement.close)
+            made.callback(self._deliveries.close)
+            self._deliveries.start()
+            self._router.start()
+            made.pop_all()
         log.info("main.listening address=%s domain=%d id=%s", self.address, domain, self._id)
 
     @property

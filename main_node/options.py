@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protocol.options import option
+from protocol.options import Checked, option
 from protocol.wire.addresses import DEFAULT_ADDRESS
 from protocol.wire.limits import MAX_COUNT
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListenOptions:
+class ListenOptions(Checked):
     """Where the main node listens, and who may come."""
 
     bind: str = option(
@@ -42,7 +42,7 @@ class ListenOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobOptions:
+class JobOptions(Checked):
     """How long a job may take, and how often it may fail."""
 
     deadline_seconds: float | None = option(

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
 
@@ -213,24 +213,23 @@ class Router(Shell):
         self._look_at = self._hurry_at = 0.0
         self._complaints = Complaints()
         self._context = make_context()
-        self._gate = Gate(self._context, self._admit) if self._keys is not None else None
-        try:
+        self._scribe: Scribe | None = None
+        with self.whole(self._context), ExitStack() as made:
+            self._gate = Gate(self._context, self._admit) if self._keys is not None else None
             self._socket, self._monitor, self.address = bind(self._context, address, security)
-        except ProtocolError:
-            if self._gate is not None:
-                self._gate.close()
-            self._context.term()
-            self.discard()
-            raise
+            self._guard = Guard(
+                name, dispatcher.allowance,
+                lambda connection, why: self.call_soon(partial(self._was_cut, connection, why)),
+                lambda host: self.call_soon(partial(self._flooded, host)),
+            )  # fmt: skip
+            made.callback(self._guard.close)
+            if journal is not None:
+                self._scribe = Scribe(name, journal, self._kept, self._unfit, self._unkept)
+            made.pop_all()
         self.poller.register(self._socket, READABLE)
         self.poller.register(self._monitor.socket, READABLE)
         if self._gate is not None:
             self.poller.register(self._gate.socket, READABLE)
-        self._guard = Guard(
-            name, dispatcher.allowance,
-            lambda connection, why: self.call_soon(partial(self._was_cut, connection, why)),
-            lambda host: self.call_soon(partial(self._flooded, host)),
-        )  # fmt: skip
         self._pools = Pools()
         self._disgraced: dict[bytes, float] = {}  # public keys, until when
         self._peers: dict[bytes, Peer] = {}  # by routing id
@@ -241,9 +240,6 @@ class Router(Shell):
         self._lazy_until = 0.0
         self._receipted: dict[bytes, Peer] = {}
         self._tick_at = 0.0
-        self._scribe: Scribe | None = None
-        if journal is not None:
-            self._scribe = Scribe(name, journal, self._kept, self._unfit, self._unkept)
 
     def start(self) -> None:
         """Begin to poll."""

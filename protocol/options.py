@@ -6,11 +6,12 @@ documents are made from that (`console/options.py`).
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from .errors import ConfigError
@@ -123,28 +124,83 @@ def flat(part: Any) -> dict[str, Any]:
     return values
 
 
-_MEANT = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+class Checked:
+    """A dataclass of options that is never made of values that they can't have.
+
+    Raises:
+        ConfigError: a value is of another kind, or out of bounds.
+    """
+
+    def __post_init__(self) -> None:
+        for option_ in declared(type(self)):
+            value = getattr(self, option_.name)
+            for each in value if option_.several and isinstance(value, tuple) else (value,):
+                _check(option_, each)
+
+
+def check_value(name: str, value: Any, kind: type, *, optional: bool = False, **about: Any) -> None:
+    """Raise unless an argument that is no option is what it can be; the rest as for `About`.
+
+    Raises:
+        ConfigError: it is of another kind, or out of bounds.
+    """
+    _check(Option(name, kind, optional, False, None, About(help="", **about)), value)
+
+
+def check_names(name: str, value: Any) -> None:
+    """Raise unless an argument is names, one beside the other; a text would be its letters.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if isinstance(value, str) or not all(isinstance(each, str) for each in value):
+        raise ConfigError(f"{name} is {value!r:.80}, not a tuple of names")
+
+
+def misfit(about: About, value: Any) -> str:
+    """Return why a value of the right kind can't be an option's: `less than 1`; nothing if it can.
+
+    Args:
+        about: the option.
+        value: a number, a text, or true or false.
+    """
+    if isinstance(value, str):
+        if about.choices and value not in about.choices:
+            return f"not one of {', '.join(about.choices)}"
+        return "" if value.strip() or about.may_be_empty else "which is empty"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "not a number to work with"
+    if about.least is not None and (value < about.least or (about.above and value == about.least)):
+        return f"{'not more' if about.above else 'less'} than {about.least:,g}"
+    if about.most is not None and value > about.most:
+        return f"more than {about.most:,.0f}"
+    return ""
 
 
 def fit(option_: Option, value: Any) -> Any:
     """Return a value, from whatever file, as an option has it.
 
     Raises:
-        ConfigError: it is of another kind.
+        ConfigError: it is of another kind, or out of bounds.
     """
-    if value is None and option_.optional:
-        return None
     if option_.several and isinstance(value, list | tuple):
-        return tuple(_fit(option_, each) for each in value)
-    return _fit(option_, value)
-
-
-def _fit(option_: Option, value: Any) -> Any:
-    kind = option_.type
-    if kind is float and isinstance(value, str):  # YAML takes 1e-2 for a text
+        return tuple(fit(replace(option_, several=False), each) for each in value)
+    if option_.type is float and isinstance(value, str):  # YAML takes 1e-2 for a text
         with suppress(ValueError):
             value = float(value)
-    fits = (int, float) if kind is float else (kind,)
-    if not isinstance(value, fits) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{option_.name} is {value!r}, not {_MEANT[kind]}")
+    _check(option_, value)
     return value
+
+
+_MEANT = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def _check(option_: Option, value: Any) -> None:
+    """Raise unless a value is what an option can be."""
+    if value is None and option_.optional:
+        return
+    kind = (int, float) if option_.type is float else (option_.type,)
+    fits = isinstance(value, kind) and (option_.type is bool or not isinstance(value, bool))
+    why = misfit(option_.about, value) if fits else f"not {_MEANT[option_.type]}"
+    if why:
+        raise ConfigError(f"{option_.name} is {value!r:.80}, {why}")

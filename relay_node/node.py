@@ -18,7 +18,9 @@ from protocol import AddressError, InsecureAddress
 from protocol.carrier.discovery import Announcement
 from protocol.carrier.keys import read_secret
 from protocol.carrier.sockets import raise_limit
+from protocol.options import check_value
 from protocol.wire.addresses import is_loopback, split_address
+from protocol.wire.limits import MAX_COUNT
 
 from .carrying import NoKeys, NotZeroMQ, carry, dial, first_bytes, listen, set_up
 from .errors import ConfigError, RelayError, WrongSecret
@@ -78,6 +80,7 @@ class RelayNode:
         public: bytes | None = None,
     ) -> None:
         bind, dial, connect, accept = map(_several, (bind, dial, connect, accept))
+        check_value("domain", domain, int, least=0, most=MAX_COUNT)
         _check_ways(bind, dial, connect, accept)
         if announce and not bind:
             raise ConfigError("only a way in that binds can be announced")
@@ -93,6 +96,7 @@ class RelayNode:
             )
         for way in [*dial, *connect]:
             split_address(way, 1)
+        raise_limit()
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sockets: list[socket.socket] = []
@@ -114,7 +118,6 @@ class RelayNode:
         except BaseException:
             self._let_go()
             raise
-        raise_limit()
         #: Where nodes, and where relays, reach it.
         self.addresses = tuple(map(address_of, entries))
         self.meetings = tuple(map(address_of, meetings))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from console.logs import LOG_LEVELS
-from protocol.options import option
+from protocol.options import Checked, option
 from protocol.wire.limits import MAX_COUNT
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelayOptions:
+class RelayOptions(Checked):
     """The ways of a relay, in and out."""
 
     bind: tuple[str, ...] = option(

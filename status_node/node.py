@@ -22,9 +22,10 @@ from protocol.carrier.shell import Shell
 from protocol.carrier.sockets import make_context, node_security
 from protocol.errors import ConfigError, NodeError
 from protocol.machine.watching import NodeState, Overview, Watching
+from protocol.options import check_value
 from protocol.wire.addresses import DEFAULT_ADDRESS, split_address
 from protocol.wire.codec import decode
-from protocol.wire.limits import MIB
+from protocol.wire.limits import MAX_COUNT, MIB
 from protocol.wire.messages import (
     REFUSE_KEY,
     Message,
@@ -96,13 +97,9 @@ class _Observer(Shell):
         self._tick_at = 0.0
         self.answers = threading.Condition()
         self.failure: Exception | None = None
-        try:
+        with self.whole(self._context):
             for address in dict.fromkeys(addresses):
                 self._add(address, [address])
-        except ProtocolError:
-            self.finish()
-            self.discard()
-            raise
 
     def _add(self, name: str, addresses: Sequence[str], main: str = "") -> None:
         self._watched[name] = _Watched(
@@ -249,6 +246,7 @@ class StatusNode:
     ) -> None:
         if address is None:
             address = [] if discover else DEFAULT_ADDRESS
+        check_value("domain", domain, int, least=0, most=MAX_COUNT)
         self._addresses = [address] if isinstance(address, str) else list(address)
         self._watch = Watch(uuid.uuid4().hex[:8], safe_name(name), domain)
         self._security = node_security(keys, name, insecure, any_of=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from console.logs import LOG_LEVELS
-from protocol.options import option
+from protocol.options import Checked, option
 from protocol.wire.addresses import DEFAULT_ADDRESS
 from protocol.wire.limits import MAX_COUNT
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchOptions:
+class WatchOptions(Checked):
     """Which main nodes are watched."""
 
     connect: tuple[str, ...] = option(
@@ -37,7 +37,7 @@ class WatchOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShowOptions:
+class ShowOptions(Checked):
     """What is shown of them, and for how long."""
 
     timeout_seconds: float = option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,14 @@ def lint(house: Path) -> subprocess.CompletedProcess[str]:
         ("learning/algebraic/added.py", "from torch import nn", "knows torch"),
         ("learning/merging.py", "import numba", "know numba"),
         ("learning/added.py", "import main_node", "stands below"),
+        ("learning/merging.py", "from . import neural", "knows torch"),
+        ("main_node/run/added.py", "from learning import neural", "knows torch"),
+        ("learning/algebraic/merger.py", "from . import sparse", "need no compiler"),
+        ("console/added.py", "import learning", "stands below"),
+        ("protocol/options.py", "from .carrier import sockets", "decides"),
+        ("protocol/added.py", "import time", "decides"),
+        ("main_node/added.py", "import time", "store knows no run"),
+        ("main_node/waiting.py", "from .store import memory", "store knows no run"),
         ("computing_node/added.py", "import main_node", "stands below"),
         ("main_node/store/added.py", "from ..run import events", "store knows no run"),
         ("main_node/run/added.py", "from ..views import terminal", "store knows no run"),
@@ -84,10 +93,7 @@ class Tally:
     def __init__(self, path):
         self._path, self._counts = Path(path), Counter()
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
+    def close(self):
         self._path.write_text("".join(f"{n} {k}\\n" for k, n in self._counts.items()))
 
     def on(self, event):
@@ -123,6 +129,27 @@ def test_a_view_with_an_option_is_one_file(house: Path, tmp_path: Path) -> None:
     assert f"tally: {tmp_path / 'tally'}" in config.read_text()
 
 
+@pytest.mark.parametrize("place", ["made", "told", "exits", "closed"])
+def test_a_view_that_fails_is_said_and_costs_nothing(
+    house: Path, tmp_path: Path, place: str
+) -> None:
+    view = VIEW.replace("tally", place).replace("Tally", "Failing")
+    line = "raise SystemExit(9)" if place == "exits" else f"raise RuntimeError('{place}')"
+    where = {"made": "__init__(self, path)", "closed": "close(self)"}.get(place, "on(self, event)")
+    view = view.replace(f"def {where}:\n", f"def {where}:\n        {line}\n")
+    (house / "main_node" / "views" / f"{place}.py").write_text(view)
+    data = make_idx_folder(tmp_path / "data", 400, 100)
+    done = run(
+        sys.executable, "-m", "main_node", "--data", str(data), "--jobs", "2", "--rounds", "1",
+        "--epochs", "1", "--local-nodes", "1", "--bind", "tcp://127.0.0.1:0", "--json",
+        f"--{place}", str(tmp_path / "tally"), cwd=house,
+    )  # fmt: skip
+    (house / "main_node" / "views" / f"{place}.py").unlink()
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rounds"] == 1
+    assert "view.failed" in done.stderr or "Failing is told no more" in done.stderr
+
+
 def test_there_is_one_list_of_packages() -> None:
     """In setup.cfg; whoever else needs one has the same."""
     there = {
@@ -131,6 +158,8 @@ def test_there_is_one_list_of_packages() -> None:
         for path in (ROOT / top).rglob("__init__.py")
     }
     assert set(PACKAGES) == there
+    folders = {path.parent for top in TOP for path in (ROOT / top).rglob("*.py")}
+    assert {folder for folder in folders if not (folder / "__init__.py").exists()} == set()
     assert set(CONFIG["importlinter"]["root_packages"].split()) == TOP
     checked = {name.strip() for name in CONFIG["mypy"]["files"].split(",")}
     assert checked >= TOP

@@ -8,7 +8,6 @@ import os
 import shlex
 import signal
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,7 +15,7 @@ import click
 
 from console.exits import Exit
 from console.interrupts import Interrupts
-from console.options import check_bounds, defaults_from, given, options
+from console.options import defaults_from, given, options
 from loaders import SourceOptions
 from protocol import AddressError, KeysError
 from protocol.options import declared
@@ -26,7 +25,7 @@ from ..errors import ConfigError, DataChanged, JobFailed, NodeError, NoNode, Sto
 from ..options import JobOptions, ListenOptions
 from ..run.spec import CompanyOptions, MergeOptions
 from ..store.options import StoreOptions
-from ..views import every
+from ..views import opened
 from ..views.terminal import Options as ViewOptions
 from .options import MAY_CHANGE, OPTIONS, PARTS, TrainOptions, cut_short, find_run, resumed
 
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     " else is needed; of the options, those that shape the model can't change.",
 )  # fmt: skip
 @click.option(
-    "--continue", "continues", is_flag=True, envvar="MNIST_CONTINUES",
+    "--continue", "continues", is_flag=True, envvar=["MNIST_CONTINUE", "MNIST_CONTINUES"],
     help="Go on with the newest run in --run-dir that has these options and was cut short; begin a"
     " new one if there is none. So the same command can be started again and again.",
 )  # fmt: skip
@@ -135,12 +134,9 @@ def _run(
             if result is not None:
                 click.echo(f"run {path.name} is done already", err=True)
                 return _show(result, path, as_json)
-            check_bounds(main, start.values, path / "config.yaml")
             directory = RunDirectory(path, new=False)
         _check_learners(start, by_hand)
-        with ExitStack() as shown:  # which must have ended before anything below is said
-            made = (module.view(start.part(module.Options)) for module in every())
-            views = [shown.enter_context(view) for view in made if view is not None]
+        with opened(start.part) as views:  # closed before anything below is said
             run = open_run(_plan(start), views, directory, interrupts)
             path = run.directory.path
             result = run.see_through()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from protocol.carrier.keys import NodeKeys, write_node_keys
-from protocol.options import option
+from protocol.options import Checked, option
 
 from ..errors import NodeError
 
@@ -27,7 +27,7 @@ STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineOptions:
+class EngineOptions(Checked):
     """Who provides computing nodes, beside those that come by themselves."""
 
     local_nodes: int = option(

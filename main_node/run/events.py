@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from protocol.wire.words import in_words
 
 if TYPE_CHECKING:
     from learning.metrics import Scores
@@ -134,6 +137,13 @@ class RoundEvaluated(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoundWithdrawn(Event):
+    """The run ends before a round, counted from 0, and what has been told of its jobs is void."""
+
+    round: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Noted(Event):
     """A line that is worth keeping."""
 
@@ -178,23 +188,36 @@ class Listener(Protocol):
 
 
 class Listeners:
-    """Tells events to all who listen, until they fail."""
+    """Tells events to all who listen, one after the other, until they fail."""
 
     def __init__(self, listeners: Iterable[Listener] = ()) -> None:
         self._listeners = list(listeners)
         self._lock = threading.RLock()
+        self._waiting: deque[Event] = deque()
+        self._telling = False
 
     def tell(self, event: Event) -> None:
-        """Tell everybody."""
+        """Tell everybody; what a listener tells meanwhile comes after, in the same order to all."""
         with self._lock:
-            for listener in list(self._listeners):
-                try:
-                    listener.on(event)
-                except Exception as error:
-                    self._listeners.remove(listener)
-                    log.exception("listener.failed listener=%r", type(listener).__name__)
-                    what = f"{type(listener).__name__} is told no more: it raised {error!r}"
-                    self.tell(Warned(text=what))
+            self._waiting.append(event)
+            if self._telling:
+                return
+            self._telling = True
+            try:
+                while self._waiting:
+                    self._tell(self._waiting.popleft())
+            finally:
+                self._telling = False
+
+    def _tell(self, event: Event) -> None:
+        for listener in list(self._listeners):
+            try:
+                listener.on(event)
+            except (Exception, SystemExit) as error:
+                self._listeners = [each for each in self._listeners if each is not listener]
+                log.exception("listener.failed listener=%r", type(listener).__name__)
+                what = f"{type(listener).__name__} is told no more: it raised {in_words(error)}"
+                self._waiting.append(Warned(text=what))
 
     def note(self, text: str) -> None:
         """Tell a line that is worth keeping."""

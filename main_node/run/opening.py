@@ -14,6 +14,7 @@ from learning import Arrays, Form, Shard, merger
 from learning.merging import sha256
 from loaders import Dataset, SourceOptions, load, shard
 from protocol import AddressError
+from protocol.wire.addresses import is_loopback
 
 from ..errors import ConfigError, DataChanged, NoNode, StorageError
 from ..node import AsyncMainNode
@@ -149,6 +150,7 @@ def open_run(
         node = _listen(plan, database, memory, largest, heard)
         listening = stack.enter_context(ExitStack())
         listening.callback(node.close)
+        memory.begin()
         learning = Learning(
             spec=spec, digest=data.train.digest, form=form, shards=data.shards, merger=merger_
         )
@@ -223,12 +225,18 @@ def _listen(
         return node
 
     before = database.fact("address")
-    if before is not None and options.bind.endswith(":0"):
+    if before is not None and options.bind.endswith(":0") and _same_host(before, options.bind):
         try:
             return at(before)
         except AddressError:
             heard.warn(f"{before}, where this run listened before, is taken")
     return at(options.bind)
+
+
+def _same_host(before: str, bind: str) -> bool:
+    """Whether an address was got by binding another, of which the port was free to choose."""
+    hosts = {address.rpartition(":")[0] for address in (before, bind)}
+    return len(hosts) == 1 or (is_loopback(before) and is_loopback(bind))
 
 
 class Run:
@@ -380,7 +388,7 @@ class Run:
             },
             target_digit=spec.data.target_digit, learner=spec.learner, jobs=spec.data.jobs,
             rounds=rounds, nodes=self._database.solved_by(), accuracy=last.accuracy,
-            macro_f1=last.macro_f1, confusion=last.confusion,
+            macro_f1=last.macro_f1, confusion=list(map(list, last.confusion)),
             examples=sum(len(rows.labels) for rows in self._learning.shards),
             accuracy_by_round=[each.scores.accuracy for each in done],
             loss_by_round=[each.loss for each in done],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from protocol.machine.views import View
@@ -73,9 +74,9 @@ class Looks:
         view = self._view()
         if view is None:
             return
-        progress = self._progress
+        progress, labels = self._progress, MappingProxyType(dict(self._labels))
         self._listeners.tell(
-            Stood(round=progress.round, done=progress.done, view=view, labels=self._labels)
+            Stood(round=progress.round, done=progress.done, view=view, labels=labels)
         )
         self._node.tell(**self._about())
         self._company.look(view, self._labels, begun=progress.round >= 0)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ..errors import JobFailed, NodeError
 from ..store.directory import RunDirectory
 from .asking import Asked, Asking, Request, has_failed, result_of
 from .evaluation import Evaluated, Evaluation
-from .events import JobSolved, Listeners, RoundMerged
+from .events import JobSolved, Listeners, RoundMerged, RoundWithdrawn
 from .label import Label
 from .leftout import LeftOut
 from .progress import Progress
@@ -80,7 +81,8 @@ class Rounds:
         progress: is told how far it is.
         listeners: are told what happens.
         check: called where the run may be interrupted; raises then.
-        is_over: whether the run ends after a round whose model is worth this; never unless given.
+        is_over: whether the run ends after a round whose model is worth this, asked once of each;
+            never unless given.
     """
 
     def __init__(
@@ -103,6 +105,8 @@ class Rounds:
         self._listeners, self._check, self._is_over = listeners, check, is_over
         #: How many rounds the run had.
         self.done = 0
+        #: What `is_over` said of each round: it is asked once.
+        self._over: dict[int, bool] = {}
         #: Has the last round's model tried: in places that the next one's jobs leave idle.
         self._untried: Callable[[], None] | None = None
 
@@ -150,7 +154,9 @@ class Rounds:
         if wait:
             self._evaluation.wait()
         evaluated = self._evaluation.done.get(round_)
-        return evaluated is not None and self._is_over(round_, evaluated)
+        if evaluated is not None and round_ not in self._over:
+            self._over[round_] = self._is_over(round_, evaluated)
+        return self._over.get(round_, False)
 
     def _merged_before(self, round_: int) -> Arrays | None:
         """Return a round's model if an earlier start of this run has merged it."""
@@ -198,6 +204,7 @@ class Rounds:
                 failed.add(label)
         if self._ended(round_ - 1, wait=True):  # the jobs of this round leave no trace
             self._asking.withdraw(asked)
+            self._listeners.tell(RoundWithdrawn(round=round_))
             return None
         return [label for label in asked if label not in failed]
 
@@ -229,7 +236,7 @@ class Rounds:
         left_out = json.dumps(self._left_out.of(round_))
         notes = {**learning.notes(round_), _LEFT_OUT: left_out}
         self._directory.write_merged(round_, learning.model(model, notes))
-        self._listeners.tell(RoundMerged(round=round_, means=means(metrics)))
+        self._listeners.tell(RoundMerged(round=round_, means=MappingProxyType(means(metrics))))
         return model
 
     def _solutions(

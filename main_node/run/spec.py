@@ -8,12 +8,12 @@ from typing import Any
 
 from learning import options_of
 from loaders import DataOptions
-from protocol.options import flat, make, option
+from protocol.options import Checked, flat, make, option
 from protocol.wire.limits import MAX_COUNT
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanOptions:
+class PlanOptions(Checked):
     """How often shards are learned from and merged."""
 
     rounds: int = option(
@@ -25,7 +25,7 @@ class PlanOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MergeOptions:
+class MergeOptions(Checked):
     """What is merged, and where its parts are counted."""
 
     count: str = option(
@@ -39,7 +39,7 @@ class MergeOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompanyOptions:
+class CompanyOptions(Checked):
     """How many computing nodes a run wants, and for how long it waits for them."""
 
     min_nodes: int = option(

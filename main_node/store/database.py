@@ -172,13 +172,11 @@ class RunDatabase:
             )
 
     def job_forgotten(self, job: int, name: str) -> None:
-        """Forget who solved a job, and what was tried."""
+        """Forget a job, who worked on it, and what came of that."""
         with self._writing() as connection:
-            connection.execute("UPDATE jobs SET node = NULL, kept_at = NULL WHERE id = ?", (job,))
-            connection.execute(
-                "DELETE FROM events WHERE kind IN ('attempt', 'failed')"
-                " AND json_extract(what, '$.job') = ?", (name,),
-            )  # fmt: skip
+            connection.execute("DELETE FROM jobs WHERE id = ?", (job,))
+            connection.execute("DELETE FROM tasks WHERE job = ?", (job,))
+            connection.execute("DELETE FROM events WHERE json_extract(what, '$.job') = ?", (name,))
 
     def tasks(self) -> dict[int, tuple[str, int, str]]:
         """Return every task so far: id -> (name of its job, job id, id of its node)."""

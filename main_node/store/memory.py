@@ -69,8 +69,12 @@ class RunMemory:
         #: What has computed for this run, main node and nodes: combinations of versions, as JSON.
         self._software = _software(database.fact("software"))
         self._before = {side: list(told) for side, told in self._software.items()}
-        database.state(starts=self.starts, main=self._main, ending="")
-        database.write([], [("started", {"start": self.starts})])
+        database.state(main=self._main)
+
+    def begin(self) -> None:
+        """Count this start: all that it needs is there, and nothing is sent yet."""
+        self._database.state(starts=self.starts, ending="")
+        self._database.write([], [("started", {"start": self.starts})])
         self._compare("main", "this machine", software())
 
     @property
@@ -174,13 +178,19 @@ class RunMemory:
         for effect in effects:
             if isinstance(effect, Joined):
                 self._compare("nodes", f"node {effect.node}", effect.hello.versions)
-        tasks = [(e.task, e.job, e.node) for e in effects if isinstance(e, Offered)]
-        events = [event for event in map(self._event, effects) if event is not None]
-        self._events += len(events)
-        if self._events > MAX_EVENTS:  # somebody makes them
-            events = []
-        if tasks or events:
-            self._database.write(tasks, events)
+        with self._lock:
+            left = [effect for effect in effects if not self._is_withdrawn(effect)]
+            tasks = [(e.task, e.job, e.node) for e in left if isinstance(e, Offered)]
+            events = [event for event in map(self._event, left) if event is not None]
+            self._events += len(events)
+            if self._events > MAX_EVENTS:  # somebody makes them
+                events = []
+            if tasks or events:
+                self._database.write(tasks, events)
+
+    def _is_withdrawn(self, effect: Effect) -> bool:
+        name = self._names.get(getattr(effect, "job", 0))
+        return name in self._withdrawn
 
     def _event(self, effect: Effect) -> tuple[str, dict[str, Any]] | None:
         match effect:
@@ -194,8 +204,6 @@ class RunMemory:
                 return "benched", {"node": node, "reason": reason, "seconds": seconds}
             case Doubled(job, slow, node):
                 return "doubled", {"job": self._names.get(job), "slow": slow, "node": node}
-            case Retry(job) | Fail(job) if self._names.get(job) in self._withdrawn:
-                return None
             case Retry(job, attempt):
                 return "attempt", {
                     "job": self._names.get(job), "node": attempt.node, "kind": attempt.kind,

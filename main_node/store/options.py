@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protocol.options import option
+from protocol.options import Checked, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreOptions:
+class StoreOptions(Checked):
     """Where runs are kept."""
 
     run_dir: str = option("runs", "Where runs are kept.", metavar="DIR")

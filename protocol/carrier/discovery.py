@@ -18,7 +18,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -154,14 +154,16 @@ class Announcement:
         self._hosts = self._announced = self._own_hosts()
         self._settled_at = -math.inf
         self._zeroconf = _make_zeroconf(self._on_loopback)
-        try:
-            self._info = self._make_info()
-            self._zeroconf.register_service(self._info, cooperating_responders=True)
-        except (Error, OSError, ValueError) as error:
-            self._zeroconf.close()
-            raise AddressError(f"{address} can't be announced: {error!r}") from error
+        with ExitStack() as made:
+            made.callback(self._zeroconf.close)
+            try:
+                self._info = self._make_info()
+                self._zeroconf.register_service(self._info, cooperating_responders=True)
+                self._lookout = None if self._host != "0.0.0.0" else _Lookout(self._look)
+            except (Error, OSError, ValueError, RuntimeError) as error:
+                raise AddressError(f"{address} can't be announced: {error!r}") from error
+            made.pop_all()
         self._tell()
-        self._lookout = None if self._host != "0.0.0.0" else _Lookout(self._look)
 
     def _own_hosts(self) -> list[str]:
         """Return the addresses to announce, now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from ..errors import KeysError
 from .keys import MainKeys, NodeKeys
 
 Keys = TypeVar("Keys", MainKeys, NodeKeys)
@@ -21,6 +22,10 @@ class Security(Generic[Keys]):
 
     keys: Keys | None = None
     insecure: bool = False
+
+    def __post_init__(self) -> None:
+        if self.keys is not None and not isinstance(self.keys, MainKeys | NodeKeys):
+            raise KeysError(f"{self.keys!r:.80} are no keys; read them with MainKeys or NodeKeys")
 
     @property
     def stays_home(self) -> bool:

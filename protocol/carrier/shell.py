@@ -7,8 +7,9 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeout  # its own class before 3.11
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ..errors import LocalProtocolError
@@ -115,6 +116,20 @@ class Shell:
         self._waker.wake()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
+
+    @contextmanager
+    def whole(self, context: Any) -> Iterator[None]:
+        """Have a block make what this shell owns; where it raises, nothing is left open.
+
+        Args:
+            context: of its sockets.
+        """
+        try:
+            yield
+        except BaseException:
+            context.destroy(0)
+            self.discard()
+            raise
 
     def discard(self) -> None:
         """Give back what a shell that never started holds."""

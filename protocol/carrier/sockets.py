@@ -22,7 +22,7 @@ from pathlib import Path
 import zmq
 from zmq.utils import z85
 
-from ..errors import AddressError, InsecureAddress, KeysError
+from ..errors import AddressError, ConfigError, InsecureAddress, KeysError
 from ..wire.addresses import is_loopback, split_address
 from ..wire.codec import Frame, encode
 from ..wire.limits import (
@@ -56,6 +56,8 @@ _CURVE_BYTES = 8 + 8 + 16 + 1
 BACKLOG = 4096
 #: Handshakes answered in one go.
 ANSWERS = 100
+#: Files and connections that a node needs, with a few peers.
+LEAST_FILES = 128
 _ZAP_ADDRESS = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN = b"mnist-merge"
 
@@ -187,8 +189,16 @@ def raise_limit() -> None:
     """Let this process have as many connections as the system allows it.
 
     At the limit ZeroMQ would spin, and take nobody in.
+
+    Raises:
+        ConfigError: that are too few for any node.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < LEAST_FILES:  # ZeroMQ would end the process in the middle of something
+        raise ConfigError(
+            f"this process may have {hard} files and connections open at once; a node needs"
+            f" {LEAST_FILES} (ulimit -n)"
+        )
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..options import check_value
 from ..wire.limits import GIB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """A main node's.
+    """A main node's; a ConfigError where they can't be.
 
     Args:
         heartbeat_seconds: how often each side signals life.
@@ -25,10 +26,18 @@ class Limits:
     max_attempts: int = 3
     max_solution_bytes: int = 4 * GIB
 
+    def __post_init__(self) -> None:
+        for name in ("heartbeat_seconds", "dead_seconds"):
+            check_value(name, getattr(self, name), float, least=0, above=True)
+        check_value("max_attempts", self.max_attempts, int, least=1)
+        check_value("max_solution_bytes", self.max_solution_bytes, int, least=0)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeLimits:
     """A computing node's, with each of its main nodes; `Hello` tells those that concern them.
+
+    A ConfigError where they can't be.
 
     Args:
         dead_seconds: a main node silent for this long is greeted anew, over a new connection.
@@ -41,3 +50,10 @@ class NodeLimits:
     cache_bytes: int = GIB
     max_bytes: float = math.inf
     max_jobs: int | None = None
+
+    def __post_init__(self) -> None:
+        check_value("dead_seconds", self.dead_seconds, float, least=0, above=True)
+        check_value("cache_bytes", self.cache_bytes, int, least=0)
+        if self.max_bytes != math.inf:
+            check_value("max_bytes", self.max_bytes, float, least=0)
+        check_value("max_jobs", self.max_jobs, int, optional=True, least=1)

@@ -67,6 +67,14 @@ def is_array_name(text: str) -> bool:
     return len(text) <= ARRAY_NAME_LETTERS and text.isprintable()
 
 
+def in_words(error: BaseException) -> str:
+    """Return an exception as a line, whatever its class makes of that."""
+    try:
+        return safe_line(repr(error))
+    except Exception:
+        return type(error).__name__
+
+
 def plural(count: int, noun: str, ending: str = "s") -> str:
     """Return `3 jobs`, or `1 job`."""
     return f"{count:,} {noun}{'' if count == 1 else ending}"

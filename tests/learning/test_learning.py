@@ -115,7 +115,7 @@ def test_the_digest_of_a_model_is_over_its_bytes_in_name_order() -> None:
 def test_scores_are_of_every_class_even_one_that_never_occurs() -> None:
     scores = score(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]), 4)
     assert scores.accuracy == 0.75
-    assert scores.confusion == [[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert scores.confusion == ((1, 0, 0, 0), (0, 1, 1, 0), (0, 0, 1, 0), (0, 0, 0, 0))
     assert scores.macro_f1 == pytest.approx((1 + 2 / 3 + 2 / 3 + 0) / 4)
 
 

@@ -270,10 +270,12 @@ def test_a_mistake_is_one_line_and_a_code(
         ({"MNIST_DEADLINE_SECONDS": "x"}, "", "for MNIST_DEADLINE_SECONDS: 'x'"),
         ({"MNIST_PARTIAL": "9"}, "", "for MNIST_PARTIAL: '9' is neither true nor false"),
         ({"MNIST_KEYS": " "}, "", "for MNIST_KEYS: it is empty"),
-        ({}, "jobs: -3", "for 'jobs' in {file}: -3 is not in the range"),
-        ({}, "log_level: loud", "for 'log_level' in {file}: 'loud' is not one of"),
-        ({}, "jobs: many", "{file}: jobs is 'many', not"),
-        ({"MNIST_JOBS": "many"}, "jobs: -3", "for MNIST_JOBS: 'many'"),
+        ({}, "jobs: -3", "{file}: jobs is -3, less than 1"),
+        ({}, "log_level: loud", "{file}: log_level is 'loud', not one of debug, info"),
+        ({}, "jobs: many", "{file}: jobs is 'many', not a whole number"),
+        ({"MNIST_JOBS": "many"}, "jobs: 3", "for MNIST_JOBS: 'many'"),
+        ({"MNIST_JOB": "1"}, "", "MNIST_JOB, which nothing here reads (did you mean MNIST_JOBS?)"),
+        ({"MNIST_FOO": "1"}, "", "MNIST_FOO, which nothing here reads; unset it"),
     ],
 )
 def test_what_can_not_be_is_said_of_where_it_stands(
@@ -382,6 +384,12 @@ def test_a_configuration_file_is_read_or_refused_in_words(tmp_path: Path) -> Non
         ("a: [", "line 1: not YAML"), ("jobs: [1, 2]", "jobs is .1, 2., not a whole number"),
         ("jobs: null", "jobs is None"), ("jobs: 2.5", "2.5, not a whole number"),
         ("json: 1", "not true or false"), ("lr: fast", "'fast', not a number"),
+        ("jobs: 4\njobs: 5", "line 2: not YAML: jobs is there twice"),
+        ("timeout: 3\ntimeout_seconds: 4", "timeout_seconds is there twice, by another name"),
+        (f"lr: 1{'0' * 400}", "more than 1,000,000"), ("lr: .nan", "not a number to work"),
+        (f"jobs: 1{'0' * 400}", "more than 9,007,199,254,740,99."), ("jobs: 0", "less than 1"),
+        ("lr: 0", "not more than 0"), ("run_dir: ' '", "which is empty"),
+        ("sharding: stripes", "not one of disjoint, sample"), ("[]", "not options by name"),
     ):  # fmt: skip
         file.write_text(text)
         with pytest.raises(ConfigError, match=words):

@@ -43,6 +43,7 @@ def shown(stood: Stood, width: int = 100) -> str:
         screen.on(event)
     with console.capture() as capture:
         console.print(screen._render())
+    screen.close()
     return capture.get()
 
 
@@ -84,7 +85,7 @@ def test_lines_tell_who_comes_and_goes_and_how_it_goes() -> None:
     for event in (
         OPENED, STOOD, NodeJoined(node="lab.1234"),
         RoundMerged(round=0, means={"loss": 0.25, "atoms": 12345.0}),
-        RoundEvaluated(round=0, scores=Scores(0.9876, 0.98, [[1]])),
+        RoundEvaluated(round=0, scores=Scores(0.9876, 0.98, ((1,),))),
         NodeLeft(node="lab.1234"), STOOD,
     ):  # fmt: skip
         lines.on(event)

@@ -131,7 +131,9 @@ def directory(tmp_path: Path) -> RunDirectory:
 
 def remember(directory: RunDirectory) -> tuple[RunMemory, RunDatabase]:
     database = RunDatabase(directory.path / "run.db")
-    return RunMemory(directory, database), database
+    memory = RunMemory(directory, database)
+    memory.begin()
+    return memory, database
 
 
 def never(solution: JobSolutionDataType) -> None:

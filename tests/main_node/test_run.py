@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import socket
+import sqlite3
 import threading
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
+from computing_node import AsyncComputingNode
 from learning import Diverged
 from learning.merging import sha256
 from learning.model import load
 from loaders import DataOptions, LoaderError, SourceOptions
 from loaders.idx import read_idx
+from main_node import AsyncMainNode, StatusNode
 from main_node.commands.options import TrainOptions
 from main_node.engine.local import LocalNodes
 from main_node.options import JobOptions, ListenOptions
@@ -29,13 +37,18 @@ from main_node.run.events import (
     Opened,
     RoundEvaluated,
     RoundMerged,
+    RoundWithdrawn,
     Warned,
 )
 from main_node.run.label import KINDS, Label
 from main_node.run.opening import Plan, open_run
 from main_node.run.rounds import Rounds
 from main_node.run.spec import MergeOptions, RunSpec
-from protocol import AddressError
+from main_node.store.database import RunDatabase
+from main_node.store.directory import RunDirectory
+from protocol import AddressError, JobDataType, JobSolutionDataType
+from protocol.errors import ConfigError
+from protocol.machine.limits import Limits, NodeLimits
 
 from ..conftest import ANY_PORT, make_idx_folder, write_idx
 
@@ -87,11 +100,14 @@ def test_a_run_that_ends_early_leaves_no_trace_of_what_had_begun(
 ) -> None:
     """As one that has a goal: the jobs of the next round are on their way by then."""
 
+    asked = []
+
     def is_over(round_: int, evaluated: Evaluated) -> bool:
+        asked.append(round_)
         return round_ == 1 and evaluated.scores.accuracy >= 0
 
-    whole = open_run(plan(tmp_path / "whole", data)).see_through()
-    run = open_run(plan(tmp_path / "early", data, is_over=is_over))
+    whole, heard = open_run(plan(tmp_path / "whole", data)).see_through(), Heard()
+    run = open_run(plan(tmp_path / "early", data, is_over=is_over), [heard])
     early = run.see_through()
     assert early.rounds == 2
     assert early.accuracy_by_round == whole.accuracy_by_round[:2]
@@ -101,6 +117,46 @@ def test_a_run_that_ends_early_leaves_no_trace_of_what_had_begun(
     assert early.model_sha256 == sha256(second.arrays)
     names = {path.stem for path in (run.directory.path / "solutions").iterdir()}
     assert not {name for name in names if name.startswith("round-003")}
+    with closing(sqlite3.connect(run.directory.path / "run.db")) as database:
+        told = [
+            row
+            for table in ("jobs", "events")
+            for row in database.execute(f"SELECT * FROM {table}")
+        ]
+        orphans = "SELECT * FROM tasks WHERE job NOT IN (SELECT id FROM jobs)"
+        assert not database.execute(orphans).fetchall()
+    assert "round-002" in str(told)
+    assert "round-003" not in str(told)
+    assert asked == [0, 1]
+    assert [vars(event)["round"] for event in heard.of(RoundWithdrawn)] == [2]
+
+
+class _Odd(Exception):
+    def __repr__(self) -> str:
+        raise ValueError("no words")
+
+
+@dataclasses.dataclass
+class _Failing:
+    """A listener; all of them are equal."""
+
+    raises: BaseException = dataclasses.field(compare=False)
+
+    def on(self, event: Event) -> None:
+        raise self.raises
+
+
+def test_listeners_that_fail_are_dropped_and_nobody_else() -> None:
+    """Found in review: two that failed at once ended the run, and one took its equal with it."""
+    first, last = Heard(), Heard()
+    failing = [_Failing(RuntimeError("no")), _Failing(_Odd()), _Failing(SystemExit(3))]
+    listeners = Listeners([first, *failing, last])
+    listeners.note("one")
+    listeners.tell(Ended(ending="done"))
+    for heard in (first, last):
+        kinds = [type(event).__name__ for event in heard.all]
+        assert kinds == ["Noted", "Warned", "Warned", "Warned", "Ended"]
+    assert "_Failing is told no more: it raised RuntimeError('no')" in str(first.all[1])
 
 
 @pytest.mark.parametrize("partial", [False, True])
@@ -181,6 +237,90 @@ def test_a_run_that_can_not_be_opened_leaves_nothing(tmp_path: Path, data: Path)
     with pytest.raises(LoaderError):
         open_run(plan(tmp_path, tmp_path / "nowhere"))
     assert not (tmp_path / "runs").exists()
+
+
+def _open() -> set[tuple[str, str]]:
+    """Return what this process has open."""
+    files = set()
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # that of the folder itself
+            files.add((path.name, str(path.readlink())))
+    return files
+
+
+@pytest.mark.parametrize("nth", range(1, 6))
+@pytest.mark.parametrize("what", ["thread", "socket"])
+def test_a_main_node_that_can_not_be_made_holds_nothing(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, what: str, nth: int
+) -> None:
+    """Found in review: its port was taken from then on, or the process could not end."""
+    open_run(plan(tmp_path / "warm", data)).see_through()
+    place, name, error = {
+        "thread": (threading.Thread, "start", RuntimeError("can't start new thread")),
+        "socket": (zmq.Context, "socket", zmq.ZMQError(24)),
+    }[what]
+    counted, act = itertools.count(1), getattr(place, name)
+
+    def fails(*arguments: Any, **more: Any) -> Any:
+        if next(counted) == nth:
+            raise error
+        return act(*arguments, **more)
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        bind = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    blocked = dataclasses.replace(plan(tmp_path, data), listen=ListenOptions(bind=bind))
+    held, threads = _open(), threading.active_count()
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, fails)
+        try:
+            opened = open_run(blocked)
+        except (RuntimeError, zmq.ZMQError) as raised:
+            assert raised is error
+        else:  # it takes fewer of them than that
+            opened._close("", True, True)
+    assert not (tmp_path / "runs").exists()
+    assert threading.active_count() == threads
+    assert _open() - held == set()
+    with AsyncMainNode("again", address=bind):
+        pass
+
+
+def test_a_start_that_could_not_listen_is_none(tmp_path: Path, data: Path) -> None:
+    """Found in review: a run that was to go on at a port that is taken counted one more start."""
+    result = open_run(plan(tmp_path, data)).see_through()
+    path = Path(result.model).parent
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        blocked = dataclasses.replace(plan(tmp_path, data), listen=ListenOptions(bind=bind))
+        with pytest.raises(AddressError):
+            open_run(blocked, directory=RunDirectory(path, new=False))
+    with closing(RunDatabase(path / "run.db")) as database:
+        assert database.fact("starts") == "1"
+        assert database.fact("ending") == "done"
+
+
+def _nothing(job: JobDataType, task_id: int, main: str) -> JobSolutionDataType:
+    return JobSolutionDataType(b"")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Limits(heartbeat_seconds=math.nan), lambda: Limits(dead_seconds=-1),
+        lambda: Limits(max_attempts=0), lambda: NodeLimits(max_jobs=0),
+        lambda: NodeLimits(cache_bytes=-5), lambda: DataOptions(jobs=0),
+        lambda: DataOptions(sharding="stripes"), lambda: MergeOptions(count="zz"),
+        lambda: AsyncMainNode("m", address=ANY_PORT, heartbeat_seconds="1"),  # type: ignore[arg-type]
+        lambda: AsyncMainNode("m", address=ANY_PORT, learners="neural"),  # type: ignore[arg-type]
+        lambda: AsyncMainNode("m", "x", address=ANY_PORT),  # type: ignore[arg-type]
+        lambda: AsyncComputingNode("c", callback=_nothing, max_jobs=-2),
+        lambda: AsyncComputingNode("c", callback=_nothing, max_bytes=-1),
+        lambda: StatusNode("s", -1),
+    ],
+)  # fmt: skip
+def test_a_value_that_can_not_be_is_refused_where_it_is_given(make: Callable[[], object]) -> None:
+    with pytest.raises(ConfigError):
+        make()
 
 
 def test_a_listener_that_fails_is_told_no_more_and_ends_nothing() -> None:

@@ -122,6 +122,7 @@ def remember(path: Path, said: list[str], main: dict[str, str], **nodes: dict[st
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "software", lambda: main)
         run = RunMemory(directory, database, said.append)
+        run.begin()
     for name, versions in nodes.items():
         hello = Hello(name, name, 0, ("",), versions, 1, 1, "", 1, 1)
         run.note([Joined(f"{name}.1", hello)])
@@ -173,6 +174,7 @@ def test_any_byte_of_a_database_may_be_another_one(tmp_path: Path) -> None:
         directory = RunDirectory(tmp_path / "run", new=False)
         with contextlib.suppress(StorageError), contextlib.closing(RunDatabase(path)) as again:
             run = RunMemory(directory, again)
+            run.begin()
             assert run.starts >= 1
             assert len(run.tasks) <= 4
             again.solved_by()

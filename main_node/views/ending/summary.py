@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -40,7 +41,7 @@ def print_summary(result: Result, console: Console) -> None:
         console.print(Text(f"{name:>14}  ", "dim") + Text(value), soft_wrap=True)
 
 
-def confusion_table(confusion: list[list[int]]) -> Table:
+def confusion_table(confusion: Sequence[Sequence[int]]) -> Table:
     """Return the confusion matrix: a row for each true class, a column for each predicted."""
     table = Table(title="true class by predicted class", box=None, padding=(0, 1))
     table.add_column("", style="dim")

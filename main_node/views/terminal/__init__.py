@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
 
 from console.logs import LOG_LEVELS, set_up_logs
-from protocol.options import option
+from protocol.options import Checked, option
 
 if TYPE_CHECKING:
     from .lines import Lines
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Checked):
     """What is shown, and where."""
 
     json: bool = option(

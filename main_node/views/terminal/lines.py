@@ -50,11 +50,10 @@ class Lines:
             NodeLeft: lambda event: self._gone.append(event.node),
         }  # fmt: skip
 
-    def __enter__(self) -> Lines:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stream.flush()
+    def close(self) -> None:
+        """Leave nothing unwritten."""
+        with suppress(OSError):
+            self._stream.flush()
 
     def on(self, event: Event) -> None:
         """Write what is to be said of an event."""

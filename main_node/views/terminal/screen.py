@@ -28,11 +28,8 @@ class Screen(Lines):
             console=console, refresh_per_second=8, get_renderable=self._render, transient=True
         )
 
-    def __enter__(self) -> Screen:
-        self._live.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
+    def close(self) -> None:
+        """Leave the terminal to others."""
         self._live.stop()
 
     def say(self, text: str) -> None:
@@ -42,6 +39,7 @@ class Screen(Lines):
     def _opened(self, event: Opened) -> None:
         super()._opened(event)
         self._opening = event
+        self._live.start()
 
     def _stood(self, event: Stood) -> None:
         self._standing = event
