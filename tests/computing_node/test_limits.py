@@ -185,12 +185,11 @@ def test_a_node_whose_child_starts_slowly_solves_its_share(
     while not (begun := children(slow.popen.pid)):
         threading.Event().wait(0.02)
     solved: dict[str, int] = {"fast": 0, "slow": 0}
-    while not solved["slow"]:
+    while not all(solved.values()):  # on a busy machine the other may be slower still
         futures = [main.submit(job(rows=512)) for _ in range(4)]
         assert not wait(futures, SECONDS).not_done
         for future in futures:
             solved[future.server_id.split(".")[0]] += 1
-    assert solved["fast"]
     assert children(slow.popen.pid) == begun
 
 
