@@ -231,7 +231,7 @@ def test_data_that_has_changed_since_is_refused(cut_short: Cluster, tmp_path: Pa
         (("jobs: 4", "jobs: 5"), "config.yaml has been changed since the run began"),
         (("lr: 0.05", "lr: 0.06"), "config.yaml has been changed since the run began"),
         (("rounds: 2", "rounds: 0"), "config.yaml: rounds is 0, less than 1"),
-        (("log_level: debug", "log_level: foo"), "config.yaml: log_level: 'foo' is not one of"),
+        (("log_level: debug", "log_level: foo"), "config.yaml: log_level is 'foo', not one of"),
         (("jobs: 4", ""), "config.yaml: not whole: no jobs"),
     ],
 )
