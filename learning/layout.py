@@ -1,63 +1,97 @@
-"""What the arrays of a model must be, for a main node, which has no learner's library."""
+"""What the arrays of a model must be, made from a fresh one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from .base import Arrays, Form, Images, Labels, Layout, Solution
-from .errors import ModelError
-from .merging import WeightedMean, check
+from loaders.rows import Arrays
+
+from .errors import Diverged, UnfitSolution
+
+#: Of a fresh model, as it comes from a node.
+MOST_ARRAYS = 100_000
+_KINDS = "biuf"
 
 
-def pooled(length: int) -> int:
-    """Return what two valid 5-convolutions, each pooled by 2, leave of a length in pixels.
+class Layout(Mapping[str, tuple[str, tuple[int, ...]]]):
+    """Element type and shape of each array, by name.
 
-    Raises:
-        ModelError: nothing.
+    Args:
+        of: arrays.
     """
-    left = ((length - 4) // 2 - 4) // 2
-    if left < 1:
-        raise ModelError(f"images of {length} pixels a side are too small for the net; 16 or more")
-    return left
 
+    def __init__(self, of: Arrays) -> None:
+        self._each = {name: (array.dtype.name, array.shape) for name, array in of.items()}
 
-class NeuralMerger(WeightedMean):
-    """Merges solutions of `learning.neural`, and knows what they look like."""
+    def __getitem__(self, name: str) -> tuple[str, tuple[int, ...]]:
+        return self._each[name]
 
-    def check_form(self, form: Form) -> None:
-        """Raise unless the images are large enough for the net."""
-        self.layout(form.height, form.width, form.classes)
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._each)
 
-    def check_data(self, images: Images, labels: Labels, make: Mapping[str, Any]) -> None:
-        """Learn from anything."""
+    def __len__(self) -> int:
+        return len(self._each)
 
-    def largest(self, form: Form) -> int:
-        """Return how many bytes the arrays of the net have."""
-        layout = self.layout(form.height, form.width, form.classes)
-        return sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in layout.values())
+    @property
+    def nbytes(self) -> int:
+        """How many bytes they have together."""
+        return sum(
+            math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in self._each.values()
+        )
 
-    def describe(self, model: Arrays) -> dict[str, Any]:
-        """Return how many weights the net has."""
-        return {"weights": sum(array.size for array in model.values())}
-
-    def check(self, solution: Solution, form: Form, examples: int, make: Mapping[str, Any]) -> None:
-        """Raise unless a solution is the weights of such a net, of so many examples."""
-        check(solution, self.layout(form.height, form.width, form.classes), examples)
-
-    def layout(self, height: int, width: int, classes: int) -> Layout:
-        """Return type and shape of each array of `SmallNet`.
+    def check(self, arrays: Arrays) -> None:
+        """Raise unless arrays, from whomever, are laid out so, and finite.
 
         Raises:
-            ModelError: the images are too small for the net.
+            UnfitSolution: they are others, in words.
+            Diverged: they hold numbers that are not finite.
         """
-        shapes: dict[str, tuple[int, ...]] = {
-            "conv1.weight": (16, 1, 5, 5), "conv1.bias": (16,),
-            "conv2.weight": (32, 16, 5, 5), "conv2.bias": (32,),
-            "dense1.weight": (128, 32 * pooled(height) * pooled(width)), "dense1.bias": (128,),
-            "dense2.weight": (classes, 128), "dense2.bias": (classes,),
-        }  # fmt: skip
-        return {name: ("float32", shape) for name, shape in shapes.items()}
+        wrong = self.difference(arrays)
+        if wrong:
+            raise UnfitSolution(wrong)
+        wrong = endless(arrays)
+        if wrong:
+            raise Diverged(wrong)
+
+    def difference(self, arrays: Arrays) -> str:
+        """Return how arrays differ from what they must be, in words; empty if they don't."""
+        if arrays.keys() != self._each.keys():
+            odd = ", ".join(sorted(arrays.keys() ^ self._each.keys())[:5])
+            return f"its arrays are not those of the model: {odd}"
+        for name, (dtype, shape) in self._each.items():
+            array = arrays[name]
+            if (array.dtype.name, array.shape) != (dtype, shape):
+                was = f"{array.dtype.name} of shape {array.shape}"
+                return f"array {name!r} is {was}, not {dtype} of {shape}"
+        return ""
+
+
+def endless(arrays: Arrays) -> str:
+    """Return which array holds numbers that are not finite, in words; empty if none does."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return (
+                f"array {name!r} holds numbers that are not finite: its training diverged;"
+                " try a smaller learning rate"
+            )
+    return ""
+
+
+def check_fresh(arrays: Arrays) -> None:
+    """Raise unless arrays, from whomever, can be a fresh model's.
+
+    Raises:
+        UnfitSolution: they can't.
+        Diverged: they hold numbers that are not finite.
+    """
+    if len(arrays) > MOST_ARRAYS:
+        raise UnfitSolution(f"a model of {len(arrays):,} arrays, more than {MOST_ARRAYS:,}")
+    for name, array in arrays.items():
+        if array.dtype.kind not in _KINDS:
+            raise UnfitSolution(f"array {name!r} is of {array.dtype}, which is no kind of number")
+    wrong = endless(arrays)
+    if wrong:
+        raise Diverged(wrong)

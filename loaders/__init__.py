@@ -1,40 +1,50 @@
-"""Every source of data, turned into one `Dataset` and cut into shards."""
+"""Data, whatever it came from: sources, their rows, and ways to cut these into shards."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import CorruptDataset, DatasetNotFound, LoaderError
 from .options import DataOptions, SourceOptions
 
 if TYPE_CHECKING:
-    from .dataset import Dataset
+    from .classes import OneAgainstRest
     from .mnist import MNIST
+    from .rows import ArraySource, Field, Form, Numbered, Rows, Source
     from .sharding import SHARDINGS, shard
-    from .sources import load
+    from .sources import load, open_source, rows_of
 
 __all__ = [
     "MNIST",
     "SHARDINGS",
+    "ArraySource",
     "CorruptDataset",
     "DataOptions",
-    "Dataset",
     "DatasetNotFound",
+    "Field",
+    "Form",
     "LoaderError",
+    "Numbered",
+    "OneAgainstRest",
+    "Rows",
+    "Source",
     "SourceOptions",
     "load",
+    "open_source",
+    "rows_of",
     "shard",
 ]
 
 #: Imported when they are used: whoever asks for help need not wait for numpy.
 _LATER = {
-    "Dataset": "dataset", "MNIST": "mnist", "SHARDINGS": "sharding", "shard": "sharding",
-    "load": "sources",
+    "MNIST": "mnist", "OneAgainstRest": "classes", "SHARDINGS": "sharding", "shard": "sharding",
+    "load": "sources", "open_source": "sources", "rows_of": "sources",
+    **dict.fromkeys(["ArraySource", "Field", "Form", "Numbered", "Rows", "Source"], "rows"),
 }  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_LATER[name]}", __name__), name)

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from protocol.options import Checked, option
 from protocol.wire.limits import MAX_COUNT
 
-#: Sources of data that are names, and not folders, whatever folders there are.
-NAMES = ("mnist",)
-
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions(Checked):

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from .dataset import Labels
 from .errors import LoaderError
-
-RowNumbers = npt.NDArray[np.int64]
+from .rows import Labels, RowNumbers
 
 
 def disjoint(labels: Labels, jobs: int, random: np.random.Generator) -> list[RowNumbers]:

@@ -1,0 +1,278 @@
+"""What a learner is: one class, in a file that needs no more than what its users have.
+
+The main node makes it too, and has no learner's library: what needs that is imported in the
+methods that nodes call.
+
+    class MyLearner(Learner):
+        name, options = "mine", MyOptions
+
+        def initial(self, form): ...
+        def fit(self, rows, start, *, seed, progress, cancelled, client=None): ...
+        def predict(self, model, rows): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from .errors import UnknownLearner
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from loaders.rows import Array, Arrays, Form, Labels, Rows
+
+    from .actions import Action
+    from .layout import Layout
+    from .merging.strategy import Client
+    from .model import Model
+
+
+class Progress(Protocol):
+    """Told how far a piece of work is."""
+
+    def __call__(self, fraction: float, note: str = "", /) -> object:
+        """Take the fraction done, 0 to 1, and what there is to say about it, in a line."""
+
+
+#: Says whether to stop.
+Cancelled = Callable[[], bool]
+#: Has an action performed on every shard, and yields what came of each, checked, in order.
+Ask = Callable[[Callable[["Rows"], "Action"]], Iterator["Arrays"]]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Where in a run a learner is to learn.
+
+    Args:
+        round: which one, from 0.
+        rounds: how many there are.
+        initial_seed: of a fresh model; one for the whole run.
+    """
+
+    round: int = 0
+    rounds: int = 1
+    initial_seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_parameters(
+            rounds=(self.rounds, 1, 10**9), round=(self.round, 0, self.rounds - 1),
+            initial_seed=(self.initial_seed, 0, 1 << 53),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a learner made of one shard.
+
+    Args:
+        arrays: the model, by name.
+        examples: rows that it was made from: its weight when merged.
+        metrics: plain values about the making, e.g. `loss`.
+        client: what a strategy's client part returns, by name.
+    """
+
+    arrays: Arrays
+    examples: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    client: Arrays = field(default_factory=dict)
+
+
+class Options(Protocol):
+    """A frozen dataclass of a learner's options (`protocol/options.py`)."""
+
+    @property
+    def lesson(self) -> str:
+        """What a job does in a round, in words."""
+
+
+class Learner:
+    """Learns from shards, apart from each other, in a way whose results can be merged.
+
+    Args:
+        made: what it is made with.
+        turn: where in a run it is.
+    """
+
+    #: What it is called, and the dataclass of what it is made with.
+    name: ClassVar[str]
+    options: ClassVar[type]
+    #: The strategy that merges its solutions, unless another is asked for.
+    merging: ClassVar[str] = "mean"
+    #: Whether `evaluate` says how much a model loses.
+    tells_loss: ClassVar[bool] = False
+    #: What nodes can be asked beside what every learner can.
+    actions: ClassVar[tuple[type[Action], ...]] = ()
+    #: Names of the files that `draw` writes.
+    pictures: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, made: object = None, turn: Turn | None = None) -> None:
+        self.made = self.options() if made is None else made
+        self.turn = turn or Turn()
+
+    # At nodes.
+
+    def prepare(self) -> None:
+        """Do what takes long before the first job; called once in a process that will solve."""
+
+    def initial(self, form: Form) -> Arrays:
+        """Return a fresh model for such data, the same for every shard and at every node.
+
+        Raises:
+            UnfitData: it can't learn from such data.
+        """
+        raise NotImplementedError
+
+    def fit(
+        self, rows: Rows, start: Arrays, *, seed: int, progress: Progress, cancelled: Cancelled,
+        client: Client | None = None,
+    ) -> Solution:  # fmt: skip
+        """Learn from one shard.
+
+        Args:
+            rows: the shard.
+            start: the model to go on from.
+            seed: of the order of rows and everything else that is random.
+            progress: called now and then.
+            cancelled: asked now and then; return early where it says so.
+            client: the part of the strategy that has a word in each step; None: there is none.
+        """
+        raise NotImplementedError
+
+    def predict(self, model: Arrays, rows: Rows) -> Labels:
+        """Return a label for each row.
+
+        Raises:
+            ModelError: the model is not for such data.
+        """
+        raise NotImplementedError
+
+    def evaluate(self, model: Arrays, rows: Rows) -> tuple[Labels, float]:
+        """Return a label for each row, and the mean loss; infinite if it has none.
+
+        Raises:
+            ModelError: the model is not for such data.
+        """
+        raise NotImplementedError
+
+    # At the main node, where the learner's library may not be.
+
+    def check_form(self, form: Form) -> None:
+        """Raise unless it can learn from data of such a form.
+
+        Raises:
+            LearningError: it can't.
+        """
+
+    def check_data(self, rows: Rows) -> None:
+        """Raise unless it can learn from the whole of some data.
+
+        Raises:
+            UnfitData: it can't; the rows are named.
+        """
+
+    def largest(self, layout: Layout) -> int:
+        """Return how many bytes the arrays of a solution have, at most; `layout`: of a fresh one."""
+        return layout.nbytes
+
+    def check(self, solution: Solution, layout: Layout, form: Form) -> None:
+        """Raise unless the arrays of a solution, from whomever, are a model's of such data.
+
+        Args:
+            solution: whatever came; how many examples it is of has been looked at.
+            layout: of a fresh model.
+            form: of the data.
+
+        Raises:
+            UnfitSolution: they are not, in words.
+            Diverged: they are not finite.
+        """
+        layout.check(solution.arrays)
+
+    def settle(self, model: Arrays, ask: Ask) -> Arrays:
+        """Return a merged model as it is to be, with what the shards say of it.
+
+        Args:
+            model: as it was merged.
+            ask: has one of `actions` performed on every shard.
+        """
+        return model
+
+    def describe(self, model: Arrays) -> dict[str, object]:
+        """Return plain values that say what a merged model is made of."""
+        return {"weights": sum(array.size for array in model.values())}
+
+    # For people.
+
+    def made_of(self, parts: Mapping[str, object]) -> str:
+        """Return what a model is made of, as `describe` says, in words."""
+        return ", ".join(f"{count:,} {name}" for name, count in parts.items())
+
+    def draw(
+        self, model: Model, solutions: Iterable[tuple[int, int, Arrays]], folder: Path
+    ) -> None:
+        """Draw the `pictures` into a folder.
+
+        Args:
+            model: that a run ended with.
+            solutions: that it was merged from: round, from 0, number of the job, from 1, arrays.
+            folder: where to.
+
+        Raises:
+            OSError: they can't be written.
+            LearningError: the model can't be read.
+        """
+
+
+def grey_images(rows: Rows, whose: str) -> Array:
+    """Return the images of rows that are grey pictures, uint8, shape (n, height, width).
+
+    Args:
+        rows: whatever they are.
+        whose: who wants them, for the message.
+
+    Raises:
+        UnfitData: they are others.
+    """
+    grey_form(rows.form, whose)
+    (name,) = rows.form.fields
+    return rows.arrays[name]
+
+
+def grey_form(form: Form, whose: str) -> tuple[int, int]:
+    """Return height and width of rows that are grey pictures.
+
+    Raises:
+        UnfitData: they are others.
+    """
+    from .errors import UnfitData
+
+    image = form.image
+    if image is None or image.dtype != "uint8" or len(image.shape) != 2:
+        raise UnfitData(
+            f"the {whose} learner takes grey images (one field: uint8, height x width);"
+            f" a row of this data is {form.tell()}"
+        )
+    height, width = image.shape
+    return height, width
+
+
+def check_parameters(**bounds: tuple[object, float, float]) -> None:
+    """Raise unless each value is a number from its least to its most.
+
+    Args:
+        bounds: by name: the value, and its bounds; whole ones where a whole number is wanted.
+
+    Raises:
+        UnknownLearner: one is not.
+    """
+    for name, (value, least, most) in bounds.items():
+        kinds = (int,) if isinstance(least, int) else (int, float)
+        fits = type(value) in kinds and isinstance(value, int | float) and least <= value <= most
+        if not fits:
+            raise UnknownLearner(f"{name} is {value!r:.40}; from {least} to {most} is possible")
+
+
