@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .contract import Learner, Solution, Turn
 from .errors import (
     DamagedFile,
     Diverged,
@@ -14,60 +15,51 @@ from .errors import (
     UnfitData,
     UnfitSolution,
     UnknownLearner,
+    UnknownStrategy,
 )
-from .options import LearnerOptions
-from .registry import create, merger, names, options_of
+from .merging import Client, Strategy
+from .options import LearnerOptions, StrategyOptions
+from .registry import create, learner, names, options_of
 from .software import differences, software
 
 if TYPE_CHECKING:
-    from .base import (
-        Arrays,
-        CountingMerger,
-        Form,
-        Labels,
-        Layout,
-        Learner,
-        Merger,
-        Shard,
-        Solution,
-    )
+    from .actions import Action
+    from .layout import Layout
+    from .model import Model
 
 __all__ = [
-    "Arrays",
-    "CountingMerger",
+    "Action",
+    "Client",
     "DamagedFile",
     "Diverged",
-    "Form",
-    "Labels",
     "Layout",
     "Learner",
     "LearnerOptions",
     "LearningError",
     "MergeError",
-    "Merger",
+    "Model",
     "ModelError",
-    "Shard",
     "Solution",
+    "Strategy",
+    "StrategyOptions",
+    "Turn",
     "UnfitData",
     "UnfitSolution",
     "UnknownLearner",
+    "UnknownStrategy",
     "create",
     "differences",
-    "merger",
+    "learner",
     "names",
     "options_of",
     "software",
 ]
 
 #: Imported when they are used: whoever asks for help need not wait for numpy.
-_LATER = dict.fromkeys(
-    ["Arrays", "CountingMerger", "Form", "Labels", "Layout", "Learner", "Merger", "Shard",
-     "Solution"],
-    "base",
-)  # fmt: skip
+_LATER = {"Action": "actions", "Layout": "layout", "Model": "model"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_LATER[name]}", __name__), name)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .errors import UnknownLearner
 
@@ -40,7 +40,7 @@ class Progress(Protocol):
 #: Says whether to stop.
 Cancelled = Callable[[], bool]
 #: Has an action performed on every shard, and yields what came of each, checked, in order.
-Ask = Callable[[Callable[["Rows"], "Action"]], Iterator["Arrays"]]
+Ask = Callable[[Callable[["Rows"], "Action"]], Iterator[Any]]
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,15 @@ class Solution:
         arrays: the model, by name.
         examples: rows that it was made from: its weight when merged.
         metrics: plain values about the making, e.g. `loss`.
-        client: what a strategy's client part returns, by name.
+        client: the shard's arrays as a strategy's client part returned them, by name.
+        given: the same as they went with the job; the main node fills them in.
     """
 
     arrays: Arrays
     examples: int
     metrics: Mapping[str, float] = field(default_factory=dict)
     client: Arrays = field(default_factory=dict)
+    given: Arrays = field(default_factory=dict)
 
 
 class Options(Protocol):
@@ -104,8 +106,6 @@ class Learner:
     merging: ClassVar[str] = "mean"
     #: Whether `evaluate` says how much a model loses.
     tells_loss: ClassVar[bool] = False
-    #: What nodes can be asked beside what every learner can.
-    actions: ClassVar[tuple[type[Action], ...]] = ()
     #: Names of the files that `draw` writes.
     pictures: ClassVar[tuple[str, ...]] = ()
 
@@ -128,7 +128,7 @@ class Learner:
 
     def fit(
         self, rows: Rows, start: Arrays, *, seed: int, progress: Progress, cancelled: Cancelled,
-        client: Client | None = None,
+        client: Client[Any] | None = None,
     ) -> Solution:  # fmt: skip
         """Learn from one shard.
 
@@ -157,6 +157,10 @@ class Learner:
             ModelError: the model is not for such data.
         """
         raise NotImplementedError
+
+    def actions(self) -> tuple[type[Action], ...]:
+        """Return what can be asked of nodes beside what every learner can do."""
+        return ()
 
     # At the main node, where the learner's library may not be.
 

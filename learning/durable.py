@@ -11,13 +11,12 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
-from .base import Arrays
+from loaders.rows import Array, Arrays, bytes_of
+
 from .errors import DamagedFile
 
 _CONTENT = "content"
@@ -79,7 +78,7 @@ def write_arrays(path: Path, arrays: Arrays, notes: Mapping[str, str]) -> None:
     if odd or "__metadata__" in arrays:
         raise ValueError("arrays of such names or types can't be kept")
 
-    kept = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    kept = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     notes = {**notes, _CONTENT: _checksum(kept, notes)}
     with written_whole(path) as part:
         try:
@@ -91,7 +90,7 @@ def write_arrays(path: Path, arrays: Arrays, notes: Mapping[str, str]) -> None:
             raise OSError(errno.EIO, str(error)) from error
 
 
-def read_arrays(path: Path) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     """Return the arrays and notes of a file that `write_arrays` wrote.
 
     Raises:
@@ -120,7 +119,7 @@ def _checksum(arrays: Arrays, notes: Mapping[str, str]) -> str:
     """Return xxh3-128 over names, types, shapes and bytes, in name order, in hexadecimal."""
     hash_ = xxhash.xxh3_128(repr(sorted(notes.items())).encode())
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = arrays[name]
         hash_.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
-        hash_.update(array.reshape(-1).view(np.uint8).data)
+        hash_.update(bytes_of(array))
     return hash_.hexdigest()

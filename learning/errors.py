@@ -2,6 +2,7 @@
 
 LearningError            root
   UnknownLearner         no learner of that name
+  UnknownStrategy        no way to merge of that name
   MergeError             solutions that can't be merged
     UnfitSolution        one that is not what its job asked for
       Diverged           honest work that came to nothing
@@ -19,6 +20,10 @@ class LearningError(Exception):
 
 class UnknownLearner(LearningError):
     """There is no learner of that name, or it can't be made with these parameters."""
+
+
+class UnknownStrategy(LearningError):
+    """There is no way to merge of that name, or it can't be made with these options."""
 
 
 class MergeError(LearningError):

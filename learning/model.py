@@ -1,16 +1,21 @@
-"""Models on disk: a safetensors file that says which learner reads it."""
+"""Models on disk: a safetensors file that says which learner reads it, and what it is for."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .base import Arrays
+from loaders.classes import against_rest
+from loaders.errors import CorruptDataset
+from loaders.rows import Arrays, Field, Form, Numbered, bytes_of
+
 from .durable import read_arrays, write_arrays
 from .errors import DamagedFile, ModelError
 
-_FORMAT = "mnist-merge 1"
+_FORMAT, _FIRST = "mnist-merge 2", "mnist-merge 1"
 
 
 @dataclass(frozen=True)
@@ -20,16 +25,24 @@ class Model:
     Args:
         arrays: by name.
         learner: the name of the learner that reads it.
-        shape: height and width of the images.
-        classes: how many classes there are.
+        form: of the data that it is for; its classes have their names.
+        made: what the learner was made with.
         notes: about where it comes from.
     """
 
     arrays: Arrays
     learner: str
-    shape: tuple[int, int]
-    classes: int
+    form: Form
+    made: Mapping[str, object] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def sha256(arrays: Arrays) -> str:
+    """Return sha256 over the arrays' bytes in name order, in hexadecimal."""
+    hash_ = hashlib.sha256()
+    for name in sorted(arrays):
+        hash_.update(bytes_of(arrays[name]))
+    return hash_.hexdigest()
 
 
 def save(model: Model, path: Path) -> None:
@@ -38,15 +51,18 @@ def save(model: Model, path: Path) -> None:
     Raises:
         OSError: it can't be written.
     """
+    classes = model.form.classes
     notes = {
-        "format": _FORMAT, "learner": model.learner, "classes": str(model.classes),
-        "height": str(model.shape[0]), "width": str(model.shape[1]), **model.notes,
+        "format": _FORMAT, "learner": model.learner, "form": json.dumps(model.form.as_values()),
+        "made": json.dumps(dict(model.made), sort_keys=True), **model.notes,
     }  # fmt: skip
+    if not isinstance(classes, Numbered):
+        notes["classes"] = json.dumps(list(classes))
     write_arrays(path, model.arrays, notes)
 
 
 def load(path: Path) -> Model:
-    """Read a model.
+    """Read a model, also one of the first format.
 
     Raises:
         ModelError: no such file, damaged, or not one of ours.
@@ -59,7 +75,27 @@ def load(path: Path) -> Model:
         raise ModelError(f"{path}: no such file") from error
     except DamagedFile as error:
         raise ModelError(str(error)) from error
-    if notes.pop("format", "") != _FORMAT:
-        raise ModelError(f"{path}: a file that mnist-main wrote, but no model")
+    read = {_FORMAT: _second, _FIRST: _first}.get(notes.pop("format", ""))
+    if read is None:
+        raise ModelError(f"{path}: a file that mnist-main wrote, but no model that this one reads")
+    try:
+        return read(arrays, notes)
+    except (KeyError, ValueError, TypeError, CorruptDataset) as error:
+        raise ModelError(f"{path}: a model that does not say what it is for: {error}") from error
+
+
+def _second(arrays: Arrays, notes: dict[str, str]) -> Model:
+    form = Form.of_values(json.loads(notes.pop("form")))
+    if "classes" in notes:
+        form = Form(form.fields, tuple(map(str, json.loads(notes.pop("classes")))))
+    made = json.loads(notes.pop("made"))
+    return Model(arrays, notes.pop("learner"), form, made, notes)
+
+
+def _first(arrays: Arrays, notes: dict[str, str]) -> Model:
+    """Return a model of grey images, maybe of one class against the rest."""
     shape = (int(notes.pop("height")), int(notes.pop("width")))
-    return Model(arrays, notes.pop("learner"), shape, int(notes.pop("classes")), notes)
+    classes, target = int(notes.pop("classes")), notes.pop("target", None)
+    names = Numbered(classes) if target is None else against_rest(target)
+    form = Form({"image": Field("uint8", shape)}, names)
+    return Model(arrays, notes.pop("learner"), form, {}, notes)

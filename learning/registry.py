@@ -1,119 +1,106 @@
-"""How a learner is found by name: what it takes, what learns, and what merges."""
+"""How a learner is found by its name.
+
+Those that ship are here; a package that is installed brings more, by an entry point of the group
+`mnist_merge.learners` that names its class:
+
+    [options.entry_points]
+    mnist_merge.learners =
+        mine = my_package.my_learner:MyLearner
+"""
 
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache
 
+from protocol.errors import ConfigError
+from protocol.options import declared, make
+
+from .contract import Learner, Turn
 from .errors import UnknownLearner
 
-if TYPE_CHECKING:
-    from .base import Learner, Merger
-    from .telling import Telling
+log = logging.getLogger("mnist.learning")
 
-
-@dataclass(frozen=True)
-class _Entry:
-    """Where the classes of a learner are; imported only when used."""
-
-    learner: str
-    merger: str
-    options: str
-    #: In words and pictures for people.
-    telling: str
-    #: Whether it can `evaluate`.
-    loss: bool = False
-
-
-_BUILT_IN = {
-    "neural": _Entry(
-        "learning.neural:NeuralLearner",
-        "learning.layout:NeuralMerger",
-        "learning.options:NeuralOptions",
-        "learning.telling:Telling",
-        loss=True,
-    ),
-    "algebraic": _Entry(
-        "learning.algebraic.learner:AlgebraicLearner",
-        "learning.algebraic.merger:AlgebraicMerger",
-        "learning.options:AlgebraicOptions",
-        "learning.algebraic.telling:AlgebraicTelling",
-    ),
+SHIPPED = {
+    "neural": "learning.neural.learner:NeuralLearner",
+    "algebraic": "learning.algebraic.learner:AlgebraicLearner",
 }
+GROUP = "mnist_merge.learners"
+
+
+@cache
+def _classes() -> dict[str, type[Learner]]:
+    """Return every learner's class; what can't be imported is said, and left out."""
+    from importlib.metadata import entry_points
+
+    brought = {each.name: each.value for each in entry_points(group=GROUP)}
+    found = {}
+    for name, place in {**brought, **SHIPPED}.items():
+        try:
+            kind = _import(place)
+            if not issubclass(kind, Learner) or kind.name != name:
+                raise TypeError(f"{place} is no Learner whose name is {name!r}")
+            found[name] = kind
+        except Exception:  # whatever a stranger's module does
+            if name in SHIPPED:
+                raise
+            log.exception("learner.unusable name=%s place=%s", name, place)
+    return dict(sorted(found.items(), key=lambda each: each[0] not in SHIPPED))
+
+
+def _import(place: str) -> type[Learner]:
+    module, _, attribute = place.partition(":")
+    found = getattr(importlib.import_module(module), attribute)
+    if not isinstance(found, type):
+        raise TypeError(f"{place} is no class")
+    return found
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of the learners that come with this package."""
-    return tuple(_BUILT_IN)
+    """Return the names of the learners that there are; those that ship come first."""
+    return tuple(_classes())
 
 
-def create(name: str, parameters: Mapping[str, Any]) -> Learner:
+def learner(name: str) -> type[Learner]:
+    """Return the class of a learner.
+
+    Raises:
+        UnknownLearner: there is none of this name.
+    """
+    if name not in _classes():
+        raise UnknownLearner(f"no learner {name!r}; there is {', '.join(names())}")
+    return _classes()[name]
+
+
+def create(name: str, parameters: Mapping[str, object], turn: Turn | None = None) -> Learner:
     """Return a learner.
 
     Args:
         name: one of `names()`.
-        parameters: what it is made with.
+        parameters: what it is made with, by name.
+        turn: where in a run it is.
 
     Raises:
         UnknownLearner: no such learner, or it takes no such parameters.
     """
-    made = _import(_entry(name).learner)
+    kind = learner(name)
     try:
-        learner: Learner = made(**parameters)
-    except TypeError as error:
+        odd = parameters.keys() - {each.name for each in declared(kind.options)}
+        if odd:
+            raise ConfigError(f"it takes no {min(odd)}")
+        return kind(make(kind.options, parameters), turn)
+    except (ConfigError, TypeError) as error:
         raise UnknownLearner(
             f"learner {name!r} can't be made with {dict(parameters)}: {error}"
         ) from error
-    return learner
 
 
-def merger(name: str) -> Merger:
-    """Return what merges the solutions of the learner of this name.
-
-    Raises:
-        UnknownLearner: no such learner.
-    """
-    merger_: Merger = _import(_entry(name).merger)()
-    return merger_
-
-
-def options_of(name: str) -> type[Any]:
+def options_of(name: str) -> type:
     """Return the dataclass of what a learner is made with.
 
     Raises:
         UnknownLearner: no such learner.
     """
-    part: type[Any] = _import(_entry(name).options)
-    return part
-
-
-def telling(name: str) -> Telling:
-    """Return what tells of the models of a learner, in words and pictures.
-
-    Raises:
-        UnknownLearner: no such learner.
-    """
-    telling_: Telling = _import(_entry(name).telling)()
-    return telling_
-
-
-def tells_loss(name: str) -> bool:
-    """Whether a learner says how much its models lose.
-
-    Raises:
-        UnknownLearner: no such learner.
-    """
-    return _entry(name).loss
-
-
-def _entry(name: str) -> _Entry:
-    if name not in _BUILT_IN:
-        raise UnknownLearner(f"no learner {name!r}; there is {', '.join(_BUILT_IN)}")
-    return _BUILT_IN[name]
-
-
-def _import(place: str) -> Any:
-    module, _, attribute = place.partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return learner(name).options

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..base import Arrays
-from ..errors import ModelError
+from loaders.rows import Arrays
+
+from ..errors import MergeError, ModelError
 from .atoms import (
     BLANK,
     MOST_CELLS,
@@ -18,7 +20,9 @@ from .atoms import (
     Counts,
     count_misses,
     decode,
+    distinct,
     encode,
+    joined,
     missed_terms,
     sizes,
     slice_terms,
@@ -210,4 +214,53 @@ def from_arrays(arrays: Arrays, most_cells: int = MOST_CELLS) -> AlgebraicModel:
         raise ModelError("not an algebraic model: an atom of no class")
     return AlgebraicModel(
         embedding, classes, atoms, violated.astype(np.int64), epochs.astype(np.int64)
+    )
+
+
+# As solutions are merged.
+
+
+def union(solutions: Iterable[Arrays], before: Arrays) -> Arrays:
+    """Return the union of the atoms of solutions, and of the model before, if there is one.
+
+    Args:
+        solutions: as arrays, from whomever, one after the other.
+        before: as arrays; none: there is no model before.
+
+    Raises:
+        MergeError: no solution, or one that is none, or of other images than the first.
+    """
+    models = [from_arrays(before)] if before else []
+    first: AlgebraicModel | None = models[0] if models else None
+    atoms = [model.atoms for model in models]
+    epochs = [model.epochs for model in models]
+    solved = 0
+    for number, solution in enumerate(solutions, 1):
+        try:
+            model = from_arrays(solution)
+        except ModelError as error:
+            raise MergeError(f"solution {number}: {error}") from error
+        first = first or model
+        if (model.embedding, model.classes) != (first.embedding, first.classes):
+            raise MergeError(f"solution {number} does not fit the first: other images")
+        atoms.append(model.atoms)
+        epochs.append(model.epochs)
+        solved += 1
+    if first is None or not solved:
+        raise MergeError("nothing to merge: no solution")
+    every, which = distinct(joined(atoms))
+    born = np.full(len(every), np.iinfo(np.int64).max)
+    np.minimum.at(born, which, np.concatenate(epochs))
+    unknown = np.zeros(len(every), np.int64)
+    return to_arrays(AlgebraicModel(first.embedding, first.classes, every, unknown, born))
+
+
+def weighed(model: Arrays, counts: Counts) -> Arrays:
+    """Return a merged model with the sums of all shards' counts; what is hopeless is dropped."""
+    made = from_arrays(model)
+    kept = counts <= MOST_VIOLATIONS
+    return to_arrays(
+        AlgebraicModel(
+            made.embedding, made.classes, made.atoms[kept], counts[kept], made.epochs[kept]
+        )
     )

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from loaders.rows import Arrays
 from protocol.wire.words import plural
 
-from ..base import Arrays
-from ..model import Model
-from ..telling import Telling
 from .model import AlgebraicModel, from_arrays
 
 #: Atoms of each class that are drawn, and that are told of a decision; classes that are drawn.
 DRAWN, TOLD, CLASSES = 7, 5, 20
 #: Literals of an atom that are told.
 _LITERALS = 12
-
-
-class AlgebraicTelling(Telling):
-    """Tells of atoms, and how a model came about."""
-
-    pictures = ("batches.png", "atoms.png")
-
-    def made_of(self, parts: Mapping[str, Any]) -> str:
-        """Return how many atoms there are, and how many of them no example contradicts."""
-        return f"{parts['atoms']:,} atoms, {parts['strict']:,} of them contradicted by no example"
-
-    def draw(
-        self, model: Model, solutions: Iterable[tuple[int, int, Arrays]], folder: Path
-    ) -> None:
-        """Draw the error by batch, and what the atoms ask for."""
-        draw_batches(((job, arrays) for _, job, arrays in solutions), folder / "batches.png")
-        names = class_names(model.classes, model.notes.get("target"))
-        draw_atoms(from_arrays(model.arrays), folder / "atoms.png", names)
 
 
 def draw_batches(solutions: Iterable[tuple[int, Arrays]], path: Path) -> None:
@@ -68,11 +48,6 @@ def draw_batches(solutions: Iterable[tuple[int, Arrays]], path: Path) -> None:
     if 1 < len(jobs) <= 10:
         above.legend(fontsize=7, ncols=2)
     figure.savefig(path, dpi=120)
-
-
-def class_names(classes: int, target: str | None) -> list[str]:
-    """Return what the classes are called; of one class against the rest `not 3` and `3`."""
-    return [str(k) for k in range(classes)] if target is None else [f"not {target}", target]
 
 
 def draw_atoms(model: AlgebraicModel, path: Path, names: list[str]) -> None:

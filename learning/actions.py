@@ -1,0 +1,404 @@
+"""What a node can be asked: to fit, to predict, to try a learner out; a learner may bring more.
+
+An action is made at the main node, packed into plain values and arrays that any transport can
+carry, unpacked and performed at a node, and what came of it, from whomever, is read at the main
+node again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+import xxhash
+
+from loaders.errors import CorruptDataset
+from loaders.rows import Array, Arrays, ArraySource, Form, Labels, Rows, bytes_of
+
+from . import merging
+from .contract import Cancelled, Learner, Progress, Solution, Turn, check_parameters
+from .errors import Diverged, LearningError, UnfitSolution
+from .layout import Layout, check_fresh
+from .merging.strategy import Client, Strategy
+from .registry import create
+
+#: Plain values by name.
+Values = Mapping[str, object]
+Answer = tuple[dict[str, object], dict[str, Array]]
+Self = TypeVar("Self", bound="Action")
+
+#: Metrics of a solution; more, or such as can't be shown, are none.
+_MOST_METRICS, _METRIC_LETTERS = 32, 64
+_MOST = 1e300
+#: Rows that a learner is tried out on.
+TRIAL_ROWS = 16
+
+
+class Work(NamedTuple):
+    """An action as plain values and arrays.
+
+    Args:
+        values: by name.
+        arrays: by name, but for those of rows.
+        rows: that it is about.
+        labels: whether the labels of the rows go with them.
+    """
+
+    values: Values
+    arrays: Arrays
+    rows: Rows
+    labels: bool = True
+
+    def told(self) -> dict[str, object]:
+        """Return the values, and what the rows are."""
+        return {**self.values, "form": self.rows.form.as_values(), "rows": self.rows.digest}
+
+    def carried(self) -> dict[str, Array]:
+        """Return all arrays, those of the rows read now."""
+        rows, numbers = self.rows, self.rows.numbers
+        fields = rows.source.read(rows.split, slice(None) if numbers is None else numbers)
+        labels = {"label": self.rows.labels} if self.labels else {}
+        return {**under("row", fields), **labels, **self.arrays}
+
+
+class Action:
+    """One thing that a node can be asked."""
+
+    name: ClassVar[str]
+
+    def pack(self) -> Work:
+        """Return it as plain values and arrays."""
+        raise NotImplementedError
+
+    @classmethod
+    def unpack(cls: type[Self], values: Values, arrays: Arrays) -> Self:
+        """Return what was packed, from whomever.
+
+        Raises:
+            LearningError: it is no such action.
+            KeyError: something is missing.
+        """
+        raise NotImplementedError
+
+    def perform(self, learner: Learner, progress: Progress, cancelled: Cancelled) -> Answer:
+        """Do it, at a node; return what came of it.
+
+        Raises:
+            LearningError: the learner can't do it.
+        """
+        raise NotImplementedError
+
+    def read(self, learner: Learner, values: Values, arrays: Arrays) -> object:
+        """Return what `perform` came to, from whomever.
+
+        Raises:
+            UnfitSolution: it is nothing that can have come of this.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit(Action):
+    """Learn from a shard.
+
+    Args:
+        rows: the shard.
+        start: the model to go on from.
+        seed: of everything random.
+        turn: where in the run it is.
+        strategy: whose client part has a word; None: there is none.
+        shared, own: the client part's arrays: of everybody, and of this shard.
+        layout: of a fresh model; what comes back is checked by it.
+    """
+
+    name = "fit"
+    rows: Rows
+    start: Arrays
+    seed: int
+    turn: Turn
+    strategy: Strategy | None = None
+    shared: Arrays = field(default_factory=dict)
+    own: Arrays = field(default_factory=dict)
+    layout: Layout = field(default_factory=lambda: Layout({}))
+
+    def pack(self) -> Work:
+        """Return it as plain values and arrays."""
+        values: dict[str, object] = {"seed": self.seed, "turn": asdict(self.turn)}
+        if self.strategy is not None:
+            values["merge"] = told(self.strategy)
+        arrays = {
+            **under("start", self.start), **under("shared", self.shared),
+            **under("own", self.own),
+        }  # fmt: skip
+        return Work(values, arrays, self.rows)
+
+    @classmethod
+    def unpack(cls, values: Values, arrays: Arrays) -> Fit:
+        """Return what was packed."""
+        seed = values["seed"]
+        check_parameters(seed=(seed, 0, 1 << 64))
+        assert isinstance(seed, int)
+        return cls(
+            rows=rows_in(values, arrays), start=within("start", arrays), seed=seed, turn=turn(values),
+            strategy=_strategy(values), shared=within("shared", arrays), own=within("own", arrays),
+        )  # fmt: skip
+
+    def perform(self, learner: Learner, progress: Progress, cancelled: Cancelled) -> Answer:
+        """Have the learner learn."""
+        return _answer(self._fit(learner, progress, cancelled))
+
+    def _fit(self, learner: Learner, progress: Progress, cancelled: Cancelled) -> Solution:
+        client: Client[object] | None = None
+        if self.strategy is not None and self.strategy.client is not None:
+            client = self.strategy.client(self.shared, self.own)
+        return learner.fit(
+            self.rows, self.start, seed=self.seed, progress=progress, cancelled=cancelled,
+            client=client,
+        )  # fmt: skip
+
+    def read(self, learner: Learner, values: Values, arrays: Arrays) -> Solution:
+        """Return the solution."""
+        examples, metrics = _metrics(values)
+        client = within("own", arrays)
+        model = {name: a for name, a in arrays.items() if not name.startswith("own/")}
+        solution = Solution(model, examples, metrics, client, self.own)
+        if examples != len(self.rows):
+            raise UnfitSolution(f"it claims {examples} examples of a shard of {len(self.rows)}")
+        learner.check(solution, self.layout, self.rows.form)
+        Layout(self.own).check(client)
+        return solution
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial(Action):
+    """Make a fresh model and take one step from it: what fails, fails before anything is begun.
+
+    Args:
+        rows: a few.
+        turn: the first.
+        strategy: that merges.
+    """
+
+    name = "trial"
+    rows: Rows
+    turn: Turn
+    strategy: Strategy
+
+    def pack(self) -> Work:
+        """Return it as plain values and arrays."""
+        return Work({"turn": asdict(self.turn), "merge": told(self.strategy)}, {}, self.rows)
+
+    @classmethod
+    def unpack(cls, values: Values, arrays: Arrays) -> Trial:
+        """Return what was packed."""
+        strategy = _strategy(values)
+        assert strategy is not None
+        return cls(rows=rows_in(values, arrays), turn=turn(values), strategy=strategy)
+
+    def perform(self, learner: Learner, progress: Progress, cancelled: Cancelled) -> Answer:
+        """Make a fresh model, learn for one step, merge, predict; return the fresh model."""
+        initial, strategy = learner.initial(self.rows.form), self.strategy
+        state, own = strategy.begin(initial), strategy.own(initial)
+        stepped: list[float] = []
+        fit = Fit(
+            rows=self.rows, start=initial, seed=0, turn=self.turn, strategy=strategy,
+            shared=strategy.shared(state), own=own, layout=Layout(initial),
+        )  # fmt: skip
+        values, arrays = _answer(
+            fit._fit(learner, lambda done, note="", /: stepped.append(done), lambda: bool(stepped))
+        )
+        solution = fit.read(learner, values, arrays)
+        model, _ = strategy.merge([solution], initial, state)
+        Predict(rows=self.rows, model=model, loss=learner.tells_loss).perform(
+            learner, progress, cancelled
+        )
+        return {}, dict(initial)
+
+    def read(self, learner: Learner, values: Values, arrays: Arrays) -> Arrays:
+        """Return the fresh model."""
+        if values:
+            raise UnfitSolution("more than a fresh model")
+        check_fresh(arrays)
+        return arrays
+
+
+class Predicted(NamedTuple):
+    """What a model says of rows.
+
+    Args:
+        labels: of each row.
+        loss: the mean over them; not a number where the learner tells none.
+    """
+
+    labels: Labels
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Action):
+    """Predict the classes of rows.
+
+    Args:
+        rows: to be predicted.
+        model: by name.
+        loss: whether to say how much is lost, too.
+    """
+
+    name = "predict"
+    rows: Rows
+    model: Arrays
+    loss: bool
+
+    def pack(self) -> Work:
+        """Return it as plain values and arrays."""
+        return Work({"loss": self.loss}, under("start", self.model), self.rows, self.loss)
+
+    @classmethod
+    def unpack(cls, values: Values, arrays: Arrays) -> Predict:
+        """Return what was packed."""
+        loss = bool(values["loss"])
+        return cls(rows=rows_in(values, arrays, loss), model=within("start", arrays), loss=loss)
+
+    def perform(self, learner: Learner, progress: Progress, cancelled: Cancelled) -> Answer:
+        """Have the learner predict."""
+        if not self.loss:
+            return {}, {"labels": learner.predict(self.model, self.rows)}
+        labels, loss = learner.evaluate(self.model, self.rows)
+        return {"loss": loss} if math.isfinite(loss) else {}, {"labels": labels}
+
+    def read(self, learner: Learner, values: Values, arrays: Arrays) -> Predicted:
+        """Return the labels, and the loss."""
+        labels, rows, classes = arrays.get("labels"), len(self.rows), self.rows.classes
+        if labels is None or labels.dtype != np.int64 or labels.shape != (rows,):
+            raise UnfitSolution(f"no labels for {rows} rows")
+        if values.keys() - {"loss"} or len(arrays) > 1:
+            raise UnfitSolution("more than labels")
+        if rows and not 0 <= labels.min() <= labels.max() < classes:  # type: ignore[operator]
+            raise UnfitSolution(f"labels outside of the {classes} classes")
+        loss = values.get("loss", math.nan)
+        if type(loss) is not float or abs(loss) > _MOST:
+            raise UnfitSolution("the loss is no number, or none that can be")
+        return Predicted(labels.astype(np.int64, copy=False), loss)
+
+
+_EVERY: tuple[type[Action], ...] = (Fit, Trial, Predict)
+
+
+def perform(
+    learner: str, values: Values, arrays: Arrays, progress: Progress, cancelled: Cancelled
+) -> Answer:
+    """Do what a job asks for; return what came of it, as values and arrays.
+
+    Raises:
+        LearningError: it asks for nothing that this release knows, or the learner can't do it.
+    """
+    try:
+        name, make = values["action"], values["make"]
+        if not isinstance(make, Mapping):
+            raise LearningError("a learner is made with options by name")
+        made = create(learner, make, turn(values) if "turn" in values else Turn())
+        for kind in (*_EVERY, *made.actions()):
+            if kind.name == name:
+                return kind.unpack(values, arrays).perform(made, progress, cancelled)
+    except KeyError as error:
+        raise LearningError(f"the job lacks {error}; are both sides of one release?") from error
+    except CorruptDataset as error:
+        raise LearningError(f"the rows of the job are none: {error}") from error
+    raise LearningError(f"no action {name!r:.80}; are both sides of one release?")
+
+
+def digest(learner: str, make: Values, action: Action) -> str:
+    """Return what tells an action from every other, in hexadecimal, however its rows travel."""
+    work = action.pack()
+    told_ = [learner, {**work.told(), "action": action.name, "make": dict(make)}]
+    hash_ = xxhash.xxh3_128(json.dumps(told_, sort_keys=True).encode())
+    for name in sorted(work.arrays):
+        array = work.arrays[name]
+        hash_.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        hash_.update(bytes_of(array))
+    return hash_.hexdigest()
+
+
+def told(strategy: Strategy) -> dict[str, object]:
+    """Return a strategy as plain values."""
+    return {"name": strategy.name, "made": asdict(strategy.made)}  # type: ignore[call-overload]
+
+
+def turn(values: Values) -> Turn:
+    """Return where in a run a job is.
+
+    Raises:
+        LearningError: that is not told as it must be.
+    """
+    try:
+        return Turn(**values["turn"])  # type: ignore[arg-type]
+    except TypeError as error:
+        raise LearningError(f"not a turn: {values['turn']!r:.80}") from error
+
+
+def _strategy(values: Values) -> Strategy | None:
+    if "merge" not in values:
+        return None
+    merge = values["merge"]
+    if not isinstance(merge, Mapping) or not isinstance(merge["made"], Mapping):
+        raise LearningError(f"not a strategy: {merge!r:.80}")
+    return merging.create(str(merge["name"]), merge["made"])
+
+
+def rows_in(values: Values, arrays: Arrays, labels: bool = True) -> Rows:
+    """Return the rows that came with a job, from whomever.
+
+    Raises:
+        CorruptDataset: they are none.
+        KeyError: something is missing.
+    """
+    form, fields = Form.of_values(values["form"]), within("row", arrays)
+    if labels:
+        truth = arrays["label"]
+    else:
+        truth = np.zeros(len(next(iter(fields.values()), ())), np.int64)
+    return Rows(ArraySource("the job", form, {"job": (fields, truth)}), "job")  # type: ignore[dict-item]
+
+
+def under(prefix: str, arrays: Arrays) -> dict[str, Array]:
+    """Return arrays under names that `within` finds."""
+    return {f"{prefix}/{name}": array for name, array in arrays.items()}
+
+
+def within(prefix: str, arrays: Arrays) -> dict[str, Array]:
+    """Return those arrays that were put `under` a name, as they were called."""
+    prefix += "/"
+    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+
+
+def _answer(solution: Solution) -> Answer:
+    values: dict[str, object] = {**solution.metrics, "examples": solution.examples}
+    return values, {**solution.arrays, **under("own", solution.client)}
+
+
+def _metrics(values: Values) -> tuple[int, dict[str, float]]:
+    """Return examples and metrics of a solution, from whomever."""
+    examples = values.get("examples")
+    if type(examples) is not int:
+        raise UnfitSolution("a solution without a number of examples")
+    numbers = {name: value for name, value in values.items() if name != "examples"}
+    if len(numbers) > _MOST_METRICS:
+        raise UnfitSolution(f"{len(numbers)} metrics, more than {_MOST_METRICS}")
+    metrics = {}
+    for name, value in numbers.items():
+        if len(name) > _METRIC_LETTERS or not name.isprintable():
+            raise UnfitSolution("a metric's name that can't be shown, or is too long")
+        if type(value) not in (int, float) or not isinstance(value, int | float):
+            raise UnfitSolution(f"metric {name!r} is no number")
+        if _MOST < abs(value) < math.inf:
+            raise UnfitSolution(f"metric {name!r} is no number that can be")
+        if not math.isfinite(value):
+            raise Diverged(
+                f"metric {name!r} is not finite: its training diverged; try a smaller learning rate"
+            )
+        metrics[name] = float(value)
+    return examples, metrics

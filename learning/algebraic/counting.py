@@ -1,0 +1,54 @@
+"""The algebraic learner's own action: how often a shard's rows contradict a merged model's atoms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from loaders.rows import Array, Arrays, Rows
+
+from ..actions import Action, Answer, Values, Work, rows_in, under, within
+from ..contract import Cancelled, Learner, Progress, grey_images
+from ..errors import UnfitSolution
+from .model import from_arrays, violations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Count(Action):
+    """Count the rows of a shard that contradict each atom of a model.
+
+    Args:
+        rows: the shard.
+        model: by name.
+    """
+
+    name = "count"
+    rows: Rows
+    model: Arrays
+
+    def pack(self) -> Work:
+        """Return it as plain values and arrays."""
+        return Work({}, under("start", self.model), self.rows)
+
+    @classmethod
+    def unpack(cls, values: Values, arrays: Arrays) -> Count:
+        """Return what was packed."""
+        return cls(rows=rows_in(values, arrays), model=within("start", arrays))
+
+    def perform(self, learner: Learner, progress: Progress, cancelled: Cancelled) -> Answer:
+        """Count."""
+        made, images = from_arrays(self.model), grey_images(self.rows, "algebraic")
+        counts = violations(made.embedding, made.classes, made.atoms, images, self.rows.labels)
+        return {}, {"counts": counts}
+
+    def read(self, learner: Learner, values: Values, arrays: Arrays) -> Array:
+        """Return the counts, int64, one for each atom."""
+        if values or arrays.keys() != {"counts"}:
+            raise UnfitSolution("not counts, and nothing else")
+        counts = arrays["counts"]
+        if counts.dtype != np.int64 or counts.shape != self.model["sizes"].shape:
+            raise UnfitSolution("no count for each atom")
+        if len(counts) and not 0 <= int(counts.min()) <= int(counts.max()) <= len(self.rows):
+            raise UnfitSolution(f"counts outside of the {len(self.rows)} rows of the shard")
+        return counts

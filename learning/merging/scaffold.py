@@ -1,0 +1,103 @@
+"""Control variates against what skewed shards do to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+
+from .strategy import Client, Strategy
+
+if TYPE_CHECKING:
+    from loaders.rows import Arrays
+
+    from ..contract import Solution
+
+
+class _Number(Protocol):
+    def __add__(self, other: object, /) -> _Number: ...
+    def __sub__(self, other: object, /) -> _Number: ...
+    def __truediv__(self, other: object, /) -> _Number: ...
+
+
+T = TypeVar("T")
+
+
+class ScaffoldClient(Client[T]):
+    """Moves each step by what all shards' gradients are, less what this one's are."""
+
+    def __init__(self, shared: Arrays, own: Arrays) -> None:
+        super().__init__(shared, own)
+        self._sums: dict[str, _Number] = {}
+        self._steps = 0
+
+    def correct(self, gradients: Mapping[str, T], weights: Mapping[str, T]) -> Mapping[str, T]:
+        """Return the gradients, less the shard's control variate, and with everybody's."""
+        self._steps += 1
+        corrected: dict[str, T] = {}
+        for name, gradient in gradients.items():
+            if name not in self.own:
+                corrected[name] = gradient
+                continue
+            number = cast("_Number", gradient)
+            self._sums[name] = number + self._sums[name] if name in self._sums else number + 0
+            corrected[name] = cast("T", number - self.own[name] + self.shared[name])
+        return corrected
+
+    def end(self) -> Mapping[str, T]:
+        """Return the shard's new control variate: the mean of its gradients on the way.
+
+        That is option II of the source for plain steps, told without the learning rate.
+        """
+        means = {name: cast("T", total / self._steps) for name, total in self._sums.items()}
+        return {**self.own, **means}
+
+
+class Scaffold(Strategy):
+    """The weighted mean of models that learned with control variates.
+
+    Source: Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated
+    Learning", algorithm 1, with a global step of 1 and shards weighted by their examples.
+    """
+
+    name = "scaffold"
+    client = ScaffoldClient
+
+    def begin(self, initial: Arrays) -> Arrays:
+        """Return a control variate of zeros, and that no examples are known of."""
+        import numpy as np
+
+        return {**self.own(initial), "examples": np.zeros((), np.int64)}
+
+    def shared(self, state: Arrays) -> Arrays:
+        """Return everybody's control variate."""
+        return {name: array for name, array in state.items() if name != "examples"}
+
+    def own(self, initial: Arrays) -> Arrays:
+        """Return a control variate of zeros, for what can be learned by gradients."""
+        import numpy as np
+
+        return {n: np.zeros(a.shape, a.dtype) for n, a in initial.items() if a.dtype.kind == "f"}
+
+    def merge(
+        self, solutions: Iterable[Solution], before: Arrays, state: Arrays
+    ) -> tuple[Arrays, Arrays]:
+        """Return the mean of the models; everybody's control variate moves as the shards' did."""
+        import numpy as np
+
+        from .sums import as_type, weighted_mean
+
+        model = weighted_mean(solutions)
+        changes = {name: np.zeros(array.shape) for name, array in self.shared(state).items()}
+        total = 0
+        for solution in solutions:
+            total += solution.examples
+            for name, change in changes.items():
+                moved = solution.client[name].astype(np.float64) - solution.given[name]
+                change += moved * solution.examples
+        # A shard that was left out has not moved.
+        every = max(total, int(state["examples"]))
+        variate = {
+            name: as_type(state[name] + change / every, state[name].dtype.name)
+            for name, change in changes.items()
+        }
+        return model, {**variate, "examples": np.array(every, np.int64)}

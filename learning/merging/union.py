@@ -1,0 +1,34 @@
+"""The union of algebraic models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from .strategy import NOTHING, Strategy
+
+if TYPE_CHECKING:
+    from loaders.rows import Arrays
+
+    from ..contract import Solution
+
+
+class UnionOfAtoms(Strategy):
+    """The union of all shards' atoms, those of the model before included.
+
+    Source: arXiv 2502.19944 (models of one algebra add up).
+    """
+
+    name = "union"
+
+    def merge(
+        self, solutions: Iterable[Solution], before: Arrays = NOTHING, state: Arrays = NOTHING
+    ) -> tuple[Arrays, Arrays]:
+        """Return the union; nothing is known yet of what contradicts its atoms. There is no state.
+
+        Raises:
+            MergeError: no solution, or one that is of other data than the first.
+        """
+        from ..algebraic.model import union
+
+        return union((solution.arrays for solution in solutions), before), NOTHING

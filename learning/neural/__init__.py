@@ -1,0 +1,1 @@
+"""A small net, trained by gradient descent; importing this needs no torch."""
