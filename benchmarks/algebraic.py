@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from learning.algebraic.merger import AlgebraicMerger
 
 from learning import Shard, Solution
 from learning.algebraic.course import USUAL, BatchSizes, Course, embedded, prepare
 from learning.algebraic.embedding import ImageEmbedding, TableEmbedding, shifted
 from learning.algebraic.learner import AlgebraicLearner
-from learning.algebraic.merger import AlgebraicMerger
 from learning.algebraic.model import AlgebraicModel, from_arrays, to_arrays
 from loaders import Dataset, load, shard
 

@@ -119,7 +119,7 @@ def _unlimit() -> None:
 
 
 def _solve(channel: Channel, inbox: _Inbox, message: Message) -> None:
-    from learning.work import perform
+    from learning.actions import perform
 
     values, arrays = message
     number = int(values["number"])

@@ -153,9 +153,9 @@ def options(*parts: type, prefix: str = "MNIST") -> Callable[[Command], Command]
     """
 
     def decorate(command: Command) -> Command:
-        for part in reversed(parts):
-            for option in reversed(declared(part)):
-                command = _click(option, prefix)(command)
+        each = {option.name: option for part in reversed(parts) for option in declared(part)[::-1]}
+        for option in each.values():
+            command = _click(option, prefix)(command)
         return command
 
     return decorate

@@ -92,6 +92,10 @@ class Action:
         """
         raise NotImplementedError
 
+    def largest(self, learner: Learner) -> int | None:
+        """Return how many bytes the arrays of an answer have, at most; None: nobody knows."""
+        return None
+
     def read(self, learner: Learner, values: Values, arrays: Arrays) -> object:
         """Return what `perform` came to, from whomever.
 
@@ -159,6 +163,10 @@ class Fit(Action):
             self.rows, self.start, seed=self.seed, progress=progress, cancelled=cancelled,
             client=client,
         )  # fmt: skip
+
+    def largest(self, learner: Learner) -> int:
+        """Return how many bytes a solution has, at most."""
+        return learner.largest(self.layout) + Layout(self.own).nbytes
 
     def read(self, learner: Learner, values: Values, arrays: Arrays) -> Solution:
         """Return the solution."""
@@ -270,6 +278,10 @@ class Predict(Action):
         labels, loss = learner.evaluate(self.model, self.rows)
         return {"loss": loss} if math.isfinite(loss) else {}, {"labels": labels}
 
+    def largest(self, learner: Learner) -> int:
+        """Return how many bytes the labels have."""
+        return 8 * len(self.rows)
+
     def read(self, learner: Learner, values: Values, arrays: Arrays) -> Predicted:
         """Return the labels, and the loss."""
         labels, rows, classes = arrays.get("labels"), len(self.rows), self.rows.classes
@@ -277,7 +289,7 @@ class Predict(Action):
             raise UnfitSolution(f"no labels for {rows} rows")
         if values.keys() - {"loss"} or len(arrays) > 1:
             raise UnfitSolution("more than labels")
-        if rows and not 0 <= labels.min() <= labels.max() < classes:  # type: ignore[operator]
+        if rows and not 0 <= labels.min() <= labels.max() < classes:
             raise UnfitSolution(f"labels outside of the {classes} classes")
         loss = values.get("loss", math.nan)
         if type(loss) is not float or abs(loss) > _MOST:
@@ -361,7 +373,7 @@ def rows_in(values: Values, arrays: Arrays, labels: bool = True) -> Rows:
         truth = arrays["label"]
     else:
         truth = np.zeros(len(next(iter(fields.values()), ())), np.int64)
-    return Rows(ArraySource("the job", form, {"job": (fields, truth)}), "job")  # type: ignore[dict-item]
+    return Rows(ArraySource("the job", form, {"job": (fields, truth)}), "job")
 
 
 def under(prefix: str, arrays: Arrays) -> dict[str, Array]:

@@ -278,5 +278,3 @@ def check_parameters(**bounds: tuple[object, float, float]) -> None:
         fits = type(value) in kinds and isinstance(value, int | float) and least <= value <= most
         if not fits:
             raise UnknownLearner(f"{name} is {value!r:.40}; from {least} to {most} is possible")
-
-

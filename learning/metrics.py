@@ -39,7 +39,7 @@ def score(labels: Labels, predicted: Labels, classes: int) -> Scores:
     right = np.bincount(labels[labels == predicted], minlength=classes)
     there = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
     f1 = np.divide(2 * right, there, out=np.zeros(len(there)), where=there > 0)
-    table = ()
+    table: tuple[tuple[int, ...], ...] = ()
     if classes <= MOST_TABLED:
         counts = np.bincount(labels * classes + predicted, minlength=classes * classes)
         table = tuple(map(tuple, counts.reshape(classes, classes).tolist()))

@@ -34,7 +34,7 @@ class OneAgainstRest:
 
     def labels(self, split: str) -> Labels:
         """Return 1 for each row of the class, 0 for each other."""
-        return (self._source.labels(split) == self._target).astype(np.int64)
+        return np.asarray(self._source.labels(split) == self._target, np.int64)
 
     def read(self, split: str, numbers: RowNumbers | slice) -> Arrays:
         """Return the fields of some rows, as they are."""

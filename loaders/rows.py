@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, Protocol, overload
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,8 @@ import xxhash
 
 from .errors import CorruptDataset, LoaderError
 
-Array = npt.NDArray[np.generic]
+#: Of whatever numbers.
+Array = npt.NDArray[Any]
 #: Arrays by name.
 Arrays = Mapping[str, Array]
 Labels = npt.NDArray[np.int64]
@@ -146,7 +147,9 @@ class Form:
 
     def _check_labels(self, labels: Labels) -> None:
         if labels.dtype != np.int64 or labels.ndim != 1:
-            raise CorruptDataset(f"labels are {labels.dtype} of shape {labels.shape}, not one a row")
+            raise CorruptDataset(
+                f"labels are {labels.dtype} of shape {labels.shape}, not one a row"
+            )
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classes):
             raise CorruptDataset(
                 f"labels from {labels.min()} to {labels.max()}"
@@ -168,12 +171,14 @@ class Source(Protocol):
     Attributes:
         name: what people call it.
         form: of its rows; its classes are those of all splits together.
-        splits: how many rows each has, by name; `train` and `test` are what a run wants.
     """
 
     name: str
     form: Form
-    splits: Mapping[str, int]
+
+    @property
+    def splits(self) -> Mapping[str, int]:
+        """How many rows each split has; `train` and `test` are what a run wants."""
 
     @property
     def digest(self) -> str:
@@ -202,9 +207,7 @@ class ArraySource:
         CorruptDataset: they are not of that form, or don't fit together.
     """
 
-    def __init__(
-        self, name: str, form: Form, splits: Mapping[str, tuple[Arrays, Labels]]
-    ) -> None:
+    def __init__(self, name: str, form: Form, splits: Mapping[str, tuple[Arrays, Labels]]) -> None:
         self.name, self.form, self._splits = name, form, splits
         try:
             self.splits = {
@@ -371,9 +374,7 @@ class Rows:
             yield arrays, labels
 
 
-def _cut(
-    blocks: Iterator[tuple[Arrays, Labels]], size: int
-) -> Iterator[tuple[Arrays, Labels]]:
+def _cut(blocks: Iterator[tuple[Arrays, Labels]], size: int) -> Iterator[tuple[Arrays, Labels]]:
     """Yield batches of one size, but for the last, from blocks that are no shorter."""
     rest: tuple[Arrays, Labels] | None = None
     for arrays, labels in blocks:

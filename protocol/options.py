@@ -32,6 +32,7 @@ class About:
         size: whether it is a number of bytes, that may be given as `4GB`.
         may_be_empty: whether a text of spaces will do.
         this_start: whether it is of one start of a run, and not kept for the next.
+        added: whether runs of earlier releases know nothing of it; they had its default.
     """
 
     help: str
@@ -45,6 +46,7 @@ class About:
     size: bool = False
     may_be_empty: bool = False
     this_start: bool = False
+    added: bool = False
 
 
 def option(default: Any, help_: str, **about: Any) -> Any:

@@ -36,7 +36,7 @@ def check_images(images: Array, labels: Labels, levels: int) -> None:
             f"the brightest pixel of these images is {brightest}, and none is on:"
             " grey goes from 0 to 255"
         )
-    embedding = ImageEmbedding.of_levels(*images.shape[1:], levels)
+    embedding = ImageEmbedding.of_levels(images.shape[1], images.shape[2], levels)
     parts = [
         np.packbits(embedding.bits(images[first : first + 4096]), axis=1)
         for first in range(0, len(images), 4096)
@@ -47,9 +47,7 @@ def check_images(images: Array, labels: Labels, levels: int) -> None:
     check_equal_rows(first_[which], labels)
 
 
-def check_solution(
-    solution: Solution, height: int, width: int, classes: int, levels: int
-) -> None:
+def check_solution(solution: Solution, height: int, width: int, classes: int, levels: int) -> None:
     """Raise unless a solution, from whomever, is atoms over the constants of such images.
 
     Raises:

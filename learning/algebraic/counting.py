@@ -42,6 +42,10 @@ class Count(Action):
         counts = violations(made.embedding, made.classes, made.atoms, images, self.rows.labels)
         return {}, {"counts": counts}
 
+    def largest(self, learner: Learner) -> int:
+        """Return how many bytes the counts have."""
+        return 8 * self.model["sizes"].size
+
     def read(self, learner: Learner, values: Values, arrays: Arrays) -> Array:
         """Return the counts, int64, one for each atom."""
         if values or arrays.keys() != {"counts"}:

@@ -109,7 +109,7 @@ class AlgebraicLearner(Learner):
         prepare(lambda text: progress(0.0, text))
         images, labels, classes = grey_images(rows, self.name), rows.labels, rows.classes
         batches = self.made.batches
-        embedding = ImageEmbedding.of_levels(*images.shape[1:], self.made.levels)
+        embedding = ImageEmbedding.of_levels(images.shape[1], images.shape[2], self.made.levels)
         terms = embedded(embedding, classes, images)
         check_rows(terms, labels)
         held = min(int(len(terms) * HELD_OUT), MOST_HELD_OUT)

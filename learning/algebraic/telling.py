@@ -11,7 +11,7 @@ import numpy as np
 from loaders.rows import Arrays
 from protocol.wire.words import plural
 
-from .model import AlgebraicModel, from_arrays
+from .model import AlgebraicModel
 
 #: Atoms of each class that are drawn, and that are told of a decision; classes that are drawn.
 DRAWN, TOLD, CLASSES = 7, 5, 20

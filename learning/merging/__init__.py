@@ -58,4 +58,6 @@ def create(name: str, parameters: Mapping[str, object]) -> Strategy:
     try:
         return kind(make(kind.options, parameters))
     except (ConfigError, TypeError) as error:
-        raise UnknownStrategy(f"merging by {name!r} can't be with {dict(parameters)}: {error}") from error
+        raise UnknownStrategy(
+            f"merging by {name!r} can't be with {dict(parameters)}: {error}"
+        ) from error

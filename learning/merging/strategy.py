@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from protocol.options import Checked
 
@@ -75,7 +75,7 @@ class Strategy:
     name: ClassVar[str]
     options: ClassVar[type] = NoOptions
     #: Its part in the learner's steps; None: it has none.
-    client: ClassVar[type[Client[object]] | None] = None
+    client: ClassVar[type[Client[Any]] | None] = None
 
     def __init__(self, made: object = None) -> None:
         self.made = self.options() if made is None else made

@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from console.options import as_yaml, read_options
-from learning import LearnerOptions, UnknownLearner, names, options_of
+from learning import (
+    LearnerOptions,
+    LearningError,
+    StrategyOptions,
+    merging,
+    names,
+    options_of,
+)
 from loaders import DataOptions, SourceOptions
-from loaders.options import NAMES
+from loaders.sources import is_name
 from protocol.options import Option, declared, make
 
 from ..engine.local import EngineOptions
@@ -21,7 +28,11 @@ from ..store.options import StoreOptions
 from ..views import every
 
 #: What shapes a model: it can't be given anew when a run goes on.
-SHAPING = (DataOptions, LearnerOptions, PlanOptions, *(options_of(name) for name in names()))
+SHAPING = (
+    DataOptions, LearnerOptions, StrategyOptions, PlanOptions,
+    *(options_of(name) for name in names()),
+    *(merging.strategy(name).options for name in merging.names()),
+)  # fmt: skip
 #: What does not.
 FREE = (
     SourceOptions, MergeOptions, EngineOptions, CompanyOptions, ListenOptions, JobOptions,
@@ -58,7 +69,7 @@ class TrainOptions:
         """What the run is.
 
         Raises:
-            UnknownLearner: there is no such learner.
+            LearningError: there is no such learner, or no such way to merge.
         """
         return RunSpec.of(dict(self.values))
 
@@ -68,7 +79,7 @@ class TrainOptions:
         values["run_dir"] = str(Path(values["run_dir"]).absolute())
         if values["keys"] is not None:
             values["keys"] = str(Path(values["keys"]).absolute())
-        if values["data"] not in NAMES and _is_folder(values["data"]):
+        if not is_name(values["data"]) and _is_folder(values["data"]):
             values["data"] = str(Path(values["data"]).absolute())
         return values
 
@@ -121,13 +132,13 @@ def cut_short(options: TrainOptions) -> Path | None:
 
     try:
         here, spec = options.resolved(), options.spec
-    except UnknownLearner:  # which is said where a run is to begin
+    except LearningError:  # which is said where a run is to begin
         return None
     for run in reversed(runs_in(Path(here["run_dir"]))):
         try:
             stored = TrainOptions({**defaults(), **read_config(run / "config.yaml")})
             there, same = stored.resolved(), stored.spec == spec
-        except (ConfigError, UnknownLearner):  # of another release, or damaged
+        except (ConfigError, LearningError):  # of another release, or damaged
             continue
         same = same and all(there[name] == here[name] for name in ("data", "domain"))
         if same and not locked(run) and finished(run) is None:
@@ -153,7 +164,8 @@ def resumed(options: TrainOptions, given: set[str], path: Path) -> TrainOptions:
             " that it began with: `mnist-main --print-config` writes one"
         )
     stored = {**read_config(config), "run_dir": str(path.parent)}
-    missing = OPTIONS.keys() - stored.keys() - MAY_CHANGE
+    added = {name for name, each in OPTIONS.items() if each.about.added}
+    missing = OPTIONS.keys() - stored.keys() - MAY_CHANGE - added
     if missing:
         raise ConfigError(f"{config}: not whole: no {', '.join(sorted(missing)[:3])}")
     stored = {**defaults(), **stored}

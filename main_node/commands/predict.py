@@ -12,7 +12,12 @@ import click
 from console.exits import Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from learning import Learner
     from learning.algebraic.model import AlgebraicModel
+    from learning.model import Model
+    from loaders import Source
 
 
 @click.command(context_settings={"show_default": True})
@@ -41,6 +46,7 @@ def main(
     grey, scaled to the model's size, and inverted if its background is light.
     """
     from learning import LearningError
+    from learning import model as models
     from loaders import LoaderError
 
     if export is None and bool(images) == bool(data):
@@ -54,7 +60,8 @@ def main(
             return _export(model)
         if explain:
             return _explain(model, images, json)
-        result = _try_data(model, data, split, limit) if data else _try_images(model, images)
+        read = models.load(model)
+        result = _try_data(read, data, split, limit) if data else _try_images(read, images)
     except LearningError as error:
         _end(Exit.USAGE, str(error))
     except LoaderError as error:
@@ -62,7 +69,8 @@ def main(
     if json:
         click.echo(json_.dumps(result))
     else:
-        _print(result)
+        kind = "row" if read.form.image is None else "image"
+        _print(result, kind, read.form.classes)
     return None
 
 
@@ -75,15 +83,15 @@ def _algebraic(path: Path) -> tuple[AlgebraicModel, list[str]]:
     from learning import ModelError
     from learning import model as models
     from learning.algebraic.model import from_arrays
-    from learning.algebraic.telling import class_names
 
     model = models.load(path)
     if model.learner != "algebraic":
         raise ModelError(f"{path}: a {model.learner} model; only an algebraic one can be read so")
     made = from_arrays(model.arrays)
-    if (made.pixels.height, made.pixels.width, made.classes) != (*model.shape, model.classes):
+    size, classes = (made.pixels.height, made.pixels.width), model.form.classes
+    if (*size, made.classes) != (*image_size(model), len(classes)):
         raise ModelError(f"{path}: its atoms are of other images than it says")
-    return made, class_names(model.classes, model.notes.get("target"))
+    return made, list(classes)
 
 
 def _export(path: Path) -> None:
@@ -117,50 +125,85 @@ def _end(code: Exit, message: str) -> NoReturn:
     sys.exit(code)
 
 
-def _print(result: dict[str, Any]) -> None:
+def _print(result: dict[str, Any], kind: str, classes: Sequence[str]) -> None:
+    from protocol.wire.words import plural, safe_line
+
     if "accuracy" in result:
         from rich.console import Console
 
-        from ..views.ending.summary import confusion_table
+        from ..views.ending.summary import MOST_SHOWN, confusion_table
 
-        Console().print(confusion_table(result["confusion"]))
+        if 0 < len(result["confusion"]) <= MOST_SHOWN:
+            Console().print(confusion_table(result["confusion"], classes))
         click.echo(
             f"accuracy {result['accuracy']:.2%} (macro F1 {result['macro_f1']:.4f})"
-            f" on {result['examples']} images"
+            f" on {plural(result['examples'], kind)}"
         )
         return
     for path, label in result.items():
-        click.echo(f"{label}  {path}")
+        click.echo(f"{safe_line(classes[label])}  {path}")
 
 
-def _try_data(path: Path, source: str, split: str, limit: int | None) -> dict[str, Any]:
-    from learning import create
-    from learning import model as models
+def _try_data(model: Model, source: str, split: str, limit: int | None) -> dict[str, Any]:
+    from learning import ModelError
     from learning.metrics import score
-    from loaders import load
+    from loaders import OneAgainstRest, open_source, rows_of
 
-    model = models.load(path)
-    dataset = load(source, split, limit, lambda text: click.echo(text, err=True))
-    if "target" in model.notes:
-        dataset = dataset.one_against_rest(int(model.notes["target"]))
-    predicted = create(model.learner, {}).predict(model.arrays, dataset.images)
-    scores = score(dataset.labels, predicted, max(model.classes, dataset.classes))
+    found: Source = open_source(source, lambda text: click.echo(text, err=True))
+    target = _target(model, found)
+    if target is not None:
+        found = OneAgainstRest(found, target)
+    rows = rows_of(found, split, limit)
+    if dict(rows.form.fields) != dict(model.form.fields):
+        raise ModelError(
+            f"the model is for rows of {model.form.tell()}; those of {source} are of"
+            f" {rows.form.tell()}"
+        )
+    predicted = _learner(model).predict(model.arrays, rows)
+    scores = score(rows.labels, predicted, max(len(model.form.classes), rows.classes))
     return {
         "accuracy": scores.accuracy, "macro_f1": scores.macro_f1,
-        "confusion": scores.confusion, "examples": len(dataset),
+        "confusion": scores.confusion, "examples": len(rows),
     }  # fmt: skip
 
 
-def _try_images(path: Path, images: tuple[Path, ...]) -> dict[str, Any]:
+def _target(model: Model, source: Source) -> int | None:
+    """Return the class that a model tells from the rest, by its number in a source."""
+    names = list(model.form.classes)
+    if len(names) != 2 or names[0] != f"not {names[1]}":
+        return None
+    return list(source.form.classes).index(names[1]) if names[1] in source.form.classes else None
+
+
+def _learner(model: Model) -> Learner:
+    from learning import create
+
+    return create(model.learner, model.made)
+
+
+def _try_images(model: Model, images: tuple[Path, ...]) -> dict[str, Any]:
     import numpy as np
 
-    from learning import create
-    from learning import model as models
+    from loaders import ArraySource, Rows
 
-    model = models.load(path)
-    pixels = np.stack([read_image(image, model.shape) for image in images])
-    labels = create(model.learner, {}).predict(model.arrays, pixels)
+    size = image_size(model)
+    pixels = np.stack([read_image(image, size) for image in images])
+    (name,) = model.form.fields
+    nobody_knows = np.zeros(len(pixels), np.int64)
+    source = ArraySource("pictures", model.form, {"all": ({name: pixels}, nobody_knows)})
+    labels = _learner(model).predict(model.arrays, Rows(source, "all"))
     return {str(image): int(label) for image, label in zip(images, labels, strict=True)}
+
+
+def image_size(model: Model) -> tuple[int, int]:
+    """Return height and width of the grey images that a model is for.
+
+    Raises:
+        UnfitData: it is for others.
+    """
+    from learning.contract import grey_form
+
+    return grey_form(model.form, model.learner)
 
 
 def read_image(path: Path, shape: tuple[int, int]) -> Any:

@@ -179,7 +179,7 @@ def _check_learners(start: TrainOptions, by_hand: set[str]) -> None:
     """Raise if an option stands on the command line that only another learner takes."""
     from learning import names, options_of
 
-    learner = start.values["learner"]
+    learner, _ = start.values["learner"], start.spec
     own = {each.name: each for each in declared(options_of(learner))}
     for name in names():
         for each in declared(options_of(name)):

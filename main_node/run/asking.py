@@ -4,34 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, wait
-from typing import NamedTuple, cast
+from functools import partial
+from typing import Any, cast
 
-from learning import DamagedFile
-from learning.work import Work, digest
-from protocol import JobDataType
+from learning import DamagedFile, Learner
+from learning.actions import Action, digest
+from learning.first import job_digest
+from protocol import JobDataType, JobSolutionDataType
+from protocol.options import flat
 
 from ..errors import JobFailed, StorageError
 from ..futures import JobFuture
 from ..node import AsyncMainNode
 from ..options import JobOptions
-from ..store.directory import Kept
-from ..store.memory import Check, RunMemory
+from ..store.memory import Expected, RunMemory
 from .label import Label
 
 #: Between two looks at the nodes.
 LOOK_SECONDS = 0.25
-
-
-class Request(NamedTuple):
-    """What is asked for.
-
-    Args:
-        work: makes the work, when it is wanted.
-        check: raises where a solution of it is none.
-    """
-
-    work: Callable[[], Work]
-    check: Check
 
 
 #: What was asked for; None: its solution was kept in an earlier start.
@@ -55,54 +45,58 @@ class Asking:
         self,
         node: AsyncMainNode,
         memory: RunMemory,
-        learner: str,
+        learner: Learner,
         options: JobOptions,
         labels: dict[int, Label],
         look: Callable[[], object],
         warn: Callable[[str], object],
     ) -> None:
         self._node, self._memory, self._learner, self._options = node, memory, learner, options
+        self._make = flat(learner.made)
         self._look, self._warn = look, warn
         self._labels = labels
 
-    def ask(self, requests: Mapping[Label, Request], check: Callable[[], object]) -> Asked:
+    def ask(self, actions: Mapping[Label, Action], check: Callable[[], object]) -> Asked:
         """Submit the jobs that are not solved on disk; first those that are not there at all.
 
         A solution that is there but no good is said, and asked for again.
 
         Args:
-            requests: what is wanted.
-            check: called before each is made; may raise to end it all.
+            actions: what is wanted.
+            check: called before each is sent; may raise to end it all.
         """
-        works: dict[Label, Work] = {}
-        for label, request in requests.items():
+        self._memory.expect({label.name: self._expected(a) for label, a in actions.items()})
+        asked: dict[Label, JobFuture | None] = {}
+        for label, action in actions.items():
             check()
-            works[label] = request.work()
-        self._memory.expect(
-            {
-                label.name: (digest(self._learner, work), requests[label].check)
-                for label, work in works.items()
-            }
-        )
-        asked: dict[Label, JobFuture | None] = {
-            label: None if self._memory.has(label.name) else self._submit(label, work)
-            for label, work in works.items()
-        }
+            asked[label] = None if self._memory.has(label.name) else self._submit(label, action)
         for label in [label for label, future in asked.items() if future is None]:
+            check()
             try:
                 self._memory.solution(label.name)
             except DamagedFile as error:
                 self._warn(f"{error}; done again")
                 self._memory.drop(label.name)
-                asked[label] = self._submit(label, works[label])
+                asked[label] = self._submit(label, actions[label])
         return asked
 
-    def _submit(self, label: Label, work: Work) -> JobFuture:
-        values, arrays = work
-        options = self._options
+    def _expected(self, action: Action) -> Expected:
+        name, make = self._learner.name, self._make
+        return Expected(
+            digest(name, make, action), partial(job_digest, name, make, action),
+            partial(self._read, action),
+        )  # fmt: skip
+
+    def _read(self, action: Action, solution: JobSolutionDataType) -> object:
+        return action.read(self._learner, solution.metrics, solution.arrays)
+
+    def _submit(self, label: Label, action: Action) -> JobFuture:
+        options, work = self._options, action.pack()
+        values = {**work.told(), "action": action.name, "make": self._make}
         job = JobDataType(
-            arrays, values, learner=self._learner, timeout_seconds=options.deadline_seconds,
-            stall_seconds=options.stall_seconds, group=values["action"],
+            work.carried(), values, learner=self._learner.name,
+            timeout_seconds=options.deadline_seconds, stall_seconds=options.stall_seconds,
+            group=action.name, max_solution_bytes=action.largest(self._learner),
         )  # fmt: skip
         future = self._node.submit(job, label.name)
         self._labels[future.job_id] = label
@@ -117,16 +111,17 @@ class Asking:
                 yield pending.pop(cast(JobFuture, future))
             self._look()
 
-    def kept(self, label: Label) -> Kept:
-        """Return a solution that was on disk when it was accepted.
+    def answer(self, label: Label, action: Action) -> Any:
+        """Return what came of an action, which was on disk when it was accepted.
 
         Raises:
             StorageError: it is not any more.
         """
         try:
-            return self._memory.solution(label.name)
+            kept = self._memory.solution(label.name)
         except DamagedFile as error:
             raise StorageError(str(error)) from error
+        return action.read(self._learner, kept.values, kept.arrays)
 
     def withdraw(self, asked: Asked) -> None:
         """Give up what is on its way, and forget what came of it: the run is over before it."""

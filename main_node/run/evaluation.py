@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from learning import Arrays, Labels
+from learning.actions import Predict, Predicted
 from learning.metrics import Scores, score
-from learning.work import evaluate_work, evaluated
-from loaders import Dataset
-from protocol import JobSolutionDataType
+from loaders import Rows
+from loaders.rows import Arrays
 
 from ..errors import JobFailed
-from .asking import Asked, Asking, Request, result_of
+from .asking import Asked, Asking, result_of
 from .events import Listeners, RoundEvaluated
 from .label import Label
 from .leftout import LeftOut
@@ -43,49 +41,29 @@ class Evaluation:
     Args:
         asking: asks for the jobs.
         test: the test set.
-        classes: that models know; the test set may have others.
-        learner: what learns.
-        make: what it is made with.
+        loss: whether the learner tells how much a model loses.
         left_out: the jobs that may be done without.
         listeners: are told.
     """
 
     def __init__(
-        self,
-        asking: Asking,
-        test: Dataset,
-        classes: int,
-        learner: str,
-        make: dict[str, Any],
-        left_out: LeftOut,
-        listeners: Listeners,
+        self, asking: Asking, test: Rows, loss: bool, left_out: LeftOut, listeners: Listeners
     ) -> None:
-        self._asking, self._test, self._classes = asking, test, classes
-        self._learner, self._make = learner, make
+        self._asking, self._test, self._loss = asking, test, loss
         self._left_out, self._listeners = left_out, listeners
-        #: What rounds' models predict, that is not scored yet.
-        self._open: dict[int, Asked] = {}
+        #: What rounds' models predict, that is not scored yet, and what was asked for.
+        self._open: dict[int, tuple[Asked, dict[Label, Predict]]] = {}
         #: By round, counted from 0.
         self.done: dict[int, Evaluated] = {}
 
     def begin(self, round_: int, model: Arrays, check: Callable[[], object]) -> None:
         """Have a round's model tried, from now on."""
-        images = np.array_split(self._test.images, TEST_JOBS)
-        labels = np.array_split(self._test.labels, TEST_JOBS)
-        self._open[round_] = self._asking.ask(
-            {
-                Label(round_, "test", part): Request(
-                    partial(evaluate_work, self._learner, self._make, model, rows, truth),
-                    partial(self._check, len(rows)),
-                )
-                for part, (rows, truth) in enumerate(zip(images, labels, strict=True), 1)
-                if len(rows)
-            },
-            check,
-        )
-
-    def _check(self, rows: int, solution: JobSolutionDataType) -> Labels:
-        return evaluated(solution.metrics, solution.arrays, rows, self._classes)[0]
+        actions = {
+            Label(round_, "test", part): Predict(rows=rows, model=model, loss=self._loss)
+            for part, rows in enumerate(self._test.parts(TEST_JOBS), 1)
+            if len(rows)
+        }
+        self._open[round_] = self._asking.ask(actions, check), actions
 
     def look(self) -> None:
         """Score the models of which all is predicted.
@@ -93,21 +71,20 @@ class Evaluation:
         Raises:
             JobFailed: a part could not be predicted, and may not be left out.
         """
-        for round_, asked in list(self._open.items()):
+        for round_, (asked, actions) in list(self._open.items()):
             if all(future is None or future.done() for future in asked.values()):
                 del self._open[round_]
-                self._score(round_, asked)
+                self._score(round_, asked, actions)
 
     def wait(self) -> None:
         """Wait until every model that was begun is scored."""
-        for asked in list(self._open.values()):
+        for asked, _ in list(self._open.values()):
             for _ in self._asking.completed(asked):
                 continue
         self.look()
 
-    def _score(self, round_: int, asked: Asked) -> None:
-        truths, guesses, losses = [], [], []
-        truth = np.array_split(self._test.labels, TEST_JOBS)
+    def _score(self, round_: int, asked: Asked, actions: dict[Label, Predict]) -> None:
+        found: list[tuple[Predict, Predicted]] = []
         failed: JobFailed | None = None
         for label, future in asked.items():
             if future is not None:
@@ -117,25 +94,22 @@ class Evaluation:
                     failed = error
                     self._left_out.add(label, error)
                     continue
-            kept = self._asking.kept(label)
-            true = truth[label.part - 1]
-            truths.append(true)
-            guesses.append(kept.arrays["labels"])
-            losses.append(kept.values.get("loss", math.inf) * len(true))
-        if failed is not None and not guesses:
+            found.append((actions[label], self._asking.answer(label, actions[label])))
+        if failed is not None and not found:
             raise failed  # nothing is left to score
-        rows = sum(map(len, guesses))
-        if len(guesses) < len(asked):
+        rows = sum(len(asked_for.rows) for asked_for, _ in found)
+        if len(found) < len(asked):
             self._listeners.warn(
-                f"round {round_ + 1}: scored on {rows:,} of {len(self._test):,} test images"
+                f"round {round_ + 1}: scored on {rows:,} of {len(self._test):,} test"
+                f" {self._test.kind}s"
             )
         none = [np.zeros(0, np.int64)]
         scores = score(
-            np.concatenate(truths or none),
-            np.concatenate(guesses or none),
-            max(self._classes, self._test.classes),
+            np.concatenate([asked_for.rows.labels for asked_for, _ in found] or none),
+            np.concatenate([predicted.labels for _, predicted in found] or none),
+            self._test.classes,
         )
-        total = float(sum(losses))
+        total = sum(predicted.loss * len(asked_for.rows) for asked_for, predicted in found)
         loss = total / rows if rows and math.isfinite(total) else None
         self.done[round_] = Evaluated(scores, loss)
         self._listeners.tell(RoundEvaluated(round=round_, scores=scores, loss=loss))

@@ -46,6 +46,7 @@ class Opened(Event):
         spec: what it is.
         source: where its data is.
         rows: how many it learns from.
+        kind: what one of them is called, e.g. `image`.
         lesson: what a job does in a round, in words.
         directory: of the run.
         address: where computing nodes reach it.
@@ -55,6 +56,7 @@ class Opened(Event):
     spec: RunSpec
     source: str
     rows: int
+    kind: str
     lesson: str
     directory: Path
     address: str

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-#: Kinds of jobs, and how many digits their number has at least.
-KINDS = {"job": 4, "count": 4, "test": 1}
-_NAME = re.compile(r"round-(\d{3,})-(job|count|test)-(\d+)")
+#: Of the number of a job: digits, at least; of some kinds there are few.
+DIGITS, FEW = 4, {"test": 1, "trial": 1}
+_NAME = re.compile(r"round-(\d{3,})-([a-z]+)-(\d+)")
 
 
 @dataclass(frozen=True, order=True)
@@ -16,7 +16,8 @@ class Label:
 
     Args:
         round: counted from 0.
-        kind: one of `KINDS`: `job` learns, `count` counts for a merged model, `test` predicts.
+        kind: `job` learns, `test` predicts, `trial` tries the learner out; other actions of a
+            learner's are called as it calls them, e.g. `count`.
         part: which of the round's jobs of this kind, counted from 1.
     """
 
@@ -27,7 +28,7 @@ class Label:
     @property
     def name(self) -> str:
         """Its name in files and logs: `round-002-job-0005`."""
-        return f"round-{self.round + 1:03d}-{self.kind}-{self.part:0{KINDS[self.kind]}d}"
+        return f"round-{self.round + 1:03d}-{self.kind}-{self.part:0{FEW.get(self.kind, DIGITS)}d}"
 
     @property
     def title(self) -> str:

@@ -6,13 +6,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from console.interrupts import Interrupts
-from learning import Arrays, Form, Shard, merger
-from learning.merging import sha256
-from loaders import Dataset, SourceOptions, load, shard
+from learning.first import data_digest
+from learning.metrics import MOST_TABLED
+from learning.model import sha256
+from loaders import OneAgainstRest, Rows, Source, SourceOptions, open_source, rows_of, shard
+from loaders.rows import Arrays
 from protocol import AddressError
 from protocol.wire.addresses import is_loopback
 
@@ -88,13 +91,18 @@ class Stopwatch:
 class _Data:
     """What a run learns from, and what its models are tried on."""
 
-    train: Dataset
-    test: Dataset
-    shards: Sequence[Shard]
+    train: Rows
+    test: Rows
+    shards: Sequence[Rows]
 
     @property
     def digest(self) -> str:
         return f"{self.train.digest}+{self.test.digest}"
+
+    @property
+    def first_digest(self) -> str:
+        """What the first release called it."""
+        return f"{data_digest(self.train)}+{data_digest(self.test)}"
 
 
 def open_run(
@@ -126,12 +134,10 @@ def open_run(
         if directory is not None:
             stack.callback(directory.close)
         spec = plan.spec
-        merger_ = merger(spec.learner)
+        learner = spec.learner_at(spec.turn(0))
         data = _load(plan, heard)
-        height, width = data.train.images.shape[1:]
-        form = Form(height, width, data.train.classes)
-        merger_.check_form(form)
-        merger_.check_data(data.train.images, data.train.labels, spec.make)
+        learner.check_form(data.train.form)
+        learner.check_data(data.train)
         interrupts.hold()  # from here on, not in the middle of anything
         stack.callback(interrupts.let)
         interrupts.check()
@@ -146,14 +152,12 @@ def open_run(
         database = RunDatabase(directory.path / "run.db")
         stack.callback(database.close)
         memory = _remember(plan, directory, database, data, heard, new)
-        largest = max(merger_.largest(form), data.test.labels.nbytes)
-        node = _listen(plan, database, memory, largest, heard)
+        node = _listen(plan, database, memory, heard)
         listening = stack.enter_context(ExitStack())
         listening.callback(node.close)
         memory.begin()
-        learning = Learning(
-            spec=spec, digest=data.train.digest, form=form, shards=data.shards, merger=merger_
-        )
+        digests = data.train.digest, partial(data_digest, data.train)
+        learning = Learning(spec=spec, rows=data.train, digests=digests, shards=data.shards)
         held = ExitStack()
         run = Run(plan, learning, data, directory, database, memory, node, heard, interrupts,
                   clock, held)  # fmt: skip
@@ -166,17 +170,12 @@ def open_run(
 def _load(plan: Plan, heard: Listeners) -> _Data:
     """Return the data; with a target digit, of two classes: 1 is the digit, 0 the rest."""
     options = plan.spec.data
-
-    def read(split: str, limit: int | None) -> Dataset:
-        data = load(plan.source.data, split, limit, heard.note)
-        target = options.target_digit
-        return data if target is None else data.one_against_rest(target)
-
-    # Both before anything is cut: reading takes memory of its own.
-    train, test = read("train", options.limit), read("test", None)
+    source: Source = open_source(plan.source.data, heard.note)
+    if options.target_digit is not None:
+        source = OneAgainstRest(source, options.target_digit)
+    train, test = rows_of(source, "train", options.limit), rows_of(source, "test")
     cut = shard(train.labels, options.jobs, options.sharding, plan.spec.plan.seed)
-    shards = [Shard(train.images[rows], train.labels[rows], train.classes) for rows in cut]
-    return _Data(train=train, test=test, shards=shards)
+    return _Data(train=train, test=test, shards=[train.of(rows) for rows in cut])
 
 
 def _remember(
@@ -188,7 +187,8 @@ def _remember(
     if damage or not (new or database.fact("main")):
         what = f"was damaged ({damage}) and is put aside" if damage else "is gone, or empty"
         heard.warn(f"run.db {what}: the run's history is lost, its solutions are not")
-    if database.fact("data") not in (None, data.digest):
+    before = database.fact("data")
+    if before not in (None, data.digest) and before != data.first_digest:
         raise DataChanged(
             f"the data is not what run {directory.run_id} began with:"
             f" {plan.source.data} has changed since; begin a new run"
@@ -200,12 +200,12 @@ def _remember(
             " its model would be another; change it back, or begin a new run"
         )
     memory = RunMemory(directory, database, heard.warn)
-    database.state(data=data.digest, options=began or plan.spec.text())
+    database.state(data=before or data.digest, options=began or plan.spec.text())
     return memory
 
 
 def _listen(
-    plan: Plan, database: RunDatabase, memory: RunMemory, largest: int, heard: Listeners
+    plan: Plan, database: RunDatabase, memory: RunMemory, heard: Listeners
 ) -> AsyncMainNode:
     """Listen at the address of the options, or where nodes of the last start look for it."""
     options = plan.listen
@@ -214,8 +214,8 @@ def _listen(
         node = AsyncMainNode(
             "main", options.domain, address=address, learners=(plan.spec.learner,),
             dead_seconds=options.silence_seconds, max_attempts=plan.job.max_attempts,
-            max_solution_bytes=largest, keys=options.keys, insecure=options.insecure,
-            announce=options.announce, journal=memory,
+            keys=options.keys, insecure=options.insecure, announce=options.announce,
+            journal=memory,
         )  # fmt: skip
         try:
             database.state(address=node.address)
@@ -269,17 +269,17 @@ class Run:
         self._looks = Looks(
             node, self._progress, labels, self._company, listeners, self._about, checks
         )
+        self._learner = spec.learner_at(spec.turn(0))
         asking = Asking(
-            node, memory, spec.learner, plan.job, labels, self._looks.look, listeners.warn
+            node, memory, self._learner, plan.job, labels, self._looks.look, listeners.warn
         )
         self._left_out = LeftOut(plan.merge.partial, listeners)
         self._evaluation = Evaluation(
-            asking, data.test, learning.form.classes, spec.learner, spec.make, self._left_out,
-            listeners,
+            asking, data.test, self._learner.tells_loss, self._left_out, listeners
         )  # fmt: skip
         checks.append(self._evaluation.look)
         self._rounds = Rounds(
-            learning, plan.merge.count, self._left_out, directory, memory.starts > 1, asking,
+            learning, plan.merge.count == "main", self._left_out, directory, memory.starts > 1, asking,
             self._evaluation, self._progress, listeners, interrupts.check, plan.is_over,
         )  # fmt: skip
 
@@ -335,6 +335,7 @@ class Run:
         plan, spec = self._plan, self._plan.spec
         return Opened(
             spec=spec, source=plan.source.data, rows=len(self._data.train),
+            kind=self._data.train.kind,
             lesson=spec.made.lesson, directory=self.directory.path, address=self._node.address,
             min_nodes=plan.company.min_nodes,
         )  # fmt: skip
@@ -379,23 +380,24 @@ class Run:
         spec, data, rounds = self._plan.spec, self._data.train, self._rounds.done
         path = self.directory.write_model(self._learning.model(model, {}))
         done = [self._evaluation.done[round_] for round_ in range(rounds)]
-        last = done[-1].scores
+        last, classes = done[-1].scores, data.form.classes
         result = Result(
             run=self.directory.run_id,
             data={
                 "source": self._plan.source.data, "digest": data.digest, "rows": len(data),
-                "sharding": spec.data.sharding,
+                "sharding": spec.data.sharding, "kind": data.kind,
             },
             target_digit=spec.data.target_digit, learner=spec.learner, jobs=spec.data.jobs,
             rounds=rounds, nodes=self._database.solved_by(), accuracy=last.accuracy,
             macro_f1=last.macro_f1, confusion=list(map(list, last.confusion)),
-            examples=sum(len(rows.labels) for rows in self._learning.shards),
+            examples=sum(len(rows) for rows in self._learning.shards),
             accuracy_by_round=[each.scores.accuracy for each in done],
             loss_by_round=[each.loss for each in done],
             seconds=self._clock.read(), starts=self._memory.starts,
             retries=self._database.failed_attempts(), left_out=self._left_out.titles,
             model=str(path), model_sha256=sha256(model),
-            model_parts=self._learning.merger.describe(model),
+            model_parts=self._learner.describe(model), merge=spec.merge,
+            classes=list(classes) if len(classes) <= MOST_TABLED else [],
         )  # fmt: skip
         self.directory.write_metrics(result.as_json())
         self._database.state(accuracy=last.accuracy)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from learning import Arrays, CountingMerger, DamagedFile, Form, Merger, Shard, Solution
+from learning import DamagedFile, Layout, Solution, Turn
+from learning.actions import TRIAL_ROWS, Action, Fit, Trial
 from learning.model import Model
-from learning.work import count_work, counted, fit_work, fitted
-from protocol import JobSolutionDataType
+from loaders import Rows
+from loaders.rows import Arrays
 from protocol.wire.words import plural
 
-from ..errors import JobFailed, NodeError
+from ..errors import JobFailed, NodeError, StorageError
 from ..store.directory import RunDirectory
-from .asking import Asked, Asking, Request, has_failed, result_of
+from .asking import Asked, Asking, has_failed, result_of
 from .evaluation import Evaluated, Evaluation
 from .events import JobSolved, Listeners, RoundMerged, RoundWithdrawn
 from .label import Label
@@ -38,33 +38,47 @@ class Learning:
 
     Args:
         spec: of the run.
-        digest: of the data.
-        form: of the images.
+        rows: that it learns from.
+        digests: what they are called by: by this release, and by the first.
         shards: what each job learns from.
-        merger: of the learner.
     """
 
     spec: RunSpec
-    digest: str
-    form: Form
-    shards: Sequence[Shard]
-    merger: Merger
+    rows: Rows
+    digests: tuple[str, Callable[[], str]]
+    shards: Sequence[Rows]
 
     def notes(self, round_: int) -> dict[str, str]:
         """Return what a round's model says of where it comes from."""
-        return {"data": self.digest, "round": str(round_ + 1), "options": self.spec.text()}
+        return {"data": self.digests[0], "round": str(round_ + 1), "options": self.spec.text()}
 
     def is_of(self, round_: int, notes: Mapping[str, str]) -> bool:
         """Whether a model with such notes is that of a round."""
-        same = notes.get("data") == self.digest and notes.get("round") == str(round_ + 1)
-        return same and self.spec.is_that_of(notes.get("options", ""))
+        this, first = self.digests
+        same = notes.get("data") == this or notes.get("data") == first()
+        return (
+            same
+            and notes.get("round") == str(round_ + 1)
+            and self.spec.is_that_of(notes.get("options", ""))
+        )
 
     def model(self, arrays: Arrays, notes: Mapping[str, str]) -> Model:
         """Return a merged model with what is needed to use it."""
-        target = self.spec.data.target_digit
-        of = {} if target is None else {"target": str(target)}
-        size = (self.form.height, self.form.width)
-        return Model(arrays, self.spec.learner, size, self.form.classes, {**notes, **of})
+        return Model(arrays, self.spec.learner, self.rows.form, self.spec.make, notes)
+
+
+class _Round(NamedTuple):
+    """What a round begins with.
+
+    Args:
+        number: from 0.
+        model: to go on from.
+        state: of the strategy.
+    """
+
+    number: int
+    model: Arrays
+    state: Arrays
 
 
 class Rounds:
@@ -72,7 +86,7 @@ class Rounds:
 
     Args:
         learning: what is learned from, and how.
-        count: where a counting merger's counts are made: `main`, or `nodes`.
+        here: whether shards are asked about a merged model at the main node.
         left_out: the jobs that it goes on without.
         directory: keeps each round's model.
         resumed: whether an earlier start may have left some.
@@ -88,7 +102,7 @@ class Rounds:
     def __init__(
         self,
         learning: Learning,
-        count: str,
+        here: bool,
         left_out: LeftOut,
         directory: RunDirectory,
         resumed: bool,
@@ -99,10 +113,14 @@ class Rounds:
         check: Callable[[], object],
         is_over: Callable[[int, Evaluated], bool] | None = None,
     ) -> None:
-        self._learning, self._counts_at, self._left_out = learning, count, left_out
+        self._learning, self._here, self._left_out = learning, here, left_out
+        self._strategy = learning.spec.strategy
         self._directory, self._resumed = directory, resumed
         self._asking, self._evaluation, self._progress = asking, evaluation, progress
         self._listeners, self._check, self._is_over = listeners, check, is_over
+        #: A fresh model, as a node made it, and how it is laid out.
+        self._fresh: Arrays = {}
+        self.layout: Layout | None = None
         #: How many rounds the run had.
         self.done = 0
         #: What `is_over` said of each round: it is asked once.
@@ -116,30 +134,52 @@ class Rounds:
         Args:
             phase: returns a context whose time counts as that of a phase.
         """
-        model: Arrays | None = None
-        for round_ in range(self._learning.spec.plan.rounds):
-            merged = self._merged_before(round_)
+        with phase("training"):
+            model = self._fresh = self._try_out()
+        state = self._strategy.begin(model)
+        for number in range(self._learning.spec.plan.rounds):
+            round_ = _Round(number, model, state)
+            merged = self._merged_before(number)
             if merged is None:
                 with phase("training"):
-                    names = self._fit(round_, model)
-                if names is None:
+                    fits = self._fit(round_)
+                if fits is None:
                     break
                 with phase("merging"):
-                    merged = self._merge(round_, names, model)
-            elif self._ended(round_ - 1, wait=True):
+                    merged = self._merge(round_, fits)
+            elif self._ended(number - 1, wait=True):
                 break
             self._try_last()
-            model, self.done = merged, round_ + 1
+            (model, state), self.done = merged, number + 1
             self._progress.round, self._progress.done = self.done, 0
-            self._untried = partial(self._evaluation.begin, round_, model, self._check)
+            self._untried = partial(self._evaluation.begin, number, model, self._check)
             if self._is_over is not None:  # what it is worth decides
                 self._try_last()
-        assert model is not None
         with phase("evaluating"):
             self._progress.round = self._learning.spec.plan.rounds
             self._try_last()
             self._evaluation.wait()
         return model
+
+    def _try_out(self) -> Arrays:
+        """Have a node make a fresh model and take one step; return it.
+
+        Raises:
+            JobFailed: it can't: nothing has been begun.
+        """
+        learning = self._learning
+        some = learning.shards[0].of(slice(0, TRIAL_ROWS))
+        label = Label(0, "trial", 1)
+        trial = Trial(rows=some, turn=learning.spec.turn(0), strategy=self._strategy)
+        asked = self._asking.ask({label: trial}, self._check)
+        for _ in self._asking.completed(asked):
+            continue
+        future = asked[label]
+        if future is not None:
+            result_of(label, future)
+        fresh: Arrays = self._asking.answer(label, trial)
+        self.layout = Layout(fresh)
+        return fresh
 
     def _try_last(self) -> None:
         """Have the last round's model tried, unless it is."""
@@ -158,12 +198,15 @@ class Rounds:
             self._over[round_] = self._is_over(round_, evaluated)
         return self._over.get(round_, False)
 
-    def _merged_before(self, round_: int) -> Arrays | None:
-        """Return a round's model if an earlier start of this run has merged it."""
+    def _merged_before(self, round_: int) -> tuple[Arrays, Arrays] | None:
+        """Return a round's model, and the state, if an earlier start of this run has merged it."""
         if not self._resumed:
             return None
+        state: Arrays = {}
         try:
             model = self._directory.merged(round_, partial(self._learning.is_of, round_))
+            if model is not None and self._strategy.begin(self._fresh):
+                state = self._directory.state(round_)
         except DamagedFile as error:
             self._listeners.warn(f"{error}; merged again")
             return None
@@ -172,46 +215,57 @@ class Rounds:
         rounds = self._learning.spec.plan.rounds
         self._listeners.note(f"round {round_ + 1} of {rounds} was merged before")
         self._left_out.titles += json.loads(model.notes[_LEFT_OUT])
-        return model.arrays
+        return model.arrays, state
 
-    def _fit(self, round_: int, model: Arrays | None) -> list[Label] | None:
+    def _fit(self, round_: _Round) -> dict[Label, Fit] | None:
         """Have every shard fitted; return the solved jobs, or None if the run is over before."""
-        spec = self._learning.spec
-        make = {
-            **spec.make, "round": round_, "rounds": spec.plan.rounds,
-            "initial_seed": spec.plan.seed,
-        }  # fmt: skip
-        requests = {}
-        for part, rows in enumerate(self._learning.shards):
-            entropy = np.random.SeedSequence([spec.plan.seed, round_, part])
-            seed = int(entropy.generate_state(1)[0])
-            requests[Label(round_, "job", part + 1)] = Request(
-                partial(fit_work, make, rows, model, seed),
-                partial(self._check_fit, len(rows.labels)),
-            )
-        asked = self._asking.ask(requests, self._check)
+        fits = {
+            Label(round_.number, "job", part): self._for_shard(round_, part, rows)
+            for part, rows in enumerate(self._learning.shards, 1)
+        }
+        number = round_.number
+        asked = self._asking.ask(fits, self._check)
         self._try_last()
         before = sum(future is None for future in asked.values())
         if before:
-            self._listeners.note(f"round {round_ + 1}: {plural(before, 'job')} solved before")
-        self._progress.round, self._progress.done = round_, before
+            self._listeners.note(f"round {number + 1}: {plural(before, 'job')} solved before")
+        self._progress.round, self._progress.done = number, before
         failed = set()
         for label in self._asking.completed(asked):
             self._progress.done += 1
-            if self._ended(round_ - 1, wait=has_failed(asked[label])):
+            if self._ended(number - 1, wait=has_failed(asked[label])):
                 break  # whatever came of it
             if not self._has_come(label, asked):
                 failed.add(label)
-        if self._ended(round_ - 1, wait=True):  # the jobs of this round leave no trace
+        if self._ended(number - 1, wait=True):  # the jobs of this round leave no trace
             self._asking.withdraw(asked)
-            self._listeners.tell(RoundWithdrawn(round=round_))
+            self._listeners.tell(RoundWithdrawn(round=number))
             return None
-        return [label for label in asked if label not in failed]
+        return {label: fit for label, fit in fits.items() if label not in failed}
 
-    def _check_fit(self, examples: int, solution: JobSolutionDataType) -> None:
-        made = fitted(solution.metrics, solution.arrays)
-        learning = self._learning
-        learning.merger.check(made, learning.form, examples, learning.spec.make)
+    def _for_shard(self, round_: _Round, part: int, rows: Rows) -> Fit:
+        """Return what is asked for of a shard, counted from 1."""
+        assert self.layout is not None
+        spec, strategy = self._learning.spec, self._strategy
+        entropy = np.random.SeedSequence([spec.plan.seed, round_.number, part - 1])
+        with_client = strategy.client is not None
+        return Fit(
+            rows=rows, start=round_.model, seed=int(entropy.generate_state(1)[0]),
+            turn=spec.turn(round_.number), strategy=strategy if with_client else None,
+            shared=strategy.shared(round_.state) if with_client else {},
+            own=self._own(round_.number, part) if with_client else {}, layout=self.layout,
+        )  # fmt: skip
+
+    def _own(self, round_: int, part: int) -> Arrays:
+        """Return what a strategy keeps of a shard, as its last job left it."""
+        try:
+            own = self._directory.client(round_ - 1, part)
+        except DamagedFile as error:
+            models = self._directory.path / "models"
+            raise StorageError(
+                f"{error}; delete {models}/round-{round_:03d}*, and the round is merged again"
+            ) from error
+        return self._strategy.own(self._fresh) if own is None else own
 
     def _has_come(self, label: Label, asked: Asked) -> bool:
         """Whether a job was solved; raise if it was not and may not be left out."""
@@ -225,46 +279,43 @@ class Rounds:
         self._listeners.tell(JobSolved(label=label, node=node))
         return True
 
-    def _merge(self, round_: int, labels: list[Label], before: Arrays | None) -> Arrays:
-        if not labels:
-            raise NodeError(f"every job of round {round_ + 1} failed for good; see mnist-runs show")
-        metrics: list[Mapping[str, float]] = []
-        learning = self._learning
-        model = learning.merger.merge(self._solutions(labels, metrics), before)
-        if isinstance(learning.merger, CountingMerger):
-            model = learning.merger.weigh(model, self._count(learning.merger, round_, model))
-        left_out = json.dumps(self._left_out.of(round_))
-        notes = {**learning.notes(round_), _LEFT_OUT: left_out}
-        self._directory.write_merged(round_, learning.model(model, notes))
-        self._listeners.tell(RoundMerged(round=round_, means=MappingProxyType(means(metrics))))
-        return model
-
-    def _solutions(
-        self, labels: list[Label], metrics: list[Mapping[str, float]]
-    ) -> Iterator[Solution]:
-        """Yield kept solutions; what they say of themselves is added to `metrics`."""
-        for label in labels:
-            self._check()
-            kept = self._asking.kept(label)
-            solution = fitted(kept.values, kept.arrays)
-            metrics.append(solution.metrics)
-            yield solution
-
-    # What a counting merger wants.
-
-    def _count(self, merger: CountingMerger, round_: int, model: Arrays) -> npt.NDArray[np.int64]:
-        """Return the sum of every shard's counts for a merged model."""
-        shards = self._learning.shards
-        if self._counts_at == "main":
-            return _sum(self._count_here(merger, model, rows) for rows in shards)
-        requests = {
-            Label(round_, "count", part): Request(
-                partial(count_work, self._learning.spec.make, rows, model),
-                partial(self._check_counts, merger, model, len(rows.labels)),
+    def _merge(self, round_: _Round, fits: dict[Label, Fit]) -> tuple[Arrays, Arrays]:
+        """Return the model that a round comes to, and the state after it."""
+        number, learning = round_.number, self._learning
+        if not fits:
+            raise NodeError(f"every job of round {number + 1} failed for good; see mnist-runs show")
+        solutions = _Solutions(self._asking, fits, self._check)
+        model, state = self._strategy.merge(solutions, round_.model, round_.state)
+        learner = learning.spec.learner_at(learning.spec.turn(number))
+        model = learner.settle(model, partial(self._ask_all, number))
+        if self._strategy.client is not None:
+            for label, solution in zip(fits, solutions, strict=True):
+                self._directory.write_client(number, label.part, solution.client)
+        if state:
+            self._directory.write_state(number, state)
+        left_out = json.dumps(self._left_out.of(number))
+        notes = {**learning.notes(number), _LEFT_OUT: left_out}
+        self._directory.write_merged(number, learning.model(model, notes))
+        self._listeners.tell(
+            RoundMerged(
+                round=number, means=MappingProxyType(means(list(solutions.metrics.values())))
             )
-            for part, rows in enumerate(shards, 1)
-        }
-        asked = self._asking.ask(requests, self._check)
+        )
+        return model, state
+
+    # What a learner asks of every shard once there is a merged model.
+
+    def _ask_all(self, round_: int, make: Callable[[Rows], Action]) -> Iterator[Any]:
+        """Yield what an action on every shard came to, in order."""
+        if self._here:
+            for rows in self._learning.shards:
+                yield self._done_here(make(rows))
+            return
+        actions = {}
+        for part, rows in enumerate(self._learning.shards, 1):
+            action = make(rows)
+            actions[Label(round_, action.name, part)] = action
+        asked = self._asking.ask(actions, self._check)
         here: set[Label] = set()
         for label in self._asking.completed(asked):
             future = asked[label]
@@ -272,34 +323,37 @@ class Rounds:
             try:
                 result_of(label, future)
             except JobFailed as error:  # its shard is here too
-                self._listeners.warn(f"counted here: {error}")
+                self._listeners.warn(f"{label.kind} of shard {label.part} done here: {error}")
                 here.add(label)
-        return _sum(
-            self._count_here(merger, model, rows)
-            if label in here
-            else self._asking.kept(label).arrays["counts"]
-            for label, rows in zip(asked, shards, strict=True)
-        )
+        for label, action in actions.items():
+            yield self._done_here(action) if label in here else self._asking.answer(label, action)
 
-    def _count_here(
-        self, merger: CountingMerger, model: Arrays, rows: Shard
-    ) -> npt.NDArray[np.int64]:
+    def _done_here(self, action: Action) -> Any:
         self._check()
-        return merger.count(model, rows)
+        learner = self._learning.spec.learner_at(Turn())
+        values, arrays = action.perform(learner, lambda done, note="", /: None, lambda: False)
+        return action.read(learner, values, arrays)
 
-    def _check_counts(
-        self, merger: CountingMerger, model: Arrays, rows: int, solution: JobSolutionDataType
+
+class _Solutions:
+    """The kept solutions of a round, read one at a time, as often as they are gone through."""
+
+    def __init__(
+        self, asking: Asking, fits: Mapping[Label, Fit], check: Callable[[], object]
     ) -> None:
-        counted(solution.metrics, solution.arrays, merger, model, rows)
+        self._asking, self._fits, self._check = asking, fits, check
+        #: What they say of themselves, as far as they have been read.
+        self.metrics: dict[Label, Mapping[str, float]] = {}
 
+    def __len__(self) -> int:
+        return len(self._fits)
 
-def _sum(counts: Iterable[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-    """Return the sum of arrays, one of them in memory at a time."""
-    each = iter(counts)
-    total = next(each).copy()
-    for more in each:
-        total += more
-    return total
+    def __iter__(self) -> Iterator[Solution]:
+        for label, fit in self._fits.items():
+            self._check()
+            solution: Solution = self._asking.answer(label, fit)
+            self.metrics[label] = solution.metrics
+            yield solution
 
 
 def means(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:

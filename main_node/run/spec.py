@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from learning import options_of
+from learning import create, merging, options_of
+from learning import learner as learner_class
+from learning.contract import Learner, Turn
+from learning.merging import Strategy
 from loaders import DataOptions
-from protocol.options import Checked, flat, make, option
+from protocol.options import Checked, declared, flat, make, option
 from protocol.wire.limits import MAX_COUNT
 
 
@@ -26,7 +30,7 @@ class PlanOptions(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class MergeOptions(Checked):
-    """What is merged, and where its parts are counted."""
+    """What is merged, and where shards are asked about it."""
 
     count: str = option(
         "main",
@@ -59,36 +63,59 @@ class RunSpec:
         data: which rows, and how they are cut.
         learner: its name.
         made: what the learner is made with: the dataclass of its options.
+        merge: the name of the strategy that merges.
+        merged: the dataclass of the strategy's options.
         plan: of the rounds.
     """
 
     data: DataOptions
     learner: str
     made: Any
+    merge: str
+    merged: Any
     plan: PlanOptions
 
     @classmethod
-    def of(cls, values: dict[str, Any]) -> RunSpec:
+    def of(cls, values: Mapping[str, Any]) -> RunSpec:
         """Return the run that options by name describe.
 
         Raises:
             UnknownLearner: there is no such learner.
+            UnknownStrategy: there is no such way to merge.
         """
-        learner = values["learner"]
+        learner, plan = values["learner"], make(PlanOptions, values)
+        made = make(options_of(learner), values)
+        merge = values.get("merge") or learner_class(learner).merging
         return cls(
-            data=make(DataOptions, values), learner=learner,
-            made=make(options_of(learner), values), plan=make(PlanOptions, values),
+            data=make(DataOptions, values), learner=learner, made=made, merge=merge,
+            merged=make(merging.strategy(merge).options, values), plan=plan,
         )  # fmt: skip
+
+    def learner_at(self, turn: Turn) -> Learner:
+        """Return the learner, as it is at some place in the run."""
+        return create(self.learner, self.make, turn)
+
+    @property
+    def strategy(self) -> Strategy:
+        """What merges."""
+        return merging.create(self.merge, flat(self.merged))
 
     @property
     def make(self) -> dict[str, Any]:
         """What the learner is made with, by name, whatever the round."""
         return flat(self.made)
 
+    def turn(self, round_: int) -> Turn:
+        """Return where in the run a round, counted from 0, is."""
+        return Turn(round_, self.plan.rounds, self.plan.seed)
+
     @property
     def shape(self) -> dict[str, Any]:
         """All of it by name."""
-        return {**flat(self.data), "learner": self.learner, **self.make, **flat(self.plan)}
+        merged = {"merge": self.merge, **flat(self.merged)}
+        return {
+            **flat(self.data), "learner": self.learner, **self.make, **merged, **flat(self.plan)
+        }  # fmt: skip
 
     def text(self) -> str:
         """Return all of it in one text."""
@@ -100,4 +127,12 @@ class RunSpec:
             stored = json.loads(text)
         except ValueError:
             return False
-        return isinstance(stored, dict) and self.shape.items() <= stored.items()
+        return isinstance(stored, dict) and self.shape.items() <= {**self._added, **stored}.items()
+
+    @property
+    def _added(self) -> dict[str, Any]:
+        """What runs that know nothing of an option had instead."""
+        parts = (DataOptions, type(self.made), type(self.merged), PlanOptions)
+        added = {each.name: each.default for part in parts for each in declared(part)
+                 if each.about.added}  # fmt: skip
+        return {**added, "merge": learner_class(self.learner).merging}

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from learning import Arrays, DamagedFile, ModelError
+from learning import DamagedFile, ModelError
 from learning.durable import read_arrays, sync, write_arrays, write_text
 from learning.model import Model, load, save
+from loaders.rows import Arrays
 
 from ..errors import ConfigError, StorageError
 
@@ -150,8 +151,12 @@ class RunDirectory:
         with _storing(self._solution(name)):
             write_arrays(self._solution(name), kept.arrays, notes)
 
-    def solution(self, name: str, work: str) -> Kept | None:
+    def solution(self, name: str, is_of: Callable[[str], bool]) -> Kept | None:
         """Return the solution of a job; None where there is none.
+
+        Args:
+            name: of the job.
+            is_of: whether a digest is of all that the job is made of.
 
         Raises:
             DamagedFile: what there is can't be used, and why.
@@ -161,7 +166,7 @@ class RunDirectory:
             arrays, notes = read_arrays(path)
         except FileNotFoundError:
             return None
-        if notes.get("work") != work:
+        if not is_of(notes.get("work", "")):
             raise DamagedFile(f"{path}: the solution of another job than this run's")
         return Kept(notes["node"], json.loads(notes["values"]), arrays)
 
@@ -200,6 +205,45 @@ class RunDirectory:
     def _merged(self, round_: int) -> Path:
         return self._models / f"round-{round_ + 1:03d}.safetensors"
 
+    # A strategy's state beside them, and its clients' parts by shard.
+
+    def write_state(self, round_: int, state: Arrays) -> None:
+        """Keep what a strategy goes on with after a round, counted from 0."""
+        with _storing(self._state(round_)):
+            write_arrays(self._state(round_), state, {})
+
+    def state(self, round_: int) -> Arrays:
+        """Return what a strategy goes on with after a round.
+
+        Raises:
+            DamagedFile: it is gone, or can't be used.
+        """
+        return _arrays(self._state(round_))
+
+    def write_client(self, round_: int, part: int, own: Arrays) -> None:
+        """Keep what a shard, counted from 1, goes on with after a round, counted from 0."""
+        with _storing(self._client(round_, part)):
+            write_arrays(self._client(round_, part), own, {})
+
+    def client(self, round_: int, part: int) -> Arrays | None:
+        """Return what a shard goes on with after a round: it may be of an earlier one; or none.
+
+        Raises:
+            DamagedFile: it can't be used.
+        """
+        for each in range(round_, -1, -1):
+            path = self._client(each, part)
+            with _storing(path):
+                if path.exists():
+                    return _arrays(path)
+        return None
+
+    def _state(self, round_: int) -> Path:
+        return self._models / f"round-{round_ + 1:03d}.state"
+
+    def _client(self, round_: int, part: int) -> Path:
+        return self._models / f"round-{round_ + 1:03d}.client-{part:04d}"
+
     def write_model(self, model: Model) -> Path:
         """Keep the model that the run ends with; return its file."""
         path = self.path / "model.safetensors"
@@ -233,6 +277,13 @@ def _stamp(runs: Path) -> str:
                 if stamp.tm_year < _LAST_YEAR:
                     latest = max(latest, time.mktime(stamp))
     return time.strftime(_STAMP, time.localtime(max(time.time(), latest + 1)))
+
+
+def _arrays(path: Path) -> Arrays:
+    try:
+        return read_arrays(path)[0]
+    except FileNotFoundError as error:
+        raise DamagedFile(f"{path}: no such file") from error
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from learning import DamagedFile, Diverged, MergeError, UnfitSolution, differences, software
 from protocol import JobSolutionDataType
@@ -30,7 +30,21 @@ from ..errors import RefusedSolution, StorageError
 from .database import RunDatabase
 from .directory import Kept, RunDirectory
 
-Check = Callable[[JobSolutionDataType], object]
+
+class Expected(NamedTuple):
+    """A job whose solution is wanted.
+
+    Args:
+        work: digest of all that the job is made of.
+        first: returns the digest that the first release made of it; nothing if none.
+        check: raises where a solution of it is none.
+    """
+
+    work: str
+    first: Callable[[], str]
+    check: Callable[[JobSolutionDataType], object]
+
+
 #: Task ids of a run's n-th start begin at n times this: no life knows how far the last one got.
 LIFE = 1 << 32
 #: Of one start, at most; what is more is not worth a disk.
@@ -61,8 +75,7 @@ class RunMemory:
         self._withdrawn: set[str] = set()
         self._lock = threading.Lock()  # of what is withdrawn, and not to be written any more
         self._names: dict[int, str] = {}
-        self._works: dict[str, str] = {}
-        self._checks: dict[str, Check] = {}
+        self._expected: dict[str, Expected] = {}
         #: How many times the run has been started, this time included.
         self.starts = _number(database.fact("starts")) + 1
         self._main = database.fact("main") or f"main.{uuid.uuid4().hex[:8]}"
@@ -99,20 +112,19 @@ class RunMemory:
 
     # What the training program says.
 
-    def expect(self, jobs: Mapping[str, tuple[str, Check]]) -> None:
+    def expect(self, jobs: Mapping[str, Expected]) -> None:
         """Jobs are about to be submitted, or their solutions to be asked for.
 
         Args:
-            jobs: name, the same in every start -> digest of all that the job is made of, and
-                what raises where a solution of it is none.
+            jobs: by name, the same in every start.
         """
         new = [name for name in jobs if name not in self._ids]
         numbers = dict(zip(new, itertools.count(self._next), strict=False))
         self._database.add_jobs(numbers)
         self._next += len(new)
         self._ids |= numbers
-        for name, (work, check) in jobs.items():
-            self._works[name], self._checks[name] = work, check
+        for name, expected in jobs.items():
+            self._expected[name] = expected
             self._names[self._ids[name]] = name
 
     def has(self, name: str) -> bool:
@@ -125,11 +137,12 @@ class RunMemory:
         Raises:
             DamagedFile: it can't be used, and why.
         """
-        kept = self._directory.solution(name, self._works[name])
+        expected = self._expected[name]
+        kept = self._directory.solution(name, lambda w: w == expected.work or w == expected.first())
         if kept is None:
             raise DamagedFile(f"the solution of {name} is gone from the run directory")
         try:
-            self._checks[name](JobSolutionDataType(kept.arrays, kept.values))
+            expected.check(JobSolutionDataType(kept.arrays, kept.values))
         except MergeError as error:
             raise DamagedFile(f"the solution of {name}: {error}") from error
         if name not in self._solved:  # written at the very end of a start, or before a new run.db
@@ -221,7 +234,7 @@ class RunMemory:
         """Check a solution and write it to disk; hand over its metrics only."""
         name = self._names[job]
         try:
-            self._checks[name](solution)
+            self._expected[name].check(solution)
         except UnfitSolution as error:
             raise RefusedSolution(str(error), lie=not isinstance(error, Diverged)) from error
         with self._lock:
@@ -235,7 +248,7 @@ class RunMemory:
         until = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return self._directory.write_solution(name, self._works[name], kept)
+                return self._directory.write_solution(name, self._expected[name].work, kept)
             except (TypeError, ValueError) as error:
                 raise RefusedSolution(f"it can't be written: {error}") from error
             except StorageError as error:

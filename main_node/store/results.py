@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from learning import ModelError
-from learning.merging import sha256
-from learning.model import load
+from learning.model import load, sha256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +21,8 @@ class Result:
         run: its name.
         data: source, digest, rows and sharding of what it learned from.
         nodes: how many fitting jobs each node solved, by its name.
+        merge: what merged, by name.
+        classes: names of the classes; empty where there are too many to table.
         accuracy, macro_f1, confusion: of the last model, on the test set.
         examples: how many rows all jobs together learned from.
         accuracy_by_round: on the test set.
@@ -54,6 +55,8 @@ class Result:
     model: str
     model_sha256: str
     model_parts: Mapping[str, Any]
+    merge: str = ""
+    classes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -61,7 +64,7 @@ class Result:
 
     @classmethod
     def of(cls, values: Any) -> Result:
-        """Return the result that plain values tell; an earlier release's has no losses.
+        """Return the result that plain values tell; an earlier release's lacks what has a default.
 
         Raises:
             ValueError: they tell none, and why.
@@ -69,7 +72,7 @@ class Result:
         if not isinstance(values, dict):
             raise ValueError("not values by name")
         hints = typing.get_type_hints(cls)
-        values = {"loss_by_round": [], **values}
+        values = {"loss_by_round": [], "merge": "", "classes": [], **values}
         for each in fields(cls):
             if each.name not in values:
                 raise ValueError(f"no {each.name}")

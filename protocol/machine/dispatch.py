@@ -888,10 +888,11 @@ class Dispatcher:
         if not specs:
             return self._whole(task, now)
         claimed = sum(spec.nbytes for spec in specs)
-        if claimed > self.limits.max_solution_bytes:
-            reason = (
-                f"it claims {claimed} bytes of arrays, more than {self.limits.max_solution_bytes}"
-            )
+        most = job.data.max_solution_bytes
+        if most is None:
+            most = self.limits.max_solution_bytes
+        if claimed > most:
+            reason = f"it claims {claimed} bytes of arrays, more than {most}"
             return self._failed(node, TaskFailed(task.id, "transfer", reason), now)
         task.lacking, task.arrived = {spec.digest for spec in specs}, {}
         return [Send(node.peer, need) for spec in specs for need in node.inbox.want(spec, now)]

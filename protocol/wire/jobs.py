@@ -175,9 +175,11 @@ class JobDataType(_Content):
             or receiving its arrays; None: as long as it likes.
         group: jobs of one group take about as long as each other; one that takes much longer
             than the others is given to an idle node as well.
+        max_solution_bytes: a solution whose arrays are larger is a failed attempt; None: the
+            main node's own limit.
     """
 
-    __slots__ = ("group", "learner", "stall_seconds", "timeout_seconds")
+    __slots__ = ("group", "learner", "max_solution_bytes", "stall_seconds", "timeout_seconds")
 
     def __init__(
         self,
@@ -188,12 +190,14 @@ class JobDataType(_Content):
         timeout_seconds: float | None = None,
         stall_seconds: float | None = None,
         group: str = "",
+        max_solution_bytes: int | None = None,
     ) -> None:
         super().__init__(data, parameters)
         self.learner = learner
         self.timeout_seconds = timeout_seconds
         self.stall_seconds = stall_seconds
         self.group = group
+        self.max_solution_bytes = max_solution_bytes
 
     def check(self) -> None:
         """Raise where nobody could take the job, or nobody could hear of it.

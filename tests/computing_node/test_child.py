@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from learning.work import fit_work, fitted, predict_work
 
 from computing_node import ChildDied, sharing
 from computing_node.children import ChildReplier, TaskRaised
 from computing_node.replier import Task
 from computing_node.sharing import Channel, allocate
 from learning import Shard
-from learning.work import fit_work, fitted, predict_work
 from main_node import AsyncMainNode
 from protocol import JobDataType
 

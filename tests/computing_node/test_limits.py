@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from learning.work import fit_work
 
 from computing_node import AsyncComputingNode, OverLimit, TaskCancelled
 from computing_node import children as training
 from computing_node.children import ChildReplier, TaskRaised
 from computing_node.replier import Task
 from learning import Shard
-from learning.work import fit_work
 from main_node import AsyncMainNode, JobFailed
 from protocol import JobDataType, JobSolutionDataType
 

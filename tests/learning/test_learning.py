@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from learning.work import digest, fit_work, fitted, perform, predict_work, predicted
 
 import loaders
 from learning import (
@@ -35,7 +36,6 @@ from learning.durable import read_arrays, write_arrays, write_text, written_whol
 from learning.merging import WeightedMean, check, sha256
 from learning.metrics import score
 from learning.model import Model
-from learning.work import digest, fit_work, fitted, perform, predict_work, predicted
 
 
 def solution(seed: int, examples: int) -> Solution:

@@ -6,18 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from learning import Arrays
+from learning import learner
 from learning import model as models
 from learning.durable import read_arrays
-from learning.registry import telling
+from loaders.rows import Arrays
 
 from ...run.label import Label
 from ...store.results import Result
+from .summary import MOST_SHOWN, NAME_LETTERS
 
 
 def drawn(result: Result, folder: Path) -> bool:
     """Whether the pictures are there."""
-    names = ["confusion.png", "learning.png", *telling(result.learner).pictures]
+    names = ["learning.png", *learner(result.learner).pictures]
+    names += ["confusion.png"] if result.confusion else []
     return all((folder / name).exists() for name in names)
 
 
@@ -30,9 +32,10 @@ def draw(result: Result, folder: Path) -> None:
     """
     from matplotlib.figure import Figure  # half a second
 
-    _draw_confusion(Figure, result, folder / "confusion.png")
+    if result.confusion:
+        _draw_confusion(Figure, result, folder / "confusion.png")
     _draw_curve(Figure, result.accuracy_by_round, folder / "learning.png")
-    own = telling(result.learner)
+    own = learner(result.learner)()
     if own.pictures:
         model = models.load(folder / "model.safetensors")
         own.draw(model, _solutions(folder), folder)
@@ -59,13 +62,18 @@ def _draw_confusion(figure_class: Any, result: Result, path: Path) -> None:
     axes = figure.add_subplot()
     shares = [[count / max(1, sum(row)) for count in row] for row in confusion]
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for true, row in enumerate(confusion):
+    few = len(confusion) <= MOST_SHOWN
+    for true, row in enumerate(confusion if few else []):
         for predicted, count in enumerate(row):
             colour = "white" if shares[true][predicted] > 0.5 else "black"
             if count:
                 axes.text(predicted, true, count, ha="center", va="center", color=colour, size=7)
-    classes = range(len(confusion))
-    axes.set(xticks=classes, yticks=classes, xlabel="predicted class", ylabel="true class")
+    axes.set(xlabel="predicted class", ylabel="true class")
+    if few:
+        names = [name[:NAME_LETTERS] for name in result.classes] or None
+        turned = 0 if names is None or max(map(len, names)) < 3 else 90
+        axes.set_xticks(range(len(confusion)), names, rotation=turned)
+        axes.set_yticks(range(len(confusion)), names)
     axes.set_title(f"accuracy {result.accuracy:.2%} on the test set")
     figure.colorbar(image, label="share of the true class", shrink=0.8)
     figure.savefig(path, dpi=120)

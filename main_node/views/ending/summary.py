@@ -9,16 +9,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from learning.registry import telling
-from protocol.wire.words import plural
+from learning import learner
+from protocol.wire.words import plural, safe_line
 
 from ...store.results import Result
+
+#: A table of more classes fits no screen; letters of a class's name in it.
+MOST_SHOWN, NAME_LETTERS = 30, 12
 
 
 def print_summary(result: Result, console: Console) -> None:
     """Print how good the model is, where it is and how to use it."""
     seconds = result.seconds
-    console.print(confusion_table(result.confusion))
+    if 0 < len(result.confusion) <= MOST_SHOWN:
+        console.print(confusion_table(result.confusion, result.classes))
     retries = f"; {plural(result.retries, 'attempt')} failed" if result.retries else ""
     if result.left_out:
         retries += f"; left out: {', '.join(result.left_out)}"
@@ -29,28 +33,39 @@ def print_summary(result: Result, console: Console) -> None:
         ("learned from", f"{result.examples:,} examples in {plural(result.jobs, 'job')}"
                          f" and {plural(result.rounds, 'round')},"
                          f" by {plural(len(result.nodes), 'node')}{retries}"),
-        ("model", telling(result.learner).made_of(result.model_parts)),
+        ("model", learner(result.learner)().made_of(result.model_parts)),
         ("took", f"{seconds['total']:.1f} s (training {seconds.get('training', 0):.1f} s)"
                  + (f" since start {result.starts}" if result.starts > 1 else "")),
         ("run directory", str(Path(result.model).parent)),
         ("model sha256", result.model_sha256),
-        ("use it", f"mnist-predict {result.model} IMAGE.png"),
+        ("use it", f"mnist-predict {result.model} {_what(result)}"),
         ("load it", f"safetensors.numpy.load_file({result.model!r})"),
     )  # fmt: skip
     for name, value in lines:
         console.print(Text(f"{name:>14}  ", "dim") + Text(value), soft_wrap=True)
 
 
-def confusion_table(confusion: Sequence[Sequence[int]]) -> Table:
-    """Return the confusion matrix: a row for each true class, a column for each predicted."""
+def _what(result: Result) -> str:
+    images = result.data.get("kind", "image") == "image"
+    return "IMAGE.png" if images else f"--data {result.data['source']}"
+
+
+def confusion_table(confusion: Sequence[Sequence[int]], classes: Sequence[str] = ()) -> Table:
+    """Return the confusion matrix: a row for each true class, a column for each predicted.
+
+    Args:
+        confusion: true class by predicted class, counts.
+        classes: their names; their numbers unless given.
+    """
+    names = [safe_line(name)[:NAME_LETTERS] for name in classes or map(str, range(len(confusion)))]
     table = Table(title="true class by predicted class", box=None, padding=(0, 1))
     table.add_column("", style="dim")
-    for column in range(len(confusion)):
-        table.add_column(str(column), justify="right")
+    for name in names:
+        table.add_column(Text(name), justify="right")
     for true, row in enumerate(confusion):
         cells = [
             Text("." if not count else str(count), "green" if true == predicted else "red")
             for predicted, count in enumerate(row)
         ]
-        table.add_row(str(true), *cells)
+        table.add_row(Text(names[true]), *cells)
     return table

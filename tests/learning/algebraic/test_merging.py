@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from learning.work import count_work, counted, fit_work, fitted, perform
 
 from learning import CountingMerger, Form, MergeError, Shard, Solution, UnfitSolution, merger
 from learning.algebraic.model import from_arrays
 from learning.merging import sha256
-from learning.work import count_work, counted, fit_work, fitted, perform
 from loaders import load, shard
 
 MAKE = {"batches": 5, "levels": 1, "shifts": 0}
