@@ -147,8 +147,8 @@ class Fit(Action):
         check_parameters(seed=(seed, 0, 1 << 64))
         assert isinstance(seed, int)
         return cls(
-            rows=rows_in(values, arrays), start=within("start", arrays), seed=seed, turn=turn(values),
-            strategy=_strategy(values), shared=within("shared", arrays), own=within("own", arrays),
+            rows=rows_in(values, arrays), start=within("start", arrays), seed=seed,
+            turn=turn(values), strategy=_strategy(values), shared=within("shared", arrays), own=within("own", arrays),
         )  # fmt: skip
 
     def perform(self, learner: Learner, progress: Progress, cancelled: Cancelled) -> Answer:
@@ -369,10 +369,8 @@ def rows_in(values: Values, arrays: Arrays, labels: bool = True) -> Rows:
         KeyError: something is missing.
     """
     form, fields = Form.of_values(values["form"]), within("row", arrays)
-    if labels:
-        truth = arrays["label"]
-    else:
-        truth = np.zeros(len(next(iter(fields.values()), ())), np.int64)
+    rows = len(next(iter(fields.values()), ()))
+    truth = arrays["label"] if labels else np.zeros(rows, np.int64)
     return Rows(ArraySource("the job", form, {"job": (fields, truth)}), "job")
 
 

@@ -179,7 +179,7 @@ class Learner:
         """
 
     def largest(self, layout: Layout) -> int:
-        """Return how many bytes the arrays of a solution have, at most; `layout`: of a fresh one."""
+        """Return how many bytes the arrays of a solution have, at most, by a fresh one's layout."""
         return layout.nbytes
 
     def check(self, solution: Solution, layout: Layout, form: Form) -> None:

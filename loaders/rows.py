@@ -377,10 +377,8 @@ class Rows:
 def _cut(blocks: Iterator[tuple[Arrays, Labels]], size: int) -> Iterator[tuple[Arrays, Labels]]:
     """Yield batches of one size, but for the last, from blocks that are no shorter."""
     rest: tuple[Arrays, Labels] | None = None
-    for arrays, labels in blocks:
-        if rest is not None:
-            arrays = {name: np.concatenate([rest[0][name], a]) for name, a in arrays.items()}
-            labels = np.concatenate([rest[1], labels])
+    for block in blocks:
+        arrays, labels = block if rest is None else _joined(rest, block)
         whole = len(labels) - len(labels) % size
         for first in range(0, whole, size):
             some = slice(first, first + size)
@@ -388,3 +386,8 @@ def _cut(blocks: Iterator[tuple[Arrays, Labels]], size: int) -> Iterator[tuple[A
         rest = {name: array[whole:] for name, array in arrays.items()}, labels[whole:]
     if rest is not None and len(rest[1]):
         yield rest
+
+
+def _joined(first: tuple[Arrays, Labels], second: tuple[Arrays, Labels]) -> tuple[Arrays, Labels]:
+    arrays = {name: np.concatenate([array, second[0][name]]) for name, array in first[0].items()}
+    return arrays, np.concatenate([first[1], second[1]])

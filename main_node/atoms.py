@@ -1,5 +1,5 @@
 """Where `explain` was before; it is part of the public names."""
 
-from learning.algebraic.telling import class_names, draw_atoms, draw_batches, explain
+from learning.algebraic.telling import draw_atoms, draw_batches, explain
 
-__all__ = ["class_names", "draw_atoms", "draw_batches", "explain"]
+__all__ = ["draw_atoms", "draw_batches", "explain"]

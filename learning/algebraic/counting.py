@@ -1,4 +1,4 @@
-"""The algebraic learner's own action: how often a shard's rows contradict a merged model's atoms."""
+"""The algebraic learner's own action: how often a shard contradicts each atom of a model."""
 
 from __future__ import annotations
 

@@ -87,17 +87,17 @@ class Scaffold(Strategy):
         from .sums import as_type, weighted_mean
 
         model = weighted_mean(solutions)
-        changes = {name: np.zeros(array.shape) for name, array in self.shared(state).items()}
+        moved = {name: np.zeros(array.shape) for name, array in self.shared(state).items()}
         total = 0
         for solution in solutions:
             total += solution.examples
-            for name, change in changes.items():
-                moved = solution.client[name].astype(np.float64) - solution.given[name]
-                change += moved * solution.examples
+            for name in moved:
+                change = solution.client[name].astype(np.float64) - solution.given[name]
+                moved[name] = moved[name] + change * solution.examples
         # A shard that was left out has not moved.
         every = max(total, int(state["examples"]))
         variate = {
             name: as_type(state[name] + change / every, state[name].dtype.name)
-            for name, change in changes.items()
+            for name, change in moved.items()
         }
         return model, {**variate, "examples": np.array(every, np.int64)}

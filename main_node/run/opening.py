@@ -279,8 +279,8 @@ class Run:
         )  # fmt: skip
         checks.append(self._evaluation.look)
         self._rounds = Rounds(
-            learning, plan.merge.count == "main", self._left_out, directory, memory.starts > 1, asking,
-            self._evaluation, self._progress, listeners, interrupts.check, plan.is_over,
+            learning, plan.merge.count == "main", self._left_out, directory, memory.starts > 1,
+            asking, self._evaluation, self._progress, listeners, interrupts.check, plan.is_over,
         )  # fmt: skip
 
     def see_through(self) -> Result:

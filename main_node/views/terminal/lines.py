@@ -74,7 +74,8 @@ class Lines:
         data, plan = event.spec.data, event.spec.plan
         self._rounds = plan.rounds
         self.say(
-            f"{event.source}: {event.rows:,} {event.kind}s, {plural(data.jobs, 'job')} ({data.sharding}),"
+            f"{event.source}: {event.rows:,} {event.kind}s,"
+            f" {plural(data.jobs, 'job')} ({data.sharding}),"
             f" {plural(plan.rounds, 'round')} of {event.lesson}\n"
             f"listening at {event.address}, run directory {event.directory}"
         )
