@@ -148,7 +148,8 @@ class Fit(Action):
         assert isinstance(seed, int)
         return cls(
             rows=rows_in(values, arrays), start=within("start", arrays), seed=seed,
-            turn=turn(values), strategy=_strategy(values), shared=within("shared", arrays), own=within("own", arrays),
+            turn=turn(values), strategy=_strategy(values), shared=within("shared", arrays),
+            own=within("own", arrays),
         )  # fmt: skip
 
     def perform(self, learner: Learner, progress: Progress, cancelled: Cancelled) -> Answer:

@@ -87,17 +87,18 @@ class Scaffold(Strategy):
         from .sums import as_type, weighted_mean
 
         model = weighted_mean(solutions)
-        moved = {name: np.zeros(array.shape) for name, array in self.shared(state).items()}
+        variate = self.shared(state)
+        moved = {name: np.zeros(array.shape) for name, array in variate.items()}
         total = 0
         for solution in solutions:
             total += solution.examples
-            for name in moved:
+            for name, sum_ in moved.items():
                 change = solution.client[name].astype(np.float64) - solution.given[name]
-                moved[name] = moved[name] + change * solution.examples
+                np.add(sum_, change * solution.examples, out=sum_)
         # A shard that was left out has not moved.
         every = max(total, int(state["examples"]))
-        variate = {
-            name: as_type(state[name] + change / every, state[name].dtype.name)
-            for name, change in moved.items()
+        new = {
+            name: as_type(array + moved[name] / every, array.dtype.name)
+            for name, array in variate.items()
         }
-        return model, {**variate, "examples": np.array(every, np.int64)}
+        return model, {**new, "examples": np.array(every, np.int64)}
