@@ -20,6 +20,8 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
+from protocol.wire.messages import AnyArray
+
 #: Arrays up to this size go through the channel itself.
 SMALL_BYTES = 1 << 16
 _PREFIX = struct.Struct("<IQ")  # header bytes, bytes of small arrays
@@ -53,7 +55,7 @@ def allocate(nbytes: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer(_map(file, nbytes), np.uint8)
 
 
-def reserve(array: npt.NDArray[Any], start: int, stop: int) -> None:
+def reserve(array: AnyArray, start: int, stop: int) -> None:
     """Make sure that these bytes of an array that `allocate` made can be written.
 
     Raises:
@@ -67,16 +69,16 @@ def reserve(array: npt.NDArray[Any], start: int, stop: int) -> None:
 class SharedMemory:
     """Where arrays arrive that a child will read."""
 
-    def allocate(self, nbytes: int) -> npt.NDArray[Any]:
+    def allocate(self, nbytes: int) -> AnyArray:
         """Return an array."""
         return allocate(nbytes)
 
-    def reserve(self, array: npt.NDArray[Any], start: int, stop: int) -> None:
+    def reserve(self, array: AnyArray, start: int, stop: int) -> None:
         """Make sure that these bytes can be written."""
         reserve(array, start, stop)
 
 
-def _memory_of(array: npt.NDArray[Any]) -> _Shared | None:
+def _memory_of(array: AnyArray) -> _Shared | None:
     """Return the shared memory that `array` is all of, or None."""
     base: Any = array
     while isinstance(base, np.ndarray):
@@ -85,7 +87,7 @@ def _memory_of(array: npt.NDArray[Any]) -> _Shared | None:
     return memory if isinstance(memory, _Shared) and len(memory) == array.nbytes else None
 
 
-def _share(array: npt.NDArray[Any]) -> _Shared:
+def _share(array: AnyArray) -> _Shared:
     memory = _memory_of(array)
     if memory is None:
         copy = allocate(array.nbytes)
@@ -108,7 +110,7 @@ class Channel:
         self._readable = select.poll()
         self._readable.register(end, select.POLLIN)
 
-    def send(self, values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    def send(self, values: Mapping[str, object], arrays: Mapping[str, AnyArray]) -> None:
         """Send values and arrays; large arrays are shared, not copied where they are already.
 
         Raises:
@@ -140,7 +142,7 @@ class Channel:
         """Wait until there is something to receive; return False if there is not in time."""
         return bool(self._readable.poll(seconds * 1000))
 
-    def receive(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    def receive(self) -> tuple[dict[str, Any], dict[str, AnyArray]]:
         """Return the next values and arrays (read-only).
 
         Raises:
@@ -155,7 +157,7 @@ class Channel:
         header_bytes, content_bytes = _PREFIX.unpack(prefix)
         values, listed = msgpack.unpackb(self._exactly(header_bytes), strict_map_key=False)
         content = self._exactly(content_bytes)
-        arrays: dict[str, npt.NDArray[Any]] = {}
+        arrays: dict[str, AnyArray] = {}
         at = 0
         for name, dtype, shape, large in listed:
             nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize

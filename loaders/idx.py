@@ -10,7 +10,6 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ LABELS_MAGIC = 0x0801  # unsigned bytes, one dimension
 _MEANING = {IMAGES_MAGIC: "images", LABELS_MAGIC: "labels"}
 
 
-def read_idx(path: Path, magic: int) -> npt.NDArray[Any]:
+def read_idx(path: Path, magic: int) -> npt.NDArray[np.uint8]:
     """Return an IDX file's array, uint8, read-only; `.gz` files are decompressed.
 
     Args:
@@ -48,7 +47,7 @@ def _read(path: Path) -> bytes:
         raise CorruptDataset(f"{path}: can't be read: {error}") from error
 
 
-def parse_idx(content: bytes, magic: int, path: Path) -> npt.NDArray[Any]:
+def parse_idx(content: bytes, magic: int, path: Path) -> npt.NDArray[np.uint8]:
     """Return the array in an IDX file's content; `path` is for error messages only.
 
     Raises:

@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +83,7 @@ class MNIST(mnist.MNIST):  # type: ignore[misc]  # python-mnist has no annotatio
         plain, packed = Path(path), Path(path + ".gz")
         return packed if self.gz or (packed.exists() and not plain.exists()) else plain
 
-    def process_images(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def process_images(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Return the images as the mode wants them: grey, or 0 and 1."""
         if self.mode == "vanilla":
             return images

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .model import AlgebraicModel
 
@@ -38,7 +39,7 @@ def _atom(model: AlgebraicModel, atom: int) -> dict[str, Any]:
 
 
 def train_alma(
-    images: Any, labels: Any, target_digit: int = 0, batches: int = 50
+    images: npt.ArrayLike, labels: npt.ArrayLike, target_digit: int = 0, batches: int = 50
 ) -> dict[str, Any]:
     """Learn one digit against the rest; return the model as the tutorial does.
 

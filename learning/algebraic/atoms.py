@@ -9,10 +9,11 @@ set in the union of the rows of the atom's constants.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from loaders.rows import Array
 
 #: Fills the rows of atoms with few constants.
 BLANK = np.iinfo(np.int32).max
@@ -34,7 +35,7 @@ Counts = npt.NDArray[np.int64]
 Codes = npt.NDArray[np.uint8]
 
 
-def pack(bits: npt.NDArray[Any]) -> BitRows:
+def pack(bits: Array) -> BitRows:
     """Return booleans, shape (n, m), as rows of bits, shape (n, ceil(m / 64))."""
     missing = -bits.shape[1] % 64
     padded = np.pad(bits.astype(bool), ((0, 0), (0, missing)))
@@ -48,7 +49,7 @@ def unpack(rows: BitRows, count: int) -> npt.NDArray[np.uint8]:
     return np.unpackbits(bytes_, axis=1, count=count, bitorder="little")
 
 
-def padded(starts: npt.NDArray[Any], constants: npt.NDArray[Any]) -> Atoms:
+def padded(starts: Array, constants: Array) -> Atoms:
     """Return atoms whose constants are in one array, atom a's from starts[a] to starts[a + 1]."""
     sizes = np.diff(starts)
     atoms = np.full((len(sizes), int(sizes.max(initial=0))), BLANK, np.int32)
@@ -122,9 +123,7 @@ def encode(atoms: Atoms) -> tuple[Codes, Codes]:
     return each.astype(np.uint8), codes
 
 
-def decode(
-    sizes: npt.NDArray[Any], gaps: npt.NDArray[Any], constants: int, most_cells: int = MOST_CELLS
-) -> Atoms:
+def decode(sizes: Array, gaps: Array, constants: int, most_cells: int = MOST_CELLS) -> Atoms:
     """Return the atoms that `encode` made bytes of.
 
     Args:
@@ -158,7 +157,7 @@ def decode(
 # Terms.
 
 
-def slice_terms(bits: npt.NDArray[Any]) -> BitRows:
+def slice_terms(bits: Array) -> BitRows:
     """Return terms, booleans of shape (terms, constants), bit-sliced, with a blank row at the end.
 
     The rows are a table: constant c's is row c, and `BLANK`'s the last.

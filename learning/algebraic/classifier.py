@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,8 @@ from sklearn.utils.validation import (
     column_or_1d,
     validate_data,
 )
+
+from loaders.rows import Array
 
 from .course import Batch, Course, check_rows, embedded, prepare
 from .embedding import LEVELS, MOST_LEVELS, ON, Embedding, ImageEmbedding, TableEmbedding, shifted
@@ -50,8 +51,8 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self, *, batches: int = 50, levels: int | None = None, categorical: Sequence[int] = (),
-        shifts: int = 0, target_digit: Any = None, validation_fraction: float = 0.0,
-        random_state: Any = 0, on_batch: Callable[[Batch], object] | None = None,
+        shifts: int = 0, target_digit: object = None, validation_fraction: float = 0.0,
+        random_state: object = 0, on_batch: Callable[[Batch], object] | None = None,
     ) -> None:  # fmt: skip
         self.batches = batches
         self.levels = levels
@@ -62,7 +63,7 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.on_batch = on_batch
 
-    def fit(self, X: Any, y: Any) -> AlgebraicClassifier:  # noqa: N803
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> AlgebraicClassifier:
         """Learn from rows, forgetting what was learned before.
 
         Raises:
@@ -72,7 +73,9 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._begin(X, y, None)
         return self._go_on(X, y)
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> AlgebraicClassifier:  # noqa: N803
+    def partial_fit(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, classes: npt.ArrayLike | None = None
+    ) -> AlgebraicClassifier:
         """Learn from more rows.
 
         The first call chooses what numbers are told apart (the thresholds of each column).
@@ -91,7 +94,7 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._begin(X, y, classes)
         return self._go_on(X, y)
 
-    def _begin(self, X: Any, y: Any, classes: Any) -> None:  # noqa: N803
+    def _begin(self, X: npt.ArrayLike, y: npt.ArrayLike, classes: npt.ArrayLike | None) -> None:
         if hasattr(self, "model_"):
             del self.model_  # what fails from here on leaves nothing that is half of this
         self._check_parameters()
@@ -125,7 +128,7 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 " below 1"
             )
 
-    def _go_on(self, X: Any, y: Any) -> AlgebraicClassifier:  # noqa: N803
+    def _go_on(self, X: npt.ArrayLike, y: npt.ArrayLike) -> AlgebraicClassifier:
         data = self._read(X, reset=False)
         labels = self._labels(y, len(data))
         known = np.isin(labels, self.classes_)
@@ -153,7 +156,7 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.model_: AlgebraicModel = course.model(seen, truth)
         return self
 
-    def _embedding(self, data: npt.NDArray[Any], labels: npt.NDArray[Any]) -> Embedding:
+    def _embedding(self, data: Array, labels: Array) -> Embedding:
         if data.ndim == 3:
             if data.max(initial=0) <= ON:
                 raise ValueError(
@@ -170,7 +173,7 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"categorical is {categorical}; there are {data.shape[1]} columns")
         return TableEmbedding.of(data, labels, categorical, self.levels or LEVELS)
 
-    def _read(self, X: Any, reset: bool) -> npt.NDArray[Any]:  # noqa: N803
+    def _read(self, X: npt.ArrayLike, reset: bool) -> Array:
         """Return rows as an array, checked as scikit-learn does."""
         if isinstance(X, np.ndarray) and X.ndim == 3:
             if reset:
@@ -183,7 +186,7 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names = getattr(X, "dtype", np.asarray(X).dtype).kind in "OUS"
         return np.asarray(validate_data(self, X, reset=reset, dtype=None if names else "numeric"))
 
-    def _labels(self, y: Any, rows: int) -> npt.NDArray[Any]:
+    def _labels(self, y: npt.ArrayLike, rows: int) -> Array:
         if y is None:
             raise ValueError(
                 "This AlgebraicClassifier estimator requires y to be passed, but the target y is"
@@ -195,11 +198,11 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"{rows} rows, but {len(labels)} labels")
         return labels
 
-    def _target(self, labels: Any) -> npt.NDArray[Any]:
+    def _target(self, labels: npt.ArrayLike) -> Array:
         labels = np.asarray(labels)
         return labels if self.target_digit is None else np.asarray(labels == self.target_digit)
 
-    def decision_function(self, X: Any) -> npt.NDArray[np.float64]:  # noqa: N803
+    def decision_function(self, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Return how little each row misses of each class's atoms.
 
         Returns:
@@ -212,7 +215,9 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return np.asarray(misses[:, 0] - misses[:, 1])
         return -misses
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+    def score(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> float:
         """Return the share of rows that is classified right; y is as for `fit`.
 
         (For scikit-learn's own scoring, pass `y == digit` and no `target_digit`.)
@@ -222,7 +227,7 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             labels = self._target(labels)
         return float(super().score(X, labels, sample_weight))
 
-    def rules(self, label: Any, most: int = 10) -> list[str]:
+    def rules(self, label: object, most: int = 10) -> list[str]:
         """Return strict rules of a class in words, the shortest first.
 
         Args:
@@ -239,7 +244,7 @@ class AlgebraicClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         }
         return sorted(told, key=lambda rule: (rule.count(", or "), rule))[:most]
 
-    def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
+    def predict(self, X: npt.ArrayLike) -> Array:
         """Return the label of each row: the class of whose atoms it misses least."""
         scores = self.decision_function(X)
         numbers = (scores > 0).astype(int) if scores.ndim == 1 else np.argmax(scores, axis=1)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from loaders.rows import Array
+
 from ..errors import ModelError
 
 Bools = npt.NDArray[np.bool_]
@@ -37,7 +39,7 @@ class Numeric:
         """How many constants the column has."""
         return 2 * len(self.thresholds)
 
-    def bits(self, values: npt.NDArray[Any]) -> Bools:
+    def bits(self, values: Array) -> Bools:
         """Return which constants each value has, bool, shape (n, constants)."""
         above = values.astype(np.float64)[:, None] > np.array(self.thresholds)
         return np.concatenate([above, ~above], axis=1)
@@ -63,7 +65,7 @@ class Categorical:
         """How many constants the column has."""
         return len(self.values) + 1
 
-    def bits(self, values: npt.NDArray[Any]) -> Bools:
+    def bits(self, values: Array) -> Bools:
         """Return which constants each value has, bool, shape (n, constants)."""
         known = np.stack([values == value for value in self.values], axis=1).astype(bool)
         return np.concatenate([known, ~known.any(axis=1, keepdims=True)], axis=1)
@@ -99,7 +101,7 @@ class TableEmbedding:
 
     @classmethod
     def of(
-        cls, table: npt.NDArray[Any], labels: npt.NDArray[Any], categorical: Iterable[int] = (),
+        cls, table: Array, labels: Array, categorical: Iterable[int] = (),
         levels: int = LEVELS, names: Sequence[str] | None = None,
     ) -> TableEmbedding:  # fmt: skip
         """Return an embedding that fits a table.
@@ -138,9 +140,7 @@ class TableEmbedding:
                 assert isinstance(old, Numeric)
                 columns[column] = Numeric(tuple(sorted(thresholds.union(old.thresholds))))
 
-    def _distinctions(
-        self, table: npt.NDArray[Any], labels: npt.NDArray[Any]
-    ) -> dict[int, set[float]]:
+    def _distinctions(self, table: Array, labels: Array) -> dict[int, set[float]]:
         """Return further thresholds, by column, that rows of different labels need."""
         _, first, which = np.unique(
             np.packbits(self.bits(table), axis=1), axis=0, return_index=True, return_inverse=True
@@ -162,7 +162,7 @@ class TableEmbedding:
                 more.setdefault(numeric[best], set()).add(threshold)
         return more
 
-    def bits(self, table: npt.NDArray[Any]) -> Bools:
+    def bits(self, table: Array) -> Bools:
         """Return the terms of a table's rows, bool, shape (rows, constants).
 
         Raises:
@@ -222,7 +222,7 @@ class ImageEmbedding:
         """How many constants a term is chosen from; classes come after them."""
         return 2 * self.pixels * len(self.thresholds)
 
-    def bits(self, images: npt.NDArray[Any]) -> Bools:
+    def bits(self, images: Array) -> Bools:
         """Return the terms of images, bool, shape (n, constants).
 
         Args:
@@ -261,7 +261,7 @@ class ImageEmbedding:
 Embedding = TableEmbedding | ImageEmbedding
 
 
-def shifted(images: npt.NDArray[Any], pixels: int) -> list[npt.NDArray[Any]]:
+def shifted(images: Array, pixels: int) -> list[Array]:
     """Return images moved by up to so many pixels up, down, left and right; black comes in.
 
     Args:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from loaders.rows import Arrays
+from loaders.rows import Array, Arrays
 
 from ..errors import MergeError, ModelError
 from .atoms import (
@@ -93,11 +92,11 @@ class AlgebraicModel:
         """What each atom's miss weighs, as `weights_of`."""
         return weights_of(self.violations)
 
-    def terms(self, rows: npt.NDArray[Any]) -> BitRows:
+    def terms(self, rows: Array) -> BitRows:
         """Return rows of data as a table of terms, for `missed_terms` and others."""
         return sliced(self.embedding, self.classes, rows)
 
-    def misses(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    def misses(self, rows: Array) -> npt.NDArray[np.float64]:
         """Return the share of each class's atoms that each row misses, by weight.
 
         Args:
@@ -118,11 +117,11 @@ class AlgebraicModel:
                     result[first : first + _ROWS, class_] = missed / int(weights[mine].sum())
         return result
 
-    def predict(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    def predict(self, rows: Array) -> npt.NDArray[np.int64]:
         """Return the class of each row: that of which it misses least, the lowest on ties."""
         return np.asarray(np.argmin(self.misses(rows), axis=1), np.int64)
 
-    def missed(self, row: npt.NDArray[Any], class_: int) -> npt.NDArray[np.int64]:
+    def missed(self, row: Array, class_: int) -> npt.NDArray[np.int64]:
         """Return the atoms of a class that one row misses: weighty ones first, then short ones."""
         mine = self.of_class(class_)
         mine = mine[missed_terms(self.atoms[mine], self.terms(row[None]), 1)[:, 0]]
@@ -135,13 +134,13 @@ def weights_of(violations: Counts) -> Counts:
     return np.array(table, np.int64)[np.minimum(violations, MOST_VIOLATIONS + 1)]
 
 
-def sliced(embedding: Embedding, classes: int, rows: npt.NDArray[Any]) -> BitRows:
+def sliced(embedding: Embedding, classes: int, rows: Array) -> BitRows:
     """Return rows of data as a table of terms; the classes' constants are in none of them."""
     return slice_terms(np.pad(embedding.bits(rows), ((0, 0), (0, classes))))
 
 
 def violations(
-    embedding: Embedding, classes: int, atoms: Atoms, rows: npt.NDArray[Any],
+    embedding: Embedding, classes: int, atoms: Atoms, rows: Array,
     labels: npt.NDArray[np.int64],
 ) -> Counts:  # fmt: skip
     """Return how many labelled rows contradict each atom: it is below the class and misses them.
@@ -162,7 +161,7 @@ def violations(
 # As arrays, on the wire and on disk. Images only: it is what travels.
 
 
-def to_arrays(model: AlgebraicModel) -> dict[str, npt.NDArray[Any]]:
+def to_arrays(model: AlgebraicModel) -> dict[str, Array]:
     """Return a model of images as plain arrays.
 
     Raises:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loaders.rows import Arrays
+from loaders.rows import Array, Arrays, Labels
 from protocol.wire.words import plural
 
 from .model import AlgebraicModel
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Atoms of each class that are drawn, and that are told of a decision; classes that are drawn.
 DRAWN, TOLD, CLASSES = 7, 5, 20
@@ -31,7 +34,7 @@ def draw_batches(solutions: Iterable[tuple[int, Arrays]], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    jobs: dict[int, list[Any]] = {}
+    jobs: dict[int, list[Array]] = {}
     for job, arrays in solutions:
         jobs.setdefault(job, []).append(arrays["history"])
     figure = Figure(figsize=(7, 6), layout="constrained")
@@ -85,28 +88,28 @@ def draw_atoms(model: AlgebraicModel, path: Path, names: list[str]) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _examples(model: AlgebraicModel, mine: Any) -> Any:
+def _examples(model: AlgebraicModel, mine: Labels) -> Labels:
     """Return strict atoms from the shortest to rather long ones."""
     strict = mine[model.strict[mine]]
     literals = np.count_nonzero(model.atoms[strict] < model.embedding.constants, axis=1)
     ranks = np.unique(np.linspace(0, 0.9 * max(0, len(strict) - 1), DRAWN).astype(int))
-    return strict[np.argsort(literals, kind="stable")][ranks[: len(strict)]]
+    return np.asarray(strict[np.argsort(literals, kind="stable")][ranks[: len(strict)]])
 
 
-def _picture(model: AlgebraicModel, atoms: Any) -> Any:
+def _picture(model: AlgebraicModel, atoms: Array) -> Array:
     """Return the pixels of some atoms: how often they ask for on, less how often for off."""
     embedding = model.pixels
     chosen = model.atoms[atoms]
     counts = np.bincount(chosen[chosen < embedding.constants], minlength=embedding.constants)
     levels = counts.reshape(len(embedding.thresholds), 2, embedding.height, embedding.width)
-    return (levels[:, 0] - levels[:, 1]).sum(axis=0).astype(float)
+    return np.asarray((levels[:, 0] - levels[:, 1]).sum(axis=0), float)
 
 
-def _show(axes: Any, picture: Any) -> None:
+def _show(axes: Axes, picture: Array) -> None:
     axes.imshow(picture, cmap="RdBu_r", vmin=-1, vmax=1)
 
 
-def explain(model: AlgebraicModel, image: Any, names: list[str]) -> dict[str, Any]:
+def explain(model: AlgebraicModel, image: Array, names: list[str]) -> dict[str, Any]:
     """Return why an image is taken for what it is taken for, as plain values.
 
     Returns:
@@ -127,7 +130,7 @@ def explain(model: AlgebraicModel, image: Any, names: list[str]) -> dict[str, An
     return {"label": classes[0]["class"], "missed": classes}
 
 
-def _first(model: AlgebraicModel, missed: Any, name: str) -> list[str]:
+def _first(model: AlgebraicModel, missed: Array, name: str) -> list[str]:
     """Return the first few atoms in words; those that differ in other classes only, once."""
     told: dict[str, None] = {}
     for atom in missed:
