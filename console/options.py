@@ -30,7 +30,7 @@ class _Whole(click.IntRange):
         bound = None if most is None or most >= MAX_COUNT else int(most)
         super().__init__(None if least is None else int(least), bound)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         number = super().convert(value, param, ctx)
         if number > MAX_COUNT:
             self.fail(f"{value} is more than {MAX_COUNT:,}", param, ctx)
@@ -42,7 +42,9 @@ class _Finite(click.FloatRange):
 
     name = "number"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a number to work with", param, ctx)
@@ -52,7 +54,9 @@ class _Finite(click.FloatRange):
 class _Switch(click.types.BoolParamType):
     """True or false."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
@@ -73,7 +77,9 @@ class Size(click.ParamType[int]):
     def __init__(self, least: float) -> None:
         self._least = least
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:
         """Return the bytes."""
         if isinstance(value, int):
             return value
@@ -91,7 +97,7 @@ class Size(click.ParamType[int]):
 class _Told(click.Option):
     """An option whose errors name what was written: the flag, or the variable."""
 
-    def process_value(self, ctx: click.Context, value: Any) -> Any:
+    def process_value(self, ctx: click.Context, value: object) -> object:
         try:
             return super().process_value(ctx, value)
         except click.BadParameter as error:
@@ -102,13 +108,13 @@ class _Told(click.Option):
             raise
 
 
-def _not_empty(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+def _not_empty(context: click.Context, parameter: click.Parameter, value: object) -> object:
     if isinstance(value, str) and not value.strip():
         raise click.BadParameter("it is empty")
     return value
 
 
-def _type(option: Option) -> Any:
+def _type(option: Option) -> click.ParamType[Any] | type[str]:
     about = option.about
     if about.size:
         return Size(about.least or 0)
@@ -170,7 +176,7 @@ def given(context: click.Context) -> set[str]:
 # Files.
 
 
-def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, Any]:
+def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, object]:
     """Return the options that a YAML file sets.
 
     Args:
@@ -196,7 +202,7 @@ def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not options by name, one a line, like 'jobs: 4'")
-    read: dict[str, Any] = {}
+    read: dict[str, object] = {}
     for told, value in values.items():
         name = _name(str(told), options_)
         if name is None:
@@ -210,7 +216,7 @@ def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, Any]:
     return read
 
 
-def _once(loader: type[Any]) -> type[Any]:
+def _once(loader: type) -> type:
     """Return a loader of YAML that refuses a name that is there twice, of which one would win."""
     from yaml.constructor import ConstructorError
 
@@ -251,7 +257,7 @@ def meant(told: str, names: Iterable[str], prefix: str = "") -> str:
     return f" (did you mean {prefix}{found[0]}?)" if found else ""
 
 
-def as_yaml(values: Mapping[str, Any]) -> str:
+def as_yaml(values: Mapping[str, object]) -> str:
     """Return options as a file that `read_options` reads."""
     import yaml
 

@@ -338,7 +338,7 @@ def digest(learner: str, make: Values, action: Action) -> str:
 
 def told(strategy: Strategy) -> dict[str, object]:
     """Return a strategy as plain values."""
-    return {"name": strategy.name, "made": asdict(strategy.made)}  # type: ignore[call-overload]
+    return {"name": strategy.name, "made": asdict(strategy.made)}
 
 
 def turn(values: Values) -> Turn:

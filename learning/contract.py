@@ -22,6 +22,8 @@ from .errors import UnknownLearner
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from _typeshed import DataclassInstance
+
     from loaders.rows import Array, Arrays, Form, Labels, Rows
 
     from .actions import Action
@@ -101,7 +103,7 @@ class Learner:
 
     #: What it is called, and the dataclass of what it is made with.
     name: ClassVar[str]
-    options: ClassVar[type]
+    options: ClassVar[type[DataclassInstance]]
     #: The strategy that merges its solutions, unless another is asked for.
     merging: ClassVar[str] = "mean"
     #: Whether `evaluate` says how much a model loses.
@@ -109,8 +111,8 @@ class Learner:
     #: Names of the files that `draw` writes.
     pictures: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, made: object = None, turn: Turn | None = None) -> None:
-        self.made = self.options() if made is None else made
+    def __init__(self, made: DataclassInstance | None = None, turn: Turn | None = None) -> None:
+        self.made: DataclassInstance = self.options() if made is None else made
         self.turn = turn or Turn()
 
     # At nodes.

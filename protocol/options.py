@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,7 @@ class Option:
     type: type
     optional: bool
     several: bool
-    default: Any
+    default: object
     about: About
 
     @property
@@ -80,17 +83,17 @@ class Option:
         return self.about.flag or "--" + self.name.replace("_", "-")
 
 
-def declared(part: type[Any]) -> tuple[Option, ...]:
+def declared(part: type) -> tuple[Option, ...]:
     """Return the options that a dataclass declares, in order; those of its parts, too."""
     if part not in _DECLARED:
         _DECLARED[part] = tuple(_declared(part))
     return _DECLARED[part]
 
 
-_DECLARED: dict[type[Any], tuple[Option, ...]] = {}
+_DECLARED: dict[type, tuple[Option, ...]] = {}
 
 
-def _declared(part: type[Any]) -> Iterator[Option]:
+def _declared(part: type) -> Iterator[Option]:
     hints = typing.get_type_hints(part)
     for each in fields(part):
         hint = hints[each.name]
@@ -105,7 +108,7 @@ def _declared(part: type[Any]) -> Iterator[Option]:
         yield Option(each.name, kind, optional, several, each.default, each.metadata["about"])
 
 
-def make(part: type, values: Mapping[str, Any]) -> Any:
+def make(part: type, values: Mapping[str, object]) -> Any:
     """Return a dataclass of options, and its parts, from values by name; others have defaults."""
     hints = typing.get_type_hints(part)
     given = {}
@@ -117,9 +120,9 @@ def make(part: type, values: Mapping[str, Any]) -> Any:
     return part(**given)
 
 
-def flat(part: Any) -> dict[str, Any]:
+def flat(part: DataclassInstance) -> dict[str, object]:
     """Return the options in a dataclass and its parts by name."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for each in fields(part):
         value = getattr(part, each.name)
         values |= {each.name: value} if "about" in each.metadata else flat(value)
@@ -140,7 +143,9 @@ class Checked:
                 _check(option_, each)
 
 
-def check_value(name: str, value: Any, kind: type, *, optional: bool = False, **about: Any) -> None:
+def check_value(
+    name: str, value: object, kind: type, *, optional: bool = False, **about: Any
+) -> None:
     """Raise unless an argument that is no option is what it can be; the rest as for `About`.
 
     Raises:
@@ -149,7 +154,7 @@ def check_value(name: str, value: Any, kind: type, *, optional: bool = False, **
     _check(Option(name, kind, optional, False, None, About(help="", **about)), value)
 
 
-def check_names(name: str, value: Any) -> None:
+def check_names(name: str, value: Iterable[object]) -> None:
     """Raise unless an argument is names, one beside the other; a text would be its letters.
 
     Raises:
@@ -159,7 +164,7 @@ def check_names(name: str, value: Any) -> None:
         raise ConfigError(f"{name} is {value!r:.80}, not a tuple of names")
 
 
-def misfit(about: About, value: Any) -> str:
+def misfit(about: About, value: str | float) -> str:
     """Return why a value of the right kind can't be an option's: `less than 1`; nothing if it can.
 
     Args:
@@ -179,7 +184,7 @@ def misfit(about: About, value: Any) -> str:
     return ""
 
 
-def fit(option_: Option, value: Any) -> Any:
+def fit(option_: Option, value: object) -> object:
     """Return a value, from whatever file, as an option has it.
 
     Raises:
@@ -197,12 +202,15 @@ def fit(option_: Option, value: Any) -> Any:
 _MEANT = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
-def _check(option_: Option, value: Any) -> None:
+def _check(option_: Option, value: object) -> None:
     """Raise unless a value is what an option can be."""
     if value is None and option_.optional:
         return
     kind = (int, float) if option_.type is float else (option_.type,)
-    fits = isinstance(value, kind) and (option_.type is bool or not isinstance(value, bool))
-    why = misfit(option_.about, value) if fits else f"not {_MEANT[option_.type]}"
+    odd = isinstance(value, bool) and option_.type is not bool
+    if odd or not isinstance(value, kind) or not isinstance(value, str | int | float):
+        why = f"not {_MEANT[option_.type]}"
+    else:
+        why = misfit(option_.about, value)
     if why:
         raise ConfigError(f"{option_.name} is {value!r:.80}, {why}")

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from protocol.options import Checked
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from loaders.rows import Array, Arrays
 
     from ..contract import Solution
@@ -73,12 +75,12 @@ class Strategy:
 
     #: What it is called, and the dataclass of its options.
     name: ClassVar[str]
-    options: ClassVar[type] = NoOptions
+    options: ClassVar[type[DataclassInstance]] = NoOptions
     #: Its part in the learner's steps; None: it has none.
     client: ClassVar[type[Client[Any]] | None] = None
 
-    def __init__(self, made: object = None) -> None:
-        self.made = self.options() if made is None else made
+    def __init__(self, made: DataclassInstance | None = None) -> None:
+        self.made: DataclassInstance = self.options() if made is None else made
 
     def begin(self, initial: Arrays) -> Arrays:
         """Return the state that a run begins with; `initial`: the fresh model."""
