@@ -85,14 +85,6 @@ class Solution:
     given: Arrays = field(default_factory=dict)
 
 
-class Options(Protocol):
-    """A frozen dataclass of a learner's options (`protocol/options.py`)."""
-
-    @property
-    def lesson(self) -> str:
-        """What a job does in a round, in words."""
-
-
 class Learner:
     """Learns from shards, apart from each other, in a way whose results can be merged.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from learning import create, merging, options_of
 from learning import learner as learner_class
@@ -14,6 +14,9 @@ from learning.merging import Strategy
 from loaders import DataOptions
 from protocol.options import Checked, declared, flat, make, option
 from protocol.wire.limits import MAX_COUNT
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,7 @@ class RunSpec:
     learner: str
     made: Any
     merge: str
-    merged: Any
+    merged: DataclassInstance
     plan: PlanOptions
 
     @classmethod
@@ -101,7 +104,7 @@ class RunSpec:
         return merging.create(self.merge, flat(self.merged))
 
     @property
-    def make(self) -> dict[str, Any]:
+    def make(self) -> dict[str, object]:
         """What the learner is made with, by name, whatever the round."""
         return flat(self.made)
 
@@ -110,7 +113,7 @@ class RunSpec:
         return Turn(round_, self.plan.rounds, self.plan.seed)
 
     @property
-    def shape(self) -> dict[str, Any]:
+    def shape(self) -> dict[str, object]:
         """All of it by name."""
         merged = {"merge": self.merge, **flat(self.merged)}
         return {
@@ -130,7 +133,7 @@ class RunSpec:
         return isinstance(stored, dict) and self.shape.items() <= {**self._added, **stored}.items()
 
     @property
-    def _added(self) -> dict[str, Any]:
+    def _added(self) -> dict[str, object]:
         """What runs that know nothing of an option had instead."""
         parts = (DataOptions, type(self.made), type(self.merged), PlanOptions)
         added = {each.name: each.default for part in parts for each in declared(part)

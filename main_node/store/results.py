@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Result:
     """
 
     run: str
-    data: Mapping[str, Any]
+    data: Mapping[str, object]
     target_digit: int | None
     learner: str
     jobs: int
@@ -54,11 +54,11 @@ class Result:
     left_out: list[str]
     model: str
     model_sha256: str
-    model_parts: Mapping[str, Any]
+    model_parts: Mapping[str, object]
     merge: str = ""
     classes: list[str] = field(default_factory=list)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return it as plain values."""
         return asdict(self)
 
@@ -106,4 +106,4 @@ def finished(path: Path) -> Result | None:
             return None
     except (OSError, ValueError, ModelError):
         return None
-    return Result(**{**result.as_json(), "model": str(model)})  # it may have been moved
+    return replace(result, model=str(model))  # it may have been moved
