@@ -19,6 +19,7 @@ from typing import Any
 from learning import Arrays, DamagedFile, ModelError
 from learning.durable import read_arrays, sync, write_arrays, write_text
 from learning.model import Model, load, save
+from protocol.wire.words import safe_line
 
 from ..errors import ConfigError, StorageError
 
@@ -304,6 +305,14 @@ def _lock(path: Path) -> _Lock:
         f"run {path.name} is in use by {holder or 'another process'}: two main nodes can't share a"
         " run directory"
     )
+
+
+def host_of(path: Path) -> str:
+    """Return the host whose main node works in a run directory, or did; empty if nobody knows."""
+    try:
+        return safe_line((path / "lock").read_text(errors="replace").rpartition(" on ")[2].strip())
+    except OSError:
+        return ""
 
 
 def is_run(path: Path) -> bool:
