@@ -45,8 +45,8 @@ class AllowList:
 
     @property
     def readable(self) -> bool:
-        """Whether both lists could be read when they were looked at last, and all roles in them."""
-        return self._allowed.readable and self._revoked.readable and not self._allowed.garbled
+        """Whether both lists could be read when they were looked at last."""
+        return self._allowed.readable and self._revoked.readable
 
     def complaints(self) -> list[str]:
         """Return what is wrong with the lists and has not been returned before."""
@@ -80,7 +80,8 @@ class AllowList:
 
     def admits(self, public: bytes) -> bool:
         """Whether somebody new with this key is let in: not while the list can't be read."""
-        return self.readable and self.who(public) is not None
+        whole = self.readable and not self._allowed.garbled
+        return whole and self.who(public) is not None
 
     def revoked(self, public: bytes) -> bool:
         """Whether a key was let in once, and is not any more."""
