@@ -495,6 +495,14 @@ def test_who_may_only_work_does_not_watch(target: Target) -> None:
     target.goes_on()
 
 
+def test_who_watches_with_the_whole_folder_takes_keys_that_may(target: Target) -> None:
+    """And not the first: the boss may not watch."""
+    assert sorted(ROLES)[0] == "boss"
+    with StatusNode("status", address=target.address, keys=target.folder) as node:
+        node.process_status_async()
+        assert node.wait(SECONDS)
+
+
 def test_who_may_only_work_may_ask_which_main_node_it_is(target: Target, raw: Raws) -> None:
     """A node that finds several addresses must know whose they are."""
     worker = raw(target.address, target.keys("worker"))

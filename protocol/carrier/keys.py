@@ -24,7 +24,7 @@ from itertools import count
 from pathlib import Path
 
 from ..errors import KeysError
-from ..wire.key import DEFAULT_ROLES, Key, Roles, in_order
+from ..wire.key import DEFAULT_ROLES, WATCH, Key, Roles, in_order
 from .allowlist import KEY, AllowList, read_entry
 
 _NAME = re.compile(r"[\w][\w.-]{0,60}")
@@ -48,7 +48,7 @@ def node_keys(folder: Path, name: str = "", any_of: bool = False) -> NodeKeys:
     Args:
         folder: the node's own (`nodes/NAME`), or the main node's whole one.
         name: of the node, to choose by in a whole one that has several.
-        any_of: take some if there are none of this name.
+        any_of: take some if there are none of this name, such as may watch where there are any.
 
     Raises:
         KeysError: there are none, which to take is not clear, or others can read the secret.
@@ -70,18 +70,27 @@ def keys_for(folder: Path, role: str) -> NodeKeys:
     """
     if (folder / "node.key").exists() or not (folder / "allowed").is_dir():
         return node_keys(folder, any_of=True)
-    lists = AllowList(folder)
-    for path in sorted((folder / "nodes").glob("*/node.key")):
-        if role in lists.roles(_read(path.with_name("node.pub"))):
-            return node_keys(path.parent)
+    able = _able(folder, role)
+    if able:
+        return node_keys(folder / "nodes" / able[0])
     raise KeysError(
         f"{folder}: no node's keys in there have the role {role}; make some:"
         f" mnist-keys add {folder} NAME --role {role}"
     )
 
 
+def _names(folder: Path) -> list[str]:
+    return sorted(path.parent.name for path in (folder / "nodes").glob("*/node.key"))
+
+
+def _able(folder: Path, role: str) -> list[str]:
+    """Return the names of the nodes whose keys are in a main node's folder and have a role."""
+    lists, nodes = AllowList(folder), folder / "nodes"
+    return [n for n in _names(folder) if role in lists.roles(_read(nodes / n / "node.pub"))]
+
+
 def _choose(folder: Path, name: str, any_of: bool) -> Path:
-    names = sorted(path.parent.name for path in (folder / "nodes").glob("*/node.key"))
+    names = _names(folder)
     if not names:
         raise KeysError(
             f"{folder}: no keys of a computing node (node.key, node.pub, main.pub) in there;"
@@ -90,7 +99,8 @@ def _choose(folder: Path, name: str, any_of: bool) -> Path:
     if name in names:
         return folder / "nodes" / name
     if len(names) == 1 or any_of:
-        return folder / "nodes" / names[0]
+        able = _able(folder, WATCH) if any_of else []
+        return folder / "nodes" / (able or names)[0]
     raise KeysError(f"{folder} holds keys of {', '.join(names)}; choose one: --name NAME")
 
 
