@@ -26,10 +26,10 @@ EXIT_MEANINGS = {
     Exit.JOB_FAILED: "a job failed for good; its story follows: each attempt, node and traceback"
     " (or local nodes ended time and again)",
     Exit.NO_NODE: "no computing node in time (`--timeout`); the line says how to start one;"
-    " `mnist-status`: no main node answered",
-    Exit.REFUSED: "every main node refused this node, and says why",
+    " `mnist-status`, `mnist-runs stop`: no main node answered",
+    Exit.REFUSED: "every main node refused this node, or to stop, and says why",
     Exit.STORAGE: "the run directory can't be written any more: the disk is full, say; nothing that"
     " was accepted is lost, and the line says how to go on",
-    Exit.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM (a computing node or a relay that was asked"
-    " to leave and did, a status that was shown: 0)",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C, SIGTERM or `mnist-runs stop` (a computing node or a"
+    " relay that was asked to leave and did, a status that was shown: 0)",
 }

@@ -1,4 +1,4 @@
-"""Signals that end a command, taken where that leaves nothing half done."""
+"""What ends a command, a signal mostly, taken where that leaves nothing half done."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ class Interrupts:
     """SIGINT and SIGTERM as `KeyboardInterrupt`, whose argument is the signal's name.
 
     It is raised at once, but between `hold` and `let` only by `check`, or by a second signal.
+
+    Attributes:
+        told: how the command ends, in words: `interrupted`, and why, where that is known.
     """
 
     def __init__(self) -> None:
+        self.told = "interrupted"
         self._holding = False
         self._came = ""
 
@@ -31,6 +35,16 @@ class Interrupts:
         """Raise `KeyboardInterrupt` if a signal has come."""
         if self._came:
             raise KeyboardInterrupt(self._came)
+
+    def stop(self, why: str) -> None:
+        """End the command as SIGINT does, by the next `check`; from any thread.
+
+        Args:
+            why: in words.
+        """
+        if not self._came:
+            self.told = f"interrupted: {why}"
+            self._came = "stop"
 
     def hold(self) -> None:
         """Let signals wait for a `check` from now on."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from status_node.node import StatusListener, StatusNode
 
+    from .controls import Order
     from .errors import ConfigError, JobFailed, NodeBusy, NodeClosed, NodeError, NoNode
     from .futures import JobFuture
     from .node import AsyncMainNode, MainNode, SolutionListener
@@ -24,6 +25,7 @@ __all__ = [
     "NodeBusy",
     "NodeClosed",
     "NodeError",
+    "Order",
     "SolutionListener",
     "StatusListener",
     "StatusNode",
@@ -38,6 +40,7 @@ _PLACES = {
     "NodeError": "errors",
     "NoNode": "errors",
     "JobFuture": "futures",
+    "Order": "controls",
     "AsyncMainNode": "node",
     "MainNode": "node",
     "SolutionListener": "node",

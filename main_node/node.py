@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeout  # its own class before 3.11
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -29,6 +29,7 @@ from protocol.wire.codec import check_plain
 from protocol.wire.limits import GIB, LONG_NAME_LETTERS, MAX_COUNT
 from protocol.wire.words import is_name
 
+from .controls import Handler
 from .deliveries import Deliveries
 from .errors import ConfigError, JobFailed, NodeBusy, NodeClosed, NodeError, NoNode
 from .futures import Cancelled, JobFuture
@@ -86,6 +87,8 @@ class AsyncMainNode:
         announce: let nodes of this network find this one (`discover`), by multicast.
         journal: a memory that outlives this node: nothing is accepted that it has not kept, and
             a node made again with it goes on where this one ended.
+        controls: what this node can be told to do from outside, by verb: called with an `Order`, in
+            the thread of users' code; what it returns, or raises, is answered.
 
     Raises:
         AddressError: it can't listen there, or can't announce itself.
@@ -110,6 +113,7 @@ class AsyncMainNode:
         insecure: bool = False,
         announce: bool = False,
         journal: Journal | None = None,
+        controls: Mapping[str, Handler] | None = None,
     ) -> None:
         if listener is not None and callback is not None:
             raise ConfigError("give a listener or a callback, not both")
@@ -137,7 +141,7 @@ class AsyncMainNode:
         self._security = Security(None if keys is None else MainKeys(Path(keys)), insecure)
         self._router = Router(
             name, address, dispatcher, self._finished, self._give_up, self._name_of, journal,
-            self._security, self._deliveries.look,
+            self._security, self._deliveries.look, controls, self._deliveries.call,
         )  # fmt: skip
         self._announcement: Announcement | None = None
         with ExitStack() as made:  # of which nothing is left where the rest can't be

@@ -6,7 +6,7 @@ import gc
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any
@@ -41,8 +41,18 @@ from protocol.machine.dispatch import Dispatcher
 from protocol.machine.effects import Accept, Effect, Fail, Joined, Left, Send, Superseded
 from protocol.machine.ledger import Job
 from protocol.machine.watching import Board
+from protocol.wire.addresses import is_loopback
 from protocol.wire.codec import Frame, decode
-from protocol.wire.key import Key
+from protocol.wire.key import (
+    ALL_ROLES,
+    CONTROL,
+    DEFAULT_ROLES,
+    WATCH,
+    WORK,
+    Key,
+    Roles,
+    in_order,
+)
 from protocol.wire.limits import (
     DEAF_SECONDS,
     DISGRACE_SECONDS,
@@ -54,9 +64,12 @@ from protocol.wire.limits import (
 from protocol.wire.messages import (
     REFUSE_KEY,
     REFUSE_MALFORMED,
+    REFUSE_ROLE,
     REFUSE_VERSION,
     Accepted,
     Bye,
+    Control,
+    Controlled,
     Fields,
     Hello,
     Message,
@@ -65,6 +78,7 @@ from protocol.wire.messages import (
 )
 
 from .complaints import Complaints, tell
+from .controls import Controls, Handler
 from .journal import Journal, Scribe
 
 log = logging.getLogger("mnist.main")
@@ -87,6 +101,8 @@ RECEIPTS = 2000
 #: second that it takes to be understood.
 MALFORMED_NOISE, KILOBYTE_NOISE, SECOND_NOISE = 50.0, 1.0, 20_000.0
 LONG_BYTES = 4 * KIB
+#: So much noise is an order, for which the allow-list is looked at.
+ORDER_NOISE = 5.0
 #: A connection that ended while messages came all the time is over after so long at most.
 LEAVE_SECONDS = 0.1
 #: At the end, whoever is here has so long to say that it has heard of it.
@@ -157,17 +173,26 @@ class Peer:
         receipts: tasks that it is to be told are accepted.
         cut: whether it is cut off: nothing that it has said is heard.
         stale: whether its node is here over another connection: what is large is said again there.
+        roles: what it is let in for.
     """
 
-    __slots__ = ("connection", "cut", "id", "key", "outbox", "patience", "receipts", "stale")
+    __slots__ = (
+        "connection", "cut", "id", "key", "outbox", "patience", "receipts", "roles", "stale",
+    )  # fmt: skip
 
     def __init__(
-        self, id_: bytes, connection: Connection | None, key: Key | None, patience: Patience
+        self,
+        id_: bytes,
+        connection: Connection | None,
+        key: Key | None,
+        patience: Patience,
+        roles: Roles,
     ) -> None:
         self.id = id_
         self.connection = connection
         self.key = key
         self.patience = patience
+        self.roles = roles
         self.outbox = Outbox()
         self.receipts: list[int] = []
         self.cut = self.stale = False
@@ -198,6 +223,8 @@ class Router(Shell):
         journal: Journal | None = None,
         security: Security[MainKeys] | None = None,
         look: Callable[[float], None] | None = None,
+        controls: Mapping[str, Handler] | None = None,
+        call: Callable[[Callable[[], object]], None] = lambda call: None,
     ) -> None:
         super().__init__(name)
         self._look_after = look
@@ -215,6 +242,9 @@ class Router(Shell):
         self._context = make_context()
         self._scribe: Scribe | None = None
         with self.whole(self._context), ExitStack() as made:
+            self._controls = Controls(
+                dispatcher.main, dispatcher.domain, controls or {}, call, self._say
+            )
             self._gate = Gate(self._context, self._admit) if self._keys is not None else None
             self._socket, self._monitor, self.address = bind(self._context, address, security)
             self._guard = Guard(
@@ -230,6 +260,10 @@ class Router(Shell):
         self.poller.register(self._monitor.socket, READABLE)
         if self._gate is not None:
             self.poller.register(self._gate.socket, READABLE)
+        #: Of whoever comes without a key. Beyond this machine nobody knows who that is, and what
+        #: comes from this machine may be a relay's, or a container's port: whoever is behind it.
+        self._keyless = ALL_ROLES if is_loopback(self.address) else DEFAULT_ROLES
+        self._controlling: set[bytes] = set()  # routing ids of those who have given orders
         self._pools = Pools()
         self._disgraced: dict[bytes, float] = {}  # public keys, until when
         self._peers: dict[bytes, Peer] = {}  # by routing id
@@ -402,10 +436,11 @@ class Router(Shell):
 
     def _meet(self, id_: bytes, origin: Origin, now: float) -> Peer:
         """Return somebody new."""
-        key: Key | None = None
+        key, roles = None, self._keyless
         if self._keys is not None:
             public = key_of(origin)
             key = self._keys.who(public) or Key(public, "")
+            roles = self._keys.roles(public)
         connection, gone = self._guard.introduce(
             id_, descriptor_of(origin), now, lambda: is_here(self._socket, id_)
         )
@@ -413,7 +448,7 @@ class Router(Shell):
             self._disconnected(other, now)
         host = "" if connection is None else connection.host
         pool = self._pools.of(host if key is None else key.public, now)
-        peer = self._peers[id_] = Peer(id_, connection, key, Patience(now, pool))
+        peer = self._peers[id_] = Peer(id_, connection, key, Patience(now, pool), roles)
         if connection is None:  # it has gone meanwhile, and nobody could hear an answer
             peer.cut = True
             self._leaving.setdefault(id_, now + LEAVE_SECONDS)
@@ -443,17 +478,62 @@ class Router(Shell):
 
     def _take(self, peer: Peer, message: Message, now: float) -> float:
         if type(message) is Watch:
+            if message.name and WATCH not in peer.roles:  # without one it only asks who this is
+                return self._refuse(peer, WATCH, now)
             self.perform(self._board.receive(peer.id, message, now))
             return 1.0
-        if type(message) is Bye and self._board.watches(peer.id):
-            self._board.leave(peer.id, message.reason, stopped=True)
-            return 1.0
+        if type(message) is Control:
+            return self._control(peer, message, now)
+        if type(message) is Bye:
+            self._controlling.discard(peer.id)
+            if self._board.watches(peer.id):
+                self._board.leave(peer.id, message.reason, stopped=True)
+                return 1.0
+        elif WORK not in peer.roles:
+            return self._refuse(peer, WORK, now)
         host = ""
         if type(message) is Hello:
             peer.stale = False
             host = "" if peer.connection is None else peer.connection.host
         self.perform(self.dispatcher.receive(peer.id, message, now, peer.key, host))
         return 0.0
+
+    def _control(self, peer: Peer, message: Control, now: float) -> float:
+        """Take an order, if this peer may give any."""
+        if self._keys is not None:
+            self._look(self._keys, now)  # who may give none since a moment ago gives none
+        if CONTROL not in peer.roles:
+            why = self._lacks(peer, CONTROL, now)
+            self.perform([Send(peer.id, Controlled(message.request, False, why))])
+            return ORDER_NOISE
+        self._controlling.add(peer.id)
+        who, by = (b"", "somebody on this machine") if peer.key is None else peer.key
+        self.perform(self._controls.take(peer.id, who, by, message))
+        return ORDER_NOISE
+
+    def _refuse(self, peer: Peer, role: str, now: float) -> float:
+        """Tell a peer that its key is let in for other things, and not be done with it for that."""
+        self.perform([Send(peer.id, Refuse(REFUSE_ROLE, self._lacks(peer, role, now)))])
+        return 1.0
+
+    def _lacks(self, peer: Peer, role: str, now: float) -> str:
+        """Return, and log, why a peer may not do something: its key lacks the role."""
+        if peer.key is None:
+            why = (
+                "stopping from outside needs keys: make some with `mnist-keys new DIR NAME...`, and"
+                " give --keys DIR"
+            )
+        elif not peer.key.name:
+            why = f"a node that the main node has started itself lacks the role {role}"
+        else:
+            name, wanted = peer.key.name, in_order([role, *peer.roles], ",")
+            why = (
+                f"the key of {name} lacks the role {role}; where the main node's keys are,"
+                f" `mnist-keys roles DIR {name} {wanted}` gives it"
+            )
+        if self._complaints.new(peer.host, why, now):
+            log.warning("role.missing peer=%s cause=%r", peer, why)
+        return why
 
     def _bear(self, peer: Peer, noise: float, now: float) -> bool:
         """Count what a peer says that serves nobody; where that is too much, be done with it."""
@@ -487,6 +567,7 @@ class Router(Shell):
         self._peers.pop(id_, None)
         self._talking.pop(id_, None)
         self._receipted.pop(id_, None)
+        self._controlling.discard(id_)
         self.perform(self.dispatcher.unreachable(id_, now))
         self._board.leave(id_, reason)
         self._tick_at = min(self._tick_at, now + 2 * SETTLE_SECONDS)  # are its neighbours well?
@@ -550,10 +631,23 @@ class Router(Shell):
             return
         log.info("keys.changed folder=%s", keys.folder)
         for peer in list(self._peers.values()):
-            if peer.key is not None and keys.who(peer.key.public) is None:
+            if peer.key is None:
+                continue
+            before, peer.roles = peer.roles, keys.roles(peer.key.public)
+            if keys.who(peer.key.public) is None:
                 why = keys.describe(peer.key.public)
                 log.warning("node.revoked peer=%s cause=%r", peer, why)
                 self._drop(peer, REFUSE_KEY, why, now)
+            elif before - peer.roles:
+                self._demote(peer, before - peer.roles, now)
+
+    def _demote(self, peer: Peer, lost: Roles, now: float) -> None:
+        """Be done with what a peer did in roles that its key has no more."""
+        works = WORK in lost and peer.id in self.dispatcher.peers
+        watches = WATCH in lost and self._board.watches(peer.id)
+        if works or watches:
+            why = self._lacks(peer, WORK if works else WATCH, now)
+            self._drop(peer, REFUSE_ROLE, why, now)
 
     def _admit(self, public: bytes, address: str) -> Answer:
         """Answer whether a key is let in; called by the gate."""
@@ -624,6 +718,9 @@ class Router(Shell):
                 self._scribe.close()
                 self._perform_calls()
             self._hand_over()
+            self._controls.await_done(GOODBYE_SECONDS)
+            self._perform_calls()
+            self.perform(self._controls.close())
             if self._dismiss:
                 now = time.monotonic()
                 last = self._board.publish(self.dispatcher.view(now), self._name_of, now)
@@ -645,7 +742,7 @@ class Router(Shell):
         What a node has not read when its connection ends, ZeroMQ drops; it would go on working for
         nobody.
         """
-        told = {*self.dispatcher.peers, *self._board.peers}
+        told = {*self.dispatcher.peers, *self._board.peers, *self._controlling}
         here = {id_ for id_, peer in self._peers.items() if id_ in told and not peer.cut}
         poller = Poller()
         poller.register(self._socket, READABLE)

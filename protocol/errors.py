@@ -11,6 +11,8 @@ ProtocolError                 never raised itself
 
 NodeError                     root of what a node of any kind raises
   ConfigError                 an option or argument that can't be
+  NoAnswer                    a main node that was told to do something has not answered
+  ControlRefused              it does not do it
 """
 
 from __future__ import annotations
@@ -62,6 +64,14 @@ class KeysError(ProtocolError):
 
 class NodeError(Exception):
     """Root of everything that a node of any kind raises on purpose."""
+
+
+class NoAnswer(NodeError):
+    """A main node that was told to do something has not answered; the message says why."""
+
+
+class ControlRefused(NodeError):
+    """A main node does not do what it was told to; the message says why."""
 
 
 class ConfigError(NodeError):

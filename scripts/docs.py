@@ -38,7 +38,10 @@ _CONFIG.read(ROOT / "setup.cfg")
 PACKAGES = _CONFIG["importlinter"]["root_packages"].split()
 _PART = re.compile(r"(<!-- made: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _TO_NODE = {"Welcome", "Refuse", "JobOffer", "Accepted", "Reject", "Cancel", "Recall", "Stop"}
-_WATCHER = {"Watch": "watcher → main", "Status": "main → watcher"}
+_WATCHER = {
+    "Watch": "watcher → main", "Status": "main → watcher",
+    "Control": "who controls → main", "Controlled": "main → who controls",
+}  # fmt: skip
 _BOTH = {"Heartbeat", "Need", "Chunk"}
 
 

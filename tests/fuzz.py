@@ -127,6 +127,7 @@ class Fuzzer:
     def _field(self, hint: Any) -> Callable[[], Any]:
         makers: dict[Any, Callable[[], Any]] = {
             int: self._count, float: self._seconds, bytes: self._bytes,
+            bool: lambda: self.chance.random() < 0.5,
             Name: self._text, LongName: self._text, Line: self._text, Block: self._text,
             Versions: lambda: {self._text(): self._text()},
             Ids: lambda: tuple(self._count() for _ in range(self.chance.randrange(4))),

@@ -397,9 +397,11 @@ def test_the_commands_make_a_cluster_with_keys(
         start(*COMPUTE, "--connect", address, "--keys", str(tmp_path / "keys"), "--name", name)
     nodes = {name.split(".")[0] for name in main.result()["nodes"]}
     assert nodes <= {"lab1", "lab2", "local-1"}
-    assert run(*KEYS, "list", "keys", cwd=tmp_path).stdout == "lab1\nlab2\n"
+    assert run(*KEYS, "list", "keys", cwd=tmp_path).stdout == (
+        "lab1  work, watch\nlab2  work, watch\n"
+    )
     assert run(*KEYS, "revoke", "keys", "lab1", cwd=tmp_path).returncode == 0
-    assert run(*KEYS, "list", "keys", cwd=tmp_path).stdout == "lab2\n"
+    assert run(*KEYS, "list", "keys", cwd=tmp_path).stdout == "lab2  work, watch\n"
 
 
 @pytest.mark.parametrize(

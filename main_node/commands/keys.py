@@ -1,4 +1,4 @@
-"""`mnist-keys`: make the keys of a main node and its computing nodes, and revoke them."""
+"""`mnist-keys`: make the keys of a main node and of others, say what for, and revoke them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from console.exits import Exit
 from protocol import KeysError
 from protocol.carrier import keys
 from protocol.carrier.sockets import make_pair
+from protocol.wire.key import CONTROL, DEFAULT_ROLES, ROLES, WATCH, WORK, Roles, as_roles, in_order
 
 _FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 
@@ -27,9 +28,23 @@ def _told() -> Iterator[None]:
         sys.exit(Exit.USAGE)
 
 
-def _say_how(folder: Path, name: str) -> None:
+#: What a role is for.
+_USES = {WORK: "mnist-compute", WATCH: "mnist-status", CONTROL: "mnist-runs stop"}
+
+
+def _say_how(folder: Path, name: str, roles: Roles = DEFAULT_ROLES) -> None:
     own = folder / "nodes" / name
-    print(f"{name}: copy {own} to its host, then there: mnist-compute --keys {name} --connect ...")
+    command = next(_USES[role] for role in ROLES if role in roles)
+    print(f"{name}: copy {own} to its host, then there: {command} --keys {name} --connect ...")
+    if CONTROL in roles:
+        print(f"{name} may stop runs: mnist-runs stop --keys {name} --connect ...")
+
+
+def _as_roles(context: click.Context, parameter: click.Parameter, text: str) -> Roles:
+    try:
+        return as_roles(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.group()
@@ -56,11 +71,30 @@ def new(folder: Path, names: tuple[str, ...]) -> None:
 @main.command()
 @_FOLDER
 @click.argument("name")
-def add(folder: Path, name: str) -> None:
-    """Make keys for another computing node, and let it in."""
+@click.option(
+    "--role", "given", multiple=True, type=click.Choice(ROLES), metavar="ROLE",
+    help="What it is let in for: to solve jobs (work), to be told how the nodes are (watch), to"
+    " stop runs (control); repeat it for several.  [default: work, watch]",
+)  # fmt: skip
+def add(folder: Path, name: str, given: tuple[str, ...]) -> None:
+    """Make keys for another node, and let it in: to work and watch, unless --role says other."""
+    roles = frozenset(given) or DEFAULT_ROLES
     with _told():
-        keys.add(folder, name, make_pair)
-    _say_how(folder, name)
+        keys.add(folder, name, make_pair, roles)
+    _say_how(folder, name, roles)
+
+
+@main.command("roles")
+@_FOLDER
+@click.argument("name")
+@click.argument("roles", callback=_as_roles)
+def roles_(folder: Path, name: str, roles: Roles) -> None:
+    """Let a node in for ROLES, like work,watch,control, and for nothing else from now on."""
+    with _told():
+        keys.set_roles(folder, name, roles)
+        for complaint in keys.complaints(folder):
+            click.echo(f"mnist-keys: {complaint}", err=True)
+    print(f"{name}: {in_order(roles)}")
 
 
 @main.command()
@@ -87,9 +121,11 @@ def revoke(folder: Path, name: str) -> None:
 @main.command("list")
 @_FOLDER
 def list_(folder: Path) -> None:
-    """List the computing nodes that are let in."""
+    """List the nodes that are let in, and what for."""
     with _told():
-        found = keys.names(folder)
+        found = keys.roles_by_name(folder)
         for complaint in keys.complaints(folder):
             click.echo(f"mnist-keys: {complaint}", err=True)
-    print("\n".join(found) if found else "nobody is let in")
+    width = max(map(len, found), default=0)
+    lines = [f"{name:<{width}}  {in_order(roles)}" for name, roles in found.items()]
+    print("\n".join(lines) if lines else "nobody is let in")

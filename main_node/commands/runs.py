@@ -1,4 +1,4 @@
-"""`mnist-runs`: what runs there are, and how each ended."""
+"""`mnist-runs`: what runs there are, how each ended, and stopping one."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
 from console.exits import Exit
+from console.logs import set_up_logs
 from console.options import options
+from protocol.errors import AddressError, ControlRefused, KeysError, NoAnswer
 from protocol.wire.words import safe_line
 
 from ..errors import ConfigError, StorageError
 from ..store.options import StoreOptions
 from .options import defaults, find_run, read_config
+from .stopping import StopOptions, stopped
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def tell(path: Path) -> Story:
 @click.group()
 @click.version_option(package_name="mnist-merge", prog_name="mnist-runs")
 def main() -> None:
-    """Show what runs there are, and how each ended."""
+    """Show what runs there are, and how each ended, and stop those that are under way."""
 
 
 _RUN_DIR = options(StoreOptions)
@@ -160,8 +164,7 @@ def show(run: str, run_dir: str, as_json: bool, events: bool) -> None:
     try:
         path = find_run(run, Path(run_dir))
     except ConfigError as error:
-        click.echo(f"mnist-runs: {error}", err=True)
-        sys.exit(Exit.USAGE)
+        _end(Exit.USAGE, str(error))
     summary = summarize(path)
     try:
         story = tell(path)
@@ -173,10 +176,38 @@ def show(run: str, run_dir: str, as_json: bool, events: bool) -> None:
     print_story(summary, story, events)
 
 
+@main.command()
+@click.argument("run", required=False)
+@_RUN_DIR
+@options(StopOptions)
+def stop(run: str | None, run_dir: str, **values: Any) -> None:
+    """Stop a run as Ctrl-C would: one that is under way here, or wherever --connect leads.
+
+    RUN is its directory, or its name in --run-dir; it may be left out where only one is under way,
+    or with --connect. Its nodes are set free, and it can be resumed.
+    """
+    set_up_logs("error")
+    try:
+        click.echo(stopped(run, Path(run_dir), StopOptions(**values)))
+    except NoAnswer as error:
+        _end(Exit.NO_NODE, str(error))
+    except ControlRefused as error:
+        _end(Exit.REFUSED, str(error))
+    except (ConfigError, StorageError, AddressError, KeysError) as error:
+        _end(Exit.USAGE, str(error))
+    except KeyboardInterrupt:
+        _end(Exit.INTERRUPTED, "interrupted; whether the run was told to stop is not known")
+
+
+def _end(code: Exit, message: str) -> NoReturn:
+    click.echo(f"mnist-runs: {message}", err=True)
+    sys.exit(code)
+
+
 def print_story(run: Summary, story: Story, events: bool) -> None:
     """Print a run and its history."""
     accuracy = "" if run.accuracy is None else f", accuracy {run.accuracy:.2%}"
-    ended = run.ending.removeprefix("failed: ") if run.state != "running" else ""
+    ended = run.ending.removeprefix(f"{run.state}: ") if run.state != "running" else ""
     lines = [
         ("run", run.run),
         ("state", run.state + (f" ({ended})" if ended not in ("", run.state) else "") + accuracy),

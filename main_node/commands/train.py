@@ -143,7 +143,7 @@ def _run(
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _end(Exit.INTERRUPTED, f"interrupted; {_how_to_go_on(path)}")
+        _end(Exit.INTERRUPTED, f"{interrupts.told}; {_how_to_go_on(path)}")
     except (LoaderError, UnfitData) as error:
         _end(Exit.DATA, str(error))
     except DataChanged:  # another run may be meant

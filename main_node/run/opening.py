@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +19,7 @@ from loaders.rows import Arrays
 from protocol import AddressError
 from protocol.wire.addresses import is_loopback
 
+from ..controls import STOP, Handler, Order
 from ..errors import ConfigError, DataChanged, NoNode, StorageError
 from ..node import AsyncMainNode
 from ..options import JobOptions, ListenOptions
@@ -152,7 +153,7 @@ def open_run(
         database = RunDatabase(directory.path / "run.db")
         stack.callback(database.close)
         memory = _remember(plan, directory, database, data, heard, new)
-        node = _listen(plan, database, memory, heard)
+        node = _listen(plan, database, memory, heard, _controls(interrupts))
         listening = stack.enter_context(ExitStack())
         listening.callback(node.close)
         memory.begin()
@@ -205,8 +206,9 @@ def _remember(
 
 
 def _listen(
-    plan: Plan, database: RunDatabase, memory: RunMemory, heard: Listeners
-) -> AsyncMainNode:
+    plan: Plan, database: RunDatabase, memory: RunMemory, heard: Listeners,
+    controls: Mapping[str, Handler],
+) -> AsyncMainNode:  # fmt: skip
     """Listen at the address of the options, or where nodes of the last start look for it."""
     options = plan.listen
 
@@ -215,10 +217,11 @@ def _listen(
             "main", options.domain, address=address, learners=(plan.spec.learner,),
             dead_seconds=options.silence_seconds, max_attempts=plan.job.max_attempts,
             keys=options.keys, insecure=options.insecure, announce=options.announce,
-            journal=memory,
+            journal=memory, controls=controls,
         )  # fmt: skip
-        try:
-            database.state(address=node.address)
+        keys = "" if options.keys is None else Path(options.keys).absolute()
+        try:  # for who wants to reach it
+            database.state(address=node.address, domain=options.domain, keys=keys)
         except BaseException:
             node.close()
             raise
@@ -231,6 +234,17 @@ def _listen(
         except AddressError:
             heard.warn(f"{before}, where this run listened before, is taken")
     return at(options.bind)
+
+
+def _controls(interrupts: Interrupts) -> dict[str, Handler]:
+    """Return what a run can be told to do from outside."""
+
+    def stop(order: Order) -> str:
+        why = f": {order.reason}" if order.reason else ""
+        interrupts.stop(f"stopped from outside by {order.by}{why}")
+        return "it stops, and can be resumed"
+
+    return {STOP: stop}
 
 
 def _same_host(before: str, bind: str) -> bool:
@@ -307,6 +321,7 @@ class Run:
         except KeyboardInterrupt as interrupt:
             # Ctrl-C frees the nodes; a host that shuts down (SIGTERM) will be back.
             dismiss = "SIGTERM" not in interrupt.args
+            ending = self._interrupts.told
             raise
         finally:
             self._close(ending, dismiss, forget)

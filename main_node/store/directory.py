@@ -20,6 +20,7 @@ from learning import DamagedFile, ModelError
 from learning.durable import read_arrays, sync, write_arrays, write_text
 from learning.model import Model, load, save
 from loaders.rows import Arrays
+from protocol.wire.words import safe_line
 
 from ..errors import ConfigError, StorageError
 
@@ -355,6 +356,14 @@ def _lock(path: Path) -> _Lock:
         f"run {path.name} is in use by {holder or 'another process'}: two main nodes can't share a"
         " run directory"
     )
+
+
+def host_of(path: Path) -> str:
+    """Return the host whose main node works in a run directory, or did; empty if nobody knows."""
+    try:
+        return safe_line((path / "lock").read_text(errors="replace").rpartition(" on ")[2].strip())
+    except OSError:
+        return ""
 
 
 def is_run(path: Path) -> bool:

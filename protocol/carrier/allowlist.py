@@ -1,7 +1,11 @@
 """Whom a main node with keys lets in: two folders of public keys, which may change at any moment.
 
+A file holds a key; in the allow-list a second line may say what it is let in for:
+
+    roles: work, watch, control
+
 What goes wrong with them keeps people out, never in: an entry that can't be read is skipped and
-said, and while a list can't be read at all nobody new is let in.
+said. While a list can't be read at all, or what a key is let in for, nobody new is let in.
 """
 
 from __future__ import annotations
@@ -10,10 +14,11 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import KeysError
-from ..wire.key import Key
+from ..wire.key import DEFAULT_ROLES, NO_ROLES, Key, Roles, as_roles
 from ..wire.words import safe_line, safe_name
 
 KEY = re.compile(rb"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
@@ -29,7 +34,7 @@ class AllowList:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._allowed = _Shelf(folder / "allowed", "it lets nobody in")
+        self._allowed = _Shelf(folder / "allowed", "it lets nobody in", roles_in)
         self._revoked = _Shelf(folder / "revoked")
         self._said: set[str] = set()
         self.look()
@@ -56,6 +61,12 @@ class AllowList:
             name for key, name in self._allowed.names.items() if key not in self._revoked.names
         )
 
+    def roles(self, public: bytes) -> Roles:
+        """Return what a key is let in for; nothing where it is not."""
+        if public in self._revoked.names:
+            return NO_ROLES
+        return self._allowed.roles.get(public, NO_ROLES)
+
     def entries(self) -> list[tuple[bytes, str]]:
         """Return key and name of every file in the allow-list."""
         return self._allowed.entries
@@ -69,7 +80,8 @@ class AllowList:
 
     def admits(self, public: bytes) -> bool:
         """Whether somebody new with this key is let in: not while the list can't be read."""
-        return self.readable and self.who(public) is not None
+        whole = self.readable and not self._allowed.garbled
+        return whole and self.who(public) is not None
 
     def revoked(self, public: bytes) -> bool:
         """Whether a key was let in once, and is not any more."""
@@ -80,7 +92,8 @@ class AllowList:
         if public in self._revoked.names:
             return f"the key of {self._revoked.names[public]} was revoked"
         if self.who(public) is not None:
-            return "the allow-list can't be read: nobody new is let in"
+            what = "what a key there is let in for" if self._allowed.garbled else "the allow-list"
+            return f"{what} can't be read: nobody new is let in"
         return f"its key is not in the allow-list ({public[:8].decode()}...)"
 
 
@@ -90,20 +103,31 @@ class _Shelf:
     Args:
         folder: there may be none.
         without: what it means if there is none, where that is worth saying.
+        roles_in: reads what a key is let in for; None: that means nothing here.
 
     Attributes:
         names: key -> name.
         entries: key and name of every file; one key may stand in several.
+        roles: key -> what it is let in for; of one that stands in several files, what all say.
+        garbled: whether that can't be read of some key, which then is what it was before, and may
+            control nothing.
         wrong: what can't be read, and why, for people.
         readable: whether the folder itself could be read when it was looked at last; if not,
             `names` is as it was before.
     """
 
-    def __init__(self, folder: Path, without: str = "") -> None:
-        self._folder, self._without = folder, without
+    def __init__(
+        self,
+        folder: Path,
+        without: str = "",
+        roles_in: Callable[[list[bytes]], Roles] | None = None,
+    ) -> None:
+        self._folder, self._without, self._roles_in = folder, without, roles_in
         self._stamp: object = None
         self.names: dict[bytes, str] = {}
         self.entries: list[tuple[bytes, str]] = []
+        self.roles: dict[bytes, Roles] = {}
+        self.garbled = False
         self.wrong: list[str] = []
         self.readable = False
 
@@ -116,6 +140,7 @@ class _Shelf:
                 self._read()
         except FileNotFoundError:
             self.names, self.entries, self._stamp, self.readable = {}, [], "none", True
+            self.roles, self.garbled = {}, False
             self.wrong = [f"{self._folder} is gone: {self._without}"] if self._without else []
         except OSError as error:  # too many open files, say
             self.readable = False
@@ -124,15 +149,26 @@ class _Shelf:
 
     def _read(self) -> None:
         entries: list[tuple[bytes, str]] = []
+        roles: dict[bytes, Roles] = {}
         wrong: list[str] = []
+        garbled: list[str] = []
         for path in sorted(self._folder.iterdir()):
             if path.suffix == ".pub" and not path.name.startswith("."):
                 try:
-                    entries.append((read_entry(path), safe_name(path.stem)))
+                    key, said = read_entry(path)
                 except KeysError as error:
                     wrong.append(f"{error}: skipped")
+                    continue
+                entries.append((key, safe_name(path.stem)))
+                try:
+                    own = NO_ROLES if self._roles_in is None else self._roles_in(said)
+                except ValueError as error:
+                    garbled.append(f"{_shown(path)}, line 2: {error}: nobody new is let in")
+                    own = self.roles.get(key, DEFAULT_ROLES) & DEFAULT_ROLES
+                roles[key] = roles.get(key, own) & own
         self.names = dict(reversed(entries))  # of two names for a key the first counts
-        self.entries, self.wrong, self.readable = entries, wrong, True
+        self.entries, self.wrong, self.readable = entries, wrong + garbled, True
+        self.roles, self.garbled = roles, bool(garbled)
 
 
 def _stamp(folder: Path) -> object:
@@ -157,8 +193,8 @@ def _state(entry: os.DirEntry[str]) -> tuple[int, ...]:
     return state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_mode
 
 
-def read_entry(path: Path) -> bytes:
-    """Return the key in a file of a list, whatever else may stand there.
+def read_entry(path: Path) -> tuple[bytes, list[bytes]]:
+    """Return the key in a file of a list, and the lines that follow it.
 
     Raises:
         KeysError: there is none.
@@ -168,16 +204,32 @@ def read_entry(path: Path) -> bytes:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise KeysError(f"{_shown(path)} is no file")
-            key = os.read(descriptor, _MOST_BYTES).strip()
+            content = os.read(descriptor, _MOST_BYTES + 1)
         finally:
             os.close(descriptor)
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):  # not the file's fault
             raise
         raise KeysError(f"{_shown(path)} can't be read ({error.strerror})") from error
-    if not KEY.fullmatch(key):
+    key, *said = content.strip().splitlines() or [b""]
+    if len(content) > _MOST_BYTES or not KEY.fullmatch(key.strip()):
         raise KeysError(f"{_shown(path)} holds no key")
-    return key
+    return key.strip(), said
+
+
+def roles_in(said: list[bytes]) -> Roles:
+    """Return what a key is let in for, by the lines that follow it in the allow-list.
+
+    Raises:
+        ValueError: that can't be read; the message says why.
+    """
+    if not said:
+        return DEFAULT_ROLES
+    name, _, roles = said[0].decode("ascii", "backslashreplace").partition(":")
+    if len(said) > 1 or name.strip() != "roles":
+        what = "more lines than that" if len(said) > 1 else f"{safe_line(name)!r:.40}"
+        raise ValueError(f"what it is let in for is wanted, like 'roles: work, watch', not {what}")
+    return as_roles(roles)
 
 
 def _shown(path: Path) -> str:

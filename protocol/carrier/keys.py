@@ -2,7 +2,8 @@
 
     DIR/main.key              the main node's secret key; never leaves it
     DIR/main.pub              its public key
-    DIR/allowed/NAME.pub      public keys of the nodes that are let in: this is the allow-list
+    DIR/allowed/NAME.pub      public keys of the nodes that are let in: this is the allow-list;
+                              a second line says what for, unless it is `roles: work, watch`
     DIR/revoked/NAME.pub      of those that were, and are not any more, wherever else they stand
     DIR/nodes/NAME/           what a computing node needs: node.key, node.pub and main.pub;
                               copy it to that host
@@ -23,7 +24,7 @@ from itertools import count
 from pathlib import Path
 
 from ..errors import KeysError
-from ..wire.key import Key
+from ..wire.key import DEFAULT_ROLES, WATCH, Key, Roles, in_order
 from .allowlist import KEY, AllowList, read_entry
 
 _NAME = re.compile(r"[\w][\w.-]{0,60}")
@@ -47,7 +48,7 @@ def node_keys(folder: Path, name: str = "", any_of: bool = False) -> NodeKeys:
     Args:
         folder: the node's own (`nodes/NAME`), or the main node's whole one.
         name: of the node, to choose by in a whole one that has several.
-        any_of: take some if there are none of this name.
+        any_of: take some if there are none of this name, such as may watch where there are any.
 
     Raises:
         KeysError: there are none, which to take is not clear, or others can read the secret.
@@ -59,8 +60,37 @@ def node_keys(folder: Path, name: str = "", any_of: bool = False) -> NodeKeys:
     )
 
 
+def keys_for(folder: Path, role: str) -> NodeKeys:
+    """Return the keys of a node that may do something; arguments and errors as for `node_keys`.
+
+    Args:
+        folder: the node's own (`nodes/NAME`), or the main node's whole one: then those of the
+            first node that has the role.
+        role: `control`, say.
+    """
+    if (folder / "node.key").exists() or not (folder / "allowed").is_dir():
+        return node_keys(folder, any_of=True)
+    able = _able(folder, role)
+    if able:
+        return node_keys(folder / "nodes" / able[0])
+    raise KeysError(
+        f"{folder}: no node's keys in there have the role {role}; make some:"
+        f" mnist-keys add {folder} NAME --role {role}"
+    )
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.parent.name for path in (folder / "nodes").glob("*/node.key"))
+
+
+def _able(folder: Path, role: str) -> list[str]:
+    """Return the names of the nodes whose keys are in a main node's folder and have a role."""
+    lists, nodes = AllowList(folder), folder / "nodes"
+    return [n for n in _names(folder) if role in lists.roles(_read(nodes / n / "node.pub"))]
+
+
 def _choose(folder: Path, name: str, any_of: bool) -> Path:
-    names = sorted(path.parent.name for path in (folder / "nodes").glob("*/node.key"))
+    names = _names(folder)
     if not names:
         raise KeysError(
             f"{folder}: no keys of a computing node (node.key, node.pub, main.pub) in there;"
@@ -69,7 +99,8 @@ def _choose(folder: Path, name: str, any_of: bool) -> Path:
     if name in names:
         return folder / "nodes" / name
     if len(names) == 1 or any_of:
-        return folder / "nodes" / names[0]
+        able = _able(folder, WATCH) if any_of else []
+        return folder / "nodes" / (able or names)[0]
     raise KeysError(f"{folder} holds keys of {', '.join(names)}; choose one: --name NAME")
 
 
@@ -136,6 +167,10 @@ class MainKeys(AllowList):
         """Return the key of a node that is connected, if it is let in; also a guest's."""
         return Key(public, "") if public in self._guests else super().who(public)
 
+    def roles(self, public: bytes) -> Roles:
+        """Return what a key is let in for; a guest's for no more than work and watching."""
+        return DEFAULT_ROLES if public in self._guests else super().roles(public)
+
     def admits(self, public: bytes) -> bool:
         """Whether somebody new with this key is let in; a guest always is."""
         return public in self._guests or super().admits(public)
@@ -174,8 +209,14 @@ def create(folder: Path, names: list[str], make_pair: MakePair) -> None:
         add(folder, name, make_pair)
 
 
-def add(folder: Path, name: str, make_pair: MakePair) -> Path:
+def add(folder: Path, name: str, make_pair: MakePair, roles: Roles = DEFAULT_ROLES) -> Path:
     """Make the keys of another node and let it in; return its folder.
+
+    Args:
+        folder: the main node's.
+        name: of the node.
+        make_pair: makes the keys.
+        roles: what it is let in for.
 
     Raises:
         KeysError: there is one of this name, the name can't be, or it can't be written.
@@ -192,10 +233,54 @@ def add(folder: Path, name: str, make_pair: MakePair) -> Path:
     try:
         own.mkdir(parents=True, exist_ok=True)
         write_node_keys(own, NodeKeys(public, secret, main))
-        _write(folder / "allowed" / f"{name}.pub", public, 0o644)
+        _write(folder / "allowed" / f"{name}.pub", _entry(public, roles), 0o644)
     except OSError as error:
         raise KeysError(f"{error.filename or own}: can't be written: {error.strerror}") from error
     return own
+
+
+def _entry(public: bytes, roles: Roles) -> bytes:
+    """Return what stands in the allow-list; what all releases read, where that says it."""
+    return public if roles == DEFAULT_ROLES else public + f"\nroles: {in_order(roles)}".encode()
+
+
+def set_roles(folder: Path, name: str, roles: Roles) -> None:
+    """Let a node in for something else than before.
+
+    Args:
+        folder: the main node's.
+        name: of the node.
+        roles: what it is let in for from now on.
+
+    Raises:
+        KeysError: there is none of this name, it can't be written, or it did not take effect.
+    """
+    allowed = _allowed(folder, name)
+    public, _ = read_entry(allowed)
+    try:
+        _write(allowed, _entry(public, roles), 0o644)
+    except OSError as error:
+        raise KeysError(f"{allowed}: can't be written: {error.strerror}") from error
+    lists = AllowList(folder)  # as a main node reads them
+    if lists.roles(public) != roles:
+        others = [each for key, each in lists.entries() if key == public and each != name]
+        why = f"its key stands there as {', '.join(others)}, too" if others else ""
+        why = why or "; ".join(lists.complaints()) or lists.describe(public)
+        raise KeysError(f"{name} has other roles for a main node that runs: {why}")
+
+
+def _allowed(folder: Path, name: str) -> Path:
+    """Return the file that lets a node in.
+
+    Raises:
+        KeysError: there is none of this name.
+    """
+    _check_main(folder)
+    allowed = folder / "allowed" / f"{name}.pub"
+    if not _NAME.fullmatch(name) or not os.path.lexists(allowed):
+        there = ", ".join(AllowList(folder).names())
+        raise KeysError(f"{name} is not let in; those are: {there or 'none'}")
+    return allowed
 
 
 def _check_main(folder: Path) -> None:
@@ -231,12 +316,8 @@ def revoke(folder: Path, name: str) -> list[str]:
     Raises:
         KeysError: there is none of this name, it can't be written, or it did not take effect.
     """
-    _check_main(folder)
-    allowed = folder / "allowed" / f"{name}.pub"
-    if not _NAME.fullmatch(name) or not os.path.lexists(allowed):
-        there = ", ".join(AllowList(folder).names())
-        raise KeysError(f"{name} is not let in; those are: {there or 'none'}")
-    public = read_entry(allowed)
+    allowed = _allowed(folder, name)
+    public, _ = read_entry(allowed)
     try:
         (folder / "revoked").mkdir(exist_ok=True)
         _write(_free(folder / "revoked", name, public), public, 0o644)  # this alone keeps it out
@@ -267,6 +348,18 @@ def names(folder: Path) -> list[str]:
     """
     _check_main(folder)
     return AllowList(folder).names()
+
+
+def roles_by_name(folder: Path) -> dict[str, Roles]:
+    """Return what each node that is let in is let in for, by its name.
+
+    Raises:
+        KeysError: there are no keys.
+    """
+    _check_main(folder)
+    lists = AllowList(folder)
+    there = set(lists.names())
+    return {name: lists.roles(key) for key, name in lists.entries() if name in there}
 
 
 def complaints(folder: Path) -> list[str]:

@@ -66,6 +66,12 @@ def as_count(value: Any) -> int:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise complaint("yes or no is wanted", value)
+    return value
+
+
 def _seconds(value: Any) -> float:
     if type(value) not in (float, int) or not 0 <= value <= 1e9:
         raise complaint("a finite number of seconds is wanted", value)
@@ -191,7 +197,7 @@ def _words(kind: Any) -> Check:
 _SHORT, _LONG, _LINE, _NOTE = map(_words, (Name, LongName, Line, Note))
 
 CHECKS: dict[Any, Check] = {
-    Name: _SHORT, LongName: _LONG, Line: _LINE, Block: _words(Block), int: as_count,
+    Name: _SHORT, LongName: _LONG, Line: _LINE, Block: _words(Block), int: as_count, bool: _flag,
     float: _seconds, bytes: _bytes, Ids: _ids, Texts: _texts, Versions: _versions,
     Fields: as_fields, Mapping[int, float]: _progress, Mapping[int, str]: _notes,
     Statuses: _statuses,

@@ -127,6 +127,11 @@ READ_MARK = 16
 #: What a watcher has been told and has not said that it has heard: so many times.
 UNHEARD_STATUSES = 4
 
+# What a main node is told to do.
+
+#: Orders that are not done yet; and answers that are remembered, for who asks again.
+MAX_ORDERS, MAX_ANSWERS = 16, 256
+
 # The log.
 
 #: Lines, and bytes, in so many seconds: of whoever is not let in, all together; of one who is, and

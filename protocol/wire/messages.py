@@ -4,7 +4,8 @@
                    Need Chunk Bye
     main -> node   Welcome Refuse JobOffer Accepted Reject Cancel Recall Heartbeat Need Chunk Stop
 
-Who only looks on says Watch, again and again, and is told Status.
+Who only looks on says Watch, again and again, and is told Status. Who wants the main node to do
+something says Control, and is told Controlled.
 
 A message is a value: frozen, comparable, and free of sockets. Ids are small integers, counted
 by the main node; a *job* is what to solve, a *task* is one attempt of it at one node.
@@ -141,8 +142,9 @@ REFUSE_MALFORMED = "malformed"
 REFUSE_KEY = "key"
 REFUSE_ID = "id"  # it is another node's
 REFUSE_FULL = "full"  # too many watch already
+REFUSE_ROLE = "role"  # its key is let in for other things
 #: After any other refusal a node comes back after a while.
-FINAL_REFUSALS = frozenset([REFUSE_DOMAIN, REFUSE_VERSION, REFUSE_KEY])
+FINAL_REFUSALS = frozenset([REFUSE_DOMAIN, REFUSE_VERSION, REFUSE_KEY, REFUSE_ROLE])
 
 
 @record(frozen=True, slots=True)
@@ -369,6 +371,34 @@ class Status:
 
 
 @record(frozen=True, slots=True)
+class Control:
+    """Somebody wants the main node to do something; repeated until it is answered, and done once.
+
+    Args:
+        request: drawn by who asks, for this once.
+        domain: of the main node.
+        main: id of the main node that is meant, where it is known, or ``""``.
+        verb: what to do, `stop` say.
+        reason: why, for people; may be empty.
+    """
+
+    request: Name
+    domain: int
+    main: LongName
+    verb: Name
+    reason: Line = ""
+
+
+@record(frozen=True, slots=True)
+class Controlled:
+    """What has come of a `Control`: whether it is done, or begun, and the answer in words."""
+
+    request: Name
+    ok: bool
+    words: Line
+
+
+@record(frozen=True, slots=True)
 class Unknown:
     """A message of a kind that this release does not know; counted and ignored."""
 
@@ -378,5 +408,5 @@ class Unknown:
 Message = (
     Hello | Welcome | Refuse | Ready | JobOffer | SolutionReady | TaskFailed | Accepted | Reject
     | Cancel | Recall | Returned | Waiting | Busy | Heartbeat | Need | Chunk | Bye | Stop | Watch
-    | Status | Unknown
+    | Status | Control | Controlled | Unknown
 )  # fmt: skip

@@ -91,7 +91,7 @@ arrays = hnp.arrays(
 BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     Name: shown, LongName: shown, Line: shown, Block: shown,
     Versions: st.dictionaries(shown, shown, max_size=4),
-    int: counts, float: st.floats(0, 1e9), bytes: st.binary(max_size=50),
+    int: counts, bool: st.booleans(), float: st.floats(0, 1e9), bytes: st.binary(max_size=50),
     Statuses: st.lists(
         st.builds(
             NodeStatus, shown, shown, shown, shown,
