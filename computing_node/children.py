@@ -106,7 +106,7 @@ class Child:
         """
         self._number += 1
         values = {
-            "solve": task.job.learner, "number": self._number, "values": dict(task.job.parameters),
+            "solve": task.job.kind, "number": self._number, "values": dict(task.job.parameters),
         }  # fmt: skip
         self.channel.send(values, task.job.arrays)
         told: dict[str, Any]
@@ -192,10 +192,10 @@ class ChildReplier(JobReplier):
         self._closed = threading.Event()
         self._lines = LogBudget(NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES)
 
-    def prepare(self, learners: tuple[str, ...]) -> None:
+    def prepare(self, kinds: tuple[str, ...]) -> None:
         """Start the children and let them import what they will need."""
-        taken = learners if self._takes is None else self._takes
-        self._learners = [learner for learner in learners if learner and learner in taken]
+        taken = kinds if self._takes is None else self._takes
+        self._learners = [kind for kind in kinds if kind and kind in taken]
         while self._learners and self._started < self._places:
             self._idle.put(self._start())
 
@@ -235,7 +235,7 @@ class ChildReplier(JobReplier):
         child: Child = task.place
         action = safe_name(str(task.job.parameters.get("action"))[:80])
         self._say(
-            f"task.started job={task.task_id} learner={task.job.learner} action={action}"
+            f"task.started job={task.task_id} kind={task.job.kind} action={action}"
             f" main={task.client_id}"
         )
         self._at_work.add(child)

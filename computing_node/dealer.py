@@ -346,7 +346,7 @@ class Dealer(Shell):
                 main = effect.welcome.main
                 self._leave_double(service, main)
                 service.say(logging.INFO, "main.joined address=%s id=%s", service.address, main)
-                self._prepare(effect.welcome.learners)
+                self._prepare(effect.welcome.kinds)
             elif type(effect) is Reconnect and effect.later:
                 service.leave_alone(effect.reason, now)
             elif type(effect) is Reconnect:
@@ -373,9 +373,9 @@ class Dealer(Shell):
                 other.pause(math.inf)
                 other.aside_for = service.number
 
-    def _prepare(self, learners: tuple[str, ...]) -> None:
+    def _prepare(self, kinds: tuple[str, ...]) -> None:
         try:
-            self._replier.prepare(learners)
+            self._replier.prepare(kinds)
         except Exception:  # a job will meet the same trouble, and tell
             log.exception("replier.unprepared")
 

@@ -120,7 +120,7 @@ class JobReplier:
     def make_ready(self, task: Task) -> None:
         """Get ready for a task; what that takes is not the task's time, and it may go elsewhere."""
 
-    def prepare(self, learners: tuple[str, ...]) -> None:
+    def prepare(self, kinds: tuple[str, ...]) -> None:
         """Warm up for these kinds of job; called when a main node takes this node in."""
 
     def close(self) -> None:

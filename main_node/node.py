@@ -76,7 +76,7 @@ class AsyncMainNode:
         listener: receives the solutions of `request_job_solution`.
         callback: called instead of a listener, with (solution, task id, server id).
         address: where to listen; port 0 takes a free one, see `address`.
-        learners: kinds of job that are to come, so that nodes can warm up.
+        kinds: kinds of job that are to come, so that nodes can warm up.
         heartbeat_seconds: how often each side signals life.
         dead_seconds: a node silent for this long is given up and its jobs go to others.
         max_attempts: failed attempts after which a job has failed for good.
@@ -101,7 +101,7 @@ class AsyncMainNode:
         callback: Callback | None = None,
         *,
         address: str = DEFAULT_ADDRESS,
-        learners: tuple[str, ...] = (),
+        kinds: tuple[str, ...] = (),
         heartbeat_seconds: float = 1.0,
         dead_seconds: float = 10.0,
         max_attempts: int = 3,
@@ -114,7 +114,7 @@ class AsyncMainNode:
         if listener is not None and callback is not None:
             raise ConfigError("give a listener or a callback, not both")
         check_value("domain", domain, int, least=0, most=MAX_COUNT)
-        check_names("learners", learners)
+        check_names("kinds", kinds)
         self._id = f"{name}.{uuid.uuid4().hex[:8]}" if journal is None else journal.main
         self._journal = journal
         self._listener = listener
@@ -123,7 +123,7 @@ class AsyncMainNode:
         self._futures: dict[int, JobFuture | None] = {}
         self._deliveries = Deliveries(name)
         dispatcher = Dispatcher(
-            self._id, domain=domain, learners=learners, keeps=journal is not None,
+            self._id, domain=domain, kinds=kinds, keeps=journal is not None,
             limits=Limits(
                 heartbeat_seconds=heartbeat_seconds, dead_seconds=dead_seconds,
                 max_attempts=max_attempts, max_solution_bytes=max_solution_bytes,

@@ -101,7 +101,7 @@ class Asking:
         values, arrays = work
         options = self._options
         job = JobDataType(
-            arrays, values, learner=self._learner, timeout_seconds=options.deadline_seconds,
+            arrays, values, kind=self._learner, timeout_seconds=options.deadline_seconds,
             stall_seconds=options.stall_seconds, group=values["action"],
         )  # fmt: skip
         future = self._node.submit(job, label.name)

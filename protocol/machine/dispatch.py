@@ -117,7 +117,7 @@ class Dispatcher:
     Args:
         main: this main node's id, told to every node.
         domain: nodes of another domain are refused.
-        learners: kinds of job that are to come, for nodes to warm up.
+        kinds: kinds of job that are to come, for nodes to warm up.
         limits: of nodes and jobs.
         ledger: where jobs and tasks stand; one that remembers tasks from before a restart.
         keeps: whether each solution is looked at and kept (`Keep`) before it is accepted.
@@ -128,14 +128,14 @@ class Dispatcher:
         main: str,
         *,
         domain: int = 0,
-        learners: tuple[str, ...] = (),
+        kinds: tuple[str, ...] = (),
         limits: Limits | None = None,
         ledger: Ledger | None = None,
         keeps: bool = False,
     ) -> None:
         self.main = main
         self.domain = domain
-        self.learners = learners
+        self.kinds = kinds
         self.limits = limits or Limits()
         self.keeps = keeps
         self.retries = 0
@@ -415,7 +415,7 @@ class Dispatcher:
             reason = f"the id {hello.node} is another node's, which came with it before{whose}"
             return self._turn_away(peer, hello, REFUSE_ID, reason)
         effects: list[Effect] = [
-            Send(peer, Welcome(self.main, self.limits.heartbeat_seconds, self.learners))
+            Send(peer, Welcome(self.main, self.limits.heartbeat_seconds, self.kinds))
         ]
         holds = hello.holds if hello.main == self.main else ()
         if peer in self._nodes:  # its Hello repeated, or our Welcome lost
@@ -558,7 +558,7 @@ class Dispatcher:
         elif not node.asked and now > node.suspect + SETTLE_SECONDS:
             node.asked = True  # it answers a Welcome with a heartbeat, at once
             return [
-                Send(node.peer, Welcome(self.main, self.limits.heartbeat_seconds, self.learners))
+                Send(node.peer, Welcome(self.main, self.limits.heartbeat_seconds, self.kinds))
             ]
         return []
 

@@ -185,7 +185,7 @@ class Task:
         """Return the message that gives the task to its node."""
         job = self.job
         return JobOffer(
-            self.id, job.id, job.data.learner, job.data.parameters, job.payload, job.arrays
+            self.id, job.id, job.data.kind, job.data.parameters, job.payload, job.arrays
         )
 
 

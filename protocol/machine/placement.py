@@ -45,7 +45,7 @@ class Placement:
         self.now = 0.0
         #: Whether a node that was lost a moment ago may come back, and is worth waiting for.
         self.hopeful = False
-        self._queues: dict[str, _Queue] = {}  # by learner
+        self._queues: dict[str, _Queue] = {}  # by kind
         self._reserved: dict[str, _Queue] = {}  # the same; taken when nothing else is left
         # Those with credit left, the longest hungry first: with nothing to do, and with something.
         self._idle: dict[bytes, Node] = {}
@@ -57,7 +57,7 @@ class Placement:
     def add(self, job: Job, *, first: bool = False) -> None:
         """Queue a job, behind the others or before them."""
         job.queued = self.now
-        queue = self._queues.setdefault(job.data.learner, OrderedDict())
+        queue = self._queues.setdefault(job.data.kind, OrderedDict())
         queue[job.id] = job
         if first:
             queue.move_to_end(job.id, last=False)
@@ -65,13 +65,13 @@ class Placement:
     def reserve(self, job: Job) -> None:
         """Queue a job that a node may come back with: others get it when nothing else is left."""
         job.queued = self.now
-        self._reserved.setdefault(job.data.learner, OrderedDict())[job.id] = job
+        self._reserved.setdefault(job.data.kind, OrderedDict())[job.id] = job
 
     def remove(self, job: Job) -> None:
         """Take a queued job off its queue."""
-        learner = job.data.learner
-        queues = self._reserved if job.id in self._reserved.get(learner, ()) else self._queues
-        del queues[learner][job.id]
+        kind = job.data.kind
+        queues = self._reserved if job.id in self._reserved.get(kind, ()) else self._queues
+        del queues[kind][job.id]
 
     # Nodes.
 
@@ -106,28 +106,28 @@ class Placement:
         if not self._idle and not self._loaded:
             return None
         for queues in (self._queues, self._reserved):
-            for learner, queue in queues.items():
+            for kind, queue in queues.items():
                 if queue:
-                    for node in self._takers(learner):
+                    for node in self._takers(kind):
                         job = self._pick(node, queue)
                         if job is not None:
                             return job, node
         return None
 
-    def _takers(self, learner: str) -> Iterator[Node]:
+    def _takers(self, kind: str) -> Iterator[Node]:
         """Yield hungry nodes that solve such jobs: some idle ones in random order, or by load.
 
         All the others come behind them: no job waits because the first ones should not have it.
         """
         if len(self._idle) + len(self._loaded) == 1:
-            yield from _able(self._idle or self._loaded, learner)
+            yield from _able(self._idle or self._loaded, kind)
             return
-        able = _able(self._idle, learner)
+        able = _able(self._idle, kind)
         idle = list(islice(able, DRAW))
         self._random.shuffle(idle)
         yield from idle
         yield from able
-        able = _able(self._loaded, learner)
+        able = _able(self._loaded, kind)
         loaded = list(islice(able, LOOK))
         if len(loaded) > 1:
             loaded.sort(key=lambda node: node.busy_others + len(node.tasks))
@@ -170,7 +170,7 @@ class Placement:
         if self.now - job.queued > SHUN_SECONDS:
             return False
         return any(
-            job.data.learner in other.hello.learners
+            job.data.kind in other.hello.kinds
             and other.identity not in job.failed_at
             and (failed or not known or other.owner not in job.failed_with)
             and (failed or known or not other.benched)
@@ -181,7 +181,7 @@ class Placement:
     def elsewhere(self, job: Job) -> bool:
         """Whether somebody takes such jobs at whose nodes this one has never failed."""
         return any(
-            job.data.learner in other.hello.learners
+            job.data.kind in other.hello.kinds
             and other.owner not in job.failed_with
             and not other.benched
             and (other.tasks or other.credit > len(other.unclaimed))
@@ -218,10 +218,10 @@ class Placement:
 
     def _unwilling(self, job: Job, node: Node) -> str:
         """Return why a node does not take a job, by its kind or its size; empty if it does."""
-        learner = job.data.learner
-        if learner not in node.hello.learners:
-            takes = ", ".join(kind for kind in node.hello.learners if kind)
-            jobs = f"{learner} jobs" if learner else "jobs that no learner is named for"
+        kind = job.data.kind
+        if kind not in node.hello.kinds:
+            takes = ", ".join(each for each in node.hello.kinds if each)
+            jobs = f"{kind} jobs" if kind else "jobs of no kind"
             return f"takes no {jobs}" + (f", only {takes}" if takes else "")
         return self._unfit(job, node) if node.picky else ""
 
@@ -244,13 +244,13 @@ class Placement:
             task
             for node in list(self._crowded.values())
             for task in list(recallable(node))
-            if not self._queues.get(task.job.data.learner) and self._ask(task, idle)
+            if not self._queues.get(task.job.data.kind) and self._ask(task, idle)
         ]
 
     def _ask(self, task: Task, idle: list[Node]) -> bool:
         """Count an idle node as this task's, if one would take it."""
         for node in idle:
-            if task.job.data.learner in node.hello.learners and not self._shunned(task.job, node):
+            if task.job.data.kind in node.hello.kinds and not self._shunned(task.job, node):
                 idle.remove(node)
                 task.recalled = self.now
                 return True
@@ -271,7 +271,7 @@ class Placement:
         for task in running:
             if self._may_double(task) and self.pace.slow(task, now):
                 for node in idle:
-                    fits = task.job.data.learner in node.hello.learners
+                    fits = task.job.data.kind in node.hello.kinds
                     if fits and node is not task.node and not self._shunned(task.job, node):
                         idle.remove(node)
                         found.append((task, node))
@@ -285,6 +285,6 @@ class Placement:
         return not waits and task.whole is None and len(task.job.tasks) < RUNNERS
 
 
-def _able(nodes: Mapping[bytes, Node], learner: str) -> Iterator[Node]:
+def _able(nodes: Mapping[bytes, Node], kind: str) -> Iterator[Node]:
     """Yield the nodes that solve such jobs."""
-    return (node for node in nodes.values() if learner in node.hello.learners)
+    return (node for node in nodes.values() if kind in node.hello.kinds)

@@ -305,9 +305,9 @@ class Session:
         if len(self._tasks) >= MAX_HELD or self._kept_bytes > self._limits.max_bytes:
             self.noise += 1
             return [Tell(Returned(message.task))]  # it accepts nothing of what it gets
-        if message.learner not in self.hello.learners:
+        if message.kind not in self.hello.kinds:
             self.noise += 1  # it has been told which are
-            return self._refuse_job(message, f"jobs of kind {message.learner!r}", now)
+            return self._refuse_job(message, f"jobs of kind {message.kind!r}", now)
         nbytes = _bytes_of(message)
         if self._held_bytes + nbytes > self._limits.max_bytes:
             reason = f"more than {self._limits.max_bytes:,.0f} bytes at once (--max-memory)"
@@ -355,7 +355,7 @@ class Session:
         except RemoteProtocolError as error:
             return self.failed(offer.task, "transfer", str(error), "", now)
         task.state, task.since, task.arrived = TaskState.WAITING, now, None
-        job = JobDataType.received(offer.learner, offer.parameters, offer.payload, arrays)
+        job = JobDataType.received(offer.kind, offer.parameters, offer.payload, arrays)
         if arrays:
             task.offer = replace(offer, arrays={})  # the runner has them now
         return [Run(offer.task, offer.job, job, self.main)]

@@ -169,7 +169,7 @@ class JobDataType(_Content):
     Args:
         data: text, bytes, or arrays by name (numbers or bools).
         parameters: plain values (numbers, texts, lists, maps) for whoever solves it.
-        learner: the kind of node that it needs; ``""`` is any program's own replier.
+        kind: of job, and so of node that it needs; ``""`` is any program's own replier.
         timeout_seconds: how long one attempt may run; None: as long as it likes.
         stall_seconds: how long one attempt may go without reporting progress (`Task.progress`)
             or receiving its arrays; None: as long as it likes.
@@ -177,20 +177,20 @@ class JobDataType(_Content):
             than the others is given to an idle node as well.
     """
 
-    __slots__ = ("group", "learner", "stall_seconds", "timeout_seconds")
+    __slots__ = ("group", "kind", "stall_seconds", "timeout_seconds")
 
     def __init__(
         self,
         data: str | bytes | bytearray | memoryview | Mapping[str, AnyArray] = b"",
         parameters: Fields | None = None,
         *,
-        learner: str = "",
+        kind: str = "",
         timeout_seconds: float | None = None,
         stall_seconds: float | None = None,
         group: str = "",
     ) -> None:
         super().__init__(data, parameters)
-        self.learner = learner
+        self.kind = kind
         self.timeout_seconds = timeout_seconds
         self.stall_seconds = stall_seconds
         self.group = group
@@ -201,9 +201,9 @@ class JobDataType(_Content):
         Raises:
             LocalProtocolError: what it says of itself is not of the kind that is wanted.
         """
-        if self.learner == self.group == "" and self.timeout_seconds is self.stall_seconds is None:
+        if self.kind == self.group == "" and self.timeout_seconds is self.stall_seconds is None:
             return  # as it mostly is, thousands of times a second
-        for what, text in (("learner", self.learner), ("group", self.group)):
+        for what, text in (("kind", self.kind), ("group", self.group)):
             if not isinstance(text, str) or not is_name(text):
                 raise LocalProtocolError(
                     f"{text!r:.80} can't be a job's {what}: a text is wanted, of at most"
@@ -222,10 +222,10 @@ class JobDataType(_Content):
 
     @classmethod
     def received(
-        cls, learner: str, parameters: Fields, payload: bytes, arrays: ArraysOrSpecs
+        cls, kind: str, parameters: Fields, payload: bytes, arrays: ArraysOrSpecs
     ) -> JobDataType:
         """Return the job that a message carried; every array must be here."""
-        job = cls(b"", parameters, learner=learner)
+        job = cls(b"", parameters, kind=kind)
         job._adopt(payload, arrays)
         return job
 

@@ -82,7 +82,7 @@ class Hello:
         node: the node's id, unique to one start of one process.
         name: what people call it.
         domain: nodes and main nodes of different domains don't work together.
-        learners: the kinds of job that it can solve; ``""`` is an opaque one.
+        kinds: the kinds of job that it can solve; ``""`` is an opaque one.
         versions: of its software, to be reported only.
         cores, memory_bytes, accelerator: what it runs on, to be reported only.
         tasks: how many tasks it runs at once.
@@ -97,7 +97,7 @@ class Hello:
     node: Name
     name: Name
     domain: int
-    learners: Texts
+    kinds: Texts
     versions: Versions
     cores: int
     memory_bytes: int
@@ -118,12 +118,12 @@ class Welcome:
     Args:
         main: the main node's id.
         heartbeat_seconds: how often each side lets the other know that it is alive.
-        learners: kinds of job that are to come, so that the node can warm up.
+        kinds: kinds of job that are to come, so that the node can warm up.
     """
 
     main: LongName
     heartbeat_seconds: float
-    learners: Texts = ()
+    kinds: Texts = ()
 
 
 @record(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class JobOffer:
     Args:
         task: id of this attempt.
         job: id of the job; what callers know as the task id of AML-IP.
-        learner: the kind of job; ``""`` is an opaque one.
+        kind: the kind of job; ``""`` is an opaque one.
         parameters: plain values for whoever solves the job.
         payload: opaque bytes, when they are few.
         arrays: by name, here or named by digest.
@@ -167,7 +167,7 @@ class JobOffer:
 
     task: int
     job: int
-    learner: Name
+    kind: Name
     parameters: Fields
     payload: bytes
     arrays: ArraysOrSpecs
