@@ -21,7 +21,7 @@ from protocol.wire.limits import NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
 from protocol.wire.words import safe_name
 
 from .child import OUT_OF_MEMORY
-from .errors import ChildDied, NodeError, OverLimit, TaskCancelled
+from .errors import ChildDied, NodeError, OverLimit, SourceUnreachable, TaskCancelled
 from .replier import JobReplier, Task
 from .sharing import Channel
 
@@ -101,6 +101,7 @@ class Child:
         Raises:
             TaskRaised: the job raised.
             OverLimit: it wants more memory than it may have.
+            SourceUnreachable: what it needs can't be reached from here.
             TaskCancelled: it is not wanted any more, and has stopped.
             EOFError: the child is gone.
         """
@@ -117,6 +118,8 @@ class Child:
                 task.progress(told["progress"], told["note"])
             elif task.cancelled:
                 raise TaskCancelled("cancelled")
+            elif "failed" in told and told.get("source"):
+                raise SourceUnreachable(told["source"], told["failed"])
             elif "failed" in told and told["memory"]:
                 raise OverLimit(f"it wants more memory than it may have: {told['failed']}")
             elif "failed" in told:
@@ -241,7 +244,7 @@ class ChildReplier(JobReplier):
         self._at_work.add(child)
         try:
             solution = child.solve(task)
-        except TaskRaised:
+        except (TaskRaised, SourceUnreachable):
             self._is_well(child)
             raise
         except OverLimit:  # who knows what it still holds

@@ -19,6 +19,7 @@ from .limits import (
     MAX_DIMENSIONS,
     MAX_IDS,
     MAX_NODES,
+    MAX_PRIORITY,
     MAX_TEXTS,
 )
 from .messages import (
@@ -31,6 +32,7 @@ from .messages import (
     Name,
     NodeStatus,
     Note,
+    Priority,
     Statuses,
     Texts,
     Versions,
@@ -63,6 +65,12 @@ def as_count(value: Any) -> int:
     """Return an id, or a number of things."""
     if type(value) is not int or not 0 <= value <= MAX_COUNT:
         raise complaint(f"a count from 0 to {MAX_COUNT} is wanted", value)
+    return value
+
+
+def _priority(value: Any) -> int:
+    if type(value) is not int or not -MAX_PRIORITY <= value <= MAX_PRIORITY:
+        raise complaint(f"a priority from {-MAX_PRIORITY} to {MAX_PRIORITY} is wanted", value)
     return value
 
 
@@ -194,5 +202,5 @@ CHECKS: dict[Any, Check] = {
     Name: _SHORT, LongName: _LONG, Line: _LINE, Block: _words(Block), int: as_count,
     float: _seconds, bytes: _bytes, Ids: _ids, Texts: _texts, Versions: _versions,
     Fields: as_fields, Mapping[int, float]: _progress, Mapping[int, str]: _notes,
-    Statuses: _statuses,
+    Statuses: _statuses, Priority: _priority,
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """Every message that a main node and a computing node exchange.
 
-    node -> main   Hello Ready Heartbeat SolutionReady TaskFailed Returned Waiting Busy
-                   Need Chunk Bye
+    node -> main   Hello Ready Heartbeat SolutionReady TaskFailed Unreached Returned Waiting
+                   Busy Need Chunk Bye
     main -> node   Welcome Refuse JobOffer Accepted Reject Cancel Recall Heartbeat Need Chunk Stop
 
 Who only looks on says Watch, again and again, and is told Status.
@@ -71,6 +71,7 @@ ArraysOrSpecs = Mapping[str, AnyArray | ArraySpec]
 Fields = Mapping[str, Any]
 Ids = tuple[int, ...]
 Texts = tuple[str, ...]
+Priority = Annotated[int, "priority"]
 Versions = Mapping[str, str]
 
 
@@ -163,6 +164,7 @@ class JobOffer:
         parameters: plain values for whoever solves the job.
         payload: opaque bytes, when they are few.
         arrays: by name, here or named by digest.
+        priority: among this main node's tasks at the node; larger is sooner.
     """
 
     task: int
@@ -171,6 +173,7 @@ class JobOffer:
     parameters: Fields
     payload: bytes
     arrays: ArraysOrSpecs
+    priority: Priority = 0
 
 
 @record(frozen=True, slots=True)
@@ -191,6 +194,15 @@ class TaskFailed:
     kind: Name
     message: Line
     traceback: Block = ""
+
+
+@record(frozen=True, slots=True)
+class Unreached:
+    """A task needs a source that this node can't reach, and why; no fault of the job's."""
+
+    task: int
+    source: LongName
+    reason: Line
 
 
 @record(frozen=True, slots=True)
@@ -217,7 +229,7 @@ class Cancel:
 
 @record(frozen=True, slots=True)
 class Recall:
-    """Give the task back if it has not begun; another node is idle."""
+    """Give the task back if it has not begun: another node is idle, or another job urgent."""
 
     task: int
 
@@ -378,5 +390,5 @@ class Unknown:
 Message = (
     Hello | Welcome | Refuse | Ready | JobOffer | SolutionReady | TaskFailed | Accepted | Reject
     | Cancel | Recall | Returned | Waiting | Busy | Heartbeat | Need | Chunk | Bye | Stop | Watch
-    | Status | Unknown
+    | Status | Unreached | Unknown
 )  # fmt: skip
