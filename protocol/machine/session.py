@@ -477,7 +477,7 @@ class Session:
 
     def unreached(self, task_id: int, source: str, reason: str, now: float) -> list[NodeEffect]:
         """A task needs a source that can't be reached from here; that is no failure of it."""
-        source = safe_name(sendable(source, LONG_NAME_LETTERS), LONG_NAME_LETTERS)
+        source = safe_name(source, LONG_NAME_LETTERS)
         return self._end(
             task_id, Unreached(task_id, source, sendable(reason, LINE_LETTERS)), None, now
         )
