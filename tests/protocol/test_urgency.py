@@ -34,7 +34,7 @@ from .test_simulation import BLOCKS, OUTAGES, QUAKE, RAIN, STORM, small_chunks
 
 __all__ = ["small_chunks"]  # for every test here
 
-RUNS = 400  # of each kind
+RUNS = 200  # of each kind
 #: What is said goes in order, as over any line: no task is asked back before it is there.
 CALM = Weather(rate=1e6)
 #: How long after it was submitted an urgent job has overtaken whatever has not begun.
@@ -79,7 +79,7 @@ def play(
     """Run jobs of all kinds, urgent or not, kept or not, that need sources or not, to their end."""
     chance = random.Random(seed)
     nodes = chance.randint(1, 5)
-    mended = chance.uniform(20, 100)
+    mended = chance.uniform(5, 50)
     simulation = of(
         seed, weather, nodes, company=company(chance, nodes), mended=mended,
         **{"places": chance.choice([1, 1, 3]), "checked": True, **options},
