@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         NoJob,
         OverLimit,
         Refused,
+        SourceUnreachable,
         TaskCancelled,
     )
     from .node import AsyncComputingNode, ComputingNode
@@ -28,6 +29,7 @@ __all__ = [
     "NodeError",
     "OverLimit",
     "Refused",
+    "SourceUnreachable",
     "Task",
     "TaskCancelled",
 ]
@@ -40,6 +42,7 @@ _PLACES = {
     "NoJob": "errors",
     "OverLimit": "errors",
     "Refused": "errors",
+    "SourceUnreachable": "errors",
     "TaskCancelled": "errors",
     "AsyncComputingNode": "node",
     "ComputingNode": "node",

@@ -21,7 +21,7 @@ from protocol.wire.limits import NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
 from protocol.wire.words import safe_name
 
 from .child import OUT_OF_MEMORY
-from .errors import ChildDied, NodeError, OverLimit, TaskCancelled
+from .errors import ChildDied, NodeError, OverLimit, SourceUnreachable, TaskCancelled
 from .replier import JobReplier, Task
 from .sharing import Channel
 
@@ -101,12 +101,13 @@ class Child:
         Raises:
             TaskRaised: the job raised.
             OverLimit: it wants more memory than it may have.
+            SourceUnreachable: what it needs can't be reached from here.
             TaskCancelled: it is not wanted any more, and has stopped.
             EOFError: the child is gone.
         """
         self._number += 1
         values = {
-            "solve": task.job.learner, "number": self._number, "values": dict(task.job.parameters),
+            "solve": task.job.kind, "number": self._number, "values": dict(task.job.parameters),
         }  # fmt: skip
         self.channel.send(values, task.job.arrays)
         told: dict[str, Any]
@@ -117,6 +118,8 @@ class Child:
                 task.progress(told["progress"], told["note"])
             elif task.cancelled:
                 raise TaskCancelled("cancelled")
+            elif "failed" in told and told.get("source"):
+                raise SourceUnreachable(told["source"], told["failed"])
             elif "failed" in told and told["memory"]:
                 raise OverLimit(f"it wants more memory than it may have: {told['failed']}")
             elif "failed" in told:
@@ -192,10 +195,10 @@ class ChildReplier(JobReplier):
         self._closed = threading.Event()
         self._lines = LogBudget(NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES)
 
-    def prepare(self, learners: tuple[str, ...]) -> None:
+    def prepare(self, kinds: tuple[str, ...]) -> None:
         """Start the children and let them import what they will need."""
-        taken = learners if self._takes is None else self._takes
-        self._learners = [learner for learner in learners if learner and learner in taken]
+        taken = kinds if self._takes is None else self._takes
+        self._learners = [kind for kind in kinds if kind and kind in taken]
         while self._learners and self._started < self._places:
             self._idle.put(self._start())
 
@@ -235,13 +238,13 @@ class ChildReplier(JobReplier):
         child: Child = task.place
         action = safe_name(str(task.job.parameters.get("action"))[:80])
         self._say(
-            f"task.started job={task.task_id} learner={task.job.learner} action={action}"
+            f"task.started job={task.task_id} kind={task.job.kind} action={action}"
             f" main={task.client_id}"
         )
         self._at_work.add(child)
         try:
             solution = child.solve(task)
-        except TaskRaised:
+        except (TaskRaised, SourceUnreachable):
             self._is_well(child)
             raise
         except OverLimit:  # who knows what it still holds

@@ -78,7 +78,7 @@ def _serve(config: ComputeOptions, lifeline: int | None) -> None:
         node = AsyncComputingNode(
             config.name, config.domain, ChildReplier(config.tasks, learners, most // 2),
             address=config.connect or None, discover=config.discover, insecure=config.insecure,
-            tasks=config.tasks, max_jobs=config.max_jobs, learners=learners,
+            tasks=config.tasks, max_jobs=config.max_jobs, kinds=learners,
             max_bytes=most // 2 or None, max_job_seconds=config.max_job_seconds,
             memory=SharedMemory(), keys=config.keys, pulse=pulse.beat, versions=software(),
         )  # fmt: skip

@@ -197,6 +197,8 @@ class Dealer(Shell):
             self._perform(service, service.session.leave("gone"), time.monotonic())
         service.close(0)
         del self._services[service.number]
+        if self._workers is not None:
+            self._workers.forget(service.number)
 
     def _stand_in(self, aside: _Service, now: float) -> None:
         """Let a second way to a main node take the place of the first, which is cut.
@@ -236,6 +238,8 @@ class Dealer(Shell):
             due = min(due, max(self._tick_at, service.session.wake_at(now)))
             if service.connected:
                 due = min(due, now + LOOK_SECONDS)
+        if self._quota < len(self._begin):  # not all of them will begin
+            self._begin = deque(sorted(self._begin, key=lambda task: -task.job.priority))
         while self._begin and self._quota and self._workers is not None:
             task = self._begin.popleft()
             self._quota -= 1
@@ -346,7 +350,7 @@ class Dealer(Shell):
                 main = effect.welcome.main
                 self._leave_double(service, main)
                 service.say(logging.INFO, "main.joined address=%s id=%s", service.address, main)
-                self._prepare(effect.welcome.learners)
+                self._prepare(effect.welcome.kinds)
             elif type(effect) is Reconnect and effect.later:
                 service.leave_alone(effect.reason, now)
             elif type(effect) is Reconnect:
@@ -373,9 +377,9 @@ class Dealer(Shell):
                 other.pause(math.inf)
                 other.aside_for = service.number
 
-    def _prepare(self, learners: tuple[str, ...]) -> None:
+    def _prepare(self, kinds: tuple[str, ...]) -> None:
         try:
-            self._replier.prepare(learners)
+            self._replier.prepare(kinds)
         except Exception:  # a job will meet the same trouble, and tell
             log.exception("replier.unprepared")
 
@@ -446,6 +450,13 @@ class Dealer(Shell):
         session = service.session
         if outcome.solution is not None:
             effects = session.solved(task_id, outcome.solution, outcome.seconds, now)
+        elif outcome.source:
+            line = (
+                f"source.unreachable source={outcome.source!r:.300} reason={outcome.message!r:.300}"
+            )
+            if self._lines.take(len(line), now):
+                log.warning("%s", safe_line(line))
+            effects = session.unreached(task_id, outcome.source, outcome.message, now)
         else:
             line = f"task.failed kind={outcome.kind} message={safe_line(outcome.message)!r}"
             if self._lines.take(len(line), now):

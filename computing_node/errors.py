@@ -6,6 +6,7 @@ NodeError              root
   TaskCancelled        raised inside a job that is not wanted any more
   ChildDied            the process that a job ran in is gone
   OverLimit            a job wants more than this node's owner allows
+  SourceUnreachable    what a job needs can't be reached from here
   NoJob                no job in time
 """
 
@@ -20,6 +21,7 @@ __all__ = [
     "NodeError",
     "OverLimit",
     "Refused",
+    "SourceUnreachable",
     "TaskCancelled",
 ]
 
@@ -38,6 +40,23 @@ class ChildDied(NodeError):
 
 class OverLimit(NodeError):
     """A job wants more than this node's owner allows."""
+
+
+class SourceUnreachable(NodeError):
+    """What a job needs can't be reached from this node; a replier raises it.
+
+    The job has not failed, and nothing is held against the node: another one gets the job, and
+    this one gets no job that needs the source for a minute.
+
+    Args:
+        source: its name, as the job calls it (`JobDataType.sources`).
+        reason: why not, in a sentence.
+    """
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"{source} can't be reached from here: {reason}")
+        self.source = source
+        self.reason = reason
 
 
 class NoJob(NodeError):

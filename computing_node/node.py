@@ -53,7 +53,7 @@ class AsyncComputingNode:
         insecure: without keys, take those on other machines, too.
         tasks: how many jobs to solve at once.
         max_jobs: leave after so many; None: never.
-        learners: the kinds of job that it solves; ``""`` is any program's own.
+        kinds: the kinds of job that it solves; ``""`` is any program's own.
         dead_seconds: a main node silent for this long is connected to anew.
         max_job_seconds: stop a job after so long; None: never.
         max_bytes: what the arrays of all jobs in hand may take, for each main node; None: a quarter
@@ -84,7 +84,7 @@ class AsyncComputingNode:
         insecure: bool = False,
         tasks: int = 1,
         max_jobs: int | None = None,
-        learners: tuple[str, ...] = ("",),
+        kinds: tuple[str, ...] = ("",),
         accelerator: str = "",
         dead_seconds: float = 10.0,
         max_job_seconds: float | None = None,
@@ -103,14 +103,14 @@ class AsyncComputingNode:
         check_value("max_job_seconds", max_job_seconds, float, optional=True, least=0, above=True)
         check_value("max_bytes", max_bytes, int, optional=True, least=0)
         check_value("cache_bytes", cache_bytes, int, least=0)
-        check_names("learners", learners)
+        check_names("kinds", kinds)
         name = safe_name(name)
         replier = listener if listener is not None else CallbackReplier(callback)  # type: ignore[arg-type]
         if max_bytes is None:
             max_bytes = memory_bytes() // 4 or DEFAULT_BYTES
         credit = tasks + 1 if max_jobs is None else min(tasks + 1, max_jobs)
         hello = Hello(
-            uuid.uuid4().hex[:8], name, domain, learners,
+            uuid.uuid4().hex[:8], name, domain, kinds,
             {"python": platform.python_version(), **(versions or {})},
             os.cpu_count() or 1, memory_bytes(), accelerator, tasks, credit,
             secret=secrets.token_bytes(16), max_job_bytes=max_bytes,

@@ -9,12 +9,14 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any
 
 from protocol import JobDataType, JobSolutionDataType
 from protocol.wire.words import as_note
 
-from .errors import ChildDied, OverLimit, TaskCancelled
+from .errors import ChildDied, OverLimit, SourceUnreachable, TaskCancelled
 
 log = logging.getLogger("mnist.compute")
 
@@ -110,6 +112,10 @@ class JobReplier:
 
         Returns:
             The solution; text, bytes or arrays by name will do as well.
+
+        Raises:
+            SourceUnreachable: what the job needs can't be reached from here; another node gets it,
+                and that counts as no attempt.
         """
         raise NotImplementedError("override process_job")
 
@@ -120,7 +126,7 @@ class JobReplier:
     def make_ready(self, task: Task) -> None:
         """Get ready for a task; what that takes is not the task's time, and it may go elsewhere."""
 
-    def prepare(self, learners: tuple[str, ...]) -> None:
+    def prepare(self, kinds: tuple[str, ...]) -> None:
         """Warm up for these kinds of job; called when a main node takes this node in."""
 
     def close(self) -> None:
@@ -140,7 +146,10 @@ class CallbackReplier(JobReplier):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a task: a solution, or a failure in a word, a sentence and a traceback."""
+    """What came of a task: a solution, or a failure in a word, a sentence and a traceback.
+
+    Where there is a `source`, that can't be reached, and the task has not failed.
+    """
 
     task: Task
     solution: JobSolutionDataType | None
@@ -148,10 +157,18 @@ class Outcome:
     kind: str = ""
     message: str = ""
     traceback: str = ""
+    source: str = ""
+
+
+#: Of one main node: the next to begin first, by priority, then in order.
+_Heap = list[tuple[int, int, Task]]
 
 
 class Workers:
     """Threads that solve tasks, one for each place of a node.
+
+    Main nodes have their turns in the order in which their tasks came; whose turn it is, has its
+    most urgent one begun. So no main node's priorities are in another one's way.
 
     Args:
         replier: solves the tasks.
@@ -165,7 +182,9 @@ class Workers:
         self._replier = replier
         self._report = report
         self._places = places
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._turns: queue.SimpleQueue[_Heap | None] = queue.SimpleQueue()
+        self._heaps: dict[int, _Heap] = {}  # by main node
+        self._order = count()
         for _ in range(places):
             self._hire()
 
@@ -174,7 +193,16 @@ class Workers:
 
     def put(self, task: Task) -> None:
         """Solve the task when there is a place."""
-        self._tasks.put(task)
+        heap = self._heaps.get(task.key[0])
+        if heap is None:
+            heap = self._heaps[task.key[0]] = []
+        # In one step, as far as other threads can see: only numbers are compared.
+        heappush(heap, (-task.job.priority, next(self._order), task))
+        self._turns.put(heap)
+
+    def forget(self, main: int) -> None:
+        """Be done with a main node, by its number."""
+        self._heaps.pop(main, None)
 
     def cancel(self, task: Task) -> None:
         """Drop a task that waits; stop one that runs, or leave it behind and go on without."""
@@ -184,10 +212,11 @@ class Workers:
     def close(self) -> None:
         """Let the threads end after what they are doing."""
         for _ in range(self._places):
-            self._tasks.put(None)
+            self._turns.put(None)
 
     def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
+        while (heap := self._turns.get()) is not None:
+            task = heappop(heap)[2]
             if not task.begin():
                 continue
             outcome = self._solve(task)
@@ -211,6 +240,9 @@ class Workers:
             return Outcome(task, None, 0.0, "crashed", str(error))
         except OverLimit as error:
             return Outcome(task, None, 0.0, "limit", str(error))
+        except SourceUnreachable as error:
+            source = error.source or "unnamed"
+            return Outcome(task, None, 0.0, "unreachable", error.reason, source=source)
         except BaseException as error:
             told = getattr(error, "remote_traceback", "")  # of a job that raised in a child
             message = str(error) if told else f"{type(error).__name__}: {error}"

@@ -15,9 +15,11 @@ from protocol.machine.effects import (
     Effect,
     Joined,
     Left,
+    NotReached,
     Offered,
     Refused,
     Retry,
+    Stranded,
 )
 from protocol.wire.limits import (
     LOG_SECONDS,
@@ -122,6 +124,8 @@ def tell(effect: Effect, name_of: Callable[[int], str], complaints: Complaints, 
             _say(logging.WARNING, node, line, complaints, now)
         case Doubled(job, slow, node):
             log.info("job.doubled job=%s slow=%s node=%s", name_of(job), slow, node)
+        case NotReached() | Stranded():
+            return _tell_of_source(effect, name_of, complaints, now)
         case Retry(job, attempt):
             if attempt is not None:
                 line = (
@@ -129,6 +133,23 @@ def tell(effect: Effect, name_of: Callable[[int], str], complaints: Complaints, 
                     f" message={attempt.message!r}"
                 )
                 _say(logging.WARNING, attempt.node, line, complaints, now)
+    return True
+
+
+def _tell_of_source(
+    effect: NotReached | Stranded, name_of: Callable[[int], str], complaints: Complaints, now: float
+) -> bool:
+    if isinstance(effect, NotReached):
+        node, source, reason = effect.node, effect.source, effect.reason
+        line = f"node.unreachable node={node} source={source!r} reason={reason!r}"
+        return _say(logging.WARNING, node.partition(" ")[0], line, complaints, now)
+    if not complaints.new(effect.source, effect.reason, now):  # once for all jobs that need it
+        return False
+    log.warning(
+        "job.stranded job=%s source=%r reason=%r: no computing node that is here can reach it; the"
+        " jobs that need it wait for one that can", name_of(effect.job), effect.source,
+        effect.reason,
+    )  # fmt: skip
     return True
 
 

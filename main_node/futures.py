@@ -225,6 +225,9 @@ class JobFuture(Future[JobSolutionDataType]):
         explain: returns why it may not be solved yet.
     """
 
+    #: Called with it, a source that its job needs and that nobody who is here can reach, and why.
+    on_unreachable: Callable[[JobFuture, str, str], object] | None = None
+
     def __init__(
         self,
         job_id: int,

@@ -19,7 +19,7 @@ from protocol.carrier.keys import MainKeys, NodeKeys
 from protocol.carrier.security import Security
 from protocol.carrier.sockets import make_pair
 from protocol.machine.dispatch import Dispatcher
-from protocol.machine.effects import Accept, Fail
+from protocol.machine.effects import Accept, Fail, Stranded
 from protocol.machine.ledger import Job, Ledger, first_task
 from protocol.machine.limits import Limits
 from protocol.machine.views import View
@@ -34,11 +34,12 @@ from .deliveries import Deliveries
 from .errors import ConfigError, JobFailed, NodeBusy, NodeClosed, NodeError, NoNode
 from .futures import Cancelled, JobFuture
 from .journal import Journal
-from .router import Router
+from .router import FIRST_UNKEPT, Router
 
 log = logging.getLogger("mnist.main")
 
 Callback = Callable[[JobSolutionDataType, int, str], object]
+Unreachable = Callable[[JobFuture, str, str], object]
 _CANCELLED = object()
 
 
@@ -64,6 +65,17 @@ class SolutionListener:
         """A job has failed for good; logs it unless overridden."""
         log.error("job.failed job=%d\n%s", task_id, error.tell())
 
+    def job_unreachable(self, source: str, reason: str, task_id: int) -> None:
+        """No computing node that is here can reach what a job needs; it waits for one that can.
+
+        Called once for a job. That has been logged.
+
+        Args:
+            source: its name.
+            reason: why one of the nodes can't.
+            task_id: what `request_job_solution` returned for the job.
+        """
+
 
 class AsyncMainNode:
     """Sends jobs to computing nodes and receives their solutions without waiting.
@@ -77,7 +89,7 @@ class AsyncMainNode:
         listener: receives the solutions of `request_job_solution`.
         callback: called instead of a listener, with (solution, task id, server id).
         address: where to listen; port 0 takes a free one, see `address`.
-        learners: kinds of job that are to come, so that nodes can warm up.
+        kinds: kinds of job that are to come, so that nodes can warm up.
         heartbeat_seconds: how often each side signals life.
         dead_seconds: a node silent for this long is given up and its jobs go to others.
         max_attempts: failed attempts after which a job has failed for good.
@@ -104,7 +116,7 @@ class AsyncMainNode:
         callback: Callback | None = None,
         *,
         address: str = DEFAULT_ADDRESS,
-        learners: tuple[str, ...] = (),
+        kinds: tuple[str, ...] = (),
         heartbeat_seconds: float = 1.0,
         dead_seconds: float = 10.0,
         max_attempts: int = 3,
@@ -118,16 +130,16 @@ class AsyncMainNode:
         if listener is not None and callback is not None:
             raise ConfigError("give a listener or a callback, not both")
         check_value("domain", domain, int, least=0, most=MAX_COUNT)
-        check_names("learners", learners)
+        check_names("kinds", kinds)
         self._id = f"{name}.{uuid.uuid4().hex[:8]}" if journal is None else journal.main
         self._journal = journal
         self._listener = listener
         self._callback = callback
-        self._ids = count(1)
+        self._ids = count(1) if journal is None else count(FIRST_UNKEPT)
         self._futures: dict[int, JobFuture | None] = {}
         self._deliveries = Deliveries(name)
         dispatcher = Dispatcher(
-            self._id, domain=domain, learners=learners, keeps=journal is not None,
+            self._id, domain=domain, kinds=kinds, keeps=journal is not None,
             limits=Limits(
                 heartbeat_seconds=heartbeat_seconds, dead_seconds=dead_seconds,
                 max_attempts=max_attempts, max_solution_bytes=max_solution_bytes,
@@ -135,6 +147,7 @@ class AsyncMainNode:
             ledger=Ledger(
                 first_task(self._id) if journal is None else journal.first_task,
                 {} if journal is None else journal.tasks,
+                None if journal is None else first_task(uuid.uuid4().hex),
             ),
         )  # fmt: skip
         self._failure: Exception | None = None
@@ -185,18 +198,23 @@ class AsyncMainNode:
             NodeClosed: this node was closed.
             LocalProtocolError: the job holds what can't be sent.
         """
-        if self._journal is not None:
+        if self._journal is not None and job.kept:
             raise ConfigError("with a journal jobs have names: use submit(job, name)")
         if self._listener is None and self._callback is None:
             raise ConfigError("make the node with a listener or a callback, or use submit(job)")
         return self._submit(next(self._ids), job, None)
 
-    def submit(self, job: JobDataType, name: str = "") -> JobFuture:
+    def submit(
+        self, job: JobDataType, name: str = "", on_unreachable: Unreachable | None = None
+    ) -> JobFuture:
         """Queue a job and return its future.
 
         Args:
             job: what to solve.
-            name: what its failure and a journal call it; one with a journal needs a name.
+            name: what its failure and a journal call it; one that a journal keeps needs a name.
+            on_unreachable: called once, from the thread that calls listeners, with the future, a
+                source and why, where no computing node that is here can reach that source. The job
+                waits for one that can; or `replace` it by one that needs no such source.
 
         Raises:
             ConfigError: a journal's job of this name is on its way already.
@@ -208,9 +226,12 @@ class AsyncMainNode:
                 f"{name!r:.80} can't be a job's name: a text is wanted, of at most"
                 f" {LONG_NAME_LETTERS} letters that can be shown"
             )
-        job_id = next(self._ids) if self._journal is None else self._journal.number(name)
+        keeps = self._journal is not None and job.kept
+        job_id = self._journal.number(name) if self._journal and keeps else next(self._ids)
         future = JobFuture(job_id, self._cancel, self._why_unsolved)
         future.name = name
+        if on_unreachable is not None:
+            future.on_unreachable = on_unreachable
         self._submit(job_id, job, future)
         return future
 
@@ -229,6 +250,22 @@ class AsyncMainNode:
             assert future is not None
             self._deliveries.settle(future, self._closed(job_id))  # closed at this very moment
         return job_id
+
+    def replace(self, future: JobFuture, job: JobDataType) -> None:
+        """Have a job solved in another way, with its arrays inside say, under the same name.
+
+        Nothing happens where it is solved, or a node has it in hand: it can go on as it is.
+
+        Args:
+            future: of the job, which stays its future.
+            job: the same job, as it is to be sent from now on; kept or not, as before.
+
+        Raises:
+            NodeClosed: this node was closed.
+            LocalProtocolError: the job holds what can't be sent.
+        """
+        self._check_alive()
+        self._router.call_soon(partial(self._router.replace, Job.of(future.job_id, job)))
 
     def _cancel(self, future: JobFuture) -> None:
         self._router.call_soon(partial(self._give_back, future))
@@ -296,13 +333,27 @@ class AsyncMainNode:
         future = self._futures.get(job_id)
         return future.name if future is not None and future.name else str(job_id)
 
-    def _finished(self, effect: Accept | Fail) -> None:
+    def _finished(self, effect: Accept | Fail | Stranded) -> None:
         """Take a result from the router's thread, where no code of the user's may run."""
+        if isinstance(effect, Stranded):
+            self._unreachable(effect)
+            return
         future = self._futures.pop(effect.job, _CANCELLED)
         if future is None:
             self._deliveries.call(partial(self._tell_listener, effect))
         elif isinstance(future, JobFuture):
             self._deliveries.settle(future, effect)
+
+    def _unreachable(self, effect: Stranded) -> None:
+        """Have the user told of a job that nobody can solve for now."""
+        future = self._futures.get(effect.job, _CANCELLED)
+        if isinstance(future, JobFuture):
+            if future.on_unreachable is not None:
+                call = partial(future.on_unreachable, future, effect.source, effect.reason)
+                self._deliveries.call(call)
+        elif future is None and self._listener is not None:
+            tell = self._listener.job_unreachable
+            self._deliveries.call(partial(tell, effect.source, effect.reason, effect.job))
 
     def _tell_listener(self, effect: Accept | Fail) -> None:
         if isinstance(effect, Fail):

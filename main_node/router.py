@@ -38,7 +38,16 @@ from protocol.carrier.sockets import (
 )
 from protocol.machine.absence import SETTLE_SECONDS
 from protocol.machine.dispatch import Dispatcher
-from protocol.machine.effects import Accept, Effect, Fail, Joined, Left, Send, Superseded
+from protocol.machine.effects import (
+    Accept,
+    Effect,
+    Fail,
+    Joined,
+    Left,
+    Send,
+    Stranded,
+    Superseded,
+)
 from protocol.machine.ledger import Job
 from protocol.machine.watching import Board
 from protocol.wire.addresses import is_loopback
@@ -108,6 +117,8 @@ LEAVE_SECONDS = 0.1
 #: At the end, whoever is here has so long to say that it has heard of it.
 GOODBYE_SECONDS = 0.3
 _ENDED = "the main node has ended"
+#: Jobs from this id on are none of the journal's.
+FIRST_UNKEPT = 1 << 52
 
 
 @contextmanager
@@ -217,7 +228,7 @@ class Router(Shell):
         name: str,
         address: str,
         dispatcher: Dispatcher,
-        deliver: Callable[[Accept | Fail], None],
+        deliver: Callable[[Accept | Fail | Stranded], None],
         broken: Callable[[Exception], None],
         name_of: Callable[[int], str],
         journal: Journal | None = None,
@@ -269,7 +280,7 @@ class Router(Shell):
         self._peers: dict[bytes, Peer] = {}  # by routing id
         self._talking: dict[bytes, Peer] = {}  # those that there is something to tell
         self._leaving: dict[bytes, float] = {}  # connections that ended, and when at the latest
-        self._finished: list[Accept | Fail] = []
+        self._finished: list[Accept | Fail | Stranded] = []
         self._stuck = False
         self._lazy_until = 0.0
         self._receipted: dict[bytes, Peer] = {}
@@ -326,6 +337,10 @@ class Router(Shell):
         """Queue a job; in this thread."""
         self.perform(self.dispatcher.submit(job, time.monotonic()))
 
+    def replace(self, job: Job) -> None:
+        """Have a job that nobody has solved in another way; in this thread."""
+        self.perform(self.dispatcher.replace(job, time.monotonic()))
+
     def cancel(self, job_id: int) -> None:
         """Give a job up; in this thread."""
         self.perform(self.dispatcher.cancel(job_id, time.monotonic()))
@@ -376,9 +391,11 @@ class Router(Shell):
                 if type(effect) is Joined or type(effect) is Left:
                     self.crowd.change(1 if type(effect) is Joined else -1)
                     self._board.note(effect)
+                elif type(effect) is Stranded:
+                    self._finished.append(effect)
                 if not tell(effect, self._name_of, self._complaints, time.monotonic()):
                     continue
-            if self._scribe is not None:
+            if self._scribe is not None and getattr(effect, "job", 0) < FIRST_UNKEPT:
                 self._scribe.put(effect)
 
     def _tell(self, peer: Peer, message: Message) -> None:
@@ -668,7 +685,7 @@ class Router(Shell):
         """Deliver results; last, because whoever waits for one can't go on before the poll."""
         finished, self._finished = self._finished, []
         for effect in finished:
-            if type(effect) is Accept and self._scribe is not None:
+            if self._scribe is not None and type(effect) is Accept:
                 log.debug("job.accepted job=%s node=%s", self._name_of(effect.job), effect.node)
             self._deliver(effect)
 

@@ -54,6 +54,7 @@ from protocol.wire.messages import (
     LongName,
     Message,
     Name,
+    Priority,
     SolutionReady,
     TaskFailed,
     Texts,
@@ -132,6 +133,7 @@ class Fuzzer:
             Versions: lambda: {self._text(): self._text()},
             Ids: lambda: tuple(self._count() for _ in range(self.chance.randrange(4))),
             Texts: lambda: ("",) * self.chance.randrange(3),
+            Priority: lambda: self.chance.choice((-100, 0, 0, 7, 100)),
             Fields: lambda: {self._text(): self._count()} if self.chance.random() < 0.5 else {},
             ArraysOrSpecs: self._arrays, memoryview | bytes: self._bytes,
         }  # fmt: skip

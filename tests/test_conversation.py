@@ -535,9 +535,9 @@ def test_what_is_no_text_bytes_or_arrays_is_no_job(nothing: object) -> None:
 UNSENDABLE: dict[str, Callable[[], JobDataType]] = {
     "a number for a name": lambda: JobDataType({0: np.zeros(3)}),  # type: ignore[dict-item]
     "a name that is no text": lambda: JobDataType({"\udce9": np.zeros(3)}),
-    "a learner that is no text": lambda: JobDataType("x", learner="\udce9"),
-    "a learner of two lines": lambda: JobDataType("x", learner="a\nb"),
-    "a learner that is a number": lambda: JobDataType("x", learner=7),  # type: ignore[arg-type]
+    "a kind that is no text": lambda: JobDataType("x", kind="\udce9"),
+    "a kind of two lines": lambda: JobDataType("x", kind="a\nb"),
+    "a kind that is a number": lambda: JobDataType("x", kind=7),  # type: ignore[arg-type]
     "a group that is a list": lambda: JobDataType("x", group=[]),  # type: ignore[arg-type]
     "a timeout that is a text": lambda: JobDataType("x", timeout_seconds="9"),  # type: ignore[arg-type]
     "a side that is too long": lambda: JobDataType({"a": np.zeros((0, 2**60), np.uint8)}),

@@ -306,7 +306,7 @@ def test_no_connection_without_keys_gets_a_word_through(main: AsyncMainNode) -> 
     raw.linger = 0
     raw.connect(main.address)
     for _ in range(100):
-        raw.send_multipart([b"MNM\x01" + bytes(8), b"\x90"])
+        raw.send_multipart([b"MNM\x02" + bytes(8), b"\x90"])
     assert not raw.poll(300)
     assert main.view().nodes == ()
     raw.close()

@@ -94,7 +94,7 @@ class Asking:
         options, work = self._options, action.pack()
         values = {**work.told(), "action": action.name, "make": self._make}
         job = JobDataType(
-            work.carried(), values, learner=self._learner.name,
+            work.carried(), values, kind=self._learner.name,
             timeout_seconds=options.deadline_seconds, stall_seconds=options.stall_seconds,
             group=action.name, max_solution_bytes=action.largest(self._learner),
         )  # fmt: skip

@@ -214,7 +214,7 @@ def _listen(
 
     def at(address: str) -> AsyncMainNode:
         node = AsyncMainNode(
-            "main", options.domain, address=address, learners=(plan.spec.learner,),
+            "main", options.domain, address=address, kinds=(plan.spec.learner,),
             dead_seconds=options.silence_seconds, max_attempts=plan.job.max_attempts,
             keys=options.keys, insecure=options.insecure, announce=options.announce,
             journal=memory, controls=controls,

@@ -28,6 +28,7 @@ from ..wire.limits import (
     HELD_SOLUTION_BYTES,
     MAX_LATE_BYTES,
     MAX_REPEATS,
+    MAX_SOURCES,
     NOISE_PER_JOB,
     PLAIN_EXPANSION,
     SHARED_WINDOW,
@@ -60,6 +61,7 @@ from ..wire.messages import (
     SolutionReady,
     Stop,
     TaskFailed,
+    Unreached,
     Waiting,
     Welcome,
 )
@@ -76,10 +78,12 @@ from .effects import (
     Joined,
     Keep,
     Left,
+    NotReached,
     Offered,
     Refused,
     Retry,
     Send,
+    Stranded,
     Superseded,
 )
 from .ledger import Attempt, Job, JobState, Ledger, Node, Task
@@ -107,6 +111,8 @@ RECALL_SECONDS = 5.0
 UNCLAIMED_SECONDS = 600.0
 #: A node that says that it runs more tasks at once is not believed.
 MAX_TASKS = 1024
+#: That a node can't reach a source is believed for so long; then it may try again.
+UNREACHED_SECONDS = 60.0
 #: How a task ended whose node is lost: not the job's fault for sure, nor the node's.
 _LOST = ("lost", "undelivered")
 
@@ -117,7 +123,7 @@ class Dispatcher:
     Args:
         main: this main node's id, told to every node.
         domain: nodes of another domain are refused.
-        learners: kinds of job that are to come, for nodes to warm up.
+        kinds: kinds of job that are to come, for nodes to warm up.
         limits: of nodes and jobs.
         ledger: where jobs and tasks stand; one that remembers tasks from before a restart.
         keeps: whether each solution is looked at and kept (`Keep`) before it is accepted.
@@ -128,14 +134,14 @@ class Dispatcher:
         main: str,
         *,
         domain: int = 0,
-        learners: tuple[str, ...] = (),
+        kinds: tuple[str, ...] = (),
         limits: Limits | None = None,
         ledger: Ledger | None = None,
         keeps: bool = False,
     ) -> None:
         self.main = main
         self.domain = domain
-        self.learners = learners
+        self.kinds = kinds
         self.limits = limits or Limits()
         self.keeps = keeps
         self.retries = 0
@@ -160,6 +166,7 @@ class Dispatcher:
             Ready: self._ready, Busy: self._busy, Waiting: self._waiting,
             Heartbeat: self._heartbeat, SolutionReady: self._solution, TaskFailed: self._failed,
             Returned: self._returned, Need: self._need, Chunk: self._chunk, Bye: self._bye,
+            Unreached: self._unreached,
         }  # fmt: skip
 
     # What goes in.
@@ -193,6 +200,19 @@ class Dispatcher:
         if job is None:
             return []
         return [*self._finish(job, "cancel", now), *self._assign(now)]
+
+    def replace(self, job: Job, now: float) -> list[Effect]:
+        """Have an open job solved in another way from now on, by value say, if nobody has it.
+
+        What has become of it so far stays, and so does its place in the queue.
+        """
+        old = self._ledger.jobs.get(job.id)
+        if old is None or old.state is not JobState.QUEUED or self._absence.waits(old):
+            return []
+        self._placement.remove(old)
+        old.become(job)
+        self._placement.add(old, first=True)
+        return self._assign(now)
 
     def kept(self, task_id: int, solution: JobSolutionDataType, now: float) -> list[Effect]:
         """The solution that a `Keep` carried is kept; `solution` is what is handed over."""
@@ -304,6 +324,8 @@ class Dispatcher:
         for peer in [peer for peer, (_, until) in self._asked.items() if now > until]:
             del self._asked[peer]
         effects += self._resume(self._absence.tick(now, self._hosts), now)
+        effects += [Stranded(job.id, *why) for job, *why in self._placement.strand()]
+        self._placement.press()
         self._placement.hopeful = now < self._hope_until
         for slow, node in self._placement.doubles(now):
             if slow.job.exhausted(self.limits.max_attempts):  # it fails if this runner does
@@ -330,6 +352,10 @@ class Dispatcher:
             self._placement.update(node)
         if node.late and now > node.late_until:
             node.late = 0
+        if node.unreached:
+            for source in [each for each, (until, _) in node.unreached.items() if now > until]:
+                del node.unreached[source]
+                self._placement.unsettle()
         if node.unclaimed and now - node.joined > UNCLAIMED_SECONDS:
             for task_id in node.unclaimed:
                 self._ledger.disown(task_id)
@@ -415,7 +441,7 @@ class Dispatcher:
             reason = f"the id {hello.node} is another node's, which came with it before{whose}"
             return self._turn_away(peer, hello, REFUSE_ID, reason)
         effects: list[Effect] = [
-            Send(peer, Welcome(self.main, self.limits.heartbeat_seconds, self.learners))
+            Send(peer, Welcome(self.main, self.limits.heartbeat_seconds, self.kinds))
         ]
         holds = hello.holds if hello.main == self.main else ()
         if peer in self._nodes:  # its Hello repeated, or our Welcome lost
@@ -442,6 +468,7 @@ class Dispatcher:
         self._peers[identity] = peer
         self._hosts.setdefault(host, {})[peer] = node
         self._placement.update(node)
+        self._placement.unsettle()
         effects.append(Joined(node.name, node.hello, node.foreign))
         effects += self._reconcile(node, holds, now, MAX_TASKS)
         return effects + self._assign(now)
@@ -557,9 +584,7 @@ class Dispatcher:
                 self._placement.update(node)
         elif not node.asked and now > node.suspect + SETTLE_SECONDS:
             node.asked = True  # it answers a Welcome with a heartbeat, at once
-            return [
-                Send(node.peer, Welcome(self.main, self.limits.heartbeat_seconds, self.learners))
-            ]
+            return [Send(node.peer, Welcome(self.main, self.limits.heartbeat_seconds, self.kinds))]
         return []
 
     def _trust(self, node: Node, now: float) -> list[Effect]:
@@ -718,7 +743,9 @@ class Dispatcher:
             chunks = sum(chunks_of(array.nbytes) for array in job.blobs.values())
             node.owed = max(node.owed, 0) + 2 * chunks + SPARE_CHUNKS
         offer = Send(node.peer, task.offer())
-        return [Offered(task.id, job.id, node.identity), offer] if self.keeps else [offer]
+        if self.keeps and job.data.kept:
+            return [Offered(task.id, job.id, node.identity), offer]
+        return [offer]
 
     def _give(self, task: Task) -> None:
         """Put a task into its node's hands; its job is not in the queue any more."""
@@ -823,24 +850,45 @@ class Dispatcher:
 
     def _failed(self, node: Node, message: TaskFailed, now: float) -> list[Effect]:
         effects: list[Effect] = [Send(node.peer, Accepted((message.task,)))]
-        task = node.tasks.get(message.task)
+        task = self._unsolved(node, message.task)
         if task is None:
-            self.noise += 1
-            if self._ledger.expects(message.task, node):
-                node.unclaimed.pop(message.task, None)
-                self._ledger.disown(message.task)
-                self._placement.update(node)
             return effects + self._assign(now)
-        if task.job.keeping is task:  # it has sent the solution before
-            return effects
-        node.read = max(node.read, task.mark)
-        self._take_from(task)
-        self._ledger.disown(task.id)  # a heartbeat from before must not bring it back
         kind = message.kind if message.kind in _KINDS else "raised"
         if kind == "limit" and node.hello.max_job_seconds:
             self._placement.pace.outlasted(task, node.hello.max_job_seconds, now)
         attempt = Attempt(node.signed, kind, message.message, message.traceback)
         return [*effects, *self._again(task.job, node, attempt, now), *self._assign(now)]
+
+    def _unsolved(self, node: Node, task_id: int) -> Task | None:
+        """Take a task out of the hands of a node that has not solved it; None: it had none."""
+        task = node.tasks.get(task_id)
+        if task is None:
+            self.noise += 1
+            if self._ledger.expects(task_id, node):
+                node.unclaimed.pop(task_id, None)
+                self._ledger.disown(task_id)
+                self._placement.update(node)
+            return None
+        if task.job.keeping is task:  # it has sent the solution before
+            return None
+        node.read = max(node.read, task.mark)
+        self._take_from(task)
+        self._ledger.disown(task.id)  # a heartbeat from before must not bring it back
+        return task
+
+    def _unreached(self, node: Node, message: Unreached, now: float) -> list[Effect]:
+        """A node can't reach what a task needs: no attempt, and no fault of anybody's."""
+        effects: list[Effect] = [Send(node.peer, Accepted((message.task,)))]
+        task = self._unsolved(node, message.task)
+        if task is None:
+            return effects + self._assign(now)
+        job, source = task.job, message.source or "unnamed"
+        if source not in job.sources and len(job.sources) <= MAX_SOURCES:
+            job.sources += (source,)
+        if node.cannot_reach(source, message.reason, now + UNREACHED_SECONDS):
+            effects.append(NotReached(node.signed, source, message.reason))
+        self._placement.unsettle()
+        return [*effects, *self._again(job, node, None, now), *self._assign(now)]
 
     def _overdue(self, node: Node, now: float) -> list[Effect]:
         """Cancel what runs longer than its job allows, or does not move any more."""
@@ -963,7 +1011,7 @@ class Dispatcher:
 
     def _settle(self, task: Task, now: float) -> list[Effect]:
         """Accept a whole solution, or have it kept first."""
-        if not self.keeps:
+        if not (self.keeps and task.job.data.kept):
             return self._accept(task, now)
         if task.job.keeping is not None:  # another task's; this one waits for what comes of that
             return []

@@ -109,6 +109,24 @@ class Doubled:
 
 
 @record(frozen=True, slots=True)
+class NotReached:
+    """A node can't reach a source, it says, and why; for a while it gets no job that needs it."""
+
+    node: str
+    source: str
+    reason: str
+
+
+@record(frozen=True, slots=True)
+class Stranded:
+    """Nobody who is here can reach a source that a job needs, and why; said once. The job waits."""
+
+    job: int
+    source: str
+    reason: str
+
+
+@record(frozen=True, slots=True)
 class Superseded:
     """A node is here over a new connection; what the old one, this peer, brings is said again."""
 
@@ -117,7 +135,7 @@ class Superseded:
 
 Effect = (
     Send | Accept | Offered | Keep | Fail | Retry | Joined | Left | Refused | Benched | Doubled
-    | Superseded
+    | NotReached | Stranded | Superseded
 )  # fmt: skip
 
 

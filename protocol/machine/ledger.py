@@ -10,13 +10,14 @@ import hashlib
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
-from itertools import count
+from itertools import count, islice
 
 from ..errors import LocalProtocolError
 from ..wire.codec import packed_bytes
 from ..wire.jobs import JobDataType, JobSolutionDataType
 from ..wire.limits import (
     FIRST_TASKS,
+    MAX_SOURCES,
     MAX_TASKS_COUNTED,
     TASK_BYTES,
     UNASKED_BYTES,
@@ -25,6 +26,13 @@ from ..wire.limits import (
 from ..wire.messages import AnyArray, ArraysOrSpecs, Hello, JobOffer, SolutionReady
 from ..wire.transfer import Inbox
 from .views import NodeView
+
+#: So many sources are remembered that one node can't reach; one that names more is not given any
+#: job that needs a source for a while.
+MAX_UNREACHED = 256
+#: How many of the tasks that a node was given last are looked at for one to be given back.
+LOOK_BACK = 64
+ANY_SOURCE = "any source"
 
 
 class JobState(str, Enum):
@@ -99,6 +107,12 @@ class Job:
     queued: float = 0.0
     #: The task whose solution is being kept.
     keeping: Task | None = None
+    #: Its place in the order of submission; 0: it has never been in the queue.
+    order: int = 0
+    #: Sources that it needs: those that it names, and those that nodes could not reach for it.
+    sources: tuple[str, ...] = ()
+    #: Whether it has been said that nobody who is here can reach one of them.
+    stranded: bool = False
 
     @classmethod
     def of(cls, job_id: int, data: JobDataType) -> Job:
@@ -115,12 +129,21 @@ class Job:
             told = nbytes - sum(array.nbytes for array in blobs.values())
         if data.fields:
             told += packed_bytes(data.fields)
-        return cls(job_id, data, payload, offered, blobs, nbytes, told)
+        job = cls(job_id, data, payload, offered, blobs, nbytes, told)
+        if data.sources:
+            job.sources = data.sources
+        return job
 
     @property
     def open(self) -> bool:
         """Whether a solution is still wanted."""
         return self.state in (JobState.QUEUED, JobState.RUNNING)
+
+    def become(self, other: Job) -> None:
+        """Be solved in another job's way from now on; what became of it so far stays."""
+        self.data, self.payload, self.arrays = other.data, other.payload, other.arrays
+        self.blobs, self.nbytes, self.offered = other.blobs, other.nbytes, other.offered
+        self.sources, self.stranded = other.sources, False
 
     def exhausted(self, max_attempts: int) -> bool:
         """Whether it has failed often enough.
@@ -185,8 +208,9 @@ class Task:
         """Return the message that gives the task to its node."""
         job = self.job
         return JobOffer(
-            self.id, job.id, job.data.learner, job.data.parameters, job.payload, job.arrays
-        )
+            self.id, job.id, job.data.kind, job.data.parameters, job.payload, job.arrays,
+            job.data.priority,
+        )  # fmt: skip
 
 
 @dataclass(slots=True, eq=False)
@@ -238,6 +262,9 @@ class Node:
     owed: int = 0
     #: What it had solved at its last word on what it holds, and at the one before.
     solved_then: tuple[int, int] = (0, 0)
+    #: Sources that it has said it can't reach: until when that is believed, and why. A node that
+    #: connects anew begins with none.
+    unreached: dict[str, tuple[float, str]] = field(default_factory=dict)
     #: Bytes of its offers so far, and of those that it has shown to have read.
     told: int = 0
     read: int = 0
@@ -279,6 +306,12 @@ class Node:
         return not self.busy_others and len(self.tasks) < self.hello.tasks
 
     @property
+    def halted(self) -> bool:
+        """Whether it gets nothing for a moment, whatever it asks for."""
+        unheard = self.told - self.read > UNHEARD_OFFER_BYTES
+        return self.rests or self.suspect is not None or unheard
+
+    @property
     def spare(self) -> int:
         """How many more tasks it is given: what it asks for, but few at first.
 
@@ -288,6 +321,25 @@ class Node:
             return 0
         limit = min(self.credit, self.first + 2 * self.solved)
         return limit - len(self.tasks) - len(self.unclaimed)
+
+    def cannot_reach(self, source: str, reason: str, until: float) -> bool:
+        """Remember that a source can't be reached from here; return whether that is news."""
+        full = len(self.unreached) >= MAX_UNREACHED and source not in self.unreached
+        name = ANY_SOURCE if full else source
+        news = name not in self.unreached
+        self.unreached[name] = (until, reason)
+        return news
+
+    def lacks(self, job: Job) -> str:
+        """Return a source of a job that can't be reached from here; empty: there is none.
+
+        A job of which nodes have named too many is given to none of them again.
+        """
+        if not self.unreached or not job.sources:
+            return ""
+        if ANY_SOURCE in self.unreached or len(job.sources) > MAX_SOURCES:
+            return ANY_SOURCE if ANY_SOURCE in self.unreached else next(iter(self.unreached))
+        return next((source for source in job.sources if source in self.unreached), "")
 
     def view(self, now: float) -> NodeView:
         """Return what the node is doing, for people."""
@@ -300,6 +352,22 @@ class Node:
             self.name, running, len(tasks) - len(running), self.solved, now - self.heard,
             self.benched, next((task.note for task in begun if task.note), ""),
         )  # fmt: skip
+
+
+def yielding(node: Node, priority: int) -> Task | None:
+    """Return a task that `node` has not begun, as far as is known, and that is less urgent.
+
+    It is the one that was offered last: the first ones may have begun, or begin at any moment.
+    """
+    place = len(node.tasks)
+    for task in islice(reversed(node.tasks.values()), LOOK_BACK):
+        place -= 1
+        if place < node.hello.tasks and task.id not in node.waiting:
+            continue
+        waits = task.begun is None and task.recalled is None and task.solution is None
+        if waits and task.job.data.priority < priority:
+            return task
+    return None
 
 
 def recallable(node: Node) -> Iterator[Task]:
@@ -321,14 +389,22 @@ class Ledger:
     Args:
         first_task: id of the first task to be made.
         remembered: tasks from before a restart, task id -> (job id, identity of its node).
+        first_unkept: id of the first task of a job that is not kept: nobody remembers these, so
+            they are drawn anew by each life; None: there is one count for all.
     """
 
-    def __init__(self, first_task: int = 1, remembered: Mapping[int, tuple[int, str]] = {}) -> None:
+    def __init__(
+        self,
+        first_task: int = 1,
+        remembered: Mapping[int, tuple[int, str]] = {},
+        first_unkept: int | None = None,
+    ) -> None:
         self.jobs: dict[int, Job] = {}
         #: How many of them nodes have in hand.
         self.running = 0
         self.finished: dict[JobState, int] = dict.fromkeys(JobState, 0)
         self._ids = count(first_task)
+        self._unkept_ids = self._ids if first_unkept is None else count(first_unkept)
         self._tasks: dict[int, tuple[Job, str]] = {}  # every task ever of an open job, its node
         self._remembered = dict(remembered)
         self._remembered_of: dict[int, list[int]] = {}  # the same, task ids by job
@@ -348,7 +424,8 @@ class Ledger:
 
     def new_task(self, job: Job, node: Node, now: float) -> Task:
         """Return another attempt of a job."""
-        return Task(next(self._ids), job, node, now, asked=now, moved=now)
+        ids = self._ids if job.data.kept else self._unkept_ids
+        return Task(next(ids), job, node, now, asked=now, moved=now)
 
     def owner(self, task_id: int) -> str:
         """Return the identity of the node that a task of an open job was given to."""

@@ -44,7 +44,7 @@ class Pace:
             self._note(task, -1)
         if task.adopted and task.begun is None:
             return
-        group = (task.job.data.learner, task.job.data.group)
+        group = (task.job.data.kind, task.job.data.group)
         durations = self._durations.get(group)
         if durations is None:
             durations = self._durations[group] = deque(maxlen=REMEMBERED)
@@ -59,7 +59,7 @@ class Pace:
         Of itself it is believed, but once is no rule where it has solved others; what that means
         for other nodes is believed no further than could be seen.
         """
-        group = (task.job.data.learner, task.job.data.group)
+        group = (task.job.data.kind, task.job.data.group)
         self._note(task, self._records.get((*group, task.node.identity), 0) + 1)
         ran = now - (task.offered if task.begun is None else task.begun)
         least = limit if ran > limit / 2 else ran
@@ -67,7 +67,7 @@ class Pace:
         _bound(self._least, GROUPS)
 
     def _note(self, task: Task, record: int) -> None:
-        own = (task.job.data.learner, task.job.data.group, task.node.identity)
+        own = (task.job.data.kind, task.job.data.group, task.node.identity)
         self._records.pop(own, None)
         self._records[own] = record
         _bound(self._records, RECORDS)
@@ -78,7 +78,7 @@ class Pace:
         It is judged by what it did with others of the group, else by what those took elsewhere. Of
         jobs without a group nothing is known.
         """
-        group = (job.data.learner, job.data.group)
+        group = (job.data.kind, job.data.group)
         if not job.data.group:
             return False
         record = self._records.get((*group, identity))
@@ -99,7 +99,7 @@ class Pace:
             return False
         elapsed = now - (task.offered if task.begun is None else task.begun)
         left = elapsed * (1 / task.progress - 1) if task.progress > 0 else elapsed
-        durations = self._durations.get((task.job.data.learner, task.job.data.group))
+        durations = self._durations.get((task.job.data.kind, task.job.data.group))
         if not durations:
             limit = IDLE_SECONDS if task.begun is None else UNKNOWN_SECONDS
             return elapsed > limit and (left >= elapsed or elapsed > VERY_SLOW * limit)

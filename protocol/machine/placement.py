@@ -1,13 +1,19 @@
-"""Which job goes to which node: queues, credit, affinity, and evening out what waits."""
+"""Which job goes to which node: queues, credit, affinity, and evening out what waits.
+
+Jobs go by priority, then in the order of submission, whatever their kinds. What nobody takes, or
+nobody can reach a source of, is in nobody's way.
+"""
 
 from __future__ import annotations
 
 import random
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import count, islice
+from typing import NamedTuple
 
-from .ledger import Job, Node, Task, recallable
+from ..wire.limits import MAX_PRIORITY
+from .ledger import Job, Node, Task, recallable, yielding
 from .pace import Pace
 
 #: How far into the queue to look for a job whose arrays a node holds already.
@@ -24,6 +30,25 @@ SHUN_SECONDS = 60.0
 SMALL_BYTES = 1 << 16
 #: A job runs at so many nodes at once, at most.
 RUNNERS = 2
+#: So many urgent jobs have something asked back for them from one tick to the next,
+OVERTAKES = 64
+#: each from one of so many nodes.
+YIELDERS = 64
+
+
+class _Class(NamedTuple):
+    """Jobs that wait in one queue.
+
+    Attributes:
+        back: how far from the most urgent.
+        reserved: whether a node may come back with them: then others get them when nothing else
+            is left that is as urgent.
+        kind: of the jobs.
+    """
+
+    back: int
+    reserved: bool
+    kind: str
 
 
 _Queue = OrderedDict[int, Job]  # by id, first the next to be given
@@ -45,8 +70,14 @@ class Placement:
         self.now = 0.0
         #: Whether a node that was lost a moment ago may come back, and is worth waiting for.
         self.hopeful = False
-        self._queues: dict[str, _Queue] = {}  # by learner
-        self._reserved: dict[str, _Queue] = {}  # the same; taken when nothing else is left
+        self._queues: dict[_Class, _Queue] = {}  # none of them is empty
+        self._orders = count(1)
+        self._least = MAX_PRIORITY + 1  # the lowest that was ever heard of
+        self._pressing: list[Job] = []  # that something may have to be asked back for
+        self._overtakes: dict[int, Task] = {}  # what has been, by job
+        self._overtakes_left = OVERTAKES
+        self._stranded: dict[int, Job] = {}  # nobody who is here can reach what they need
+        self._unsettled = False  # whether that may have changed
         # Those with credit left, the longest hungry first: with nothing to do, and with something.
         self._idle: dict[bytes, Node] = {}
         self._loaded: dict[bytes, Node] = {}
@@ -55,23 +86,55 @@ class Placement:
     # Jobs.
 
     def add(self, job: Job, *, first: bool = False) -> None:
-        """Queue a job, behind the others or before them."""
-        job.queued = self.now
-        queue = self._queues.setdefault(job.data.learner, OrderedDict())
-        queue[job.id] = job
+        """Queue a job, behind the others of its priority or before them."""
+        queue = self._enter(job, reserved=False)
         if first:
             queue.move_to_end(job.id, last=False)
 
     def reserve(self, job: Job) -> None:
         """Queue a job that a node may come back with: others get it when nothing else is left."""
+        self._enter(job, reserved=True)
+
+    def _enter(self, job: Job, reserved: bool) -> _Queue:
         job.queued = self.now
-        self._reserved.setdefault(job.data.learner, OrderedDict())[job.id] = job
+        if not job.order:
+            job.order = next(self._orders)
+        data = job.data
+        where = _Class(-data.priority, reserved, data.kind)
+        queue = self._queues.get(where)
+        if queue is None:
+            queue = self._queues[where] = OrderedDict()
+        queue[job.id] = job
+        if data.priority != self._least:
+            self._least = min(self._least, data.priority)
+            if data.priority > self._least and len(self._pressing) < OVERTAKES:
+                self._pressing.append(job)
+        if job.sources:
+            self._unsettled = True
+        return queue
 
     def remove(self, job: Job) -> None:
-        """Take a queued job off its queue."""
-        learner = job.data.learner
-        queues = self._reserved if job.id in self._reserved.get(learner, ()) else self._queues
-        del queues[learner][job.id]
+        """Take a queued job off its queue, or from where it waits for a node that it can go to."""
+        if self._stranded.pop(job.id, None) is None:
+            self._take(self._class_of(job), job)
+
+    def _class_of(self, job: Job) -> _Class:
+        """Return in which queue a job is, or would be."""
+        own = _Class(-job.data.priority, True, job.data.kind)
+        return own if job.id in self._queues.get(own, ()) else own._replace(reserved=False)
+
+    def _take(self, where: _Class, job: Job) -> None:
+        queue = self._queues[where]
+        del queue[job.id]
+        if not queue:
+            del self._queues[where]
+
+    def _in_order(self) -> list[tuple[_Class, _Queue]]:
+        """Return the queues, the one with the next job first."""
+        queues = list(self._queues.items())
+        if len(queues) > 1:
+            queues.sort(key=lambda each: (*each[0][:2], next(iter(each[1].values())).order))
+        return queues
 
     # Nodes.
 
@@ -98,36 +161,40 @@ class Placement:
         self._idle.pop(node.peer, None)
         self._loaded.pop(node.peer, None)
         self._crowded.pop(node.peer, None)
+        self.unsettle()
+
+    def unsettle(self) -> None:
+        """Somebody has come or gone, or can reach more or less than before."""
+        self._unsettled = True
 
     # Both.
 
     def next(self) -> tuple[Job, Node] | None:
         """Take a job off its queue for a node with credit; None where nothing fits."""
-        if not self._idle and not self._loaded:
+        if not self._queues or not (self._idle or self._loaded):
             return None
-        for queues in (self._queues, self._reserved):
-            for learner, queue in queues.items():
-                if queue:
-                    for node in self._takers(learner):
-                        job = self._pick(node, queue)
-                        if job is not None:
-                            return job, node
+        for where, queue in self._in_order():
+            for node in self._takers(where.kind):
+                job = self._pick(node, queue)
+                if job is not None:
+                    self._take(where, job)
+                    return job, node
         return None
 
-    def _takers(self, learner: str) -> Iterator[Node]:
+    def _takers(self, kind: str) -> Iterator[Node]:
         """Yield hungry nodes that solve such jobs: some idle ones in random order, or by load.
 
         All the others come behind them: no job waits because the first ones should not have it.
         """
         if len(self._idle) + len(self._loaded) == 1:
-            yield from _able(self._idle or self._loaded, learner)
+            yield from _able(self._idle or self._loaded, kind)
             return
-        able = _able(self._idle, learner)
+        able = _able(self._idle, kind)
         idle = list(islice(able, DRAW))
         self._random.shuffle(idle)
         yield from idle
         yield from able
-        able = _able(self._loaded, learner)
+        able = _able(self._loaded, kind)
         loaded = list(islice(able, LOOK))
         if len(loaded) > 1:
             loaded.sort(key=lambda node: node.busy_others + len(node.tasks))
@@ -135,31 +202,31 @@ class Placement:
         yield from able
 
     def _pick(self, node: Node, queue: _Queue) -> Job | None:
-        """Take the job for this node off the queue: one whose arrays it holds, or the first."""
+        """Return the job of a queue for this node: one whose arrays it holds, or the first."""
         first = next(iter(queue.values()))
         special = first.blobs or first.failed_at or first.nbytes > SMALL_BYTES
-        if not (special or node.benched or node.hello.max_job_seconds):
-            del queue[first.id]
+        if not (special or node.benched or node.hello.max_job_seconds or node.unreached):
             return first
         chosen: Job | None = None
         jobs: Iterator[Job] = islice(queue.values(), UNFIT_DEPTH)
-        if node.picky:  # what its owner does not let it take hides nothing behind it
-            jobs = (job for job in jobs if not self._unfit(job, node))
+        if node.picky or node.unreached:  # what it can't take hides nothing behind it
+            jobs = (job for job in jobs if not node.lacks(job) and not self._unfit(job, node))
         for job in islice(jobs, AFFINITY_DEPTH):
             if not self._shunned(job, node):
                 if not job.blobs or not node.holds.isdisjoint(job.blobs):
                     chosen = job
                     break
                 chosen = chosen or job
-        if chosen is not None:
-            del queue[chosen.id]
         return chosen
 
     def _shunned(self, job: Job, node: Node) -> bool:
         """Whether another node should have the job.
 
-        It has failed at this one, or at another of the same owner's, or this one is benched.
+        It has failed at this one, or at another of the same owner's, or this one is benched, or
+        can't reach what the job needs.
         """
+        if node.unreached and node.lacks(job):
+            return True
         if node.picky and self._unfit(job, node):
             return True
         failed, known = node.identity in job.failed_at, node.owner in job.failed_with
@@ -170,22 +237,24 @@ class Placement:
         if self.now - job.queued > SHUN_SECONDS:
             return False
         return any(
-            job.data.learner in other.hello.learners
+            job.data.kind in other.hello.kinds
             and other.identity not in job.failed_at
             and (failed or not known or other.owner not in job.failed_with)
             and (failed or known or not other.benched)
             and (other.spare > 0 or other.tasks)
+            and not (other.unreached and other.lacks(job))
             for other in self._nodes.values()
         )
 
     def elsewhere(self, job: Job) -> bool:
         """Whether somebody takes such jobs at whose nodes this one has never failed."""
         return any(
-            job.data.learner in other.hello.learners
+            job.data.kind in other.hello.kinds
             and other.owner not in job.failed_with
             and not other.benched
             and (other.tasks or other.credit > len(other.unclaimed))
             and not (other.picky and self._unfit(job, other))
+            and not (other.unreached and other.lacks(job))
             for other in self._nodes.values()
         )
 
@@ -200,38 +269,90 @@ class Placement:
 
     def misfit(self) -> str:
         """Return why no node takes what waits, as their owners wish; empty where one does."""
-        waiting = [next(iter(queue.values())) for queue in self._queues.values() if queue]
-        for job in waiting:
+        waiting = [next(iter(queue.values())) for _, queue in self._in_order()]
+        for job in [*islice(self._stranded.values(), 1), *waiting]:
             reasons = [(node, self._unwilling(job, node)) for node in self._nodes.values()]
             if reasons and all(reason for _, reason in reasons):
                 first, reason = reasons[0]
                 more = len(reasons) - 1
-                others = (
-                    ""
-                    if not more
-                    else "; nor does another"
-                    if more == 1
-                    else f"; nor do {more:,} others"
-                )
-                return f"{first.name} {reason}{others}"
+                does, do = ("can", "can") if reason.startswith("can't") else ("does", "do")
+                others = f"; nor {does} another" if more == 1 else f"; nor {do} {more:,} others"
+                return f"{first.name} {reason}{others if more else ''}"
         return ""
 
     def _unwilling(self, job: Job, node: Node) -> str:
         """Return why a node does not take a job, by its kind or its size; empty if it does."""
-        learner = job.data.learner
-        if learner not in node.hello.learners:
-            takes = ", ".join(kind for kind in node.hello.learners if kind)
-            jobs = f"{learner} jobs" if learner else "jobs that no learner is named for"
+        kind = job.data.kind
+        if kind not in node.hello.kinds:
+            takes = ", ".join(each for each in node.hello.kinds if each)
+            jobs = f"{kind} jobs" if kind else "jobs of no kind"
             return f"takes no {jobs}" + (f", only {takes}" if takes else "")
+        if source := node.lacks(job):
+            return f"can't reach {source} ({node.unreached[source][1]})"
         return self._unfit(job, node) if node.picky else ""
 
-    def recalls(self) -> list[Task]:
-        """Return the tasks to ask back: they wait, and a node with nothing to do would take them.
+    def strand(self) -> list[tuple[Job, str, str]]:
+        """Set aside the queued jobs that nobody who is here can reach a source of.
 
-        They count as asked from now on.
+        Those that were set aside before, and that somebody can take by now, are queued again.
+
+        Returns:
+            The jobs of which that was never said; with the source, and why.
         """
-        if not self._crowded:
+        if not self._unsettled:
             return []
+        self._unsettled = False
+        known: dict[tuple[str, tuple[str, ...]], tuple[str, str]] = {}
+        free = [job for job in self._stranded.values() if not self._beyond(job, known)[0]]
+        for job in reversed(free):
+            del self._stranded[job.id]
+            self.add(job, first=True)
+        self._unsettled = False
+        if not any(node.unreached for node in self._nodes.values()):
+            return []
+        found: list[tuple[Job, str, str]] = []
+        for where, queue in list(self._queues.items()):
+            for job in [each for each in queue.values() if each.sources]:
+                source, reason = self._beyond(job, known)
+                if source:
+                    self._take(where, job)
+                    self._stranded[job.id] = job
+                    if not job.stranded:
+                        job.stranded = True
+                        found.append((job, source, reason))
+        return found
+
+    def _beyond(
+        self, job: Job, known: dict[tuple[str, tuple[str, ...]], tuple[str, str]]
+    ) -> tuple[str, str]:
+        """Return a source of a job that nobody who takes such jobs can reach, and why.
+
+        Args:
+            job: that waits.
+            known: what was found for others of the same kind and sources.
+
+        Returns:
+            Empty words where somebody can, or nobody takes such jobs.
+        """
+        about = (job.data.kind, job.sources)
+        if about not in known:
+            known[about] = ("", "")
+            takers = list(_able(self._nodes, job.data.kind))
+            lacking = [(node, node.lacks(job)) for node in takers]
+            if takers and all(source for _, source in lacking):
+                node, source = lacking[0]
+                known[about] = (source, node.unreached[source][1])
+        return known[about]
+
+    def recalls(self) -> list[Task]:
+        """Return the tasks to ask back.
+
+        They are in a more urgent job's way, or wait while a node with nothing to do would take
+        them. They count as asked from now on.
+        """
+        overtaken = self._overtaken() if self._pressing else []
+        if not self._crowded:
+            return overtaken
         idle = self._free()
         asked = [
             task
@@ -240,17 +361,81 @@ class Placement:
             if task.recalled is not None and task.begun is None
         ]
         del idle[: len(asked)]
-        return [
-            task
-            for node in list(self._crowded.values())
-            for task in list(recallable(node))
-            if not self._queues.get(task.job.data.learner) and self._ask(task, idle)
+        if not idle:
+            return overtaken
+        queued = {where.kind for where in self._queues if not where.reserved}
+        waiting = [task for node in self._crowded.values() for task in recallable(node)]
+        waiting.sort(key=lambda task: -task.job.data.priority)
+        return overtaken + [
+            task for task in waiting if task.job.data.kind not in queued and self._ask(task, idle)
         ]
+
+    def press(self) -> None:
+        """Let more be asked back for urgent jobs that are still in the queue; call it on ticks."""
+        self._overtakes_left = OVERTAKES
+        self._overtakes = {
+            job: task
+            for job, task in self._overtakes.items()
+            if task.in_hand and task.recalled is not None and task.begun is None
+        }
+        urgent = (
+            job
+            for where, queue in self._in_order()
+            if -where.back > self._least
+            for job in islice(queue.values(), OVERTAKES)
+        )
+        self._pressing = list(islice(urgent, OVERTAKES))
+
+    def _overtaken(self) -> list[Task]:
+        """Return tasks to be given back for more urgent jobs, for which no node has a place."""
+        pressing, self._pressing = self._pressing, []
+        found: list[Task] = []
+        in_vain: dict[str, int] = {}  # by kind: up to which priority nobody gives anything back
+        for job in pressing:
+            kind, priority = job.data.kind, job.data.priority
+            queued = job.id in self._queues.get(self._class_of(job), ())
+            if not queued or job.id in self._overtakes or not self._overtakes_left:
+                continue
+            if priority <= in_vain.get(kind, -MAX_PRIORITY - 1):
+                continue
+            self._overtakes_left -= 1
+            task = self._yielder(job)
+            if task is None:
+                in_vain[kind] = priority
+                continue
+            task.recalled = self.now
+            self._overtakes[job.id] = task
+            found.append(task)
+        return found
+
+    def _yielder(self, job: Job) -> Task | None:
+        """Return what is to be given back for a job: where least is before it that is as urgent."""
+        best: tuple[int, float] | None = None
+        chosen: Task | None = None
+        priority = job.data.priority
+        nodes = [node for node in _able(self._nodes, job.data.kind) if not node.halted]
+        if len(nodes) > YIELDERS:
+            nodes = self._random.sample(nodes, YIELDERS)
+        for node in nodes:
+            if node.spare < 0 or self._shunned(job, node):
+                continue
+            task = yielding(node, priority)
+            if task is None:
+                continue
+            done, before = 0.0, 0
+            for other in islice(node.tasks.values(), YIELDERS):
+                done = max(done, other.progress)
+                before += other.begun is None and (
+                    other.recalled is not None or other.job.data.priority >= priority
+                )
+            if best is None or (before, -done) < best:
+                best, chosen = (before, -done), task
+        return chosen
 
     def _ask(self, task: Task, idle: list[Node]) -> bool:
         """Count an idle node as this task's, if one would take it."""
         for node in idle:
-            if task.job.data.learner in node.hello.learners and not self._shunned(task.job, node):
+            if task.job.data.kind in node.hello.kinds and not self._shunned(task.job, node):
                 idle.remove(node)
                 task.recalled = self.now
                 return True
@@ -271,7 +456,7 @@ class Placement:
         for task in running:
             if self._may_double(task) and self.pace.slow(task, now):
                 for node in idle:
-                    fits = task.job.data.learner in node.hello.learners
+                    fits = task.job.data.kind in node.hello.kinds
                     if fits and node is not task.node and not self._shunned(task.job, node):
                         idle.remove(node)
                         found.append((task, node))
@@ -285,6 +470,6 @@ class Placement:
         return not waits and task.whole is None and len(task.job.tasks) < RUNNERS
 
 
-def _able(nodes: Mapping[bytes, Node], learner: str) -> Iterator[Node]:
+def _able(nodes: Mapping[bytes, Node], kind: str) -> Iterator[Node]:
     """Yield the nodes that solve such jobs."""
-    return (node for node in nodes.values() if learner in node.hello.learners)
+    return (node for node in nodes.values() if kind in node.hello.kinds)

@@ -20,6 +20,7 @@ from ..wire.limits import (
     CHUNK_NOISE,
     KIB,
     LINE_LETTERS,
+    LONG_NAME_LETTERS,
     MAX_ARRAY_BYTES,
     MAX_TASKS_COUNTED,
     NOISE_PER_JOB,
@@ -52,11 +53,12 @@ from ..wire.messages import (
     SolutionReady,
     Stop,
     TaskFailed,
+    Unreached,
     Waiting,
     Welcome,
 )
 from ..wire.transfer import Cache, Inbox, Memory, Plain, Spared, answer, asked_of, chunks_of, fill
-from ..wire.words import as_note, sendable
+from ..wire.words import as_note, safe_name, sendable
 from .effects import Abort, Ended, NodeEffect, Reconnect, Rejected, Run, Serving, Tell
 from .limits import NodeLimits
 
@@ -128,7 +130,7 @@ class _Task:
     progress: float = 0.0
     note: str = ""
     reported: bool = False
-    outcome: SolutionReady | TaskFailed | None = None
+    outcome: SolutionReady | TaskFailed | Unreached | None = None
     #: How often that was told again.
     repeats: int = 0
     #: The solution's large arrays, for the main node to ask for.
@@ -305,9 +307,9 @@ class Session:
         if len(self._tasks) >= MAX_HELD or self._kept_bytes > self._limits.max_bytes:
             self.noise += 1
             return [Tell(Returned(message.task))]  # it accepts nothing of what it gets
-        if message.learner not in self.hello.learners:
+        if message.kind not in self.hello.kinds:
             self.noise += 1  # it has been told which are
-            return self._refuse_job(message, f"jobs of kind {message.learner!r}", now)
+            return self._refuse_job(message, f"jobs of kind {message.kind!r}", now)
         nbytes = _bytes_of(message)
         if self._held_bytes + nbytes > self._limits.max_bytes:
             reason = f"more than {self._limits.max_bytes:,.0f} bytes at once (--max-memory)"
@@ -355,7 +357,9 @@ class Session:
         except RemoteProtocolError as error:
             return self.failed(offer.task, "transfer", str(error), "", now)
         task.state, task.since, task.arrived = TaskState.WAITING, now, None
-        job = JobDataType.received(offer.learner, offer.parameters, offer.payload, arrays)
+        job = JobDataType.received(
+            offer.kind, offer.parameters, offer.payload, arrays, offer.priority
+        )
         if arrays:
             task.offer = replace(offer, arrays={})  # the runner has them now
         return [Run(offer.task, offer.job, job, self.main)]
@@ -471,10 +475,17 @@ class Session:
         outcome = TaskFailed(task_id, kind, sendable(message, LINE_LETTERS), sendable(traceback))
         return self._end(task_id, outcome, None, now)
 
+    def unreached(self, task_id: int, source: str, reason: str, now: float) -> list[NodeEffect]:
+        """A task needs a source that can't be reached from here; that is no failure of it."""
+        source = safe_name(source, LONG_NAME_LETTERS)
+        return self._end(
+            task_id, Unreached(task_id, source, sendable(reason, LINE_LETTERS)), None, now
+        )
+
     def _end(
         self,
         task_id: int,
-        outcome: SolutionReady | TaskFailed,
+        outcome: SolutionReady | TaskFailed | Unreached,
         blobs: Mapping[bytes, AnyArray] | None,
         now: float,
     ) -> list[NodeEffect]:

@@ -19,6 +19,7 @@ from .limits import (
     MAX_DIMENSIONS,
     MAX_IDS,
     MAX_NODES,
+    MAX_PRIORITY,
     MAX_TEXTS,
 )
 from .messages import (
@@ -31,6 +32,7 @@ from .messages import (
     Name,
     NodeStatus,
     Note,
+    Priority,
     Statuses,
     Texts,
     Versions,
@@ -69,6 +71,12 @@ def as_count(value: Any) -> int:
 def _flag(value: Any) -> bool:
     if type(value) is not bool:
         raise complaint("yes or no is wanted", value)
+    return value
+
+
+def _priority(value: Any) -> int:
+    if type(value) is not int or not -MAX_PRIORITY <= value <= MAX_PRIORITY:
+        raise complaint(f"a priority from {-MAX_PRIORITY} to {MAX_PRIORITY} is wanted", value)
     return value
 
 
@@ -200,5 +208,5 @@ CHECKS: dict[Any, Check] = {
     Name: _SHORT, LongName: _LONG, Line: _LINE, Block: _words(Block), int: as_count, bool: _flag,
     float: _seconds, bytes: _bytes, Ids: _ids, Texts: _texts, Versions: _versions,
     Fields: as_fields, Mapping[int, float]: _progress, Mapping[int, str]: _notes,
-    Statuses: _statuses,
+    Statuses: _statuses, Priority: _priority,
 }  # fmt: skip

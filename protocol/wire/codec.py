@@ -76,13 +76,14 @@ from .messages import (
     Stop,
     TaskFailed,
     Unknown,
+    Unreached,
     Waiting,
     Watch,
     Welcome,
 )
 from .words import is_array_name, safe_line
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"MNM" + bytes([VERSION])
 
 #: The wire number of each kind. Never reused; new kinds are appended.
@@ -90,7 +91,7 @@ KINDS: dict[int, type[Any]] = {
     1: Hello, 2: Welcome, 3: Refuse, 4: Ready, 5: JobOffer, 6: SolutionReady, 7: TaskFailed,
     8: Accepted, 9: Cancel, 10: Recall, 11: Returned, 12: Waiting, 13: Busy, 14: Heartbeat,
     15: Need, 16: Chunk, 17: Bye, 18: Stop, 19: Watch, 20: Status, 21: Reject,
-    22: Control, 23: Controlled,
+    22: Control, 23: Controlled, 26: Unreached,
 }  # fmt: skip
 _NUMBERS = {kind: number for number, kind in KINDS.items()}
 

@@ -16,9 +16,12 @@ from .codec import check_plain, portable, raw, specify
 from .limits import (
     ARRAY_NAME_LETTERS,
     INLINE_BYTES,
+    LONG_NAME_LETTERS,
     MAX_ARRAYS,
     MAX_HEADER_BYTES,
     MAX_INLINE_ARRAYS,
+    MAX_PRIORITY,
+    MAX_SOURCES,
     NAME_LETTERS,
 )
 from .messages import AnyArray, ArraysOrSpecs, ArraySpec, Fields
@@ -169,7 +172,7 @@ class JobDataType(_Content):
     Args:
         data: text, bytes, or arrays by name (numbers or bools).
         parameters: plain values (numbers, texts, lists, maps) for whoever solves it.
-        learner: the kind of node that it needs; ``""`` is any program's own replier.
+        kind: of job, and so of node that it needs; ``""`` is any program's own replier.
         timeout_seconds: how long one attempt may run; None: as long as it likes.
         stall_seconds: how long one attempt may go without reporting progress (`Task.progress`)
             or receiving its arrays; None: as long as it likes.
@@ -177,27 +180,42 @@ class JobDataType(_Content):
             than the others is given to an idle node as well.
         max_solution_bytes: a solution whose arrays are larger is a failed attempt; None: the
             main node's own limit.
+        priority: -100 to 100; what is larger goes before what has not begun, and ends nothing.
+        kept: whether a journal keeps its solution, and what happens to it; else nothing of it is
+            written, and a main node that is made again knows nothing of it.
+        sources: names of what a node must open itself to solve it; one that has said that it can't
+            reach one of them (`SourceUnreachable`) does not get the job. Sources that are not
+            named here are learned from whoever can't reach them.
     """
 
-    __slots__ = ("group", "learner", "max_solution_bytes", "stall_seconds", "timeout_seconds")
+    __slots__ = (
+        "group", "kept", "kind", "max_solution_bytes", "priority", "sources", "stall_seconds",
+        "timeout_seconds",
+    )  # fmt: skip
 
     def __init__(
         self,
         data: str | bytes | bytearray | memoryview | Mapping[str, AnyArray] = b"",
         parameters: Fields | None = None,
         *,
-        learner: str = "",
+        kind: str = "",
         timeout_seconds: float | None = None,
         stall_seconds: float | None = None,
         group: str = "",
         max_solution_bytes: int | None = None,
+        priority: int = 0,
+        kept: bool = True,
+        sources: tuple[str, ...] = (),
     ) -> None:
         super().__init__(data, parameters)
-        self.learner = learner
+        self.kind = kind
         self.timeout_seconds = timeout_seconds
         self.stall_seconds = stall_seconds
         self.group = group
         self.max_solution_bytes = max_solution_bytes
+        self.priority = priority
+        self.kept = kept
+        self.sources = sources
 
     def check(self) -> None:
         """Raise where nobody could take the job, or nobody could hear of it.
@@ -205,9 +223,12 @@ class JobDataType(_Content):
         Raises:
             LocalProtocolError: what it says of itself is not of the kind that is wanted.
         """
-        if self.learner == self.group == "" and self.timeout_seconds is self.stall_seconds is None:
+        plain = type(self.priority) is int and self.priority == 0
+        if not (plain and self.kept is True and self.sources == ()):
+            self._check_placing()
+        if self.kind == self.group == "" and self.timeout_seconds is self.stall_seconds is None:
             return  # as it mostly is, thousands of times a second
-        for what, text in (("learner", self.learner), ("group", self.group)):
+        for what, text in (("kind", self.kind), ("group", self.group)):
             if not isinstance(text, str) or not is_name(text):
                 raise LocalProtocolError(
                     f"{text!r:.80} can't be a job's {what}: a text is wanted, of at most"
@@ -219,6 +240,27 @@ class JobDataType(_Content):
                     f"{seconds!r:.80} can't be a job's {what}_seconds: a number is wanted, or None"
                 )
 
+    def _check_placing(self) -> None:
+        priority, sources = self.priority, self.sources
+        if type(priority) is not int or not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
+            raise LocalProtocolError(
+                f"{priority!r:.80} can't be a job's priority: a whole number from {-MAX_PRIORITY}"
+                f" to {MAX_PRIORITY} is wanted"
+            )
+        if type(self.kept) is not bool:
+            raise LocalProtocolError(f"{self.kept!r:.80} can't be a job's kept: True or False is")
+        if type(sources) is not tuple or len(sources) > MAX_SOURCES:
+            raise LocalProtocolError(
+                f"{sources!r:.80} can't be a job's sources: a tuple of at most {MAX_SOURCES} names"
+                " is wanted"
+            )
+        for source in sources:
+            if not isinstance(source, str) or not source or not is_name(source, LONG_NAME_LETTERS):
+                raise LocalProtocolError(
+                    f"{source!r:.80} can't be a source's name: a text is wanted, of at most"
+                    f" {LONG_NAME_LETTERS} letters that can be shown"
+                )
+
     @property
     def parameters(self) -> Mapping[str, Any]:
         """Plain values for whoever solves the job."""
@@ -226,10 +268,11 @@ class JobDataType(_Content):
 
     @classmethod
     def received(
-        cls, learner: str, parameters: Fields, payload: bytes, arrays: ArraysOrSpecs
-    ) -> JobDataType:
+        cls, kind: str, parameters: Fields, payload: bytes, arrays: ArraysOrSpecs,
+        priority: int = 0,
+    ) -> JobDataType:  # fmt: skip
         """Return the job that a message carried; every array must be here."""
-        job = cls(b"", parameters, learner=learner)
+        job = cls(b"", parameters, kind=kind, priority=priority)
         job._adopt(payload, arrays)
         return job
 

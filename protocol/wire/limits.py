@@ -41,6 +41,10 @@ MAX_TEXTS = 64
 MAX_ARRAYS = 8192
 MAX_DIMENSIONS = 32
 MAX_ARRAY_BYTES = 1 << 40
+#: A job's priority is at most so far from 0, either way.
+MAX_PRIORITY = 100
+#: Sources that one job needs.
+MAX_SOURCES = 16
 #: Nodes that one message tells of.
 MAX_NODES = 4096
 

@@ -1,7 +1,7 @@
 """Every message that a main node and a computing node exchange.
 
-    node -> main   Hello Ready Heartbeat SolutionReady TaskFailed Returned Waiting Busy
-                   Need Chunk Bye
+    node -> main   Hello Ready Heartbeat SolutionReady TaskFailed Unreached Returned Waiting
+                   Busy Need Chunk Bye
     main -> node   Welcome Refuse JobOffer Accepted Reject Cancel Recall Heartbeat Need Chunk Stop
 
 Who only looks on says Watch, again and again, and is told Status. Who wants the main node to do
@@ -72,6 +72,7 @@ ArraysOrSpecs = Mapping[str, AnyArray | ArraySpec]
 Fields = Mapping[str, Any]
 Ids = tuple[int, ...]
 Texts = tuple[str, ...]
+Priority = Annotated[int, "priority"]
 Versions = Mapping[str, str]
 
 
@@ -83,7 +84,7 @@ class Hello:
         node: the node's id, unique to one start of one process.
         name: what people call it.
         domain: nodes and main nodes of different domains don't work together.
-        learners: the kinds of job that it can solve; ``""`` is an opaque one.
+        kinds: the kinds of job that it can solve; ``""`` is an opaque one.
         versions: of its software, to be reported only.
         cores, memory_bytes, accelerator: what it runs on, to be reported only.
         tasks: how many tasks it runs at once.
@@ -98,7 +99,7 @@ class Hello:
     node: Name
     name: Name
     domain: int
-    learners: Texts
+    kinds: Texts
     versions: Versions
     cores: int
     memory_bytes: int
@@ -119,12 +120,12 @@ class Welcome:
     Args:
         main: the main node's id.
         heartbeat_seconds: how often each side lets the other know that it is alive.
-        learners: kinds of job that are to come, so that the node can warm up.
+        kinds: kinds of job that are to come, so that the node can warm up.
     """
 
     main: LongName
     heartbeat_seconds: float
-    learners: Texts = ()
+    kinds: Texts = ()
 
 
 @record(frozen=True, slots=True)
@@ -161,18 +162,20 @@ class JobOffer:
     Args:
         task: id of this attempt.
         job: id of the job; what callers know as the task id of AML-IP.
-        learner: the kind of job; ``""`` is an opaque one.
+        kind: the kind of job; ``""`` is an opaque one.
         parameters: plain values for whoever solves the job.
         payload: opaque bytes, when they are few.
         arrays: by name, here or named by digest.
+        priority: among this main node's tasks at the node; larger is sooner.
     """
 
     task: int
     job: int
-    learner: Name
+    kind: Name
     parameters: Fields
     payload: bytes
     arrays: ArraysOrSpecs
+    priority: Priority = 0
 
 
 @record(frozen=True, slots=True)
@@ -193,6 +196,15 @@ class TaskFailed:
     kind: Name
     message: Line
     traceback: Block = ""
+
+
+@record(frozen=True, slots=True)
+class Unreached:
+    """A task needs a source that this node can't reach, and why; no fault of the job's."""
+
+    task: int
+    source: LongName
+    reason: Line
 
 
 @record(frozen=True, slots=True)
@@ -219,7 +231,7 @@ class Cancel:
 
 @record(frozen=True, slots=True)
 class Recall:
-    """Give the task back if it has not begun; another node is idle."""
+    """Give the task back if it has not begun: another node is idle, or another job urgent."""
 
     task: int
 
@@ -408,5 +420,5 @@ class Unknown:
 Message = (
     Hello | Welcome | Refuse | Ready | JobOffer | SolutionReady | TaskFailed | Accepted | Reject
     | Cancel | Recall | Returned | Waiting | Busy | Heartbeat | Need | Chunk | Bye | Stop | Watch
-    | Status | Control | Controlled | Unknown
+    | Status | Control | Controlled | Unreached | Unknown
 )  # fmt: skip

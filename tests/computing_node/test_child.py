@@ -42,7 +42,7 @@ def shard(rows: int = 64) -> Shard:
 
 
 def task(values: dict[str, Any], arrays: Any, learner: str = "neural") -> Task:
-    made = Task((0, 1), JobDataType(arrays, values, learner=learner), 1, "main")
+    made = Task((0, 1), JobDataType(arrays, values, kind=learner), 1, "main")
     assert made.begin()
     return made
 
@@ -184,11 +184,11 @@ def compute() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 def test_nothing_survives_its_node(
     main_node: Callable[..., AsyncMainNode], compute: Any, how: int
 ) -> None:
-    main = main_node(learners=("neural",))
+    main = main_node(kinds=("neural",))
     node = compute(main.address, "error")
     main.wait_for_nodes(1, SECONDS)
     values, arrays = fit_work({"epochs": 10_000}, shard(), None, seed=1)
-    future = main.submit(JobDataType(arrays, values, learner="neural"))
+    future = main.submit(JobDataType(arrays, values, kind="neural"))
     look = threading.Event()
     while not any(fraction for _, fraction in main.view().nodes[0].running):
         look.wait(0.02)

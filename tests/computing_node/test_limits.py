@@ -39,7 +39,7 @@ def work(epochs: int = 1, rows: int = 64, **values: Any) -> tuple[dict[str, Any]
 
 def job(**values: Any) -> JobDataType:
     made, arrays = work(**values)
-    return JobDataType(arrays, made, learner="neural")
+    return JobDataType(arrays, made, kind="neural")
 
 
 def task(**values: Any) -> Task:
@@ -131,7 +131,7 @@ def test_a_job_that_wants_too_much_memory_fails_in_words_and_the_next_is_solved(
 )  # fmt: skip
 def test_a_bad_parameter_is_a_failed_task(values: dict[Any, Any]) -> None:
     made, arrays = work()
-    bad = Task((0, 1), JobDataType(arrays, learner="neural"), 1, "main")
+    bad = Task((0, 1), JobDataType(arrays, kind="neural"), 1, "main")
     bad.job.fields = {**made, **values}
     with pytest.raises(TaskRaised):
         one_replier().solve(bad)
@@ -166,7 +166,7 @@ def closed() -> Iterator[None]:
 )  # fmt: skip
 def test_arrays_that_are_no_shard_are_a_failed_task(arrays: dict[str, Any]) -> None:
     values, good = work()
-    bad = Task((0, 1), JobDataType({**good, **arrays}, values, learner="neural"), 1, "main")
+    bad = Task((0, 1), JobDataType({**good, **arrays}, values, kind="neural"), 1, "main")
     with pytest.raises(TaskRaised, match=r"images|labels"):
         one_replier().solve(bad)
 
@@ -177,7 +177,7 @@ def test_a_node_whose_child_starts_slowly_solves_its_share(
     slow_start: dict[str, str],
 ) -> None:
     """Found in a red team's hands: its jobs were doubled, and its child killed while it started."""
-    main = main_node(learners=("neural",))
+    main = main_node(kinds=("neural",))
     connect = (*COMPUTE, "--connect", main.address, "--log-level", "error")
     start(*connect, "--name", "fast")
     slow: Process = start(*connect, "--name", "slow", env=slow_start)
@@ -220,7 +220,7 @@ def test_a_child_that_was_slow_to_start_has_as_long_to_stop(
 def test_a_job_that_runs_too_long_is_stopped_and_given_to_another(
     main_node: Callable[..., AsyncMainNode], start: Start
 ) -> None:
-    main = main_node(learners=("neural",))
+    main = main_node(kinds=("neural",))
     connect = (*COMPUTE, "--connect", main.address, "--log-level", "info")
     hasty = start(*connect, "--name", "hasty", "--max-job-seconds", "0.5")
     main.wait_for_nodes(1, SECONDS)
@@ -252,7 +252,7 @@ def test_a_program_of_its_own_is_stopped_after_its_time_too(
 def test_jobs_of_kinds_that_a_node_does_not_take_go_to_others(
     main_node: Callable[..., AsyncMainNode], start: Start
 ) -> None:
-    main = main_node(learners=("neural",))
+    main = main_node(kinds=("neural",))
     connect = (*COMPUTE, "--connect", main.address, "--log-level", "error")
     picky = start(*connect, "--name", "picky", "--learners", "algebraic")
     main.wait_for_nodes(1, SECONDS)

@@ -311,7 +311,7 @@ def _nothing(job: JobDataType, task_id: int, main: str) -> JobSolutionDataType:
         lambda: NodeLimits(cache_bytes=-5), lambda: DataOptions(jobs=0),
         lambda: DataOptions(sharding="stripes"), lambda: MergeOptions(count="zz"),
         lambda: AsyncMainNode("m", address=ANY_PORT, heartbeat_seconds="1"),  # type: ignore[arg-type]
-        lambda: AsyncMainNode("m", address=ANY_PORT, learners="neural"),  # type: ignore[arg-type]
+        lambda: AsyncMainNode("m", address=ANY_PORT, kinds="neural"),  # type: ignore[arg-type]
         lambda: AsyncMainNode("m", "x", address=ANY_PORT),  # type: ignore[arg-type]
         lambda: AsyncComputingNode("c", callback=_nothing, max_jobs=-2),
         lambda: AsyncComputingNode("c", callback=_nothing, max_bytes=-1),

@@ -16,9 +16,13 @@ def check(dispatcher: Dispatcher) -> None:
     ledger, placement, absence = dispatcher._ledger, dispatcher._placement, dispatcher._absence
     nodes = dispatcher._nodes
     queued: Counter[Job] = Counter()
-    for queues in (placement._queues, placement._reserved):
-        for queue in queues.values():
-            queued.update(queue.values())
+    for where, queue in placement._queues.items():
+        assert queue, "an empty queue is left"
+        assert {(-job.data.priority, job.data.kind) for job in queue.values()} == {
+            (where.back, where.kind)
+        }
+        queued.update(queue.values())
+    queued.update(placement._stranded.values())
     hands = Counter(task.job for node in nodes.values() for task in node.tasks.values())
     for job in (*queued, *hands):
         assert ledger.jobs.get(job.id) is job, f"job {job.id} is not open"

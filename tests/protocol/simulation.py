@@ -7,12 +7,14 @@ one seed, so a failure can be run again.
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,7 @@ from protocol.machine.effects import (
     Reconnect,
     Run,
     Send,
+    Stranded,
     Tell,
 )
 from protocol.machine.ledger import Job, Ledger
@@ -72,6 +75,8 @@ class SimulatedNode:
     session: Session
     peer: bytes
     places: int
+    #: Sources that it can't reach, until the network is mended.
+    beyond: frozenset[str] = frozenset()
     alive: bool = True
     frozen_until: float = 0.0
     queue: list[Run] = field(default_factory=list)
@@ -93,6 +98,9 @@ class Simulation:
         heartbeat: how often each side signals life; who is silent ten times as long is given up.
         hosts: at how many hosts the nodes are; 0: each is at its own, or behind the relay.
         checked: whether everybody's books are looked at after each step.
+        company: what the nodes take, kinds and sources that they can't reach, in turn; those who
+            come in the place of others are like them.
+        mended: when every node can reach every source.
     """
 
     #: What a node keeps of arrays.
@@ -103,6 +111,7 @@ class Simulation:
         max_attempts: int = 3, keeps: bool = False, bad: float = 0.0,
         seconds: tuple[float, float] = (0.001, 4), places: int = 1, heartbeat: float = 1.0,
         hosts: int = 0, checked: bool = False,
+        company: Sequence[tuple[tuple[str, ...], frozenset[str]]] = (), mended: float = math.inf,
     ) -> None:  # fmt: skip
         self.random = random.Random(seed)
         self.weather = weather
@@ -127,6 +136,13 @@ class Simulation:
         self.cancelled: set[int] = set()
         self.done: Counter[int] = Counter()  # how often nodes have worked on a job to its end
         self.left = 0  # nodes that were given up
+        #: Sources that jobs need without saying so.
+        self.needs: dict[int, str] = {}
+        self.submitted: dict[int, float] = {}
+        self.begun: dict[int, float] = {}
+        self.unreached: Counter[int] = Counter()  # how often nodes could not reach what jobs need
+        self.stranded: Counter[int] = Counter()  # how often it was said that nobody can
+        self._mended = mended
         self.messages = self.carried = 0  # bytes
         self._seconds, self._places = seconds, places
         self._free: dict[tuple[bytes, str], float] = {}  # when lines have carried what is on them
@@ -134,8 +150,8 @@ class Simulation:
         self._peers = count(1)
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._nodes: dict[bytes, SimulatedNode] = {}
-        for _ in range(nodes):
-            self.add_node(places)
+        for number in range(nodes):
+            self.add_node(places, *(company[number % len(company)] if company else ()))
         self._later(TICK, self._tick)
         if weather.restart_every:
             self._later(self.random.expovariate(1 / weather.restart_every), self.restart)
@@ -162,15 +178,18 @@ class Simulation:
 
     def submit(self, job_id: int, data: JobDataType) -> None:
         self.jobs[job_id] = data
+        self.submitted[job_id] = self.now
         self._main(self.dispatcher.submit(Job.of(job_id, data), self.now))
 
-    def add_node(self, places: int = 1) -> SimulatedNode:
+    def add_node(
+        self, places: int = 1, kinds: tuple[str, ...] = ("",), beyond: frozenset[str] = frozenset()
+    ) -> SimulatedNode:
         name = f"n{next(self._order)}"
-        hello = Hello(name, name, 0, ("",), {}, 1, 1, "", places, places + 1)
+        hello = Hello(name, name, 0, kinds, {}, 1, 1, "", places, places + 1)
         session = Session(
             hello, NodeLimits(dead_seconds=10 * self._heartbeat, cache_bytes=self.cache_bytes)
         )
-        node = SimulatedNode(session, b"", places)
+        node = SimulatedNode(session, b"", places, beyond)
         self._connect(node)
         self._accidents(node)
         self._node_tick(node)
@@ -227,7 +246,8 @@ class Simulation:
         """Kill a node; another one takes its place some time later."""
         node.alive = False
         self._disconnect(node)
-        self._later(self.random.uniform(0.1, 5), self.add_node)
+        again = partial(self.add_node, 1, node.session.hello.kinds, node.beyond)
+        self._later(self.random.uniform(0.1, 5), again)
 
     def cut(self, node: SimulatedNode) -> None:
         """Cut a node's connection; it connects again."""
@@ -264,7 +284,7 @@ class Simulation:
         remembered = {task: place for task, place in self.offered.items() if place[0] in open_}
         # Of the last offers the memory may have lost some.
         remembered = {t: p for t, p in remembered.items() if self.random.random() > 0.1}
-        ledger = Ledger(self.lives << 32, remembered)
+        ledger = Ledger(self.lives << 32, remembered, (self.lives << 32) + (1 << 31))
         self.dispatcher = self._make_dispatcher(ledger)
         for number, job in open_.items():
             self._later(self.random.uniform(0, 4), partial(self._resubmit, number, job, self.lives))
@@ -348,12 +368,16 @@ class Simulation:
                 else:
                     self._to_node(node, effect.peer, effect.message)
             elif isinstance(effect, Keep):
+                assert self.jobs[effect.job].kept
                 self._later(self.random.uniform(0, 1), partial(self._keep, effect, self.lives))
             elif isinstance(effect, Offered):
+                assert self.jobs[effect.job].kept
                 self.offered[effect.task] = (effect.job, effect.node)
                 if effect.job in self.accepted:
                     self.recomputed.append(effect.job)
-            elif isinstance(effect, Accept) and not self.keeps:
+            elif isinstance(effect, Stranded):
+                self.stranded[effect.job] += 1
+            elif isinstance(effect, Accept) and not (self.keeps and self.jobs[effect.job].kept):
                 self.accepted[effect.job] += 1
                 self.solutions[effect.job] = effect.solution
             elif isinstance(effect, Left):
@@ -409,10 +433,25 @@ class Simulation:
 
     def _begin(self, node: SimulatedNode) -> None:
         while node.queue and len(node.running) < node.places and node.alive:
-            run = node.queue.pop(0)
+            run = max(node.queue, key=lambda each: each.job.priority)  # the first of these
+            node.queue.remove(run)
             if node.session.started(run.task, self.now):
                 node.running[run.task] = run
-                self._later(self.random.uniform(*self._seconds), partial(self._end, node, run))
+                self.on_begin(node, run)
+                far = self._beyond(node, run)
+                seconds = (0.001, 0.1) if far else self._seconds
+                self._later(self.random.uniform(*seconds), partial(self._end, node, run))
+
+    def on_begin(self, node: SimulatedNode, run: Run) -> None:
+        """Note that a job begins."""
+        self.begun.setdefault(run.job_id, self.now)
+
+    def _beyond(self, node: SimulatedNode, run: Run) -> str:
+        """Return a source that a job needs and that its node can't reach."""
+        if self.now >= self._mended or run.job_id not in self.needs:
+            return ""
+        source = self.needs[run.job_id]
+        return source if source in node.beyond else ""
 
     def _end(self, node: SimulatedNode, run: Run) -> None:
         if not node.alive or node.running.get(run.task) is not run:
@@ -421,6 +460,10 @@ class Simulation:
             self._later(node.frozen_until - self.now, lambda: self._end(node, run))
             return
         del node.running[run.task]
+        if source := self._beyond(node, run):
+            self.unreached[run.job_id] += 1
+            self._node(node, node.session.unreached(run.task, source, "no way", self.now))
+            return
         self.done[run.job_id] += 1
         if run.job_id in self.poison:
             effects = node.session.failed(run.task, "raised", "poison", "", self.now)
@@ -429,11 +472,11 @@ class Simulation:
         self._node(node, effects)
 
 
-def make(number: int, rows: int = 0) -> JobDataType:
+def make(number: int, rows: int = 0, **how: Any) -> JobDataType:
     """Return a job: a number, and maybe an array of so many rows."""
     if not rows:
-        return JobDataType(str(number))
-    return JobDataType({"x": np.arange(rows, dtype=np.float64) + number})
+        return JobDataType(str(number), **how)
+    return JobDataType({"x": np.arange(rows, dtype=np.float64) + number}, **how)
 
 
 def solve(job: JobDataType) -> JobSolutionDataType:

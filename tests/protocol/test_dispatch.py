@@ -175,9 +175,9 @@ def test_idle_nodes_come_before_waiting_places() -> None:
 
 def test_a_job_waits_for_a_node_that_can_solve_it() -> None:
     table = Table()
-    table.hello(b"a", learners=("neural",))
+    table.hello(b"a", kinds=("neural",))
     assert table.submit(1) == []
-    table.submit(2, JobDataType("x", learner="neural"))
+    table.submit(2, JobDataType("x", kind="neural"))
     assert table.offers()[2][0] == b"a"
     table.hello(b"b")
     assert table.offers()[1][0] == b"b"
@@ -1212,13 +1212,13 @@ def test_a_node_that_stopped_a_job_gets_others_unless_they_are_known_to_be_like_
 
 def test_why_nobody_takes_what_waits_is_told() -> None:
     table = Table()
-    table.submit(1, JobDataType("x", learner="neural"))
+    table.submit(1, JobDataType("x", kind="neural"))
     assert not table.dispatcher.view(table.now).misfit
-    table.hello(b"a", learners=("algebraic",))
-    table.hello(b"b", learners=("algebraic",))
+    table.hello(b"a", kinds=("algebraic",))
+    table.hello(b"b", kinds=("algebraic",))
     misfit = table.dispatcher.view(table.now).misfit
     assert misfit == "a.id-a takes no neural jobs, only algebraic; nor does another"
-    table.hello(b"c", learners=("", "neural"))
+    table.hello(b"c", kinds=("", "neural"))
     assert not table.dispatcher.view(table.now).misfit
 
 
@@ -1531,7 +1531,7 @@ def test_a_job_fails_for_good_when_its_last_runner_has_failed() -> None:
 def test_a_job_that_nobody_can_take_keeps_no_other_from_a_second_runner() -> None:
     """Found in review: one job of another kind in the queue, and no slow job had one."""
     table = after_four_jobs_of_two_seconds()
-    table.submit(99, JobDataType("x", learner="algebraic"))
+    table.submit(99, JobDataType("x", kind="algebraic"))
     begin(table, b"a", 5)
     table.hello(b"b")
     for _ in range(8):

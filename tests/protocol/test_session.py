@@ -547,7 +547,7 @@ def test_a_main_node_can_not_fill_a_node_with_jobs_of_a_kind_that_it_does_not_ta
     """Found by a red team: each was kept as a failure, and was no noise."""
     session = serving()
     for number in range(3 * MAX_HELD):
-        session.receive(replace(offer(number), learner="zzz"), 0.1)
+        session.receive(replace(offer(number), kind="zzz"), 0.1)
     assert len(session.holds) <= MAX_HELD
     assert session.noise >= 3 * MAX_HELD - 2
 
