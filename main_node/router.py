@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -37,6 +38,7 @@ from protocol.carrier.sockets import (
     wire_bytes,
 )
 from protocol.machine.absence import SETTLE_SECONDS
+from protocol.machine.chronicle import Chronicle
 from protocol.machine.dispatch import Dispatcher
 from protocol.machine.effects import Accept, Effect, Fail, Joined, Left, Send, Superseded
 from protocol.machine.ledger import Job
@@ -58,6 +60,7 @@ from protocol.wire.messages import (
     Accepted,
     Bye,
     Fields,
+    Follow,
     Hello,
     Message,
     Refuse,
@@ -66,6 +69,7 @@ from protocol.wire.messages import (
 
 from .complaints import Complaints, tell
 from .journal import Journal, Scribe
+from .news import News
 
 log = logging.getLogger("mnist.main")
 
@@ -205,7 +209,13 @@ class Router(Shell):
         self._name_of = name_of
         self._dismiss = True
         self.dispatcher = dispatcher
-        self._board = Board(dispatcher.main, dispatcher.domain, dispatcher.limits.heartbeat_seconds)
+        self._chronicle = Chronicle(
+            f"{dispatcher.main}:{secrets.token_hex(4)}", lambda: secrets.randbits(52) + 1
+        )
+        self._news = News(self._chronicle, lambda: self.call_soon(bool))
+        self._board = Board(
+            dispatcher.main, dispatcher.domain, dispatcher.limits.heartbeat_seconds, self._chronicle
+        )
         self.crowd = Crowd()
         self._deliver = deliver
         security = security or Security()
@@ -240,6 +250,7 @@ class Router(Shell):
         self._lazy_until = 0.0
         self._receipted: dict[bytes, Peer] = {}
         self._tick_at = 0.0
+        self._awaited: list[Latch] = []  # of those who wait for the followers
 
     def start(self) -> None:
         """Begin to poll."""
@@ -273,6 +284,7 @@ class Router(Shell):
         if self._board.due(now):
             view = self.dispatcher.view(now)
             self.perform(self._board.publish(view, self._name_of, now))
+        self._tell_followers(now)
         if self._talking or self._receipted:
             self._flush(now)
         if self._finished:
@@ -281,7 +293,7 @@ class Router(Shell):
         return self._due(now) if drained else now
 
     def _due(self, now: float) -> float:
-        due = self._tick_at
+        due = min(self._tick_at, self._chronicle.due)
         if self._stuck:
             due = min(due, now + STUCK_SECONDS)
         if self._lazy_until:
@@ -299,6 +311,31 @@ class Router(Shell):
     def tell(self, about: Fields) -> None:
         """Say something to whoever watches; in this thread."""
         self._board.about = about
+
+    def tell_event(self, packed: bytes) -> None:
+        """Say what has happened to whoever follows; from any thread, and without waiting."""
+        self._news.put(packed)
+
+    def await_followers(self, seconds: float) -> None:
+        """Wait until whoever follows has read what has happened; from another thread."""
+        if self.alive and self._chronicle.followed:
+            done = Latch()
+            self.call_soon(lambda: self._awaited.append(done))
+            done.wait(seconds)
+
+    def _tell_followers(self, now: float) -> None:
+        """Keep what was told, and tell it to whoever waits for it."""
+        self._news.take()
+        if now >= self._chronicle.due:
+            self.perform(self._chronicle.publish(now))
+        if self._awaited and self._chronicle.read_by_all:
+            self._release()
+
+    def _release(self) -> None:
+        """Let those go on who wait for the followers."""
+        for done in self._awaited:
+            done.set()
+        self._awaited.clear()
 
     def _kept(self, task: int, solution: JobSolutionDataType) -> None:
         """Go on with a solution that is kept; from the scribe's thread."""
@@ -445,6 +482,10 @@ class Router(Shell):
         if type(message) is Watch:
             self.perform(self._board.receive(peer.id, message, now))
             return 1.0
+        if type(message) is Follow:
+            effects, noise = self._board.follow(peer.id, message, now)
+            self.perform(effects)
+            return noise
         if type(message) is Bye and self._board.watches(peer.id):
             self._board.leave(peer.id, message.reason, stopped=True)
             return 1.0
@@ -638,6 +679,7 @@ class Router(Shell):
                 self._gate.close()
             self._context.term()
             self.crowd.close()
+            self._release()
 
     def _await_goodbyes(self) -> None:
         """Wait a little until everybody has heard of the end.

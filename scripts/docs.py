@@ -38,7 +38,8 @@ _CONFIG.read(ROOT / "setup.cfg")
 PACKAGES = _CONFIG["importlinter"]["root_packages"].split()
 _PART = re.compile(r"(<!-- made: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _TO_NODE = {"Welcome", "Refuse", "JobOffer", "Accepted", "Reject", "Cancel", "Recall", "Stop"}
-_WATCHER = {"Watch": "watcher → main", "Status": "main → watcher"}
+_WATCHER = {"Watch": "watcher → main", "Status": "main → watcher",
+            "Follow": "watcher → main", "Happened": "main → watcher"}  # fmt: skip
 _BOTH = {"Heartbeat", "Need", "Chunk"}
 
 
