@@ -45,6 +45,7 @@ from protocol.wire.messages import (
     ArraySpec,
     Block,
     Chunk,
+    Events,
     Fields,
     Heartbeat,
     Hello,
@@ -131,6 +132,9 @@ class Fuzzer:
             Versions: lambda: {self._text(): self._text()},
             Ids: lambda: tuple(self._count() for _ in range(self.chance.randrange(4))),
             Texts: lambda: ("",) * self.chance.randrange(3),
+            Events: lambda: tuple(
+                self.chance.randbytes(self.chance.randrange(9)) for _ in range(3)
+            ),
             Fields: lambda: {self._text(): self._count()} if self.chance.random() < 0.5 else {},
             ArraysOrSpecs: self._arrays, memoryview | bytes: self._bytes,
         }  # fmt: skip

@@ -48,6 +48,7 @@ from protocol.wire.messages import (
     Bye,
     Cancel,
     Chunk,
+    Events,
     Fields,
     Heartbeat,
     Hello,
@@ -103,6 +104,7 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     Fields: st.dictionaries(texts, plain, max_size=4),
     ArraysOrSpecs: st.dictionaries(shown, arrays | specs, max_size=4),
     memoryview | bytes: st.binary(max_size=50).map(memoryview),
+    Events: st.lists(st.binary(max_size=50), max_size=4).map(tuple),
 }  # fmt: skip
 
 
