@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from protocol.machine.chronicle import Happening
     from status_node.node import StatusListener, StatusNode
 
     from .controls import Order
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncMainNode",
     "ConfigError",
+    "Happening",
     "IntWaitHandler",
     "JobFailed",
     "JobFuture",
@@ -44,6 +46,7 @@ _PLACES = {
     "AsyncMainNode": "node",
     "MainNode": "node",
     "SolutionListener": "node",
+    "Happening": "protocol.machine.chronicle",
     "StatusListener": "status_node.node",
     "StatusNode": "status_node.node",
     "IntWaitHandler": "waiting",

@@ -25,7 +25,7 @@ from protocol.machine.limits import Limits
 from protocol.machine.views import View
 from protocol.options import check_names, check_value
 from protocol.wire.addresses import DEFAULT_ADDRESS
-from protocol.wire.codec import check_plain
+from protocol.wire.codec import check_plain, pack_event
 from protocol.wire.limits import GIB, LONG_NAME_LETTERS, MAX_COUNT
 from protocol.wire.words import is_name
 
@@ -41,6 +41,8 @@ log = logging.getLogger("mnist.main")
 Callback = Callable[[JobSolutionDataType, int, str], object]
 Unreachable = Callable[[JobFuture, str, str], object]
 _CANCELLED = object()
+#: At the end, those who follow have so long to read what has happened.
+FOLLOWERS_SECONDS = 1.0
 
 
 class SolutionListener:
@@ -293,6 +295,23 @@ class AsyncMainNode:
         check_plain(about)
         self._router.call_soon(partial(self._router.tell, about), urgent=False)
 
+    def tell_event(self, event: Mapping[str, Any]) -> None:
+        """Say that something has happened to whoever follows, now or later; from any thread.
+
+        It never waits. The last events are kept for those who come later, or were cut off: 65,536,
+        and 16 MB; who has not read older ones is told how many there were.
+
+        Args:
+            event: plain values by name, 8 KiB at most.
+
+        Raises:
+            LocalProtocolError: it is not plain, or too large.
+            NodeClosed: this node was closed.
+        """
+        packed = pack_event(event)
+        self._check_alive()
+        self._router.tell_event(packed)
+
     def view(self, timeout: float | None = None) -> View:
         """Return what every node is doing, at this moment.
 
@@ -379,6 +398,8 @@ class AsyncMainNode:
         if self._announcement is not None:
             self._announcement.close()
             self._announcement = None
+        if timeout != 0.0:
+            self._router.await_followers(FOLLOWERS_SECONDS)
         (self._router.end if dismiss else self._router.leave)(timeout)
         self._give_up_all()
         self._deliveries.close()
@@ -453,6 +474,10 @@ class MainNode:
                 f"no solution after {timeout:g} s, from {len(self._node.view().nodes)} nodes;"
                 f" start some: mnist-compute --connect {self.address}"
             ) from None
+
+    def tell_event(self, event: Mapping[str, Any]) -> None:
+        """Say that something has happened, as `AsyncMainNode.tell_event` does."""
+        self._node.tell_event(event)
 
     def close(self) -> None:
         """Let go; twice is once."""

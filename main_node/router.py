@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -37,6 +38,7 @@ from protocol.carrier.sockets import (
     wire_bytes,
 )
 from protocol.machine.absence import SETTLE_SECONDS
+from protocol.machine.chronicle import Chronicle
 from protocol.machine.dispatch import Dispatcher
 from protocol.machine.effects import (
     Accept,
@@ -80,6 +82,7 @@ from protocol.wire.messages import (
     Control,
     Controlled,
     Fields,
+    Follow,
     Hello,
     Message,
     Refuse,
@@ -89,6 +92,7 @@ from protocol.wire.messages import (
 from .complaints import Complaints, tell
 from .controls import Controls, Handler
 from .journal import Journal, Scribe
+from .news import News
 
 log = logging.getLogger("mnist.main")
 
@@ -243,7 +247,13 @@ class Router(Shell):
         self._name_of = name_of
         self._dismiss = True
         self.dispatcher = dispatcher
-        self._board = Board(dispatcher.main, dispatcher.domain, dispatcher.limits.heartbeat_seconds)
+        self._chronicle = Chronicle(
+            f"{dispatcher.main}:{secrets.token_hex(4)}", lambda: secrets.randbits(52) + 1
+        )
+        self._news = News(self._chronicle, lambda: self.call_soon(bool))
+        self._board = Board(
+            dispatcher.main, dispatcher.domain, dispatcher.limits.heartbeat_seconds, self._chronicle
+        )
         self.crowd = Crowd()
         self._deliver = deliver
         security = security or Security()
@@ -285,6 +295,7 @@ class Router(Shell):
         self._lazy_until = 0.0
         self._receipted: dict[bytes, Peer] = {}
         self._tick_at = 0.0
+        self._awaited: list[Latch] = []  # of those who wait for the followers
 
     def start(self) -> None:
         """Begin to poll."""
@@ -318,6 +329,7 @@ class Router(Shell):
         if self._board.due(now):
             view = self.dispatcher.view(now)
             self.perform(self._board.publish(view, self._name_of, now))
+        self._tell_followers(now)
         if self._talking or self._receipted:
             self._flush(now)
         if self._finished:
@@ -326,7 +338,7 @@ class Router(Shell):
         return self._due(now) if drained else now
 
     def _due(self, now: float) -> float:
-        due = self._tick_at
+        due = min(self._tick_at, self._chronicle.due)
         if self._stuck:
             due = min(due, now + STUCK_SECONDS)
         if self._lazy_until:
@@ -348,6 +360,31 @@ class Router(Shell):
     def tell(self, about: Fields) -> None:
         """Say something to whoever watches; in this thread."""
         self._board.about = about
+
+    def tell_event(self, packed: bytes) -> None:
+        """Say what has happened to whoever follows; from any thread, and without waiting."""
+        self._news.put(packed)
+
+    def await_followers(self, seconds: float) -> None:
+        """Wait until whoever follows has read what has happened; from another thread."""
+        if self.alive and self._chronicle.followed:
+            done = Latch()
+            self.call_soon(lambda: self._awaited.append(done))
+            done.wait(seconds)
+
+    def _tell_followers(self, now: float) -> None:
+        """Keep what was told, and tell it to whoever waits for it."""
+        self._news.take()
+        if now >= self._chronicle.due:
+            self.perform(self._chronicle.publish(now))
+        if self._awaited and self._chronicle.read_by_all:
+            self._release()
+
+    def _release(self) -> None:
+        """Let those go on who wait for the followers."""
+        for done in self._awaited:
+            done.set()
+        self._awaited.clear()
 
     def _kept(self, task: int, solution: JobSolutionDataType) -> None:
         """Go on with a solution that is kept; from the scribe's thread."""
@@ -501,6 +538,12 @@ class Router(Shell):
             return 1.0
         if type(message) is Control:
             return self._control(peer, message, now)
+        if type(message) is Follow:
+            if WATCH not in peer.roles:
+                return self._refuse(peer, WATCH, now)
+            effects, noise = self._board.follow(peer.id, message, now)
+            self.perform(effects)
+            return noise
         if type(message) is Bye:
             self._controlling.discard(peer.id)
             if self._board.watches(peer.id):
@@ -752,6 +795,7 @@ class Router(Shell):
                 self._gate.close()
             self._context.term()
             self.crowd.close()
+            self._release()
 
     def _await_goodbyes(self) -> None:
         """Wait a little until everybody has heard of the end.

@@ -40,6 +40,7 @@ _PART = re.compile(r"(<!-- made: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _TO_NODE = {"Welcome", "Refuse", "JobOffer", "Accepted", "Reject", "Cancel", "Recall", "Stop"}
 _WATCHER = {
     "Watch": "watcher → main", "Status": "main → watcher",
+    "Follow": "watcher → main", "Happened": "main → watcher",
     "Control": "who controls → main", "Controlled": "main → who controls",
 }  # fmt: skip
 _BOTH = {"Heartbeat", "Need", "Chunk"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import signal
 import socket
 import sys
@@ -24,6 +23,7 @@ from protocol.wire.addresses import split_address
 from protocol.wire.messages import NodeStatus
 from protocol.wire.words import safe_line, safe_name
 
+from .events import Printer, jsonable
 from .node import StatusNode
 from .options import ShowOptions, WatchOptions
 
@@ -39,37 +39,41 @@ _SIGNS = {"running": "●", "unknown": "?", "stopped": "○", "dropped": "✗"}
 @options(WatchOptions, ShowOptions)
 @click.version_option(package_name="mnist-merge", prog_name="mnist-status")
 def main(
-    timeout_seconds: float, once: bool, as_json: bool, follow: bool, log_level: str, **values: Any
-) -> None:
+    timeout_seconds: float, once: bool, as_json: bool, follow: bool, events: bool, log_level: str,
+    **values: Any,
+) -> None:  # fmt: skip
     """Show how the computing nodes and jobs of a main node are.
 
     On a terminal the display is live until Ctrl-C; elsewhere, or with --once, it is printed once.
     A node is running, unknown (silent for a while), stopped (it said goodbye) or dropped (it went
     without a word).
 
+    With --events it prints what happens instead, until Ctrl-C; what happens while the connection is
+    cut is printed when there is one again.
+
     Every option can be given in the environment too: MNIST_CONNECT for --connect, and so on.
     """
     if follow and not as_json:
         raise click.UsageError("--follow goes with --json; without it the display is live anyway")
+    if events and (once or follow):
+        raise click.UsageError("--events goes on until Ctrl-C, with neither --once nor --follow")
     set_up_logs(log_level)
+    printer = Printer(as_json) if events else None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     answered = False
     try:
-        with StatusNode(address=values.pop("connect") or None, **values) as node:
+        with StatusNode(address=values.pop("connect") or None, on_event=printer, **values) as node:
             node.process_status_async()
             if sys.stderr.isatty():
                 click.echo("looking for a main node; Ctrl-C ends", err=True)
             answered = node.wait(timeout_seconds)
             if not answered:
                 _end(Exit.NO_NODE, _nobody(node, timeout_seconds, values["domain"]))
+            if printer is not None:
+                printer.wait()
             if values["discover"] and not follow:
                 time.sleep(SETTLE_SECONDS)
-            if as_json:
-                _print_json(node, follow)
-            elif once or not sys.stdout.isatty():
-                _print(node)
-            else:
-                _show(node)
+            _tell(node, once, as_json, follow)
     except KeyboardInterrupt:
         sys.exit(Exit.DONE if answered else Exit.INTERRUPTED)
     except BrokenPipeError:
@@ -78,6 +82,15 @@ def main(
         _end(Exit.USAGE, str(error))
     except NodeError as error:
         _end(Exit.REFUSED, str(error))
+
+
+def _tell(node: StatusNode, once: bool, as_json: bool, follow: bool) -> None:
+    if as_json:
+        _print_json(node, follow)
+    elif once or not sys.stdout.isatty():
+        _print(node)
+    else:
+        _show(node)
 
 
 def _end(code: Exit, message: str) -> NoReturn:
@@ -112,23 +125,12 @@ def as_plain(overviews: Sequence[Overview]) -> dict[str, Any]:
         "mains": [
             {
                 "address": view.address, "id": view.main.id, "state": view.main.state,
-                "about": _jsonable(view.about), "jobs": _jsonable(view.jobs),
+                "about": jsonable(view.about), "jobs": jsonable(view.jobs),
                 "nodes": [_plain(node) for node in view.nodes.values()],
             }
             for view in overviews
         ]
     }  # fmt: skip
-
-
-def _jsonable(value: Any) -> Any:
-    """Return what a main node says, whatever that is, as JSON can say it."""
-    if isinstance(value, Mapping):
-        return {str(name): _jsonable(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, int | float | str) else repr(value)
 
 
 def _plain(node: NodeStatus) -> dict[str, Any]:

@@ -21,11 +21,12 @@ from protocol.carrier.monitor import Happened
 from protocol.carrier.shell import Shell
 from protocol.carrier.sockets import make_context, node_security
 from protocol.errors import ConfigError, NodeError
+from protocol.machine.chronicle import Follower, Happening
 from protocol.machine.watching import NodeState, Overview, Watching
 from protocol.options import check_value
 from protocol.wire.addresses import DEFAULT_ADDRESS, split_address
 from protocol.wire.codec import decode
-from protocol.wire.limits import MAX_COUNT, MIB
+from protocol.wire.limits import ANSWER_EVENTS, MAX_COUNT, MIB
 from protocol.wire.messages import (
     REFUSE_KEY,
     Message,
@@ -47,6 +48,8 @@ DRAIN_SECONDS = 0.02
 ALLOWANCE_BYTES = 16 * MIB
 #: Main nodes that are watched at once.
 MAX_MAINS = 64
+#: What has happened at so many of them is remembered, so that nothing is told twice.
+MAX_FOLLOWED = 4 * MAX_MAINS
 
 
 class StatusListener:
@@ -62,15 +65,25 @@ class StatusListener:
 
 
 Callback = Callable[[NodeStatus], object]
+#: What the thread of the user's code is handed; None ends it.
+News = queue.SimpleQueue[NodeStatus | Happening | None]
 
 
 class _Watched(Link):
     """The connection to one main node, and the conversation over it."""
 
-    def __init__(self, watch: Watch, *link: Any) -> None:
+    def __init__(self, watch: Watch, follower: Follower | None, *link: Any) -> None:
         super().__init__(*link)
         self.watching = Watching(watch, self.address)
+        self.follower = follower
         self.withdrawn = False
+
+    def greet(self, now: float) -> None:
+        """Say what is to be said over a new connection."""
+        self.outgoing.extend(self.watching.greet(now))
+        if self.follower is not None:
+            self.follower.greet()
+            self.outgoing.extend(self.follower.say(now))
 
     def is_elsewhere(self, message: Message) -> bool:
         """Whether who answers at one of several addresses is another than the one that is meant."""
@@ -87,11 +100,14 @@ class _Observer(Shell):
     """The thread that owns the connections of a status node."""
 
     def __init__(
-        self, watch: Watch, addresses: Sequence[str], keys: NodeKeys | None,
-        tell: Callable[[NodeStatus | None], None],
+        self, watch: Watch, addresses: Sequence[str], keys: NodeKeys | None, news: News,
+        follows: bool,
     ) -> None:  # fmt: skip
         super().__init__(f"{watch.name} connections")
-        self._watch, self._keys, self._tell = watch, keys, tell
+        self._watch, self._keys, self._news = watch, keys, news
+        self._follows = follows
+        self._held = False  # because there are enough events
+        self._followers: dict[str, Follower] = {}  # by the same; they outlive the links
         self._context = make_context()
         self._watched: dict[str, _Watched] = {}  # by address, or by what it is announced as
         self._tick_at = 0.0
@@ -103,8 +119,39 @@ class _Observer(Shell):
 
     def _add(self, name: str, addresses: Sequence[str], main: str = "") -> None:
         self._watched[name] = _Watched(
-            self._watch, self._context, self.poller, addresses, self._keys, log, main
+            self._watch,
+            self._follower(name),
+            self._context,
+            self.poller,
+            addresses,
+            self._keys,
+            log,
+            main,
         )
+
+    def _follower(self, name: str) -> Follower | None:
+        if not self._follows:
+            return None
+        gone = [each for each in self._followers if each not in self._watched and each != name]
+        if len(self._followers) >= MAX_FOLLOWED:
+            del self._followers[gone[0]]
+        return self._followers.setdefault(name, Follower())
+
+    def ask(self) -> None:
+        """Ask for more events, unless those that came wait still; in this thread."""
+        if self._news.qsize() > ANSWER_EVENTS:
+            self._held = True
+            return
+        now = time.monotonic()
+        for link in self._watched.values():
+            if link.follower is not None and link.connected:
+                link.outgoing.extend(link.follower.say(now))
+
+    def taken(self) -> None:
+        """Those that came are with whoever wants them; from another thread."""
+        if self._held:
+            self._held = False
+            self.call_soon(self.ask)
 
     def found(self, main: Found) -> None:
         """Watch a main node that was discovered; in this thread."""
@@ -140,7 +187,7 @@ class _Observer(Shell):
             for event in link.read(ready, partial(self._drain, link, now), now):
                 link.watching.overview.trouble = event.cause
                 if event.what is Happened.CONNECTED:
-                    link.outgoing.extend(link.watching.greet(now))
+                    link.greet(now)
                 else:
                     self._changed(link.watching.cut(event.cause or "connection lost"))
                     if event.final:
@@ -152,6 +199,8 @@ class _Observer(Shell):
         if now >= self._tick_at:
             self._tick_at = now + TICK_SECONDS
             self._tick(now)
+        if self._follows:
+            self.ask()
         stuck = [link.flush() for link in self._watched.values() if link.outgoing]
         return now + STUCK_SECONDS if any(stuck) else min(self._tick_at, now + LOOK_SECONDS)
 
@@ -181,6 +230,9 @@ class _Observer(Shell):
                         link.pause(now + TRY_SECONDS)
                         return
                     self._changed(link.watching.receive(message, now))
+                    if link.follower is not None:
+                        for happening in link.follower.receive(message):
+                            self._news.put(happening)
                     link.outgoing.extend(link.watching.receipt(now))
                     if isinstance(message, Stop):
                         link.outgoing.extend(link.watching.bye())
@@ -191,7 +243,7 @@ class _Observer(Shell):
 
     def _changed(self, changes: list[NodeStatus]) -> None:
         for status in changes:
-            self._tell(status)
+            self._news.put(status)
         with self.answers:
             self.answers.notify_all()
 
@@ -228,6 +280,9 @@ class StatusNode:
         insecure: without keys, take those on other machines, too.
         keys: folder with this node's keys, as `mnist-keys` makes it, or a main node's whole one:
             then those of this name, or else of some node.
+        on_event: called with every event that the programs of the main nodes tell, a `Happening`,
+            each once and in order, from the first that is kept; in the same thread as the
+            listener. What happens while the connection is cut is told when there is one again.
 
     Raises:
         AddressError: an address is malformed.
@@ -243,6 +298,7 @@ class StatusNode:
         discover: bool = False,
         insecure: bool = False,
         keys: str | Path | None = None,
+        on_event: Callable[[Happening], object] | None = None,
     ) -> None:
         if address is None:
             address = [] if discover else DEFAULT_ADDRESS
@@ -253,6 +309,7 @@ class StatusNode:
         for each in self._addresses:
             split_address(each, 1)
         self._discover = discover
+        self._on_event = on_event
         self._observer: _Observer | None = None
         self._browser: Browser | None = None
         self._telling: threading.Thread | None = None
@@ -282,8 +339,10 @@ class StatusNode:
         if listener is not None and callback is not None:
             raise ConfigError("give a listener or a callback, not both")
         told = (listener or StatusListener()).status_received if callback is None else callback
-        news: queue.SimpleQueue[NodeStatus | None] = queue.SimpleQueue()
-        observer = _Observer(self._watch, self._addresses, self._security.keys, news.put)
+        news: News = queue.SimpleQueue()
+        observer = _Observer(
+            self._watch, self._addresses, self._security.keys, news, self._on_event is not None
+        )
         if self._discover:
             try:
                 self._browser = Browser(
@@ -297,8 +356,9 @@ class StatusNode:
                 raise
         self._news = news
         self._telling = threading.Thread(
-            target=_tell, args=(news, told), name=f"{self._watch.name} deliveries", daemon=True
-        )
+            target=_tell, args=(news, told, self._on_event, observer.taken),
+            name=f"{self._watch.name} deliveries", daemon=True,
+        )  # fmt: skip
         self._observer = observer
         observer.start()
         self._telling.start()
@@ -363,10 +423,19 @@ class StatusNode:
         self.stop_processing()
 
 
-def _tell(news: queue.SimpleQueue[NodeStatus | None], told: Callback) -> None:
+def _tell(
+    news: News, told: Callback, on_event: Callable[[Happening], object] | None,
+    taken: Callable[[], object],
+) -> None:  # fmt: skip
     """Hand news over, one at a time, in a thread that may take as long as it likes."""
-    while (status := news.get()) is not None:
+    while (item := news.get()) is not None:
         try:
-            told(status)
+            if isinstance(item, NodeStatus):
+                told(item)
+            elif on_event is not None:
+                on_event(item)
         except Exception:
-            log.exception("listener.raised node=%s", status.id)
+            what = item.id if isinstance(item, NodeStatus) else item.log
+            log.exception("listener.raised node=%s", what)
+        if isinstance(item, Happening) and news.empty():
+            taken()

@@ -47,6 +47,11 @@ class ShowOptions(Checked):
     once: bool = option(False, "Show how things are now, and end.")
     as_json: bool = option(False, "Print one JSON object, and only that.", flag="--json")
     follow: bool = option(False, "With --json, print a line for every change.")
+    events: bool = option(
+        False,
+        "Print what happens, from the first event that is kept, a line for each; with --json as"
+        " JSON objects.",
+    )
     log_level: str = option(
         "error", "Say things of this importance and above, on standard error.", choices=LOG_LEVELS
     )

@@ -45,6 +45,7 @@ from protocol.wire.messages import (
     ArraySpec,
     Block,
     Chunk,
+    Events,
     Fields,
     Heartbeat,
     Hello,
@@ -134,6 +135,9 @@ class Fuzzer:
             Ids: lambda: tuple(self._count() for _ in range(self.chance.randrange(4))),
             Texts: lambda: ("",) * self.chance.randrange(3),
             Priority: lambda: self.chance.choice((-100, 0, 0, 7, 100)),
+            Events: lambda: tuple(
+                self.chance.randbytes(self.chance.randrange(9)) for _ in range(3)
+            ),
             Fields: lambda: {self._text(): self._count()} if self.chance.random() < 0.5 else {},
             ArraysOrSpecs: self._arrays, memoryview | bytes: self._bytes,
         }  # fmt: skip

@@ -37,6 +37,7 @@ from .leftout import LeftOut
 from .progress import Looks, Progress
 from .rounds import Learning, Rounds
 from .spec import CompanyOptions, MergeOptions, RunSpec
+from .telling import Telling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,8 @@ def open_run(
         StorageError: the run directory can't be written.
         KeyboardInterrupt: a signal has come; nothing is left of a new run.
     """
-    clock, heard = Stopwatch(), Listeners(listeners)
+    clock, telling = Stopwatch(), Telling()
+    heard = Listeners([*listeners, telling])
     interrupts = interrupts or Interrupts()
     with clock.phase("setup"), ExitStack() as stack:
         if directory is not None:
@@ -156,12 +158,13 @@ def open_run(
         node = _listen(plan, database, memory, heard, _controls(interrupts))
         listening = stack.enter_context(ExitStack())
         listening.callback(node.close)
+        telling.begin(node.tell_event)
         memory.begin()
         digests = data.train.digest, partial(data_digest, data.train)
         learning = Learning(spec=spec, rows=data.train, digests=digests, shards=data.shards)
         held = ExitStack()
-        run = Run(plan, learning, data, directory, database, memory, node, heard, interrupts,
-                  clock, held)  # fmt: skip
+        run = Run(plan, learning, data, directory, database, memory, node, heard, telling,
+                  interrupts, clock, held)  # fmt: skip
         for only_now in (on_failure, listening):
             only_now.pop_all()
         held.push(stack.pop_all())
@@ -266,6 +269,7 @@ class Run:
         memory: RunMemory,
         node: AsyncMainNode,
         listeners: Listeners,
+        telling: Telling,
         interrupts: Interrupts,
         clock: Stopwatch,
         stack: ExitStack,
@@ -273,7 +277,7 @@ class Run:
         self.directory = directory
         self._plan, self._learning, self._data = plan, learning, data
         self._database, self._memory, self._node = database, memory, node
-        self._listeners, self._interrupts = listeners, interrupts
+        self._listeners, self._telling, self._interrupts = listeners, telling, interrupts
         self._clock, self._stack = clock, stack
         self._company = Company(plan.company, invitation(plan.listen, node.address), listeners)
         spec, labels, self._progress = plan.spec, dict[int, Label](), Progress()
@@ -329,7 +333,8 @@ class Run:
 
     def _close(self, ending: str, dismiss: bool, forget: bool) -> None:
         with self._stack as steps:  # the last is the first, and none is left out where one fails
-            steps.callback(self._listeners.tell, Ended(ending=ending))
+            ended = Ended(ending=ending)
+            steps.callback(self._listeners.tell, ended)
             if forget and dismiss and ending != "done" and self._memory.starts == 1:
                 steps.callback(self._remove_if_empty)
             steps.callback(self._database.close)
@@ -337,6 +342,7 @@ class Run:
             if self._plan.engine is not None:
                 steps.callback(self._plan.engine.stop)
             steps.callback(self._node.close, dismiss)
+            steps.callback(self._telling.end, ended)  # who follows hears of it before that
 
     def _keep_ending(self, ending: str) -> None:
         with suppress(StorageError):  # a full disk is told by what it broke

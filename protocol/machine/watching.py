@@ -24,6 +24,7 @@ from ..wire.messages import (
     REFUSE_UNKNOWN,
     Bye,
     Fields,
+    Follow,
     Heartbeat,
     Message,
     NodeStatus,
@@ -33,6 +34,7 @@ from ..wire.messages import (
     Watch,
 )
 from ..wire.words import safe_name
+from .chronicle import Chronicle
 from .effects import Effect, Joined, Left, Send
 from .views import View
 
@@ -101,9 +103,13 @@ class Board:
         main: the main node's id.
         domain: watchers of another are refused.
         heartbeat_seconds: of its nodes.
+        chronicle: what happens; for watchers only.
     """
 
-    def __init__(self, main: str, domain: int, heartbeat_seconds: float) -> None:
+    def __init__(
+        self, main: str, domain: int, heartbeat_seconds: float, chronicle: Chronicle | None = None
+    ) -> None:
+        self.chronicle = chronicle
         self.main = main
         self.domain = domain
         #: What the program says of itself.
@@ -167,6 +173,12 @@ class Board:
         self._hurry()
         return []
 
+    def follow(self, peer: bytes, message: Follow, now: float) -> tuple[list[Effect], float]:
+        """Hear what a watcher wants to follow; return also how much noise that was."""
+        if self.chronicle is None or peer not in self._watchers:
+            return [], 1.0
+        return self.chronicle.receive(peer, message, now)
+
     def watches(self, peer: bytes) -> bool:
         """Whether this peer is a watcher."""
         return peer in self._watchers
@@ -174,6 +186,8 @@ class Board:
     def leave(self, peer: bytes, reason: str, stopped: bool = False) -> None:
         """A watcher is gone."""
         watcher = self._watchers.pop(peer, None)
+        if self.chronicle is not None:
+            self.chronicle.leave(peer)
         if watcher is not None:
             state = NodeState.STOPPED if stopped else NodeState.DROPPED
             self._go(watcher.node.id, "status", state, reason)

@@ -13,6 +13,8 @@ import numpy as np
 
 from ..errors import DecodeError
 from .limits import (
+    ANSWER_EVENTS,
+    EVENT_BYTES,
     MAX_ARRAY_BYTES,
     MAX_COUNT,
     MAX_DEPTH,
@@ -25,6 +27,7 @@ from .limits import (
 from .messages import (
     ArraySpec,
     Block,
+    Events,
     Fields,
     Ids,
     Line,
@@ -174,6 +177,14 @@ def _status(value: Any) -> NodeStatus:
     )  # fmt: skip
 
 
+def _events(value: Any) -> Events:
+    if len(as_list(value)) > ANSWER_EVENTS:
+        raise DecodeError(f"a list of {len(value)} events, more than {ANSWER_EVENTS}")
+    if any(len(_bytes(event)) > EVENT_BYTES for event in value):
+        raise DecodeError(f"an event of more than {EVENT_BYTES} bytes")
+    return tuple(value)
+
+
 def as_spec(dtype: Any, shape: Any, digest_: Any) -> ArraySpec:
     """Return what an array is said to be."""
     if type(dtype) is not str or dtype not in DTYPES:
@@ -208,5 +219,5 @@ CHECKS: dict[Any, Check] = {
     Name: _SHORT, LongName: _LONG, Line: _LINE, Block: _words(Block), int: as_count, bool: _flag,
     float: _seconds, bytes: _bytes, Ids: _ids, Texts: _texts, Versions: _versions,
     Fields: as_fields, Mapping[int, float]: _progress, Mapping[int, str]: _notes,
-    Statuses: _statuses, Priority: _priority,
+    Statuses: _statuses, Priority: _priority, Events: _events,
 }  # fmt: skip

@@ -37,6 +37,7 @@ from .checks import (
 )
 from .limits import (
     BATCH_HEADER_BYTES,
+    EVENT_BYTES,
     INLINE_BYTES,
     MAX_ARRAYS,
     MAX_BATCH,
@@ -61,6 +62,8 @@ from .messages import (
     Control,
     Controlled,
     Fields,
+    Follow,
+    Happened,
     Heartbeat,
     Hello,
     JobOffer,
@@ -91,7 +94,7 @@ KINDS: dict[int, type[Any]] = {
     1: Hello, 2: Welcome, 3: Refuse, 4: Ready, 5: JobOffer, 6: SolutionReady, 7: TaskFailed,
     8: Accepted, 9: Cancel, 10: Recall, 11: Returned, 12: Waiting, 13: Busy, 14: Heartbeat,
     15: Need, 16: Chunk, 17: Bye, 18: Stop, 19: Watch, 20: Status, 21: Reject,
-    22: Control, 23: Controlled, 26: Unreached,
+    22: Control, 23: Controlled, 24: Follow, 25: Happened, 26: Unreached,
 }  # fmt: skip
 _NUMBERS = {kind: number for number, kind in KINDS.items()}
 
@@ -222,6 +225,38 @@ def check_plain(values: Fields) -> int:
             " send arrays instead"
         )
     return len(packed)
+
+
+def pack_event(event: Fields) -> bytes:
+    """Return an event as it travels.
+
+    Raises:
+        LocalProtocolError: it is no map of plain values by name, or of more than `EVENT_BYTES`.
+    """
+    if not isinstance(event, Mapping):
+        raise LocalProtocolError(f"an event is plain values by name, not {type(event).__name__}")
+    event = dict(event)
+    check_plain(event)
+    packed: bytes = _packers.packer.pack(event)
+    if len(packed) > EVENT_BYTES:
+        raise LocalProtocolError(
+            f"an event of {len(packed):,} bytes, more than {EVENT_BYTES:,}: say less of it"
+        )
+    return packed
+
+
+def unpack_event(packed: Frame) -> Fields:
+    """Return an event that has come; its words have passed no door yet.
+
+    Raises:
+        DecodeError: it is none.
+    """
+    try:
+        return as_fields(_unpack(packed))
+    except DecodeError:
+        raise
+    except Exception as error:  # msgpack raises a dozen kinds, all of them the peer's fault
+        raise DecodeError(f"an event is not msgpack: {safe_line(str(error))}") from error
 
 
 def _attach(value: Any, buffers: list[Frame]) -> Any:

@@ -136,6 +136,20 @@ UNHEARD_STATUSES = 4
 #: Orders that are not done yet; and answers that are remembered, for who asks again.
 MAX_ORDERS, MAX_ANSWERS = 16, 256
 
+# Events, for those who follow them.
+
+#: What an event takes, packed.
+EVENT_BYTES = 8 * KIB
+#: Those of a main node that are kept, for those who come late or were cut off: so many, and so many
+#: bytes; each counts as itself and this.
+EVENTS_KEPT, EVENTS_KEPT_BYTES, EVENT_COST_BYTES = 1 << 16, 16 * MIB, 128
+#: Those that its thread has not taken yet.
+EVENTS_TOLD = 1 << 13
+#: What one answer brings.
+ANSWER_EVENTS, ANSWER_BYTES = 2048, 256 * KIB
+#: What all answers together bring in so many seconds.
+ANSWERS_BYTES, ANSWERS_SECONDS = MIB, 0.02
+
 # The log.
 
 #: Lines, and bytes, in so many seconds: of whoever is not let in, all together; of one who is, and

@@ -4,8 +4,9 @@
                    Busy Need Chunk Bye
     main -> node   Welcome Refuse JobOffer Accepted Reject Cancel Recall Heartbeat Need Chunk Stop
 
-Who only looks on says Watch, again and again, and is told Status. Who wants the main node to do
-something says Control, and is told Controlled.
+Who only looks on says Watch, again and again, and is told Status; who wants to know what happens
+says Follow, too, and is told Happened. Who wants the main node to do something says Control, and is
+told Controlled.
 
 A message is a value: frozen, comparable, and free of sockets. Ids are small integers, counted
 by the main node; a *job* is what to solve, a *task* is one attempt of it at one node.
@@ -382,6 +383,50 @@ class Status:
     about: Fields
 
 
+#: Plain values by name, packed: nobody reads them but the last who is told.
+Events = tuple[bytes, ...]
+
+
+@record(frozen=True, slots=True)
+class Follow:
+    """A watcher wants to be told what happens after an event; repeated until it is answered.
+
+    Args:
+        log: that it follows; empty, or another main node's: the events of this one from the first.
+        after: number of the last event that it has.
+        most: bytes of events that it takes at once.
+        receipt: of the last `Happened` that it has read; 0: none. Events come only to who has read
+            those before.
+    """
+
+    log: LongName
+    after: int
+    most: int
+    receipt: int
+
+
+@record(frozen=True, slots=True)
+class Happened:
+    """What has happened at a main node, to a watcher that follows.
+
+    Args:
+        log: whose events these are, a main node's from its start to its end: `id:` and eight
+            hexadecimal digits.
+        first: number of the first of the events, or of that which would be; they count from 1.
+        events: in order, without gaps; none: only the receipt was asked for.
+        lost: how many before `first` the watcher lacks and can't be told any more.
+        last: number of the newest event there is.
+        receipt: to be said by the next `Follow`.
+    """
+
+    log: LongName
+    first: int
+    events: Events
+    lost: int
+    last: int
+    receipt: int
+
+
 @record(frozen=True, slots=True)
 class Control:
     """Somebody wants the main node to do something; repeated until it is answered, and done once.
@@ -420,5 +465,5 @@ class Unknown:
 Message = (
     Hello | Welcome | Refuse | Ready | JobOffer | SolutionReady | TaskFailed | Accepted | Reject
     | Cancel | Recall | Returned | Waiting | Busy | Heartbeat | Need | Chunk | Bye | Stop | Watch
-    | Status | Control | Controlled | Unreached | Unknown
+    | Status | Control | Controlled | Follow | Happened | Unreached | Unknown
 )  # fmt: skip

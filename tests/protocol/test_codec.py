@@ -48,6 +48,7 @@ from protocol.wire.messages import (
     Bye,
     Cancel,
     Chunk,
+    Events,
     Fields,
     Heartbeat,
     Hello,
@@ -105,6 +106,7 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     ArraysOrSpecs: st.dictionaries(shown, arrays | specs, max_size=4),
     Priority: st.integers(-100, 100),
     memoryview | bytes: st.binary(max_size=50).map(memoryview),
+    Events: st.lists(st.binary(max_size=50), max_size=4).map(tuple),
 }  # fmt: skip
 
 
