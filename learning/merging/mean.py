@@ -30,6 +30,6 @@ class WeightedMean(Strategy):
         Raises:
             MergeError: no solution, no examples, or arrays that don't fit together.
         """
-        from .sums import weighted_mean
+        from ..sums import weighted_mean
 
         return weighted_mean(solutions), NOTHING

@@ -84,7 +84,7 @@ class Scaffold(Strategy):
         """Return the mean of the models; everybody's control variate moves as the shards' did."""
         import numpy as np
 
-        from .sums import as_type, weighted_mean
+        from ..sums import as_type, weighted_mean
 
         model = weighted_mean(solutions)
         variate = self.shared(state)

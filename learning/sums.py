@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from loaders.rows import Array, Arrays
 
-from ..contract import Solution
-from ..errors import MergeError
-from ..layout import Layout, endless
+from .contract import Solution
+from .errors import MergeError
+from .layout import Layout, endless
 
 
 def weighted_mean(solutions: Iterable[Solution]) -> Arrays:
