@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar, NamedTuple, TypeVar
 
@@ -178,7 +179,12 @@ class Fit(Action):
         if examples != len(self.rows):
             raise UnfitSolution(f"it claims {examples} examples of a shard of {len(self.rows)}")
         learner.check(solution, self.layout, self.rows.form)
-        Layout(self.own).check(client)
+        if self.own and not client:
+            raise UnfitSolution(
+                "the learner has given the strategy no part in its steps: nothing of what that"
+                " keeps of a shard has come back"
+            )
+        Layout(self.own).check(client, "what the strategy keeps of a shard")
         return solution
 
 
@@ -210,22 +216,44 @@ class Trial(Action):
 
     def perform(self, learner: Learner, progress: Progress, cancelled: Cancelled) -> Answer:
         """Make a fresh model, learn for one step, merge, predict; return the fresh model."""
-        initial, strategy = learner.initial(self.rows.form), self.strategy
-        state, own = strategy.begin(initial), strategy.own(initial)
-        stepped: list[float] = []
+        with _trying(f"the {learner.name} learner's fresh model"):
+            initial = learner.initial(self.rows.form)
+            check_fresh(initial)
+        merging_ = f"merging by {self.strategy.name!r}"
+        with _trying(merging_):
+            fit, state = self._first(initial)
+        with _trying(f"the {learner.name} learner's first step"):
+            solution = self._step(learner, fit)
+        with _trying(merging_):
+            model, state = self.strategy.merge([solution], initial, state)
+            check_fresh(model)
+            check_fresh(state)
+        with _trying(f"the {learner.name} learner's prediction"):
+            predict = Predict(rows=self.rows, model=model, loss=learner.tells_loss)
+            predict.read(learner, *predict.perform(learner, progress, cancelled))
+        return {}, dict(initial)
+
+    def _first(self, initial: Arrays) -> tuple[Fit, Arrays]:
+        """Return what a first job would be, and the strategy's state."""
+        strategy = self.strategy
+        state = strategy.begin(initial)
+        shared, own = strategy.shared(state), strategy.own(initial)
+        for arrays in (state, shared, own):
+            check_fresh(arrays)
         fit = Fit(
             rows=self.rows, start=initial, seed=0, turn=self.turn, strategy=strategy,
-            shared=strategy.shared(state), own=own, layout=Layout(initial),
+            shared=shared, own=own, layout=Layout(initial),
         )  # fmt: skip
+        return fit, state
+
+    @staticmethod
+    def _step(learner: Learner, fit: Fit) -> Solution:
+        """Return what a learner that is stopped after a step came to."""
+        stepped: list[float] = []
         values, arrays = _answer(
             fit._fit(learner, lambda done, note="", /: stepped.append(done), lambda: bool(stepped))
         )
-        solution = fit.read(learner, values, arrays)
-        model, _ = strategy.merge([solution], initial, state)
-        Predict(rows=self.rows, model=model, loss=learner.tells_loss).perform(
-            learner, progress, cancelled
-        )
-        return {}, dict(initial)
+        return fit.read(learner, values, arrays)
 
     def read(self, learner: Learner, values: Values, arrays: Arrays) -> Arrays:
         """Return the fresh model."""
@@ -277,7 +305,7 @@ class Predict(Action):
         if not self.loss:
             return {}, {"labels": learner.predict(self.model, self.rows)}
         labels, loss = learner.evaluate(self.model, self.rows)
-        return {"loss": loss} if math.isfinite(loss) else {}, {"labels": labels}
+        return {"loss": float(loss)} if math.isfinite(loss) else {}, {"labels": labels}
 
     def largest(self, learner: Learner) -> int:
         """Return how many bytes the labels have."""
@@ -287,7 +315,8 @@ class Predict(Action):
         """Return the labels, and the loss."""
         labels, rows, classes = arrays.get("labels"), len(self.rows), self.rows.classes
         if labels is None or labels.dtype != np.int64 or labels.shape != (rows,):
-            raise UnfitSolution(f"no labels for {rows} rows")
+            was = "nothing" if labels is None else f"{labels.dtype} of shape {labels.shape}"
+            raise UnfitSolution(f"no labels for {rows} rows, int64, but {was}")
         if values.keys() - {"loss"} or len(arrays) > 1:
             raise UnfitSolution("more than labels")
         if rows and not 0 <= labels.min() <= labels.max() < classes:
@@ -386,8 +415,20 @@ def within(prefix: str, arrays: Arrays) -> dict[str, Array]:
     return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
 
 
+@contextmanager
+def _trying(what: str) -> Iterator[None]:
+    """Say what failed where something does."""
+    try:
+        yield
+    except MemoryError:  # which is the node's
+        raise
+    except Exception as error:
+        raise LearningError(f"{what}: {type(error).__name__}: {error}") from error
+
+
 def _answer(solution: Solution) -> Answer:
-    values: dict[str, object] = {**solution.metrics, "examples": solution.examples}
+    values: dict[str, object] = {name: float(value) for name, value in solution.metrics.items()}
+    values["examples"] = int(solution.examples)
     return values, {**solution.arrays, **under("own", solution.client)}
 
 

@@ -21,7 +21,7 @@ from .errors import DamagedFile
 
 _CONTENT = "content"
 #: What safetensors keeps.
-_DTYPES = frozenset(
+DTYPES = frozenset(
     ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
      "float16", "float32", "float64"]
 )  # fmt: skip
@@ -74,7 +74,7 @@ def write_arrays(path: Path, arrays: Arrays, notes: Mapping[str, str]) -> None:
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    odd = {array.dtype.name for array in arrays.values()} - _DTYPES
+    odd = {array.dtype.name for array in arrays.values()} - DTYPES
     if odd or "__metadata__" in arrays:
         raise ValueError("arrays of such names or types can't be kept")
 

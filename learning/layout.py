@@ -9,11 +9,11 @@ import numpy as np
 
 from loaders.rows import Arrays
 
+from .durable import DTYPES
 from .errors import Diverged, UnfitSolution
 
 #: Of a fresh model, as it comes from a node.
 MOST_ARRAYS = 100_000
-_KINDS = "biuf"
 
 
 class Layout(Mapping[str, tuple[str, tuple[int, ...]]]):
@@ -42,30 +42,34 @@ class Layout(Mapping[str, tuple[str, tuple[int, ...]]]):
             math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in self._each.values()
         )
 
-    def check(self, arrays: Arrays) -> None:
+    def check(self, arrays: Arrays, whose: str = "the model") -> None:
         """Raise unless arrays, from whomever, are laid out so, and finite.
+
+        Args:
+            arrays: by name.
+            whose: they should be, in words.
 
         Raises:
             UnfitSolution: they are others, in words.
             Diverged: they hold numbers that are not finite.
         """
-        wrong = self.difference(arrays)
+        wrong = self.difference(arrays, whose)
         if wrong:
             raise UnfitSolution(wrong)
         wrong = endless(arrays)
         if wrong:
             raise Diverged(wrong)
 
-    def difference(self, arrays: Arrays) -> str:
+    def difference(self, arrays: Arrays, whose: str = "the model") -> str:
         """Return how arrays differ from what they must be, in words; empty if they don't."""
         if arrays.keys() != self._each.keys():
             odd = ", ".join(sorted(arrays.keys() ^ self._each.keys())[:5])
-            return f"its arrays are not those of the model: {odd}"
+            return f"its arrays are not those of {whose}: {odd}"
         for name, (dtype, shape) in self._each.items():
             array = arrays[name]
             if (array.dtype.name, array.shape) != (dtype, shape):
                 was = f"{array.dtype.name} of shape {array.shape}"
-                return f"array {name!r} is {was}, not {dtype} of {shape}"
+                return f"array {name!r} of {whose} is {was}, not {dtype} of {shape}"
         return ""
 
 
@@ -81,7 +85,7 @@ def endless(arrays: Arrays) -> str:
 
 
 def check_fresh(arrays: Arrays) -> None:
-    """Raise unless arrays, from whomever, can be a fresh model's.
+    """Raise unless arrays, from whomever, can be a fresh model's, and be kept.
 
     Raises:
         UnfitSolution: they can't.
@@ -90,8 +94,10 @@ def check_fresh(arrays: Arrays) -> None:
     if len(arrays) > MOST_ARRAYS:
         raise UnfitSolution(f"a model of {len(arrays):,} arrays, more than {MOST_ARRAYS:,}")
     for name, array in arrays.items():
-        if array.dtype.kind not in _KINDS:
-            raise UnfitSolution(f"array {name!r} is of {array.dtype}, which is no kind of number")
+        if not isinstance(array, np.ndarray | np.generic):
+            raise UnfitSolution(f"{name!r} is no array, but {type(array).__name__}")
+        if array.dtype.name not in DTYPES:
+            raise UnfitSolution(f"array {name!r} is of {array.dtype}, which can't be kept")
     wrong = endless(arrays)
     if wrong:
         raise Diverged(wrong)

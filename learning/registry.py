@@ -15,11 +15,13 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
 
 from protocol.errors import ConfigError
 from protocol.options import declared, make
+from protocol.wire.words import safe_line
 
 from .contract import Learner, Turn
 from .errors import UnknownLearner
@@ -39,14 +41,13 @@ def _classes() -> dict[str, type[Learner]]:
     found = {}
     for name, place in {**_brought(), **SHIPPED}.items():
         try:
-            kind = _import(place)
-            if not issubclass(kind, Learner) or kind.name != name:
-                raise TypeError(f"{place} is no Learner whose name is {name!r}")
-            found[name] = kind
-        except Exception:  # whatever a stranger's module does
+            found[name] = _usable(_import(place), name)
+        except (Exception, SystemExit) as error:  # whatever a stranger's module does
             if name in SHIPPED:
                 raise
-            log.exception("learner.unusable name=%s place=%s", name, place)
+            told = safe_line(f"{type(error).__name__}: {error}")
+            log.warning("learner.unusable name=%s place=%s message=%r", name, place, told)
+            log.debug("learner.unusable name=%s", name, exc_info=True)
     return dict(sorted(found.items(), key=lambda each: each[0] not in SHIPPED))
 
 
@@ -77,6 +78,19 @@ def _import(place: str) -> type[Learner]:
     if not isinstance(found, type):
         raise TypeError(f"{place} is no class")
     return found
+
+
+def _usable(kind: type[Learner], name: str) -> type[Learner]:
+    """Return a class; raise unless it says what every command needs to know of a learner."""
+    if not issubclass(kind, Learner) or getattr(kind, "name", "") != name:
+        raise TypeError(f"it is no Learner whose name is {name!r}")
+    options = getattr(kind, "options", None)
+    if not isinstance(options, type) or not is_dataclass(options):
+        raise TypeError("its options are no dataclass")
+    declared(options)
+    if not hasattr(options, "lesson"):
+        raise TypeError("its options don't say what a job does: they have no lesson")
+    return kind
 
 
 def names() -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from learning import (
     LearnerOptions,
     LearningError,
     StrategyOptions,
+    learner,
     merging,
     names,
     options_of,
@@ -27,17 +28,42 @@ from ..run.spec import CompanyOptions, MergeOptions, PlanOptions, RunSpec
 from ..store.options import StoreOptions
 from ..views import every
 
-#: What shapes a model: it can't be given anew when a run goes on.
-SHAPING = (
-    DataOptions, LearnerOptions, StrategyOptions, PlanOptions,
-    *(options_of(name) for name in names()),
-    *(merging.strategy(name).options for name in merging.names()),
-)  # fmt: skip
-#: What does not.
+#: What shapes every model.
+_ALWAYS = (DataOptions, LearnerOptions, StrategyOptions, PlanOptions)
+#: What shapes none.
 FREE = (
     SourceOptions, MergeOptions, EngineOptions, CompanyOptions, ListenOptions, JobOptions,
     StoreOptions, *(module.Options for module in every()),
 )  # fmt: skip
+#: Of the command itself, and of every command.
+_COMMAND = ("config", "resume", "continue", "continues", "print_config", "version", "help")
+
+
+def _apart() -> tuple[dict[tuple[str, str], type], dict[tuple[str, str], str]]:
+    """Return the options of learners and strategies, by kind and name, and those that can't be.
+
+    An option has one meaning and one default, whoever takes it; those that ship come first.
+    """
+    taken: dict[str, object] = dict.fromkeys(f"--{name}" for name in _COMMAND)
+    taken |= {each.flag: each for part in (*_ALWAYS, *FREE) for each in declared(part)}
+    brought = [("learner", name, options_of(name)) for name in names()]
+    brought += [("merge", name, merging.strategy(name).options) for name in merging.names()]
+    parts, clashes = {}, {}
+    for kind, name, part in brought:
+        own = {each.flag: each for each in declared(part)}
+        odd = [flag for flag, each in own.items() if taken.get(flag, each) != each]
+        if odd:
+            clashes[kind, name] = odd[0]
+        else:
+            parts[kind, name] = part
+            taken |= own
+    return parts, clashes
+
+
+#: Options of learners and strategies, and which of an unusable one's is already another's.
+BROUGHT, CLASHES = _apart()
+#: What shapes a model: it can't be given anew when a run goes on.
+SHAPING = (*_ALWAYS, *BROUGHT.values())
 PARTS = (SourceOptions, *SHAPING, *(part for part in FREE if part is not SourceOptions))
 #: Every option, by name.
 OPTIONS: dict[str, Option] = {each.name: each for part in PARTS for each in declared(part)}
@@ -107,6 +133,34 @@ def read_config(path: Path) -> dict[str, Any]:
         ConfigError: it can't be read, or sets what is no option, or to what it can't be.
     """
     return read_options(path, OPTIONS)
+
+
+def check_brought(values: Mapping[str, Any], given: set[str]) -> None:
+    """Raise if an option is given that only another learner, or another strategy, takes.
+
+    Args:
+        values: of all options, by name.
+        given: names of those that stand on the command line.
+
+    Raises:
+        ConfigError: it is; or the learner or strategy can't be used with this command.
+        LearningError: there is no such learner, or no such strategy.
+    """
+    merge = values["merge"] or learner(values["learner"]).merging
+    merging.strategy(merge)
+    for kind, used in (("learner", values["learner"]), ("merge", merge)):
+        if (kind, used) in CLASHES:
+            raise ConfigError(
+                f"--{kind} {used} can't be: its option {CLASHES[kind, used]} is already another's;"
+                " whoever wrote it must call it otherwise"
+            )
+        own = {each.name: each.flag for each in declared(BROUGHT[kind, used])}
+        takes = ", ".join(sorted(own.values())) or "no option of its own"
+        for (_, name), part in ((at, each) for at, each in BROUGHT.items() if at[0] == kind):
+            for each in declared(part):
+                if each.name in given and each.name not in own:
+                    what = f"{each.flag} is for --{kind} {name}"
+                    raise ConfigError(f"{what}; {used} takes {takes}")
 
 
 def find_run(name: str, runs: Path) -> Path:

@@ -18,7 +18,6 @@ from console.interrupts import Interrupts
 from console.options import defaults_from, given, options
 from loaders import SourceOptions
 from protocol import AddressError, KeysError
-from protocol.options import declared
 
 from ..engine.local import EngineOptions, LocalNodes
 from ..errors import ConfigError, DataChanged, JobFailed, NodeError, NoNode, StorageError
@@ -27,7 +26,16 @@ from ..run.spec import CompanyOptions, MergeOptions
 from ..store.options import StoreOptions
 from ..views import opened
 from ..views.terminal import Options as ViewOptions
-from .options import MAY_CHANGE, OPTIONS, PARTS, TrainOptions, cut_short, find_run, resumed
+from .options import (
+    MAY_CHANGE,
+    OPTIONS,
+    PARTS,
+    TrainOptions,
+    check_brought,
+    cut_short,
+    find_run,
+    resumed,
+)
 
 if TYPE_CHECKING:
     from ..run.opening import Plan
@@ -102,7 +110,7 @@ def _print_config(start: TrainOptions, by_hand: set[str]) -> None:
     from learning import LearningError
 
     try:
-        _check_learners(start, by_hand)
+        check_brought(start.values, by_hand)
     except (ConfigError, LearningError) as error:
         _end(Exit.USAGE, str(error))
     click.echo(start.as_yaml(), nl=False)
@@ -135,7 +143,7 @@ def _run(
                 click.echo(f"run {path.name} is done already", err=True)
                 return _show(result, path, as_json)
             directory = RunDirectory(path, new=False)
-        _check_learners(start, by_hand)
+        check_brought(start.values, by_hand)
         with opened(start.part) as views:  # closed before anything below is said
             run = open_run(_plan(start), views, directory, interrupts)
             path = run.directory.path
@@ -173,19 +181,6 @@ def _plan(start: TrainOptions) -> Plan:
         config=start.as_yaml(),
         engine=LocalNodes(nodes, start.part(ViewOptions).log_level) if nodes else None,
     )  # fmt: skip
-
-
-def _check_learners(start: TrainOptions, by_hand: set[str]) -> None:
-    """Raise if an option stands on the command line that only another learner takes."""
-    from learning import names, options_of
-
-    learner, _ = start.values["learner"], start.spec
-    own = {each.name: each for each in declared(options_of(learner))}
-    for name in names():
-        for each in declared(options_of(name)):
-            if each.name in by_hand and each.name not in own:
-                flags = ", ".join(sorted(other.flag for other in own.values()))
-                raise ConfigError(f"{each.flag} is for --learner {name}; {learner} takes {flags}")
 
 
 def _show(result: Result, path: Path, as_json: bool) -> None:

@@ -1,0 +1,32 @@
+"""A source: a table of two fields, one of them a lone number, and 100,000 classes with names."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from loaders import ArraySource, Field, Form
+from loaders.sources import Say
+
+WHAT = "a made-up table"
+NAMES = ("table",)
+CLASSES = tuple(f"species {number}" for number in range(100_000))
+#: Those that there are rows of; all the others have none.
+THERE = np.array([0, 7, 40_000, 99_999])
+
+
+def knows(name: str) -> bool:
+    """Whether it is ours."""
+    return name in NAMES
+
+
+def open_source(name: str, say: Say) -> ArraySource:
+    """Return rows whose numbers say of which of four classes they are."""
+    splits, random = {}, np.random.default_rng(0)
+    for split, rows in (("train", 96), ("test", 40)):
+        which = random.integers(0, len(THERE), rows)
+        size = random.normal(0, 0.1, (rows, 3)).astype(np.float32)
+        size[np.arange(rows), which % 3] += 1
+        weight = np.where(which == 3, 1.0, -1.0) + random.normal(0, 0.1, rows)
+        splits[split] = {"size": size, "weight": weight}, THERE[which]
+    form = Form({"size": Field("float32", (3,)), "weight": Field("float64", ())}, CLASSES)
+    return ArraySource(name, form, splits)
