@@ -39,7 +39,7 @@ def main(address, rows=ROWS):
     )
     print(f"Node created: {main_node.get_id()}, listening at {main_node.address}", flush=True)
     training = load("mnist", limit=rows)
-    pairs = list(zip(training.images.tolist(), training.labels.tolist(), strict=True))
+    pairs = list(zip(training.arrays["image"].tolist(), training.labels.tolist(), strict=True))
     for _ in range(N_JOBS):
         x, y = zip(*random.sample(pairs, len(pairs) // N_JOBS), strict=True)
         main_node.request_job_solution(JobDataType("x: " + json.dumps(x) + " y: " + json.dumps(y)))
@@ -48,7 +48,7 @@ def main(address, rows=ROWS):
 
     means = np.mean([solution["means"] for solution in solutions], axis=0)
     test = load("mnist", "test", limit=1000)
-    distances = ((test.images[:, None] - means[None]) ** 2).sum(axis=(2, 3))
+    distances = ((test.arrays["image"][:, None] - means[None]) ** 2).sum(axis=(2, 3))
     print(f"accuracy {(distances.argmin(1) == test.labels).mean():.1%}")
     main_node.stop()
 

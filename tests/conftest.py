@@ -191,7 +191,7 @@ def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def mnist() -> loaders.Dataset:
+def mnist() -> loaders.Rows:
     """Return MNIST's training set; skip where it can't be had, but never in CI."""
     try:
         return loaders.load("mnist")

@@ -16,7 +16,7 @@ import pytest
 
 from computing_node.command import main as compute
 from console.exits import EXIT_MEANINGS, Exit
-from loaders import Dataset
+from loaders import Rows
 from main_node.commands.keys import main as keys
 from main_node.commands.predict import main as predict
 from main_node.commands.runs import main as runs
@@ -122,7 +122,7 @@ def test_python_in_documents_is_python(document: Path) -> None:
 
 @pytest.mark.parametrize("rows", [4000, 60_000])  # the tutorial's: some 70 MB of text in a job
 def test_a_program_in_the_style_of_aml_ip_runs(
-    mnist: Dataset, program: Callable[..., subprocess.Popen[str]], rows: int
+    mnist: Rows, program: Callable[..., subprocess.Popen[str]], rows: int
 ) -> None:
     main = program("../../examples/mean_images_main.py", "tcp://127.0.0.1:0", str(rows))
     assert main.stdout is not None

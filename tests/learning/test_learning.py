@@ -6,7 +6,6 @@ import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,32 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from learning.work import digest, fit_work, fitted, perform, predict_work, predicted
 
 import loaders
 from learning import (
     DamagedFile,
-    Form,
+    Layout,
     LearningError,
     MergeError,
     ModelError,
-    Shard,
     Solution,
+    Turn,
     UnfitSolution,
     UnknownLearner,
     create,
-    merger,
+    merging,
     names,
 )
+from learning import learner as learner_class
 from learning import model as models
+from learning.actions import Fit, Predict, digest, perform
 from learning.durable import read_arrays, write_arrays, write_text, written_whole
-from learning.merging import WeightedMean, check, sha256
+from learning.merging import WeightedMean
 from learning.metrics import score
-from learning.model import Model
+from learning.model import Model, sha256
+from loaders import ArraySource, Field, Form, Numbered, Rows
+
+from .common import carry, fitted, images, never, silent
 
 
 def solution(seed: int, examples: int) -> Solution:
@@ -46,7 +49,7 @@ def solution(seed: int, examples: int) -> Solution:
 @given(st.lists(st.tuples(st.integers(0, 99), st.integers(1, 1000)), min_size=1, max_size=8))
 def test_the_weighted_mean_is_numpys(parts: list[tuple[int, int]]) -> None:
     solutions = [solution(*part) for part in parts]
-    merged = WeightedMean().merge(iter(solutions))
+    merged, _ = WeightedMean().merge(iter(solutions))
     weights = [s.examples for s in solutions]
     wanted = np.average([s.arrays["w"].astype(float) for s in solutions], axis=0, weights=weights)
     np.testing.assert_allclose(merged["w"], wanted, rtol=1e-6)
@@ -56,7 +59,9 @@ def test_the_weighted_mean_is_numpys(parts: list[tuple[int, int]]) -> None:
 
 def test_one_solution_merges_to_itself_to_the_bit() -> None:
     one = solution(1, 7)
-    assert sha256(WeightedMean().merge([one])) == sha256(one.arrays)
+    merged, state = WeightedMean().merge([one])
+    assert sha256(merged) == sha256(one.arrays)
+    assert not state
 
 
 def test_merging_holds_one_solution_at_a_time() -> None:
@@ -120,42 +125,47 @@ def test_scores_are_of_every_class_even_one_that_never_occurs() -> None:
 
 
 @pytest.fixture(scope="module")
-def shard(idx_folder: Path) -> Shard:
-    data = loaders.load(idx_folder)
-    return Shard(data.images, data.labels, data.classes)
+def shard(idx_folder: Path) -> Rows:
+    return loaders.load(idx_folder)
 
 
-def fit(shard: Shard, seed: int = 1, start: Any = None, **make: Any) -> Solution:
-    learner = create("neural", {"epochs": 2, "lr": 0.05, **make})
-    return learner.fit(
-        shard, start, seed=seed, progress=lambda fraction, note="": None, cancelled=lambda: False
-    )
+def fit(shard: Rows, seed: int = 1, start: Any = None, turn: Turn | None = None,
+        **make: Any) -> Solution:  # fmt: skip
+    return fitted("neural", shard, {"epochs": 2, "lr": 0.05, **make}, seed, start, turn)
 
 
-def test_equal_seeds_give_equal_bits_and_others_do_not(shard: Shard) -> None:
+def test_equal_seeds_give_equal_bits_and_others_do_not(shard: Rows) -> None:
     first, second, other = fit(shard), fit(shard), fit(shard, seed=2)
     assert sha256(first.arrays) == sha256(second.arrays) != sha256(other.arrays)
     assert first.examples == 200
 
 
-def test_a_net_learns_what_can_be_learned(shard: Shard, idx_folder: Path) -> None:
+def test_a_fresh_model_is_the_runs_seed(shard: Rows) -> None:
+    def fresh(seed: int) -> str:
+        return sha256(create("neural", {}, Turn(0, 1, seed)).initial(shard.form))
+
+    assert fresh(3) == fresh(3) != fresh(4)
+
+
+def test_a_net_learns_what_can_be_learned(shard: Rows, idx_folder: Path) -> None:
     learned = fit(shard, epochs=12)
     test = loaders.load(idx_folder, "test")
-    labels = create("neural", {}).predict(learned.arrays, test.images)
+    labels = create("neural", {}).predict(learned.arrays, test)
     assert (labels == test.labels).mean() > 0.9
 
 
-def test_a_later_round_goes_on_from_the_merged_model(shard: Shard) -> None:
-    first = fit(shard, round=0, rounds=2)
-    second = fit(shard, start=first.arrays, round=1, rounds=2)
+def test_a_later_round_goes_on_from_the_merged_model(shard: Rows) -> None:
+    first = fit(shard, turn=Turn(0, 2))
+    second = fit(shard, start=first.arrays, turn=Turn(1, 2))
     assert second.metrics["loss"] < first.metrics["loss"]
 
 
-def test_a_fit_reports_progress_and_stops_when_cancelled(shard: Shard) -> None:
+def test_a_fit_reports_progress_and_stops_when_cancelled(shard: Rows) -> None:
     told: list[float] = []
-    create("neural", {"epochs": 4}).fit(
+    learner = create("neural", {"epochs": 4})
+    learner.fit(
         shard,
-        None,
+        learner.initial(shard.form),
         seed=0,
         progress=lambda fraction, note="": told.append(fraction),
         cancelled=lambda: len(told) > 1,
@@ -164,60 +174,65 @@ def test_a_fit_reports_progress_and_stops_when_cancelled(shard: Shard) -> None:
     assert len(told) == 2
 
 
-def test_a_model_for_other_images_is_refused_in_words(shard: Shard) -> None:
-    learned = fit(shard, epochs=1)
+def test_a_model_for_other_images_is_refused_in_words(shard: Rows) -> None:
+    learned, learner = fit(shard, epochs=1), create("neural", {})
     with pytest.raises(ModelError, match="does not fit images of this size"):
-        create("neural", {}).predict(learned.arrays, np.zeros((1, 32, 32), np.uint8))
+        learner.predict(learned.arrays, images(1, side=32))
     with pytest.raises(ModelError, match="too small"):
-        create("neural", {}).predict(learned.arrays, np.zeros((1, 8, 8), np.uint8))
-    assert len(create("neural", {}).predict(learned.arrays, shard.images[:0])) == 0
+        learner.predict(learned.arrays, images(1, side=8))
+    assert len(learner.predict(learned.arrays, shard.of(slice(0, 0)))) == 0
 
 
 def test_learners_are_found_by_name() -> None:
     assert "neural" in names()
-    assert isinstance(merger("neural"), WeightedMean)
+    assert learner_class("neural").merging == WeightedMean.name
+    assert isinstance(merging.create("mean", {}), WeightedMean)
     with pytest.raises(UnknownLearner, match="no learner 'psychic'; there is neural, algebraic"):
         create("psychic", {})
     with pytest.raises(UnknownLearner, match="can't be made with"):
         create("neural", {"depth": 3})
 
 
-def test_work_survives_being_plain_values_and_arrays(shard: Shard) -> None:
-    values, arrays = fit_work({"epochs": 1}, shard, None, seed=1)
-    metrics, made = perform("neural", values, arrays, lambda fraction, note="": None, lambda: False)
-    again = fitted(metrics, made)
+def fit_of(rows: Rows, seed: int = 1, **more: Any) -> Fit:
+    learner = create("neural", {"epochs": 1})
+    start = learner.initial(rows.form)
+    return Fit(rows=rows, start=start, seed=seed, turn=Turn(), layout=Layout(start), **more)
+
+
+def test_work_survives_being_plain_values_and_arrays(shard: Rows) -> None:
+    neural, asked = create("neural", {"epochs": 1}), fit_of(shard)
+    values, arrays = carry(asked, {"epochs": 1})
+    metrics, made = perform("neural", values, arrays, silent, never)
+    again = asked.read(neural, metrics, made)
     assert sha256(again.arrays) == sha256(fit(shard, epochs=1, lr=0.02).arrays)
-    values, arrays = predict_work({}, again.arrays, shard.images[:10])
-    _, first = perform("neural", values, arrays, lambda fraction, note="": None, lambda: False)
-    assert len(predicted({}, first, 10, 10)) == 10
-    with pytest.raises(UnfitSolution, match="no labels for 11 images"):
-        predicted({}, first, 11, 10)
+    ten = Predict(rows=shard.of(slice(0, 10)), model=again.arrays, loss=False)
+    _, first = perform("neural", *carry(ten, {}), silent, never)
+    assert len(ten.read(neural, {}, first).labels) == 10
+    eleven = Predict(rows=shard.of(slice(0, 11)), model=again.arrays, loss=False)
+    with pytest.raises(UnfitSolution, match="no labels for 11 rows"):
+        eleven.read(neural, {}, first)
     for values, more in (({"x": b"\0"}, {}), ({}, {"__metadata__": np.zeros(1)})):
         with pytest.raises(UnfitSolution, match="more than labels"):  # found in review
-            predicted(values, {**first, **more}, 10, 10)
+            ten.read(neural, values, {**first, **more})
+    two = Predict(rows=images(3, classes=2), model={}, loss=False)
     with pytest.raises(UnfitSolution, match="outside of the 2 classes"):
-        predicted({}, {"labels": np.array([0, 1, 2])}, 3, 2)
+        two.read(neural, {}, {"labels": np.array([0, 1, 2])})
     with pytest.raises(LearningError, match="without a number of examples"):
-        fitted({}, made)
+        asked.read(neural, {}, made)
     with pytest.raises(UnfitSolution, match="metric 'loss' is no number"):
-        fitted({"examples": 3, "loss": [1]}, made)
+        asked.read(neural, {"examples": 200, "loss": [1]}, made)
     with pytest.raises(LearningError, match="no action 'dream'"):
-        perform(
-            "neural",
-            {"action": "dream", "make": {}},
-            {},
-            lambda fraction, note="": None,
-            lambda: False,
-        )
+        perform("neural", {"action": "dream", "make": {}}, {}, silent, never)
     with pytest.raises(LearningError, match="lacks 'action'"):
-        perform("neural", {}, {}, lambda fraction, note="": None, lambda: False)
+        perform("neural", {}, {}, silent, never)
 
 
 def test_a_model_comes_back_from_disk(tmp_path: Path) -> None:
-    model = Model({"w": np.arange(4, dtype=np.float32)}, "neural", (28, 28), 10)
+    form = Form({"image": Field("uint8", (28, 28))}, Numbered(10))
+    model = Model({"w": np.arange(4, dtype=np.float32)}, "neural", form, {"epochs": 3})
     models.save(model, tmp_path / "m.safetensors")
     back = models.load(tmp_path / "m.safetensors")
-    assert (back.learner, back.shape, back.classes) == ("neural", (28, 28), 10)
+    assert (back.learner, back.form, back.made) == ("neural", form, {"epochs": 3})
     assert sha256(back.arrays) == sha256(model.arrays)
     assert [file.name for file in tmp_path.iterdir()] == ["m.safetensors"]
 
@@ -283,20 +298,23 @@ def test_a_file_that_can_not_be_written_leaves_the_old_one(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("height", "width", "classes"), [(28, 28, 10), (16, 20, 3)])
 def test_a_main_node_knows_what_the_net_looks_like(height: int, width: int, classes: int) -> None:
-    from learning.neural import SmallNet
+    from learning.neural.nets import SmallNet
 
     arrays = {n: t.numpy() for n, t in SmallNet(height, width, classes).state_dict().items()}
-    form, known = Form(height, width, classes), merger("neural")
-    known.check_form(form)
-    known.check(Solution(arrays, 5), form, 5, {})
-    assert known.largest(form) == sum(array.nbytes for array in arrays.values())
+    form = Form({"image": Field("uint8", (height, width))}, Numbered(classes))
+    neural = create("neural", {})
+    neural.check_form(form)
+    layout = Layout(neural.initial(form))
+    neural.check(Solution(arrays, 5), layout, form)
+    assert neural.largest(layout) == sum(array.nbytes for array in arrays.values())
+    more = Form(form.fields, Numbered(classes + 1))
     with pytest.raises(UnfitSolution, match="is float32 of shape"):
-        known.check(Solution(arrays, 5), Form(height, width, classes + 1), 5, {})
+        neural.check(Solution(arrays, 5), Layout(neural.initial(more)), more)
     with pytest.raises(ModelError, match="too small"):
-        known.check_form(Form(15, 28, 10))
+        neural.check_form(Form({"image": Field("uint8", (15, 28))}, Numbered(10)))
 
 
-LAYOUT = {"w": ("float32", (2,))}
+FRESH = {"w": np.zeros(2, np.float32)}
 
 
 @pytest.mark.parametrize(
@@ -314,26 +332,31 @@ LAYOUT = {"w": ("float32", (2,))}
 def test_a_solution_that_is_none_is_told_in_words(
     arrays: dict[str, Any], examples: int, told: str
 ) -> None:
+    asked = Fit(rows=images(5), start=FRESH, seed=1, turn=Turn(), layout=Layout(FRESH))
     with pytest.raises(UnfitSolution, match=told):
-        check(Solution(arrays, examples), LAYOUT, 5)
+        asked.read(create("neural", {}), {"examples": examples}, arrays)
 
 
-def test_works_that_differ_anywhere_have_other_digests(shard: Shard) -> None:
-    def of(seed: int = 1, **changes: Any) -> str:
-        work = fit_work({"epochs": 1}, replace(shard, **changes), None, seed)
-        return digest("neural", work)
+def test_works_that_differ_anywhere_have_other_digests(shard: Rows) -> None:
+    def of(seed: int = 1, classes: int = 10, pixels: Any = None, labels: Any = None) -> str:
+        pixels = shard.arrays["image"] if pixels is None else pixels
+        labels = shard.labels if labels is None else labels
+        form = Form(shard.form.fields, Numbered(classes))
+        rows = Rows(ArraySource("a", form, {"train": ({"image": pixels}, labels)}), "train")
+        action = Fit(rows=rows, start={}, seed=seed, turn=Turn())
+        return digest("neural", {"epochs": 1}, action)
 
-    other = shard.images.copy()
-    other[0, 0, 0] ^= 1
+    pixels, labels = shard.arrays["image"].copy(), (shard.labels + 1) % 10
+    pixels[0, 0, 0] ^= 1
     assert of() == of()
-    assert len({of(), of(2), of(classes=11), of(images=other), of(labels=shard.labels + 1)}) == 5
+    assert len({of(), of(2), of(classes=11), of(pixels=pixels), of(labels=labels)}) == 5
 
 
 def test_torch_is_imported_only_when_it_is_used() -> None:
     program = (
         "import sys, main_node.commands.train, main_node.run.opening\n"
         "import main_node.views.terminal.screen, main_node.views.ending.summary\n"
-        "import computing_node.command, learning.work\n"
+        "import computing_node.command, learning.actions\n"
         "assert not {'torch', 'sklearn', 'matplotlib'} & set(sys.modules), 'imported'\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

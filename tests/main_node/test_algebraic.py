@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 
 from learning.algebraic.model import from_arrays
 from learning.durable import read_arrays
-from learning.merging import sha256
-from loaders import Dataset, load
+from learning.model import sha256
+from loaders import Rows, load
 
 from ..conftest import make_idx_folder
 from ..processes import MAIN, run
@@ -36,7 +36,7 @@ def train(folder: Path, *options: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def result(mnist: Dataset, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def result(mnist: Rows, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return train(tmp_path_factory.mktemp("runs"), "--local-nodes", "2")
 
 
@@ -93,7 +93,7 @@ def test_a_run_that_was_cut_short_comes_to_the_same_end(
     assert json.loads(done.stdout)["model_sha256"] == result["model_sha256"], done.stderr
 
 
-def test_one_digit_against_the_rest(mnist: Dataset, tmp_path: Path) -> None:
+def test_one_digit_against_the_rest(mnist: Rows, tmp_path: Path) -> None:
     zero = train(tmp_path, "--local-nodes", "2", "--target-digit", "0", "--shifts", "0")
     assert np.array(zero["confusion"]).shape == (2, 2)
     assert zero["confusion"][1][1] > 900  # of 980 zeros
@@ -103,14 +103,14 @@ def test_one_digit_against_the_rest(mnist: Dataset, tmp_path: Path) -> None:
     scores = json.loads(done.stdout)
     assert np.array(scores["confusion"]).shape == (2, 2)
     assert scores["accuracy"] > 0.97
-    Image.fromarray(load("mnist", "test", 1).images[0]).save(tmp_path / "seven.png")
+    Image.fromarray(load("mnist", "test", 1).arrays["image"][0]).save(tmp_path / "seven.png")
     done = run(*PREDICT, zero["model"], str(tmp_path / "seven.png"), "--explain")
     assert done.stdout.startswith("not 0  ")
     assert "% of 0 by weight" in done.stdout
 
 
 def test_a_decision_is_explained(result: dict[str, Any], tmp_path: Path) -> None:
-    image = load("mnist", "test", 1).images[0]
+    image = load("mnist", "test", 1).arrays["image"][0]
     Image.fromarray(image).save(tmp_path / "seven.png")
     done = run(*PREDICT, result["model"], str(tmp_path / "seven.png"), "--explain", "--json")
     assert done.returncode == 0, done.stderr

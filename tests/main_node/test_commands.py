@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import loaders
-from learning.merging import sha256
+from learning.model import sha256
 from main_node.commands.options import TrainOptions, read_config
 from main_node.commands.predict import read_image
 from main_node.errors import ConfigError
@@ -312,8 +312,8 @@ def test_predict_says_how_good_a_model_is_and_what_it_sees(
     scores = json.loads(done.stdout)
     assert scores["accuracy"] == pytest.approx(result["accuracy"])
     test = loaders.load(data, "test")
-    Image.fromarray(test.images[0]).resize((300, 300)).save(tmp_path / "dark.png")
-    Image.fromarray(255 - test.images[0]).convert("RGB").save(tmp_path / "light.jpg")
+    Image.fromarray(test.arrays["image"][0]).resize((300, 300)).save(tmp_path / "dark.png")
+    Image.fromarray(255 - test.arrays["image"][0]).convert("RGB").save(tmp_path / "light.jpg")
     done = run(*PREDICT, result["model"], str(tmp_path / "dark.png"), str(tmp_path / "light.jpg"))
     (first, second) = done.stdout.splitlines()
     assert first.endswith("dark.png")
@@ -358,7 +358,7 @@ def test_a_picture_is_made_to_look_like_mnist(tmp_path: Path) -> None:
 
 def test_pictures_of_any_kind_look_the_same(data: Path, tmp_path: Path) -> None:
     """Found in review: transparent, 16-bit and float pictures were all black or clipped."""
-    grey = loaders.load(data, "test").images[0]
+    grey = loaders.load(data, "test").arrays["image"][0]
     blank = np.zeros_like(grey)
     kinds = {
         "grey.png": Image.fromarray(grey),

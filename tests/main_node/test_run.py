@@ -18,8 +18,7 @@ import zmq
 
 from computing_node import AsyncComputingNode
 from learning import Diverged
-from learning.merging import sha256
-from learning.model import load
+from learning.model import load, sha256
 from loaders import DataOptions, LoaderError, SourceOptions
 from loaders.idx import read_idx
 from main_node import AsyncMainNode, StatusNode

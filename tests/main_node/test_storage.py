@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from learning.merging import sha256
-from learning.model import Model
+from learning.model import Model, sha256
+from loaders import Field, Form, Numbered
 from main_node.commands.options import TrainOptions, cut_short, find_run, read_config
 from main_node.commands.runs import summarize, tell
 from main_node.errors import ConfigError, StorageError
@@ -206,7 +206,8 @@ def test_a_run_whose_lock_file_is_deleted_is_locked(tmp_path: Path) -> None:
 def test_a_result_that_lacks_anything_is_none(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "run", new=True)
     arrays = {"a": np.ones(3)}
-    directory.write_model(Model(arrays, "neural", (28, 28), 10))
+    form = Form({"image": Field("uint8", (28, 28))}, Numbered(10))
+    directory.write_model(Model(arrays, "neural", form))
     result = Result(
         run="run", data={}, target_digit=None, learner="neural", jobs=1, rounds=1, nodes={},
         accuracy=1.0, macro_f1=1.0, confusion=[[1]], examples=1, accuracy_by_round=[1.0],
