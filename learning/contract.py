@@ -98,6 +98,8 @@ class Learner:
     options: ClassVar[type[DataclassInstance]]
     #: The strategy that merges its solutions, unless another is asked for.
     merging: ClassVar[str] = "mean"
+    #: What its models are made of; a strategy merges what it knows.
+    parts: ClassVar[str] = "numbers"
     #: Whether `evaluate` says how much a model loses.
     tells_loss: ClassVar[bool] = False
     #: Names of the files that `draw` writes.

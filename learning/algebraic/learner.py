@@ -77,6 +77,7 @@ class AlgebraicLearner(Learner):
     name = "algebraic"
     options = AlgebraicOptions
     merging = "union"
+    parts = "atoms"
     pictures = ("batches.png", "atoms.png")
     made: AlgebraicOptions
 

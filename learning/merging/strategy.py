@@ -76,6 +76,8 @@ class Strategy:
     #: What it is called, and the dataclass of its options.
     name: ClassVar[str]
     options: ClassVar[type[DataclassInstance]] = NoOptions
+    #: What the models are made of that it merges.
+    parts: ClassVar[str] = "numbers"
     #: Its part in the learner's steps; None: it has none.
     client: ClassVar[type[Client[Any]] | None] = None
 

@@ -20,6 +20,7 @@ class UnionOfAtoms(Strategy):
     """
 
     name = "union"
+    parts = "atoms"
 
     def merge(
         self, solutions: Iterable[Solution], before: Arrays = NOTHING, state: Arrays = NOTHING

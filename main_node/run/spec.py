@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from learning import create, merging, options_of
+from learning import UnknownStrategy, create, merging, options_of
 from learning import learner as learner_class
 from learning.contract import Learner, Turn
 from learning.merging import Strategy
@@ -84,14 +84,21 @@ class RunSpec:
 
         Raises:
             UnknownLearner: there is no such learner.
-            UnknownStrategy: there is no such way to merge.
+            UnknownStrategy: there is no such way to merge, or not such models.
         """
         learner, plan = values["learner"], make(PlanOptions, values)
         made = make(options_of(learner), values)
-        merge = values.get("merge") or learner_class(learner).merging
+        kind = learner_class(learner)
+        merge = str(values.get("merge") or kind.merging)
+        merger = merging.strategy(merge)
+        if merger.parts != kind.parts:
+            raise UnknownStrategy(
+                f"models of --learner {learner} are {kind.parts}; --merge {merge} merges"
+                f" {merger.parts}. Leave it out: it is {kind.merging} then"
+            )
         return cls(
             data=make(DataOptions, values), learner=learner, made=made, merge=merge,
-            merged=make(merging.strategy(merge).options, values), plan=plan,
+            merged=make(merger.options, values), plan=plan,
         )  # fmt: skip
 
     def learner_at(self, turn: Turn) -> Learner:
