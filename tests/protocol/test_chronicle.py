@@ -21,7 +21,7 @@ from protocol.machine.chronicle import (
     Follower,
     Happening,
 )
-from protocol.machine.effects import Send
+from protocol.machine.effects import Effect, Send
 from protocol.machine.watching import MAX_WATCHERS, Board
 from protocol.wire.codec import decode, encode, pack_event
 from protocol.wire.limits import (
@@ -44,10 +44,13 @@ def event(n: int, nbytes: int = 0) -> bytes:
     return pack_event({"n": n, "pad": "x" * nbytes})
 
 
-def sent(effects: list[Send]) -> list[Happened]:
-    messages = [effect.message for effect in effects]
-    assert all(isinstance(message, Happened) for message in messages)
-    return messages  # type: ignore[return-value]
+def sent(effects: list[Effect]) -> list[Happened]:
+    messages = []
+    for effect in effects:
+        assert isinstance(effect, Send)
+        assert isinstance(effect.message, Happened)
+        messages.append(effect.message)
+    return messages
 
 
 class Talk:
@@ -72,7 +75,7 @@ class Talk:
             if now >= self.told.due:
                 self.take(self.told.publish(now))
 
-    def take(self, effects: list[Send]) -> None:
+    def take(self, effects: list[Effect]) -> None:
         for message in sent(effects):
             self.answered += 1
             assert len(encode([message])[1]) < ANSWER_BYTES + 8 * ANSWER_EVENTS
@@ -377,8 +380,9 @@ class World:
             else:
                 self.news += self.follower.receive(message)
 
-    def perform(self, effects: list[Send]) -> None:
+    def perform(self, effects: list[Effect]) -> None:
         for effect in effects:
+            assert isinstance(effect, Send)
             assert effect.peer == self.id
             self.send(effect.message, to_main=False)
 
@@ -429,7 +433,7 @@ class World:
                 for message in self.follower.say(self.now):
                     self.send(message, to_main=True)
         if self.now >= self.chronicle.due:
-            self.perform(self.chronicle.publish(self.now))  # type: ignore[arg-type]
+            self.perform(self.chronicle.publish(self.now))
 
     def rest(self) -> None:
         """Nothing happens any more but what the line does to messages."""
