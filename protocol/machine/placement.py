@@ -70,7 +70,7 @@ class Placement:
         self.now = 0.0
         #: Whether a node that was lost a moment ago may come back, and is worth waiting for.
         self.hopeful = False
-        self._queues: dict[_Class, _Queue] = {}  # none of them is empty
+        self._queues: dict[_Class, _Queue] = {}  # only those of priority 0 are kept when empty
         self._orders = count(1)
         self._least = MAX_PRIORITY + 1  # the lowest that was ever heard of
         self._pressing: list[Job] = []  # that something may have to be asked back for
@@ -126,12 +126,12 @@ class Placement:
     def _take(self, where: _Class, job: Job) -> None:
         queue = self._queues[where]
         del queue[job.id]
-        if not queue:
+        if not queue and where.back:
             del self._queues[where]
 
     def _in_order(self) -> list[tuple[_Class, _Queue]]:
         """Return the queues, the one with the next job first."""
-        queues = list(self._queues.items())
+        queues = [each for each in self._queues.items() if each[1]]
         if len(queues) > 1:
             queues.sort(key=lambda each: (*each[0][:2], next(iter(each[1].values())).order))
         return queues
@@ -178,7 +178,7 @@ class Placement:
                 job = self._pick(node, queue)
                 if job is not None:
                     del queue[job.id]
-                    if not queue:
+                    if not queue and where.back:
                         del self._queues[where]
                     return job, node
         return None
@@ -367,7 +367,9 @@ class Placement:
         del idle[: len(asked)]
         if not idle:
             return overtaken
-        queued = {where.kind for where in self._queues if not where.reserved}
+        queued = {
+            where.kind for where, queue in self._queues.items() if queue and not where.reserved
+        }
         waiting = [task for node in self._crowded.values() for task in recallable(node)]
         waiting.sort(key=lambda task: -task.job.data.priority)
         return overtaken + [
