@@ -85,17 +85,14 @@ class Placement:
 
     # Jobs.
 
-    def add(self, job: Job, *, first: bool = False) -> None:
-        """Queue a job, behind the others of its priority or before them."""
-        queue = self._enter(job, reserved=False)
-        if first:
-            queue.move_to_end(job.id, last=False)
+    def add(self, job: Job, *, first: bool = False, reserved: bool = False) -> None:
+        """Queue a job.
 
-    def reserve(self, job: Job) -> None:
-        """Queue a job that a node may come back with: others get it when nothing else is left."""
-        self._enter(job, reserved=True)
-
-    def _enter(self, job: Job, reserved: bool) -> _Queue:
+        Args:
+            job: in no queue.
+            first: before the others of its priority, not behind them.
+            reserved: a node may come back with it: others get it when nothing else is left.
+        """
         job.queued = self.now
         if not job.order:
             job.order = next(self._orders)
@@ -111,7 +108,8 @@ class Placement:
                 self._pressing.append(job)
         if job.sources:
             self._unsettled = True
-        return queue
+        if first:
+            queue.move_to_end(job.id, last=False)
 
     def remove(self, job: Job) -> None:
         """Take a queued job off its queue, or from where it waits for a node that it can go to."""
