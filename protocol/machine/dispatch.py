@@ -176,7 +176,9 @@ class Dispatcher:
         if not self._ledger.add(job):
             self._placement.add(job)
             return self._assign(now)
-        self._placement.reserve(job)  # a node had it before the restart, and may come back with it
+        self._placement.add(
+            job, reserved=True
+        )  # a node had it before the restart, and may come back with it
         effects: list[Effect] = []
         for task_id in job.ever:
             node = self._nodes.get(self._peers.get(self._ledger.owner(task_id), b""))

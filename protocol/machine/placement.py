@@ -70,7 +70,7 @@ class Placement:
         self.now = 0.0
         #: Whether a node that was lost a moment ago may come back, and is worth waiting for.
         self.hopeful = False
-        self._queues: dict[_Class, _Queue] = {}  # none of them is empty
+        self._queues: dict[_Class, _Queue] = {}  # only those of priority 0 are kept when empty
         self._orders = count(1)
         self._least = MAX_PRIORITY + 1  # the lowest that was ever heard of
         self._pressing: list[Job] = []  # that something may have to be asked back for
@@ -85,25 +85,22 @@ class Placement:
 
     # Jobs.
 
-    def add(self, job: Job, *, first: bool = False) -> None:
-        """Queue a job, behind the others of its priority or before them."""
-        queue = self._enter(job, reserved=False)
-        if first:
-            queue.move_to_end(job.id, last=False)
+    def add(self, job: Job, *, first: bool = False, reserved: bool = False) -> None:
+        """Queue a job.
 
-    def reserve(self, job: Job) -> None:
-        """Queue a job that a node may come back with: others get it when nothing else is left."""
-        self._enter(job, reserved=True)
-
-    def _enter(self, job: Job, reserved: bool) -> _Queue:
+        Args:
+            job: in no queue.
+            first: before the others of its priority, not behind them.
+            reserved: a node may come back with it: others get it when nothing else is left.
+        """
         job.queued = self.now
         if not job.order:
             job.order = next(self._orders)
         data = job.data
-        where = _Class(-data.priority, reserved, data.kind)
-        queue = self._queues.get(where)
+        where = (-data.priority, reserved, data.kind)  # made faster than a `_Class`, and equal
+        queue: _Queue | None = self._queues.get(where)  # type: ignore[call-overload]
         if queue is None:
-            queue = self._queues[where] = OrderedDict()
+            queue = self._queues[_Class(*where)] = OrderedDict()
         queue[job.id] = job
         if data.priority != self._least:
             self._least = min(self._least, data.priority)
@@ -111,7 +108,8 @@ class Placement:
                 self._pressing.append(job)
         if job.sources:
             self._unsettled = True
-        return queue
+        if first:
+            queue.move_to_end(job.id, last=False)
 
     def remove(self, job: Job) -> None:
         """Take a queued job off its queue, or from where it waits for a node that it can go to."""
@@ -126,12 +124,12 @@ class Placement:
     def _take(self, where: _Class, job: Job) -> None:
         queue = self._queues[where]
         del queue[job.id]
-        if not queue:
+        if not queue and where.back:
             del self._queues[where]
 
     def _in_order(self) -> list[tuple[_Class, _Queue]]:
         """Return the queues, the one with the next job first."""
-        queues = list(self._queues.items())
+        queues = [each for each in self._queues.items() if each[1]]
         if len(queues) > 1:
             queues.sort(key=lambda each: (*each[0][:2], next(iter(each[1].values())).order))
         return queues
@@ -177,7 +175,9 @@ class Placement:
             for node in self._takers(where.kind):
                 job = self._pick(node, queue)
                 if job is not None:
-                    self._take(where, job)
+                    del queue[job.id]
+                    if not queue and where.back:
+                        del self._queues[where]
                     return job, node
         return None
 
@@ -350,7 +350,9 @@ class Placement:
         They are in a more urgent job's way, or wait while a node with nothing to do would take
         them. They count as asked from now on.
         """
-        overtaken = self._overtaken() if self._pressing else []
+        if not self._pressing and not self._crowded:
+            return []
+        overtaken = self._overtaken()
         if not self._crowded:
             return overtaken
         idle = self._free()
@@ -363,7 +365,9 @@ class Placement:
         del idle[: len(asked)]
         if not idle:
             return overtaken
-        queued = {where.kind for where in self._queues if not where.reserved}
+        queued = {
+            where.kind for where, queue in self._queues.items() if queue and not where.reserved
+        }
         waiting = [task for node in self._crowded.values() for task in recallable(node)]
         waiting.sort(key=lambda task: -task.job.data.priority)
         return overtaken + [

@@ -17,10 +17,11 @@ def check(dispatcher: Dispatcher) -> None:
     nodes = dispatcher._nodes
     queued: Counter[Job] = Counter()
     for where, queue in placement._queues.items():
-        assert queue, "an empty queue is left"
-        assert {(-job.data.priority, job.data.kind) for job in queue.values()} == {
-            (where.back, where.kind)
-        }
+        assert queue or not where.back, "an empty queue is left"
+        assert all(
+            (-job.data.priority, job.data.kind) == (where.back, where.kind)
+            for job in queue.values()
+        )
         queued.update(queue.values())
     queued.update(placement._stranded.values())
     hands = Counter(task.job for node in nodes.values() for task in node.tasks.values())
