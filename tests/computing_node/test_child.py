@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from learning.work import fit_work, fitted, predict_work
 
 from computing_node import ChildDied, sharing
 from computing_node.children import ChildReplier, TaskRaised
 from computing_node.replier import Task
 from computing_node.sharing import Channel, allocate
-from learning import Shard
+from learning import Turn, create
+from learning.actions import Fit, Predict
 from main_node import AsyncMainNode
 from protocol import JobDataType
+
+from ..learning.common import carry, images
 
 SECONDS = 60
 
@@ -34,11 +36,10 @@ def replier() -> Iterator[ChildReplier]:
     made.close()
 
 
-def shard(rows: int = 64) -> Shard:
-    random = np.random.default_rng(0)
-    return Shard(
-        random.integers(0, 255, (rows, 28, 28), dtype=np.uint8), random.integers(0, 10, rows), 10
-    )
+def work(epochs: int = 1, rows: int = 64) -> tuple[dict[str, Any], dict[str, Any]]:
+    shard = images(rows)
+    start = create("neural", {}).initial(shard.form)
+    return carry(Fit(rows=shard, start=start, seed=1, turn=Turn()), {"epochs": epochs})
 
 
 def task(values: dict[str, Any], arrays: Any, learner: str = "neural") -> Task:
@@ -91,34 +92,33 @@ def test_nothing_is_left_of_shared_arrays() -> None:
 
 
 def test_a_child_fits_and_predicts_and_is_reused(replier: ChildReplier) -> None:
-    made = task(*fit_work({"epochs": 1}, shard(), None, seed=1))
-    solution = replier.solve(made)
-    model = fitted(solution.metrics, solution.arrays)
-    assert model.examples == 64
+    solution = replier.solve(task(*work()))
+    assert solution.metrics["examples"] == 64
     (pid,) = [child.pid for child in children()]
-    labels = replier.solve(task(*predict_work({}, model.arrays, shard(10).images)))
+    ten = Predict(rows=images(10), model=solution.arrays, loss=False)
+    labels = replier.solve(task(*carry(ten, {})))
     assert labels.arrays["labels"].shape == (10,)
     assert [child.pid for child in children()] == [pid]
 
 
 def test_what_raises_in_a_child_is_told_with_its_traceback(replier: ChildReplier) -> None:
     with pytest.raises(TaskRaised, match="no learner 'psychic'") as caught:
-        replier.solve(task(*fit_work({}, shard(), None, seed=1), learner="psychic"))
+        replier.solve(task(*work(), learner="psychic"))
     assert "Traceback" in caught.value.remote_traceback
-    again = replier.solve(task(*fit_work({"epochs": 1}, shard(), None, seed=1)))
+    again = replier.solve(task(*work()))
     assert again.arrays
 
 
 def test_a_killed_child_is_a_failed_task_and_another_takes_its_place(
     replier: ChildReplier,
 ) -> None:
-    made = task(*fit_work({"epochs": 10_000}, shard(), None, seed=1))
+    made = task(*work(10_000))
     killer = threading.Thread(target=_when_busy, args=(made, kill_child))
     killer.start()
     with pytest.raises(ChildDied, match="killed .SIGKILL."):
         replier.solve(made)
     killer.join()
-    solution = replier.solve(task(*fit_work({"epochs": 1}, shard(), None, seed=1)))
+    solution = replier.solve(task(*work()))
     assert solution.arrays
     assert len(children()) == 1
 
@@ -138,7 +138,7 @@ def _when_busy(made: Task, act: Callable[[], object]) -> None:
 
 
 def test_a_cancelled_task_is_stopped_at_once(replier: ChildReplier) -> None:
-    made = task(*fit_work({"epochs": 100_000}, shard(), None, seed=1))
+    made = task(*work(100_000))
     canceller = threading.Thread(target=_when_busy, args=(made, made.cancel))
     canceller.start()
     with pytest.raises(Exception, match="cancelled"):
@@ -156,9 +156,9 @@ def test_no_memory_to_share_is_an_error_and_not_a_wait(
 
     monkeypatch.setattr(sharing, "allocate", full)
     with pytest.raises(OSError, match="No space left"):
-        replier.solve(task(*fit_work({"epochs": 1}, shard(1000), None, seed=1)))
+        replier.solve(task(*work(rows=1000)))
     monkeypatch.undo()
-    assert replier.solve(task(*fit_work({"epochs": 1}, shard(), None, seed=1))).arrays
+    assert replier.solve(task(*work())).arrays
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_nothing_survives_its_node(
     main = main_node(kinds=("neural",))
     node = compute(main.address, "error")
     main.wait_for_nodes(1, SECONDS)
-    values, arrays = fit_work({"epochs": 10_000}, shard(), None, seed=1)
+    values, arrays = work(10_000)
     future = main.submit(JobDataType(arrays, values, kind="neural"))
     look = threading.Event()
     while not any(fraction for _, fraction in main.view().nodes[0].running):
@@ -219,7 +219,7 @@ def test_a_node_that_finds_nobody_says_so(compute: Any) -> None:
 
 def test_a_child_that_a_real_time_signal_ended_is_a_failed_task(replier: ChildReplier) -> None:
     """Found in review: such a signal has no name, and saying so raised."""
-    made = task(*fit_work({"epochs": 100_000}, shard(), None, seed=1))
+    made = task(*work(100_000))
     number = signal.SIGRTMIN + 3
 
     def end() -> None:
@@ -236,13 +236,13 @@ def test_a_child_that_can_not_be_started_is_tried_again(
     replier: ChildReplier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the system has no process left, say: the task fails in words, and the node goes on."""
-    replier.solve(task(*fit_work({"epochs": 1}, shard(), None, seed=1)))
+    replier.solve(task(*work()))
     popen = subprocess.Popen
 
     def none(*arguments: Any, **options: Any) -> Any:
         raise OSError(11, "Resource temporarily unavailable")
 
-    made = task(*fit_work({"epochs": 100_000}, shard(), None, seed=1))
+    made = task(*work(100_000))
 
     def end() -> None:
         monkeypatch.setattr(subprocess, "Popen", none)
@@ -254,7 +254,7 @@ def test_a_child_that_can_not_be_started_is_tried_again(
         replier.solve(made)
     ender.join()
     with pytest.raises(OSError, match="temporarily"):
-        replier.solve(task(*fit_work({"epochs": 1}, shard(), None, seed=1)))
+        replier.solve(task(*work()))
     monkeypatch.setattr(subprocess, "Popen", popen)
-    assert replier.solve(task(*fit_work({"epochs": 1}, shard(), None, seed=1))).arrays
+    assert replier.solve(task(*work())).arrays
     assert replier._started == 1

@@ -13,27 +13,26 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from learning.work import fit_work
 
 from computing_node import AsyncComputingNode, OverLimit, TaskCancelled
 from computing_node import children as training
 from computing_node.children import ChildReplier, TaskRaised
 from computing_node.replier import Task
-from learning import Shard
+from learning import Turn, create, merging
+from learning.actions import Fit, Trial
 from main_node import AsyncMainNode, JobFailed
 from protocol import JobDataType, JobSolutionDataType
 
+from ..learning.common import carry, images
 from ..processes import COMPUTE, Process, Start, run
 
 SECONDS = 60
 
 
-def work(epochs: int = 1, rows: int = 64, **values: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    random = np.random.default_rng(0)
-    images = random.integers(0, 255, (rows, 28, 28), dtype=np.uint8)
-    fit, arrays = fit_work(
-        {"epochs": epochs}, Shard(images, random.integers(0, 10, rows), 10), None, seed=1
-    )
+def work(epochs: int = 1, rows: int = 64, **values: Any) -> tuple[dict[Any, Any], dict[str, Any]]:
+    shard = images(rows)
+    start = create("neural", {}).initial(shard.form)
+    fit, arrays = carry(Fit(rows=shard, start=start, seed=1, turn=Turn()), {"epochs": epochs})
     return {**fit, **values}, arrays
 
 
@@ -113,9 +112,17 @@ def test_a_job_that_wants_too_much_memory_fails_in_words_and_the_next_is_solved(
     replier: Callable[..., ChildReplier],
 ) -> None:
     made = replier(max_bytes=256 << 20)
+    trial = Trial(rows=images(16, 4_000_000), turn=Turn(), strategy=merging.create("mean", {}))
+    values, arrays = carry(trial, {})
+    large = Task((0, 1), JobDataType(arrays, values, kind="neural"), 1, "main")
+    assert large.begin()
     with pytest.raises(OverLimit, match="it wants more memory than it may have"):
-        made.solve(task(classes=4_000_000))
+        made.solve(large)
     assert made.solve(task()).arrays
+
+
+def form(classes: object) -> dict[Any, Any]:
+    return {"form": {"fields": {"image": ["uint8", [28, 28]]}, "classes": classes}}
 
 
 @pytest.mark.parametrize(
@@ -123,9 +130,12 @@ def test_a_job_that_wants_too_much_memory_fails_in_words_and_the_next_is_solved(
     [
         {"make": {1: 2}}, {"make": {"epochs": -1}}, {"make": {"batch_size": 0}},
         {"make": {"batch_size": -1}}, {"make": {"lr": float("nan")}}, {"make": {"threads": 10**6}},
-        {"make": {"rounds": 0}}, {"make": {"round": 3, "rounds": 3}}, {"make": None},
-        {"make": {"epochs": "x"}}, {"make": {"initial_seed": -1}}, {"classes": 0}, {"classes": "x"},
-        {"classes": 5}, {"seed": -1}, {"seed": "x"}, {"action": ["fit"]}, {1: 2, "classes": -1},
+        {"turn": {"rounds": 0}}, {"turn": {"round": 3, "rounds": 3}}, {"make": None},
+        {"make": {"epochs": "x"}}, {"turn": {"initial_seed": -1}}, {"turn": None}, {"turn": {1: 2}},
+        form(0), form("x"), form(5), form(1 << 40), form(True), {1: 2, **form(-1)}, {"form": None},
+        {"form": []}, {"seed": -1}, {"seed": "x"}, {"action": ["fit"]}, {"merge": 1}, {"merge": {}},
+        {"merge": {"name": "mean", "made": []}}, {"merge": {"name": ["x"], "made": {}}},
+        {"merge": {"name": "mean", "made": {"x": 1}}},
     ],
     ids=str,
 )  # fmt: skip
@@ -158,16 +168,17 @@ def closed() -> Iterator[None]:
 @pytest.mark.parametrize(
     "arrays",
     [
-        {"images": np.zeros(5, np.uint8)}, {"images": np.zeros((64, 28, 28), np.complex128)},
-        {"labels": np.zeros(64)}, {"labels": np.full(64, 99)}, {"labels": np.full(64, -1)},
-        {"labels": np.zeros(3, np.int64)},
+        {"row/image": np.zeros(5, np.uint8)}, {"row/image": np.zeros((64, 28, 28), np.complex128)},
+        {"row/image": np.zeros((64, 28, 27), np.uint8)}, {"row/more": np.zeros(64)},
+        {"label": np.zeros(64)}, {"label": np.full(64, 99)}, {"label": np.full(64, -1)},
+        {"label": np.zeros(3, np.int64)}, {"label": np.zeros((64, 1), np.int64)},
     ],
     ids=str,
 )  # fmt: skip
 def test_arrays_that_are_no_shard_are_a_failed_task(arrays: dict[str, Any]) -> None:
     values, good = work()
     bad = Task((0, 1), JobDataType({**good, **arrays}, values, kind="neural"), 1, "main")
-    with pytest.raises(TaskRaised, match=r"images|labels"):
+    with pytest.raises(TaskRaised, match=r"image|label|fields"):
         one_replier().solve(bad)
 
 

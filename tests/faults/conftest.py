@@ -21,6 +21,8 @@ from ..processes import COMPUTE, MAIN, Process, Relay, Start, free_port, run
 
 #: Long enough for a job to be met at work, short enough for dozens of runs.
 SHAPE = ("--jobs", "4", "--rounds", "2", "--epochs", "12", "--lr", "0.05")
+#: The first job of every run: the learner is tried out.
+TRIAL = "round-001-trial-1"
 #: A silent node is given up after so many seconds, so that no test waits for the usual ten.
 SILENCE = ("--silence", "2.5")
 RELAY = (sys.executable, "-m", "relay_node", "--log-level", "debug")

@@ -80,5 +80,5 @@ def test_a_relay_with_four_nodes_that_train_is_killed_ten_times(cluster: Cluster
         relay = cluster.relay_at(way)
     result = cluster.same(main.result())
     assert sum(result["nodes"].values()) == 8
-    # Neither the eight shards nor the four parts of the test set after each round.
-    assert sum(line.count("task.solved") for node in nodes for line in node.seen) == 8 + 2 * 4
+    # Neither the trial, nor the eight shards, nor the four parts of the test set after each round.
+    assert sum(line.count("task.solved") for node in nodes for line in node.seen) == 1 + 8 + 2 * 4

@@ -23,7 +23,9 @@ def images(rows: int, classes: int = 10, side: int = 28, seed: int = 0) -> Rows:
     random = np.random.default_rng(seed)
     pixels = random.integers(0, 256, (rows, side, side), dtype=np.uint8)
     form = Form({"image": Field("uint8", (side, side))}, Numbered(classes))
-    source = ArraySource("made", form, {"all": ({"image": pixels}, random.integers(0, classes, rows))})
+    source = ArraySource(
+        "made", form, {"all": ({"image": pixels}, random.integers(0, classes, rows))}
+    )
     return Rows(source, "all")
 
 

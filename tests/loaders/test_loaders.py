@@ -141,10 +141,11 @@ def test_a_folder_that_lacks_files_is_told_which(tmp_path: Path) -> None:
         loaders.load(tmp_path)
     with pytest.raises(DatasetNotFound, match="neither 'mnist' nor a folder"):
         loaders.load(tmp_path / "nowhere")
-    with pytest.raises(DatasetNotFound, match="no split"):
-        loaders.load(tmp_path, "validation")
+    whole = make_idx_folder(tmp_path / "ok")
+    with pytest.raises(DatasetNotFound, match="no split 'validation'; there is train and test"):
+        loaders.load(whole, "validation")
     with pytest.raises(LoaderError, match="limit of 0 rows"):
-        loaders.load(make_idx_folder(tmp_path / "ok"), limit=0)
+        loaders.load(whole, limit=0)
 
 
 # Fetching: no test reaches out; mirrors and registry are replaced by folders.

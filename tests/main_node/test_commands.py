@@ -61,7 +61,7 @@ def test_the_result_is_what_is_promised(result: dict[str, Any], data: Path) -> N
     assert set(result) == {
         "run", "data", "learner", "jobs", "rounds", "nodes", "accuracy", "macro_f1", "confusion",
         "examples", "seconds", "starts", "retries", "left_out", "model", "model_sha256",
-        "accuracy_by_round", "loss_by_round", "model_parts", "target_digit",
+        "accuracy_by_round", "loss_by_round", "model_parts", "target_digit", "merge", "classes",
     }  # fmt: skip
     assert set(result["seconds"]) == {"total", "setup", "training", "merging", "evaluating"}
     assert (result["learner"], result["jobs"], result["rounds"]) == ("neural", 4, 2)
@@ -124,11 +124,11 @@ def test_a_main_node_without_nodes_says_what_to_start_and_goes_on_once_it_is(
     command = main.wait_for("start computing nodes: mnist-compute --connect").split("nodes: ")[1]
     address = command.split()[2]
     main.wait_for(f"listening at {address}, run directory")
-    node = start(*COMPUTE, "--connect", address, "--name", "helper", "--max-jobs", "6")
+    node = start(*COMPUTE, "--connect", address, "--name", "helper", "--max-jobs", "7")
     node.wait_for("main.joined")
     code, output = main.end()
     assert code == 0
-    assert node.end()[0] == 0  # two jobs and four parts of the test: it has done its six
+    assert node.end()[0] == 0  # a trial, two jobs, four parts of the test: its seven
     assert "accuracy" in output
     assert "mnist-predict" in output
     main.wait_for("node helper.")

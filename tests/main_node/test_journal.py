@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 from computing_node import AsyncComputingNode
+from learning import DamagedFile
 from main_node import AsyncMainNode, JobFailed
 from main_node.errors import ConfigError, RefusedSolution, StorageError
 from main_node.store.database import RunDatabase
-from main_node.store.directory import RunDirectory
-from main_node.store.memory import LIFE, RunMemory
+from main_node.store.directory import Kept, RunDirectory
+from main_node.store.memory import LIFE, Expected, RunMemory
 from protocol import JobDataType, JobSolutionDataType
 from protocol.machine.effects import Effect, Offered
 from protocol.machine.ledger import first_task
@@ -140,9 +141,12 @@ def never(solution: JobSolutionDataType) -> None:
     return
 
 
+WORK = Expected("work", lambda: "", never)
+
+
 def test_a_memory_is_the_same_in_every_life(directory: RunDirectory) -> None:
     memory, database = remember(directory)
-    memory.expect({"a": ("work", never), "b": ("work", never)})
+    memory.expect({"a": WORK, "b": WORK})
     numbers = [memory.number(name) for name in ("a", "b")]
     memory.note([Offered(5, numbers[0], "n1"), Offered(6, numbers[1], "n2")])
     memory.keep(numbers[0], JobSolutionDataType(b"", {"loss": 1.0}), "node.n1")
@@ -154,10 +158,27 @@ def test_a_memory_is_the_same_in_every_life(directory: RunDirectory) -> None:
     assert again.starts == 2
     assert again.first_task == first + LIFE
     assert again.tasks == {6: (numbers[1], "n2")}  # a's is solved
-    again.expect({"c": ("work", never), "a": ("work", never)})
+    again.expect({"c": WORK, "a": WORK})
     assert again.number("a") == numbers[0]
     assert again.number("c") not in numbers
     assert again.solution("a").values == {"loss": 1.0}
+    database.close()
+
+
+def test_a_solution_is_known_again_by_what_the_first_release_called_its_job(
+    directory: RunDirectory,
+) -> None:
+    directory.write_solution("a", "old", Kept("node", {}, {}))
+    memory, database = remember(directory)
+    for work, first, good in (
+        ("new", "old", True), ("old", "", True), ("new", "other", False), ("new", "", False),
+    ):  # fmt: skip
+        memory.expect({"a": Expected(work, lambda first=first: first, never)})  # type: ignore[misc]
+        if good:
+            assert memory.solution("a").node == "node"
+        else:
+            with pytest.raises(DamagedFile, match="the solution of another job than this run's"):
+                memory.solution("a")
     database.close()
 
 
@@ -174,7 +195,7 @@ def test_what_can_not_be_written_is_no_solution(
 ) -> None:
     """Found in review: such a solution ended the run, or could not be read again."""
     memory, database = remember(directory)
-    memory.expect({"a": ("work", never)})
+    memory.expect({"a": WORK})
     solution = JobSolutionDataType(data, values)  # type: ignore[arg-type]
     with pytest.raises(RefusedSolution, match="can't be written"):
         memory.keep(1, solution, "liar")
@@ -186,7 +207,7 @@ def test_too_many_open_files_is_no_reason_to_end_a_run(
     directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory, database = remember(directory)
-    memory.expect({"a": ("work", never)})
+    memory.expect({"a": WORK})
     tries = []
     real = os.open
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -22,19 +22,32 @@ from learning.algebraic.course import Course, embedded
 from learning.algebraic.embedding import ImageEmbedding, TableEmbedding, shifted
 from learning.algebraic.errors import ContradictionError
 from learning.algebraic.model import AlgebraicModel, from_arrays, to_arrays, violations
-from loaders import Dataset, load
+from loaders import load
+from loaders.rows import Array, Labels
 
 from .test_algebra import Spied
 
 
-@pytest.fixture(scope="module")
-def train() -> Dataset:
-    return load("mnist", "train", 1000)
+class Digits(NamedTuple):
+    """As the estimator takes them."""
+
+    images: Array
+    labels: Labels
+
+
+def digits(split: str, rows: int) -> Digits:
+    loaded = load("mnist", split, rows)
+    return Digits(loaded.arrays["image"], loaded.labels)
 
 
 @pytest.fixture(scope="module")
-def test() -> Dataset:
-    return load("mnist", "test", 2000)
+def train() -> Digits:
+    return digits("train", 1000)
+
+
+@pytest.fixture(scope="module")
+def test() -> Digits:
+    return digits("test", 2000)
 
 
 @parametrize_with_checks([AlgebraicClassifier(batches=8)])  # type: ignore[untyped-decorator]
@@ -43,7 +56,7 @@ def test_it_is_a_scikit_learn_estimator(estimator: Any, check: Any) -> None:
 
 
 def test_the_invariants_hold_after_every_batch_of_mnist(
-    train: Dataset, monkeypatch: pytest.MonkeyPatch
+    train: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spied = Spied(monkeypatch)  # which sees that crossing leaves every trace as it was
     embedding = ImageEmbedding(28, 28)
@@ -83,14 +96,14 @@ def test_the_invariants_hold_after_every_batch_of_mnist(
         assert (missed[model.strict[mine]] == 0).all()
 
 
-def test_it_learns_digits(train: Dataset, test: Dataset) -> None:
+def test_it_learns_digits(train: Digits, test: Digits) -> None:
     learner = AlgebraicClassifier(batches=25).fit(train.images, train.labels)
     assert learner.score(test.images, test.labels) > 0.79
     counted = violations(learner.embedding_, 10, learner.model_.atoms, train.images, train.labels)
     assert (counted == learner.model_.violations).all()  # by numpy, and by the kernels
 
 
-def test_one_digit_against_the_rest(train: Dataset, test: Dataset) -> None:
+def test_one_digit_against_the_rest(train: Digits, test: Digits) -> None:
     learner = AlgebraicClassifier(batches=20, target_digit=0).fit(train.images, train.labels)
     assert learner.classes_.tolist() == [False, True]
     assert learner.score(test.images, test.labels == 0) > 0.97
@@ -100,7 +113,7 @@ def test_one_digit_against_the_rest(train: Dataset, test: Dataset) -> None:
     assert learner.decision_function(test.images).shape == (2000,)
 
 
-def test_partial_fit_goes_on(train: Dataset, test: Dataset) -> None:
+def test_partial_fit_goes_on(train: Digits, test: Digits) -> None:
     learner = AlgebraicClassifier(batches=6)
     for part in range(3):
         rows = slice(300 * part, 300 * (part + 1))
@@ -114,7 +127,7 @@ def test_partial_fit_goes_on(train: Dataset, test: Dataset) -> None:
 
 
 def test_equal_seeds_make_equal_models_and_the_order_of_atoms_is_no_matter(
-    train: Dataset, test: Dataset
+    train: Digits, test: Digits
 ) -> None:
     def learned(seed: int) -> AlgebraicModel:
         fitted = AlgebraicClassifier(batches=4, random_state=seed).fit(train.images, train.labels)
@@ -166,7 +179,7 @@ def test_shifted_images_lose_what_leaves_and_gain_black() -> None:
     assert len(shifted(image, 3)) == 6  # it is two pixels high
 
 
-def test_contradictory_rows_are_named(train: Dataset) -> None:
+def test_contradictory_rows_are_named(train: Digits) -> None:
     images = train.images[:50].copy()
     images[31] = images[4]
     labels = train.labels[:50].copy()
@@ -176,7 +189,7 @@ def test_contradictory_rows_are_named(train: Dataset) -> None:
     assert issubclass(ContradictionError, LearningError)
 
 
-def test_contradictions_between_calls_are_named(train: Dataset) -> None:
+def test_contradictions_between_calls_are_named(train: Digits) -> None:
     learner = AlgebraicClassifier(batches=2)
     learner.partial_fit(train.images[:40], train.labels[:40], classes=range(10))
     with pytest.raises(ContradictionError, match="rows 0 and 40 .* of classes"):
@@ -218,12 +231,12 @@ def test_parameters_that_can_not_be_are_refused(parameters: Any, told: str) -> N
         AlgebraicClassifier(**parameters).fit(np.eye(2), [0, 1])
 
 
-def test_images_that_are_not_grey_from_0_to_255_are_refused(train: Dataset) -> None:
+def test_images_that_are_not_grey_from_0_to_255_are_refused(train: Digits) -> None:
     with pytest.raises(ValueError, match="images from 0 to 1; grey goes from 0 to 255"):
         AlgebraicClassifier().fit(train.images[:20] / 255, train.labels[:20])
 
 
-def test_a_failed_fit_leaves_nothing_behind(train: Dataset) -> None:
+def test_a_failed_fit_leaves_nothing_behind(train: Digits) -> None:
     learner = AlgebraicClassifier(batches=2).fit(train.images[:50], train.labels[:50])
     with pytest.raises(ContradictionError):
         learner.fit(np.ones((4, 2)) * [[1, 2]] * np.array([[1], [1], [2], [2]]), [0, 1, 0, 1])
@@ -244,13 +257,13 @@ def test_numbers_that_thresholds_would_not_tell_apart_get_more_of_them() -> None
     assert AlgebraicClassifier(levels=1).fit(table, labels).score(table, labels) == 1
 
 
-def test_images_of_another_size_are_refused_in_words(train: Dataset) -> None:
+def test_images_of_another_size_are_refused_in_words(train: Digits) -> None:
     learner = AlgebraicClassifier(batches=1).fit(train.images[:50], train.labels[:50])
     with pytest.raises(ModelError, match="20 x 20 pixels; the model is for 28 x 28"):
         learner.predict(np.zeros((1, 20, 20), np.uint8))
 
 
-def test_the_form_of_the_tutorial(train: Dataset) -> None:
+def test_the_form_of_the_tutorial(train: Digits) -> None:
     made = train_alma(train.images[:200].reshape(200, -1).tolist(), train.labels[:200].tolist())
     assert made["vTerm"] == [1568, 1569]
     assert set(made) == {"vTerm", "1568", "1569"}
@@ -273,7 +286,7 @@ def test_the_form_of_the_tutorial(train: Dataset) -> None:
     ("code", "absent"),
     [
         ("import learning.algebraic", ("numba", "sklearn", "numpy")),
-        ("from learning import merger; merger('algebraic')", ("numba", "torch")),
+        ("from learning import merging; merging.create('union', {})", ("numba", "torch")),
         ("from learning import create; create('algebraic', {})", ("numba", "torch")),
         ("from learning.algebraic.model import from_arrays", ("numba", "sklearn")),
     ],
@@ -286,7 +299,7 @@ def test_what_is_not_used_is_not_imported(code: str, absent: tuple[str, ...]) ->
     assert ran.stdout.strip() == "[]"
 
 
-def test_prediction_needs_no_compiler(train: Dataset, tmp_path: Any) -> None:
+def test_prediction_needs_no_compiler(train: Digits, tmp_path: Any) -> None:
     learner = AlgebraicClassifier(batches=2).fit(train.images[:100], train.labels[:100])
     arrays: Any = to_arrays(learner.model_)
     np.savez(tmp_path / "model.npz", **arrays)
@@ -294,8 +307,12 @@ def test_prediction_needs_no_compiler(train: Dataset, tmp_path: Any) -> None:
         "import sys; sys.modules['numba'] = None\n"
         "import numpy as np\n"
         "from learning import create\n"
+        "from loaders import ArraySource, Field, Form, Numbered, Rows\n"
         f"model = dict(np.load({str(tmp_path / 'model.npz')!r}))\n"
-        "print(len(create('algebraic', {}).predict(model, np.zeros((3, 28, 28), np.uint8))))\n"
+        "form = Form({'image': Field('uint8', (28, 28))}, Numbered(10))\n"
+        "rows = {'image': np.zeros((3, 28, 28), np.uint8)}, np.zeros(3, np.int64)\n"
+        "source = ArraySource('made', form, {'all': rows})\n"
+        "print(len(create('algebraic', {}).predict(model, Rows(source, 'all'))))\n"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ran.stdout == "3\n", ran.stderr
@@ -311,7 +328,7 @@ def test_prediction_needs_no_compiler(train: Dataset, tmp_path: Any) -> None:
     ],
 )
 def test_arrays_that_are_no_model_are_told_in_words(
-    train: Dataset, change: dict[str, Any], told: str
+    train: Digits, change: dict[str, Any], told: str
 ) -> None:
     learner = AlgebraicClassifier(batches=1).fit(train.images[:50], train.labels[:50])
     with pytest.raises(ModelError, match=told):

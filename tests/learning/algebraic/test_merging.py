@@ -6,75 +6,81 @@ from typing import Any
 
 import numpy as np
 import pytest
-from learning.work import count_work, counted, fit_work, fitted, perform
 
-from learning import CountingMerger, Form, MergeError, Shard, Solution, UnfitSolution, merger
-from learning.algebraic.model import from_arrays
-from learning.merging import sha256
-from loaders import load, shard
+from learning import Learner, MergeError, Solution, Turn, UnfitSolution, create, merging
+from learning.actions import Action, Fit, perform
+from learning.algebraic.counting import Count
+from learning.algebraic.model import from_arrays, weighed
+from learning.model import sha256
+from loaders import Rows, load, shard
+
+from ..common import carry, never, silent
 
 MAKE = {"batches": 5, "levels": 1, "shifts": 0}
 
 
-def silent(fraction: float, note: str = "", /) -> None:
-    return
+def asked(action: Action, turn: Turn | None = None) -> Any:
+    """Return what comes of an action at a node, as the main node reads it."""
+    answer = perform("algebraic", *carry(action, MAKE), silent, never)
+    return action.read(create("algebraic", MAKE, turn), *answer)
+
+
+def fit(rows: Rows, seed: int, start: Any = None, turn: Turn | None = None) -> Solution:
+    solution: Solution = asked(Fit(rows=rows, start=start or {}, seed=seed, turn=turn or Turn()))
+    return solution
 
 
 @pytest.fixture(scope="module")
-def shards() -> list[Shard]:
+def shards() -> list[Rows]:
     data = load("mnist", "train", 1200)
-    cut = shard(data.labels, 3, "disjoint", 0)
-    return [Shard(data.images[rows], data.labels[rows], 10) for rows in cut]
+    return [data.of(rows) for rows in shard(data.labels, 3, "disjoint", 0)]
 
 
 @pytest.fixture(scope="module")
-def solutions(shards: list[Shard]) -> list[Solution]:
-    made = []
-    for number, rows in enumerate(shards):
-        values, arrays = fit_work(MAKE, rows, None, seed=number)
-        made.append(fitted(*perform("algebraic", values, arrays, silent, lambda: False)))
-    return made
+def solutions(shards: list[Rows]) -> list[Solution]:
+    return [fit(rows, number) for number, rows in enumerate(shards)]
 
 
 @pytest.fixture(scope="module")
-def algebraic() -> CountingMerger:
-    found = merger("algebraic")
-    assert isinstance(found, CountingMerger)
-    return found
+def algebraic() -> Learner:
+    return create("algebraic", MAKE)
 
 
-def weighed(algebraic: CountingMerger, solutions: Any, shards: Any) -> Any:
-    union = algebraic.merge(solutions)
-    counts = [algebraic.count(union, rows) for rows in shards]
-    return algebraic.weigh(union, np.sum(counts, axis=0))
+def union(solutions: Any, before: Any = None) -> Any:
+    merged, state = merging.create("union", {}).merge(solutions, before or {}, {})
+    assert not state
+    return merged
+
+
+def settled(algebraic: Learner, solutions: Any, shards: Any) -> Any:
+    return algebraic.settle(union(solutions), lambda make: (asked(make(rows)) for rows in shards))
 
 
 def test_no_order_of_solutions_or_counts_shows(
-    algebraic: CountingMerger, solutions: list[Solution], shards: list[Shard]
+    algebraic: Learner, solutions: list[Solution], shards: list[Rows]
 ) -> None:
-    model = weighed(algebraic, solutions, shards)
-    assert sha256(weighed(algebraic, solutions[::-1], shards[::-1])) == sha256(model)
+    model = settled(algebraic, solutions, shards)
+    assert sha256(settled(algebraic, solutions[::-1], shards[::-1])) == sha256(model)
 
 
 def test_counts_of_a_node_are_the_main_nodes(
-    algebraic: CountingMerger, solutions: list[Solution], shards: list[Shard]
+    algebraic: Learner, solutions: list[Solution], shards: list[Rows]
 ) -> None:
-    union = algebraic.merge(solutions)
+    merged = union(solutions)
     for rows in shards:
-        values, arrays = count_work({}, rows, union)
-        told = perform("algebraic", values, arrays, silent, lambda: False)
-        counts = counted(*told, algebraic, union, len(rows.labels))
-        assert (counts == algebraic.count(union, rows)).all()
+        count = Count(rows=rows, model=merged)
+        here = count.read(algebraic, *count.perform(algebraic, silent, never))
+        assert (asked(count) == here).all()
 
 
 def test_strict_atoms_violate_no_positive_of_any_shard(
-    algebraic: CountingMerger, solutions: list[Solution], shards: list[Shard]
+    algebraic: Learner, solutions: list[Solution], shards: list[Rows]
 ) -> None:
-    model = from_arrays(weighed(algebraic, solutions, shards))
+    model = from_arrays(settled(algebraic, solutions, shards))
     assert model.strict.any()
     assert not model.strict.all()
     for rows in shards:
-        terms = model.embedding.bits(rows.images)
+        terms = model.embedding.bits(rows.arrays["image"])
         for atom in np.flatnonzero(model.strict)[::7]:
             for class_ in model.atoms[atom][model.atoms[atom] >= 1568]:
                 if class_ < model.constants:
@@ -83,25 +89,24 @@ def test_strict_atoms_violate_no_positive_of_any_shard(
 
 
 def test_a_merged_model_is_better_than_its_shards(
-    algebraic: CountingMerger, solutions: list[Solution], shards: list[Shard]
+    algebraic: Learner, solutions: list[Solution], shards: list[Rows]
 ) -> None:
     test = load("mnist", "test", 2000)
 
     def right(arrays: Any) -> float:
-        return float(np.mean(from_arrays(arrays).predict(test.images) == test.labels))
+        return float(np.mean(from_arrays(arrays).predict(test.arrays["image"]) == test.labels))
 
-    merged = right(weighed(algebraic, solutions, shards))
+    merged = right(settled(algebraic, solutions, shards))
     assert merged > max(right(solution.arrays) for solution in solutions)
 
 
 def test_a_round_goes_on_from_the_merged_model(
-    algebraic: CountingMerger, solutions: list[Solution], shards: list[Shard]
+    algebraic: Learner, solutions: list[Solution], shards: list[Rows]
 ) -> None:
-    before = weighed(algebraic, solutions, shards)
-    values, arrays = fit_work({**MAKE, "round": 1}, shards[0], before, seed=9)
-    again = fitted(*perform("algebraic", values, arrays, silent, lambda: False))
-    union = algebraic.merge([again], before)
-    old, new, every = (from_arrays(each) for each in (before, again.arrays, union))
+    before = settled(algebraic, solutions, shards)
+    again = fit(shards[0], 9, before, Turn(1, 2))
+    merged = union([again], before)
+    old, new, every = (from_arrays(each) for each in (before, again.arrays, merged))
 
     def rows(model: Any) -> set[tuple[int, ...]]:
         return {tuple(atom[atom < model.constants]) for atom in model.atoms}
@@ -137,32 +142,51 @@ def test_an_atom_takes_20_bytes_at_most(solutions: list[Solution]) -> None:
     ],
 )
 def test_solutions_from_liars_are_told_in_words(
-    algebraic: CountingMerger, solutions: list[Solution], change: Any, told: str
+    algebraic: Learner, solutions: list[Solution], shards: list[Rows], change: Any, told: str
 ) -> None:
-    form = Form(28, 28, 10)
-    good = solutions[0]
-    algebraic.check(good, form, good.examples, MAKE)
+    good, action = solutions[0], Fit(rows=shards[0], start={}, seed=0, turn=Turn())
+    examples = {"examples": good.examples}
+    action.read(algebraic, examples, good.arrays)
     with pytest.raises(UnfitSolution, match=told):
-        algebraic.check(
-            Solution({**good.arrays, **change}, good.examples), form, good.examples, MAKE
-        )
+        action.read(algebraic, examples, {**good.arrays, **change})
     with pytest.raises(UnfitSolution, match="claims"):
-        algebraic.check(good, form, good.examples + 1, MAKE)
+        action.read(algebraic, {"examples": good.examples + 1}, good.arrays)
 
 
 @pytest.mark.parametrize(
     "counts", [None, np.zeros(3, np.int64), np.zeros(3, np.int32), "high", "low"]
 )
 def test_counts_from_liars_are_told_in_words(
-    algebraic: CountingMerger, solutions: list[Solution], counts: Any
+    algebraic: Learner, solutions: list[Solution], shards: list[Rows], counts: Any
 ) -> None:
-    union = algebraic.merge(solutions)
+    count = Count(rows=shards[0], model=union(solutions))
+    atoms = len(count.model["sizes"])
+    good = np.full(atoms, 400)
+    assert (count.read(algebraic, {}, {"counts": good}) == good).all()
     if isinstance(counts, str):
-        counts = np.full(len(union["sizes"]), 401 if counts == "high" else -1)
-    with pytest.raises(UnfitSolution):
-        algebraic.check_counts(counts, union, 400)
+        counts = np.full(atoms, 401 if counts == "high" else -1)
+    told = {} if counts is None else {"counts": counts}
+    for values, arrays in (({}, told), ({"more": 1}, {"counts": good}),
+                           ({}, {"counts": good, "more": good})):  # fmt: skip
+        with pytest.raises(UnfitSolution):
+            count.read(algebraic, values, arrays)
 
 
-def test_nothing_can_not_be_merged(algebraic: CountingMerger) -> None:
+def test_what_too_many_contradict_is_dropped(solutions: list[Solution]) -> None:
+    merged = union(solutions)
+    counts = np.arange(len(merged["sizes"])) % 9
+    kept = from_arrays(weighed(merged, counts))
+    assert kept.violations.tolist() == counts[counts <= 7].tolist()
+
+
+def test_nothing_can_not_be_merged() -> None:
     with pytest.raises(MergeError, match="nothing to merge"):
-        algebraic.merge([])
+        union([])
+
+
+def test_solutions_of_other_images_can_not_be_merged(solutions: list[Solution]) -> None:
+    odd = {**solutions[0].arrays, "thresholds": np.array([99.0])}
+    with pytest.raises(MergeError, match="solution 2 does not fit the first: other images"):
+        union([solutions[0], Solution(odd, 400)])
+    with pytest.raises(MergeError, match="solution 1: not an algebraic model"):
+        union([Solution({}, 400)])
