@@ -10,7 +10,7 @@ from pathlib import Path
 
 from loaders.classes import against_rest
 from loaders.errors import CorruptDataset
-from loaders.rows import Arrays, Field, Form, Numbered, bytes_of
+from loaders.rows import Arrays, Form, Numbered, bytes_of
 
 from .durable import read_arrays, write_arrays
 from .errors import DamagedFile, ModelError
@@ -80,22 +80,28 @@ def load(path: Path) -> Model:
         raise ModelError(f"{path}: a file that mnist-main wrote, but no model that this one reads")
     try:
         return read(arrays, notes)
-    except (KeyError, ValueError, TypeError, CorruptDataset) as error:
+    except (KeyError, ValueError, TypeError, RecursionError, CorruptDataset) as error:
         raise ModelError(f"{path}: a model that does not say what it is for: {error}") from error
 
 
 def _second(arrays: Arrays, notes: dict[str, str]) -> Model:
     form = Form.of_values(json.loads(notes.pop("form")))
     if "classes" in notes:
-        form = Form(form.fields, tuple(map(str, json.loads(notes.pop("classes")))))
+        classes = tuple(map(str, json.loads(notes.pop("classes"))))
+        if len(classes) != len(form.classes):
+            raise ValueError(f"{len(classes)} names of {len(form.classes)} classes")
+        form = Form(form.fields, classes)
     made = json.loads(notes.pop("made"))
+    if not isinstance(made, dict):
+        raise TypeError("what its learner was made with is no options by name")
     return Model(arrays, notes.pop("learner"), form, made, notes)
 
 
 def _first(arrays: Arrays, notes: dict[str, str]) -> Model:
     """Return a model of grey images, maybe of one class against the rest."""
-    shape = (int(notes.pop("height")), int(notes.pop("width")))
-    classes, target = int(notes.pop("classes")), notes.pop("target", None)
-    names = Numbered(classes) if target is None else against_rest(target)
-    form = Form({"image": Field("uint8", shape)}, names)
+    shape = [int(notes.pop("height")), int(notes.pop("width"))]
+    told = {"fields": {"image": ["uint8", shape]}, "classes": int(notes.pop("classes"))}
+    form, target = Form.of_values(told), notes.pop("target", None)
+    if target is not None:
+        form = Form(form.fields, against_rest(target))
     return Model(arrays, notes.pop("learner"), form, {}, notes)

@@ -28,6 +28,8 @@ RowNumbers = npt.NDArray[np.int64]
 
 #: Classes, fields of a row and axes of a field, at most.
 MOST_CLASSES, MOST_FIELDS, MOST_AXES = 1 << 32, 64, 8
+#: Letters of the name of a type; the length of an axis.
+MOST_LETTERS, MOST_LENGTH = 16, 1 << 53
 #: What a field may be made of: numbers, or true and false.
 _KINDS = "biuf"
 
@@ -64,7 +66,8 @@ class Numbered(Sequence[str]):
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Numbered):
             return self._count == other._count
-        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+        same_length = isinstance(other, Sequence) and len(other) == self._count
+        return same_length and tuple(self) == tuple(other)  # type: ignore[arg-type]
 
     def __hash__(self) -> int:
         return hash(tuple(self))
@@ -106,19 +109,18 @@ class Form:
         return {"fields": fields, "classes": len(self.classes)}
 
     @classmethod
-    def of_values(cls, values: object) -> Form:
+    def of_values(cls, values: Any) -> Form:
         """Return the form that `as_values` told, from whomever.
 
         Raises:
             CorruptDataset: it is none.
         """
         try:
-            assert isinstance(values, dict) and isinstance(values["fields"], dict)
-            fields = {str(name): _field(told) for name, told in values["fields"].items()}
-            classes = values["classes"]
-            assert type(classes) is int and 1 <= classes <= MOST_CLASSES
-            assert len(fields) <= MOST_FIELDS
-        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            told, classes = values["fields"], values["classes"]
+            _must(isinstance(told, dict) and len(told) <= MOST_FIELDS)
+            _must(type(classes) is int and 1 <= classes <= MOST_CLASSES)
+            fields = {str(name): _field(each) for name, each in told.items()}
+        except (KeyError, TypeError, ValueError) as error:
             raise CorruptDataset(f"not a form of data: {values!r:.200}") from error
         return cls(fields, Numbered(classes))
 
@@ -157,12 +159,20 @@ class Form:
             )
 
 
-def _field(told: object) -> Field:
-    assert isinstance(told, list | tuple)
+def _field(told: Any) -> Field:
     dtype, shape = told
-    assert np.dtype(dtype).kind in _KINDS and len(shape) <= MOST_AXES
-    assert all(type(length) is int and length >= 0 for length in shape)
-    return Field(str(dtype), tuple(shape))
+    # By its one name: `u1` is equal to `uint8` for numpy, and for nobody who compares forms.
+    _must(type(dtype) is str and len(dtype) <= MOST_LETTERS and np.dtype(dtype).name == dtype)
+    _must(np.dtype(dtype).kind in _KINDS)
+    _must(isinstance(shape, list | tuple) and len(shape) <= MOST_AXES)
+    _must(all(type(length) is int and 0 <= length <= MOST_LENGTH for length in shape))
+    return Field(dtype, tuple(shape))
+
+
+def _must(fits: bool) -> None:
+    """Raise unless it fits; an `assert` would be gone where Python optimizes."""
+    if not fits:
+        raise ValueError
 
 
 class Source(Protocol):
