@@ -23,7 +23,7 @@ from loaders.rows import Array, Arrays, ArraySource, Form, Labels, Rows, bytes_o
 from . import merging
 from .contract import Cancelled, Learner, Progress, Solution, Turn, check_parameters
 from .errors import Diverged, LearningError, UnfitSolution
-from .layout import Layout, check_fresh
+from .layout import Layout, check_fresh, check_kept
 from .merging.strategy import Client, Strategy
 from .registry import create
 
@@ -226,8 +226,8 @@ class Trial(Action):
             solution = self._step(learner, fit)
         with _trying(merging_):
             model, state = self.strategy.merge([solution], initial, state)
-            check_fresh(model)
-            check_fresh(state)
+            check_kept(model)
+            check_kept(state)
         with _trying(f"the {learner.name} learner's prediction"):
             predict = Predict(rows=self.rows, model=model, loss=learner.tells_loss)
             predict.read(learner, *predict.perform(learner, progress, cancelled))
@@ -239,7 +239,7 @@ class Trial(Action):
         state = strategy.begin(initial)
         shared, own = strategy.shared(state), strategy.own(initial)
         for arrays in (state, shared, own):
-            check_fresh(arrays)
+            check_kept(arrays)
         fit = Fit(
             rows=self.rows, start=initial, seed=0, turn=self.turn, strategy=strategy,
             shared=shared, own=own, layout=Layout(initial),

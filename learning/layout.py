@@ -85,19 +85,28 @@ def endless(arrays: Arrays) -> str:
 
 
 def check_fresh(arrays: Arrays) -> None:
-    """Raise unless arrays, from whomever, can be a fresh model's, and be kept.
+    """Raise unless arrays, from whomever, can be a fresh model's.
 
     Raises:
         UnfitSolution: they can't.
         Diverged: they hold numbers that are not finite.
     """
+    check_kept(arrays)
+    wrong = endless(arrays)
+    if wrong:
+        raise Diverged(wrong)
+
+
+def check_kept(arrays: Arrays) -> None:
+    """Raise unless arrays can be kept on disk.
+
+    Raises:
+        UnfitSolution: they can't.
+    """
     if len(arrays) > MOST_ARRAYS:
-        raise UnfitSolution(f"a model of {len(arrays):,} arrays, more than {MOST_ARRAYS:,}")
+        raise UnfitSolution(f"{len(arrays):,} arrays, more than {MOST_ARRAYS:,}")
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray | np.generic):
             raise UnfitSolution(f"{name!r} is no array, but {type(array).__name__}")
         if array.dtype.name not in DTYPES:
             raise UnfitSolution(f"array {name!r} is of {array.dtype}, which can't be kept")
-    wrong = endless(arrays)
-    if wrong:
-        raise Diverged(wrong)

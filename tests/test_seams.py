@@ -8,14 +8,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from computing_node import AsyncComputingNode
+from learning.actions import Action, Fit, Predict, Trial, turn
+from protocol import JobDataType, JobSolutionDataType
+
+from .conftest import make_idx_folder
 from .processes import MAIN, Process, Start, run
+from .seams.linear import LinearLearner
 from .test_house import ROOT, TOP
 
 SEAMS = Path(__file__).parent / "seams"
@@ -95,6 +107,15 @@ class House:
         result: dict[str, Any] = json.loads(self.train(data, "--json", *options).stdout)
         return result
 
+    def cut_short(self, data: str, *options: str) -> None:
+        """Begin a run, and kill it in the middle of its second round."""
+        gate = self.path / "gate"
+        gate.mkdir()
+        main = self.main(data, "--rounds", "3", *options, LINEAR_GATE=str(gate))
+        main.wait_for("job.accepted job=round-002-job-")
+        main.kill()
+        shutil.rmtree(gate)
+
     def resume(self, *options: str) -> dict[str, Any]:
         """Go on with the only run, and return what it came to."""
         (path,) = self.runs.iterdir()
@@ -167,3 +188,284 @@ def test_a_learner_is_one_class_of_an_installed_package(house: House, tmp_path: 
     odd = house.run(*MAIN, "--stride", "2")
     assert odd.returncode == 2
     assert "--stride is for --learner linear; neural takes" in odd.stderr
+
+
+BROKEN = {
+    "cannot": ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
+    "exits": ("raise SystemExit(9)", "SystemExit: 9"),
+    "bare": (
+        "from learning import Learner\nclass Third(Learner):\n    name = 'third'",
+        "TypeError: its options are no dataclass",
+    ),
+    "other": (
+        "from linear import LinearLearner as Third", "TypeError: it is no Learner whose name is"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_learner_that_is_broken_is_said_and_costs_nobody_else(house: House, how: str) -> None:
+    text, told = BROKEN[how]
+    house.install("linear", "linear:LinearLearner").install("third", "third:Third", text)
+    done = house.run(*MAIN, "--learner", "linear", "--print-config")
+    assert done.returncode == 0
+    assert "learner: linear\n" in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert "learner.unusable name=third place=third:Third" in line
+    assert told in line
+    if how == "cannot":
+        none = house.run(*MAIN, "--learner", "third")
+        assert none.returncode == 2
+        assert "no learner 'third'; there is neural, algebraic, linear" in none.stderr
+        assert house.run(*PREDICT, "--help").returncode == 0
+
+
+def test_an_option_that_is_anothers_is_said_where_it_is_wanted(house: House) -> None:
+    """An option has one default on the command line: who takes it with another can't be used."""
+    third = (SEAMS / "linear.py").read_text().replace('"linear"', '"third"')
+    third = third.replace("steps: int", "epochs: int").replace("LinearLearner", "Third")
+    house.install("linear", "linear:LinearLearner").install("third", "third:Third", third)
+    done = house.run(*MAIN, "--learner", "third", "--print-config")
+    assert done.returncode == 2
+    assert "--learner third can't be: its option --epochs is already another's" in done.stderr
+    assert "epochs: 3\n" in house.run(*MAIN, "--learner", "linear", "--print-config").stdout
+
+
+# Strategies.
+
+
+def test_a_strategy_with_a_state_is_one_file(house: House) -> None:
+    house.add("colours", "heavy").install("linear", "linear:LinearLearner")
+    assert "--inertia" in house.run(*MAIN, "--help").stdout
+    linear = ("--learner", "linear", "--rounds", "3")
+    mean = house.result("colours", *linear)
+    none = house.result("colours", *linear, "--merge", "heavy", "--inertia", "0")
+    some = house.result("colours", *linear, "--merge", "heavy", "--inertia", "0.9")
+    assert none["model_sha256"] == mean["model_sha256"]
+    assert some["loss_by_round"][0] == mean["loss_by_round"][0]
+    assert some["loss_by_round"][2] < mean["loss_by_round"][2]
+    assert some["merge"] == "heavy"
+    odd = house.run(*MAIN, *linear, "--merge", "mean", "--inertia", "0.9")
+    assert odd.returncode == 2
+    assert "--inertia is for --merge heavy; mean takes no option of its own" in odd.stderr
+
+
+def test_a_strategy_may_have_a_word_in_each_step(house: House) -> None:
+    house.add("colours", "tether").install("linear", "linear:LinearLearner")
+    linear = ("--learner", "linear", "--rounds", "3")
+    mean = house.result("colours", *linear)
+    none = house.result("colours", *linear, "--merge", "tether", "--hold", "0")
+    some = house.result("colours", *linear, "--merge", "tether")
+    assert none["model_sha256"] == mean["model_sha256"]
+    assert some["loss_by_round"][0] == mean["loss_by_round"][0]
+    assert some["loss_by_round"][1:] != mean["loss_by_round"][1:]
+
+
+def test_a_run_that_was_killed_goes_on_with_the_strategys_state(house: House) -> None:
+    """A state that a run does not begin with; one with a client part: with the odd arrays."""
+    house.add("colours", "heavy").install("linear", "linear:LinearLearner")
+    options = ("--learner", "linear", "--merge", "heavy")
+    house.cut_short("colours", *options)
+    result = house.resume()
+    assert result["starts"] == 2
+    shutil.rmtree(house.runs)
+    calm = house.result("colours", *options, "--rounds", "3")
+    assert result["model_sha256"] == calm["model_sha256"]
+    assert result["loss_by_round"] == calm["loss_by_round"]
+
+
+def test_a_neural_run_that_was_killed_goes_on_with_its_control_variates(
+    house: House, tmp_path: Path
+) -> None:
+    data = str(make_idx_folder(tmp_path / "data", 160, 40))
+    options = ("--merge", "scaffold", "--epochs", "1", "--sharding", "labels")
+    main = house.main(data, *options)
+    main.wait_for("round 1 of 2 merged")
+    main.kill()
+    result = house.resume()
+    assert result["starts"] == 2
+    shutil.rmtree(house.runs)
+    calm = house.result(data, *options)
+    assert result["model_sha256"] == calm["model_sha256"]
+
+
+# All kinds of arrays.
+
+
+def test_many_classes_tables_and_odd_arrays_go_through_every_layer(house: House) -> None:
+    """A table of two fields and 100,000 classes; a model with a lone number, and an empty array."""
+    house.add("table", "tether").install("linear", "linear:LinearLearner")
+    options = ("--learner", "linear", "--merge", "tether")
+    house.cut_short("table", *options)
+    result = house.resume()
+    (path,) = house.runs.iterdir()
+    assert result["accuracy"] > 0.9
+    assert (result["confusion"], result["classes"]) == ([], [])
+    assert result["data"]["kind"] == "row"
+    metrics = json.loads((path / "metrics.json").read_text())
+    assert metrics == result
+    assert (path / "learning.png").exists()
+    assert not (path / "confusion.png").exists()
+    arrays = load_file(path / "model.safetensors")
+    assert {name: (each.dtype.name, each.shape) for name, each in arrays.items()} == {
+        "layer.weights": ("float32", (4, 100_000)), "layer.bias": ("float32", (100_000,)),
+        "steps": ("int64", ()), "nothing": ("float32", (0, 3)),
+    }  # fmt: skip
+    assert arrays["steps"] == 24
+    model = str(path / "model.safetensors")
+    tried = house.run(*PREDICT, model, "--data", "table", "--json")
+    predicted = json.loads(tried.stdout)
+    assert predicted["accuracy"] == result["accuracy"]
+    assert "on 40 rows" in house.run(*PREDICT, model, "--data", "table").stdout
+    shown = house.run(*RUNS, "show", str(path), "--events")
+    assert shown.returncode == 0, shown.stderr
+    assert "done" in shown.stdout
+    (listed,) = json.loads(house.run(*RUNS, "list", "--json").stdout)
+    assert (listed["state"], listed["learner"], listed["done"]) == ("done", "linear", 6)
+    again = house.run(*MAIN, "--resume", str(path))
+    assert again.returncode == 0, again.stderr
+    assert f"mnist-predict {path}/model.safetensors --data table" in again.stdout
+    assert "true class by predicted" not in again.stdout
+    calm = house.result("table", *options, "--rounds", "3")
+    assert result["model_sha256"] == calm["model_sha256"]
+
+
+# A trial before anything is begun.
+
+FAILING = """
+from dataclasses import replace
+import numpy as np
+from linear import LinearLearner
+
+class Failing(LinearLearner):
+    name = "failing"
+"""
+FAILS = {
+    "initial": (
+        "def initial(self, form): raise RuntimeError('no weights today')",
+        "the failing learner's fresh model: RuntimeError: no weights today",
+    ),
+    "kinds": (
+        "def initial(self, form): return {'w': np.zeros(2, complex)}",
+        "the failing learner's fresh model: UnfitSolution: array 'w' is of complex128, which can't"
+        " be kept",
+    ),
+    "others": (
+        "def fit(self, *args, **more):\n"
+        "        solution = super().fit(*args, **more)\n"
+        "        return replace(solution, arrays={**solution.arrays, 'more': np.zeros(2)})",
+        "the failing learner's first step: UnfitSolution: its arrays are not those of the model:"
+        " more",
+    ),
+    "labels": (
+        "def evaluate(self, model, rows): return np.zeros(len(rows)), 0.0",
+        "the failing learner's prediction: UnfitSolution: no labels for 16 rows, int64, but"
+        " float64 of shape (16,)",
+    ),
+    "client": (
+        "def fit(self, *args, client, **more): return super().fit(*args, **more)",
+        "the failing learner's first step: UnfitSolution: the learner has given the strategy no"
+        " part in its steps",
+    ),
+    "union": ("", "merging by 'union': ModelError: not an algebraic model"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", FAILS)
+def test_what_fails_is_told_by_a_trial_before_anything_is_begun(house: House, what: str) -> None:
+    text, told = FAILS[what]
+    house.add("colours").install("linear", "linear:LinearLearner")
+    house.install("failing", "failing:Failing", f"{FAILING}    {text}\n")
+    merge = {"client": "scaffold", "union": "union"}.get(what, "mean")
+    options = ("--learner", "failing", "--merge", merge, "--max-attempts", "1")
+    done = house.train("colours", *options, code=4)
+    assert f"round 1 trial 1 failed for good after 1 attempt; the last at local-" in done.stderr
+    assert told in next(line for line in done.stderr.splitlines() if "failed for good" in line)
+    (path,) = house.runs.iterdir()
+    with sqlite3.connect(path / "run.db") as database:
+        assert database.execute("SELECT name FROM jobs").fetchall() == [("round-001-trial-1",)]
+
+
+# A node that lies.
+
+
+ARRAY = "layer.bias"
+#: What a lying node makes of what a strategy keeps of a shard, and what is said of that.
+LIES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
+    "shape": (
+        lambda own: {**own, ARRAY: own[ARRAY][:-1]},
+        f"array '{ARRAY}' of what the strategy keeps of a shard is float32 of shape (3,),"
+        " not float32 of (4,)",
+    ),
+    "type": (
+        lambda own: {**own, ARRAY: own[ARRAY].astype(np.float64)},
+        f"array '{ARRAY}' of what the strategy keeps of a shard is float64 of shape (4,),"
+        " not float32 of (4,)",
+    ),
+    "endless": (
+        lambda own: {**own, ARRAY: own[ARRAY] + np.float32(np.inf)},
+        f"array '{ARRAY}' holds numbers that are not finite",
+    ),
+    "less": (
+        lambda own: {name: array for name, array in own.items() if name != ARRAY},
+        f"its arrays are not those of what the strategy keeps of a shard: {ARRAY}",
+    ),
+    "more": (
+        lambda own: {**own, "more": np.zeros(1)},
+        "its arrays are not those of what the strategy keeps of a shard: more",
+    ),
+    "none": (lambda own: {}, "nothing of what that keeps of a shard has come back"),
+}
+
+
+def solve(job: JobDataType) -> tuple[dict[str, object], dict[str, Any]]:
+    """Solve a job of the linear learner in this process, where it is not installed."""
+    values, arrays = job.parameters, job.arrays
+    kinds: dict[object, type[Action]] = {"fit": Fit, "trial": Trial, "predict": Predict}
+    learner = LinearLearner(turn=turn(values) if "turn" in values else None)
+    action = kinds[values["action"]].unpack(values, arrays)
+    return action.perform(learner, lambda done, note="", /: None, lambda: False)
+
+
+def lie(made_of: Callable[[dict[str, Any]], dict[str, Any]], job: JobDataType) -> Any:
+    """Solve a job, but for what the strategy keeps of the shard."""
+    values, arrays = solve(job)
+    if job.parameters["action"] == "fit":
+        own = {name[4:]: each for name, each in arrays.items() if name.startswith("own/")}
+        model = {name: each for name, each in arrays.items() if not name.startswith("own/")}
+        arrays = {**model, **{f"own/{name}": each for name, each in made_of(own).items()}}
+    return JobSolutionDataType(arrays, values)
+
+
+def test_what_a_strategy_keeps_of_a_shard_is_checked_whoever_sends_it(house: House) -> None:
+    house.add("colours").install("linear", "linear:LinearLearner")
+    options = ("--learner", "linear", "--merge", "scaffold", "--jobs", "8")
+    company = ("--min-nodes", str(len(LIES)), "--max-attempts", "20")
+    main = house.main("colours", *options, *company, nodes=0)
+    address = main.wait_for("listening at").split(",")[0].removeprefix("listening at ")
+    with ExitStack() as nodes:
+        for name, (made_of, _) in LIES.items():
+            nodes.enter_context(running(name, address, partial(lie, made_of)))
+        for name, (_, told) in LIES.items():
+            line = main.wait_for(f"node.benched node={name}.")
+            assert told in line
+        nodes.enter_context(running("honest", address, partial(lie, dict)))
+        result = main.result()
+    assert {node.partition(".")[0] for node in result["nodes"]} == {"honest"}
+    assert result["retries"] >= len(LIES)
+    assert result["model_sha256"] == house.result("colours", *options)["model_sha256"]
+
+
+@contextmanager
+def running(
+    name: str, address: str, how: Callable[[JobDataType], JobSolutionDataType]
+) -> Iterator[None]:
+    """Run a computing node of this process for the linear learner."""
+    node = AsyncComputingNode(
+        name, callback=lambda job, *_: how(job), address=address, learners=("linear",)
+    )
+    node.run()
+    try:
+        yield
+    finally:
+        node.stop()

@@ -30,6 +30,8 @@ from .spec import RunSpec
 
 #: In a merged model's notes: the jobs that it was merged without.
 _LEFT_OUT = "left_out"
+#: And whether the strategy left a state beside it.
+_STATE = "state"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +207,7 @@ class Rounds:
         state: Arrays = {}
         try:
             model = self._directory.merged(round_, partial(self._learning.is_of, round_))
-            if model is not None and self._strategy.begin(self._fresh):
+            if model is not None and model.notes.get(_STATE):
                 state = self._directory.state(round_)
         except DamagedFile as error:
             self._listeners.warn(f"{error}; merged again")
@@ -294,7 +296,7 @@ class Rounds:
         if state:
             self._directory.write_state(number, state)
         left_out = json.dumps(self._left_out.of(number))
-        notes = {**learning.notes(number), _LEFT_OUT: left_out}
+        notes = {**learning.notes(number), _LEFT_OUT: left_out, _STATE: "kept" if state else ""}
         self._directory.write_merged(number, learning.model(model, notes))
         self._listeners.tell(
             RoundMerged(

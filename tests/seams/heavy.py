@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from learning.merging.sums import as_type, weighted_mean
+from learning.sums import as_type, weighted_mean
 
 from learning import Solution, Strategy
 from loaders.rows import Arrays

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from learning.merging.sums import weighted_mean
+from learning.sums import weighted_mean
 
 from learning import Client, Solution, Strategy
 from loaders.rows import Arrays
