@@ -10,7 +10,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -379,7 +378,7 @@ def test_what_fails_is_told_by_a_trial_before_anything_is_begun(house: House, wh
     merge = {"client": "scaffold", "union": "union"}.get(what, "mean")
     options = ("--learner", "failing", "--merge", merge, "--max-attempts", "1")
     done = house.train("colours", *options, code=4)
-    assert f"round 1 trial 1 failed for good after 1 attempt; the last at local-" in done.stderr
+    assert "round 1 trial 1 failed for good after 1 attempt; the last at local-" in done.stderr
     assert told in next(line for line in done.stderr.splitlines() if "failed for good" in line)
     (path,) = house.runs.iterdir()
     with sqlite3.connect(path / "run.db") as database:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from learning.sums import as_type, weighted_mean
 
 from learning import Solution, Strategy
+from learning.sums import as_type, weighted_mean
 from loaders.rows import Arrays
 from protocol.options import Checked, option
 

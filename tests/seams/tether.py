@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from learning.sums import weighted_mean
 
 from learning import Client, Solution, Strategy
+from learning.sums import weighted_mean
 from loaders.rows import Arrays
 from protocol.options import Checked, option
 
