@@ -119,7 +119,7 @@ def _why(view: Overview) -> str:
     return view.trouble or "nothing listens there; is the main node started, and the address right?"
 
 
-def as_plain(overviews: Sequence[Overview]) -> dict[str, Any]:
+def as_plain(overviews: Sequence[Overview]) -> dict[str, object]:
     """Return what `--json` prints."""
     return {
         "mains": [
@@ -133,7 +133,7 @@ def as_plain(overviews: Sequence[Overview]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _plain(node: NodeStatus) -> dict[str, Any]:
+def _plain(node: NodeStatus) -> dict[str, object]:
     running = [{"job": job, "done": done} for job, done in node.running]
     return {**node._asdict(), "running": running}
 

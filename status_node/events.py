@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from protocol.machine.chronicle import Happening
 from protocol.wire.words import plural, safe_line, safe_name
@@ -94,7 +94,7 @@ def _shown(value: object) -> str:
     return safe_line(text if len(text) <= VALUE_LETTERS else text[: VALUE_LETTERS - 4] + " ...")
 
 
-def jsonable(value: Any) -> Any:
+def jsonable(value: object) -> object:
     """Return what a main node says, whatever that is, as JSON can say it."""
     if isinstance(value, Mapping):
         return {str(name): jsonable(inner) for name, inner in value.items()}

@@ -204,7 +204,7 @@ def test_the_learner_and_the_strategy_of_the_documents_work(house: Path, tmp_pat
 
 def test_annotations_say_what_things_are() -> None:
     """`Any` is for the wire, and for what other libraries don't tell; elsewhere it is rare."""
-    hints = [hint for path in sources() for hint in annotations(ast.parse(path.read_text()))]
+    hints = [hint for path in sources() for hint in hints_in(ast.parse(path.read_text()))]
     loose = [hint for hint in hints if any(_is_any(part) for part in ast.walk(hint))]
     assert len(hints) > 3_000
     assert len(loose) / len(hints) <= 0.03
@@ -215,7 +215,7 @@ def sources() -> list[Path]:
     return [path for path in files if "wire" not in path.relative_to(ROOT).parts]
 
 
-def annotations(tree: ast.AST) -> Iterator[ast.expr]:
+def hints_in(tree: ast.AST) -> Iterator[ast.expr]:
     for node in ast.walk(tree):
         if isinstance(node, ast.arg | ast.AnnAssign) and node.annotation is not None:
             yield node.annotation

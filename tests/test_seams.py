@@ -461,7 +461,7 @@ def running(
 ) -> Iterator[None]:
     """Run a computing node of this process for the linear learner."""
     node = AsyncComputingNode(
-        name, callback=lambda job, *_: how(job), address=address, learners=("linear",)
+        name, callback=lambda job, *_: how(job), address=address, kinds=("linear",)
     )
     node.run()
     try:

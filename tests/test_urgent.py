@@ -19,7 +19,7 @@ from main_node import AsyncMainNode, ConfigError, JobFailed, SolutionListener
 from main_node.futures import JobFuture
 from main_node.store.database import RunDatabase
 from main_node.store.directory import RunDirectory
-from main_node.store.memory import RunMemory
+from main_node.store.memory import Expected, RunMemory
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError
 from protocol.machine.ledger import JobState
 
@@ -158,7 +158,7 @@ def test_of_a_job_that_is_not_kept_nothing_is_written(
     database = RunDatabase(directory.path / "run.db")
     memory = RunMemory(directory, database)
     memory.begin()
-    memory.expect({"kept": ("work", never)})
+    memory.expect({"kept": Expected("work", str, never)})
     with AsyncMainNode("main", address=ANY_PORT, journal=memory, max_attempts=1) as main:
         computing_node(main, callback=solve)
         main.wait_for_nodes(1, SECONDS)

@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from console.interrupts import Interrupts
 from learning.first import data_digest
@@ -383,10 +382,10 @@ class Run:
             except NoNode:
                 self._looks.look()
 
-    def _about(self) -> dict[str, Any]:
+    def _about(self) -> dict[str, object]:
         """Return what whoever watches over the network may know of the run."""
         spec, progress = self._plan.spec, self._progress
-        about: dict[str, Any] = {"run": self.directory.run_id, "rounds": spec.plan.rounds}
+        about: dict[str, object] = {"run": self.directory.run_id, "rounds": spec.plan.rounds}
         if 0 <= progress.round < spec.plan.rounds:
             about |= {
                 "round": progress.round + 1, "round_done": progress.done,

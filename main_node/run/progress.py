@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 from protocol.machine.views import View
 
@@ -53,7 +52,7 @@ class Looks:
         labels: Mapping[int, Label],
         company: Company,
         listeners: Listeners,
-        about: Callable[[], dict[str, Any]],
+        about: Callable[[], dict[str, object]],
         checks: list[Callable[[], object]],
     ) -> None:
         self._node, self._progress, self._labels = node, progress, labels

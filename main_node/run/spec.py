@@ -79,14 +79,14 @@ class RunSpec:
     plan: PlanOptions
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> RunSpec:
+    def of(cls, values: Mapping[str, object]) -> RunSpec:
         """Return the run that options by name describe.
 
         Raises:
             UnknownLearner: there is no such learner.
             UnknownStrategy: there is no such way to merge, or not such models.
         """
-        learner, plan = values["learner"], make(PlanOptions, values)
+        learner, plan = str(values["learner"]), make(PlanOptions, values)
         made = make(options_of(learner), values)
         kind = learner_class(learner)
         merge = str(values.get("merge") or kind.merging)

@@ -24,7 +24,7 @@ EARLY = 1000
 #: A value that takes more, or a list of more values, is left out.
 VALUE_BYTES, VALUES = EVENT_BYTES // 2, 256
 _LEFT_OUT = object()
-Tell = Callable[[Mapping[str, Any]], object]
+Tell = Callable[[Mapping[str, object]], object]
 
 
 class Telling:
@@ -75,7 +75,7 @@ def kind_of(event: Event) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "-", type(event).__name__).lower()
 
 
-def plain(event: Event) -> dict[str, Any]:
+def plain(event: Event) -> dict[str, object]:
     """Return an event as plain values by name: its kind, when, and whatever else is plain of it.
 
     Labels are names; long texts are cut; what is large, or no plain value, is left out.
@@ -86,7 +86,7 @@ def plain(event: Event) -> dict[str, Any]:
     return values
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, float):  # numpy's float64 is one
@@ -100,7 +100,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return _plain(str(value))
     if isinstance(value, Mapping):
-        return _of({_plain(str(name)): inner for name, inner in value.items()})
+        return _of({sendable(str(name), LINE_LETTERS): inner for name, inner in value.items()})
     if dataclasses.is_dataclass(value):
         return _of(_fields(value))
     if isinstance(value, list | tuple) and len(value) <= VALUES:
@@ -113,11 +113,11 @@ def _fields(value: Any) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
-def _size(value: Any) -> int:
+def _size(value: object) -> int:
     return packed_bytes({"": value})
 
 
-def _of(values: dict[str, Any]) -> dict[str, Any]:
+def _of(values: dict[str, object]) -> dict[str, object]:
     told = {name: _plain(inner) for name, inner in values.items()}
     return {
         name: inner

@@ -11,7 +11,7 @@ from pathlib import Path
 from main_node import AsyncMainNode
 from main_node.store.database import RunDatabase
 from main_node.store.directory import RunDirectory
-from main_node.store.memory import RunMemory
+from main_node.store.memory import Expected, RunMemory
 from protocol import JobDataType
 
 SECONDS = 30
@@ -22,7 +22,7 @@ def main(folder: Path, address: str) -> None:
     directory = RunDirectory(runs[0], new=False) if runs else RunDirectory.make(folder)
     memory = RunMemory(directory, RunDatabase(directory.path / "run.db"))
     memory.begin()
-    memory.expect({"kept": ("work", lambda solution: None)})
+    memory.expect({"kept": Expected("work", str, str)})
     with AsyncMainNode("main", address=address or "tcp://127.0.0.1:0", journal=memory) as node:
         print("at", node.address, flush=True)
         kept = node.submit(JobDataType("kept"), "kept")

@@ -89,7 +89,7 @@ class LinearLearner(Learner):
 
     def predict(self, model: Arrays, rows: Rows) -> Labels:
         """Return the class that fits best."""
-        return _shares(model, _inputs(rows)).argmax(1).astype(np.int64)
+        return np.asarray(_shares(model, _inputs(rows)).argmax(1), np.int64)
 
     def evaluate(self, model: Arrays, rows: Rows) -> tuple[Labels, float]:
         """Return the class that fits best, and the mean cross-entropy."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from loaders import ArraySource, Field, Form
+from loaders.rows import Arrays, Labels
 from loaders.sources import Say
 
 WHAT = "a made-up table"
@@ -21,7 +22,8 @@ def knows(name: str) -> bool:
 
 def open_source(name: str, say: Say) -> ArraySource:
     """Return rows whose numbers say of which of four classes they are."""
-    splits, random = {}, np.random.default_rng(0)
+    splits: dict[str, tuple[Arrays, Labels]] = {}
+    random = np.random.default_rng(0)
     for split, rows in (("train", 96), ("test", 40)):
         which = random.integers(0, len(THERE), rows)
         size = random.normal(0, 0.1, (rows, 3)).astype(np.float32)
