@@ -304,7 +304,8 @@ class Rows:
     @cached_property
     def digest(self) -> str:
         """What tells these rows from others, in hexadecimal, however they travel."""
-        hash_ = xxhash.xxh3_128(f"{self.source.digest} {self.split}".encode())
+        which = "all" if self.numbers is None else len(self.numbers)
+        hash_ = xxhash.xxh3_128(f"{self.source.digest} {self.split} {which}".encode())
         if self.numbers is not None:
             hash_.update(np.ascontiguousarray(self.numbers, np.int64).data)
         return hash_.hexdigest()

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import import_module
 
 from protocol.errors import ConfigError
-from protocol.options import make
+from protocol.options import declared, make
 
 from ..errors import UnknownStrategy
 from .mean import WeightedMean
@@ -56,6 +56,9 @@ def create(name: str, parameters: Mapping[str, object]) -> Strategy:
     """
     kind = strategy(name)
     try:
+        odd = parameters.keys() - {each.name for each in declared(kind.options)}
+        if odd:
+            raise ConfigError(f"it takes no {min(odd, key=str)}")
         return kind(make(kind.options, parameters))
     except (ConfigError, TypeError) as error:
         raise UnknownStrategy(

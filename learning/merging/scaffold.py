@@ -81,24 +81,26 @@ class Scaffold(Strategy):
     def merge(
         self, solutions: Iterable[Solution], before: Arrays, state: Arrays
     ) -> tuple[Arrays, Arrays]:
-        """Return the mean of the models; everybody's control variate moves as the shards' did."""
+        """Return the mean of the models, and the mean of all shards' control variates so far."""
         import numpy as np
 
         from ..sums import as_type, weighted_mean
 
         model = weighted_mean(solutions)
-        variate = self.shared(state)
+        variate, known = self.shared(state), int(state["examples"])
         moved = {name: np.zeros(array.shape) for name, array in variate.items()}
-        total = 0
+        heard = known
         for solution in solutions:
-            total += solution.examples
+            if not any(array.any() for array in solution.given.values()):  # for the first time
+                heard += solution.examples
             for name, sum_ in moved.items():
                 change = solution.client[name].astype(np.float64) - solution.given[name]
                 np.add(sum_, change * solution.examples, out=sum_)
-        # A shard that was left out has not moved.
-        every = max(total, int(state["examples"]))
+        # A shard that is left out has not moved; one that never was there counts for nothing.
         new = {
-            name: as_type(array + moved[name] / every, array.dtype.name)
+            name: as_type(
+                (array.astype(np.float64) * known + moved[name]) / max(1, heard), array.dtype.name
+            )
             for name, array in variate.items()
         }
-        return model, {**new, "examples": np.array(every, np.int64)}
+        return model, {**new, "examples": np.array(heard, np.int64)}

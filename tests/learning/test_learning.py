@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import loaders
@@ -122,6 +122,35 @@ def test_scores_are_of_every_class_even_one_that_never_occurs() -> None:
     assert scores.accuracy == 0.75
     assert scores.confusion == ((1, 0, 0, 0), (0, 1, 1, 0), (0, 0, 1, 0), (0, 0, 0, 0))
     assert scores.macro_f1 == pytest.approx((1 + 2 / 3 + 2 / 3 + 0) / 4)
+
+
+@settings(deadline=None)  # scikit-learn's first import takes seconds
+@given(st.integers(2, 40), st.integers(1, 200), st.integers(0, 99))
+def test_scores_are_scikit_learns(classes: int, rows: int, seed: int) -> None:
+    from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+
+    random = np.random.default_rng(seed)
+    labels, predicted = random.integers(0, classes, (2, rows))
+    scores, every = score(labels, predicted, classes), range(classes)
+    assert scores.accuracy == pytest.approx(accuracy_score(labels, predicted))
+    wanted = f1_score(labels, predicted, labels=every, average="macro", zero_division=0)
+    assert scores.macro_f1 == pytest.approx(wanted)
+    table = confusion_matrix(labels, predicted, labels=every)
+    assert scores.confusion == tuple(map(tuple, table.tolist()))
+
+
+def test_of_100_000_classes_there_is_no_table_but_there_are_scores() -> None:
+    from sklearn.metrics import f1_score
+
+    random, classes = np.random.default_rng(0), 100_000
+    labels = random.integers(0, classes, 5000)
+    predicted = np.where(random.random(5000) < 0.5, labels, random.integers(0, classes, 5000))
+    scores = score(labels, predicted, classes)
+    assert scores.confusion == ()
+    assert scores.accuracy == pytest.approx(np.mean(labels == predicted))
+    present = f1_score(labels, predicted, average="macro", zero_division=0)
+    there = len(np.union1d(labels, predicted))
+    assert scores.macro_f1 == pytest.approx(present * there / classes)
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +264,74 @@ def test_a_model_comes_back_from_disk(tmp_path: Path) -> None:
     assert (back.learner, back.form, back.made) == ("neural", form, {"epochs": 3})
     assert sha256(back.arrays) == sha256(model.arrays)
     assert [file.name for file in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_a_model_says_what_its_classes_are_called(tmp_path: Path) -> None:
+    form = Form({"photo": Field("float32", (4, 5, 3)), "age": Field("int64", ())}, ("cat", "dög"))
+    arrays = {
+        "scale": np.array(1.5), "steps": np.array(7, np.int32), "on": np.array(True),
+        "none": np.zeros((0, 3), np.float32),
+    }  # fmt: skip
+    model = Model(arrays, "mine", form, {"rate": 0.1, "names": ["a"]}, {"round": "3"})
+    models.save(model, tmp_path / "m.safetensors")
+    back = models.load(tmp_path / "m.safetensors")
+    assert (back.learner, back.form, back.made) == ("mine", form, model.made)
+    assert back.form.classes == ("cat", "dög")
+    assert back.notes == {"round": "3"}
+    told = {n: (a.dtype.name, a.shape, a.tobytes()) for n, a in back.arrays.items()}
+    assert told == {n: (a.dtype.name, a.shape, a.tobytes()) for n, a in arrays.items()}
+    assert sha256(back.arrays) == sha256(arrays)
+
+
+FIRST = {"format": "mnist-merge 1", "learner": "neural", "height": "28", "width": "20"}
+
+
+@pytest.mark.parametrize(
+    ("notes", "classes"),
+    [
+        ({"classes": "10"}, Numbered(10)),
+        ({"classes": "12", "data": "abc", "round": "2"}, Numbered(12)),
+        ({"classes": "2", "target": "3"}, ("not 3", "3")),
+    ],
+)
+def test_a_model_of_the_first_format_is_read(tmp_path: Path, notes: Any, classes: Any) -> None:
+    write_arrays(tmp_path / "m", {"w": np.ones(3)}, {**FIRST, **notes})
+    model = models.load(tmp_path / "m")
+    assert model.form == Form({"image": Field("uint8", (28, 20))}, classes)
+    assert (model.learner, dict(model.made)) == ("neural", {})
+    assert model.notes == {n: notes[n] for n in ("data", "round") if n in notes}
+    assert model.arrays["w"].tolist() == [1, 1, 1]
+
+
+SECOND = {
+    "format": "mnist-merge 2", "learner": "neural", "made": "{}",
+    "form": '{"fields": {"image": ["uint8", [28, 28]]}, "classes": 3}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {**FIRST}, {**FIRST, "classes": "-1"}, {**FIRST, "classes": "x"},
+        {**FIRST, "classes": "10", "height": "-28"}, {**FIRST, "classes": "9" * 30},
+        {**SECOND, "form": "null"}, {**SECOND, "form": "["}, {**SECOND, "form": "[" * 100_000},
+        {**SECOND, "classes": '["a", "b"]'}, {**SECOND, "classes": "3"},
+        {**SECOND, "made": "[1]"}, {**SECOND, "made": "{"},
+        {n: each for n, each in SECOND.items() if n != "learner"},
+        {n: each for n, each in SECOND.items() if n != "made"},
+    ],
+    ids=lambda notes: repr(notes)[-30:],
+)  # fmt: skip
+def test_a_model_that_does_not_say_what_it_is_for_is_refused(tmp_path: Path, notes: Any) -> None:
+    write_arrays(tmp_path / "m", {"w": np.ones(3)}, notes)
+    with pytest.raises(ModelError, match="m: a model that does not say what it is for"):
+        models.load(tmp_path / "m")
+
+
+def test_a_model_of_a_later_format_is_refused_in_words(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "m", {}, {**SECOND, "format": "mnist-merge 3"})
+    with pytest.raises(ModelError, match="no model that this one reads"):
+        models.load(tmp_path / "m")
 
 
 def test_a_file_that_is_no_model_is_refused_in_words(tmp_path: Path) -> None:

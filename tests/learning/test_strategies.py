@@ -1,0 +1,237 @@
+"""Strategies: the mean, SCAFFOLD against skewed shards, and how they are found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays as arrays_of
+
+from learning import MergeError, Solution, Strategy, Turn, UnknownStrategy, create, merging
+from learning.actions import Fit, Trial, perform
+from learning.merging.scaffold import Scaffold, ScaffoldClient
+from learning.model import sha256
+from loaders.rows import Arrays
+
+from .common import carry, images, never, silent
+
+
+def test_strategies_are_found_by_name() -> None:
+    assert merging.names() == ("mean", "scaffold", "union")
+    for name in merging.names():
+        assert merging.create(name, {}).name == name
+        assert isinstance(merging.create(name, {}), merging.strategy(name))
+    with pytest.raises(UnknownStrategy, match="is called 'median'; there is mean, scaffold, union"):
+        merging.create("median", {})
+    with pytest.raises(UnknownStrategy, match="'mean' can't be with {'trim': 3}"):
+        merging.create("mean", {"trim": 3})
+    with pytest.raises(UnknownStrategy, match="'mean' can't be with {1: 2}"):
+        merging.create("mean", {1: 2})  # type: ignore[dict-item]
+
+
+# The mean.
+
+
+@given(
+    st.lists(
+        st.tuples(
+            arrays_of(np.float32, (), elements=st.floats(-1e3, 1e3, width=32)), st.integers(1, 50)
+        ),
+        min_size=1, max_size=6,
+    )
+)  # fmt: skip
+def test_the_mean_of_single_numbers_is_numpys(parts: list[tuple[Any, int]]) -> None:
+    solutions = [Solution({"w": number}, examples) for number, examples in parts]
+    merged, state = merging.create("mean", {}).merge(solutions, {}, {})
+    wanted = np.average([float(n) for n, _ in parts], weights=[float(e) for _, e in parts])
+    assert merged["w"].shape == ()
+    assert merged["w"].dtype == np.float32
+    assert float(merged["w"]) == pytest.approx(wanted, rel=1e-6, abs=1e-3)
+    assert not state
+
+
+def test_the_mean_keeps_types_and_rounds_whole_numbers() -> None:
+    def one(number: float) -> Arrays:
+        return {
+            "half": np.array([number], np.float16), "whole": np.array(number, np.int64),
+            "byte": np.array([number], np.uint8), "flag": np.array([number > 1]),
+            "none": np.zeros((0, 3), np.float32),
+        }  # fmt: skip
+
+    merged, _ = merging.create("mean", {}).merge([Solution(one(n), 1) for n in (1, 1, 3)], {}, {})
+    assert {name: array.dtype.name for name, array in merged.items()} == {
+        "half": "float16", "whole": "int64", "byte": "uint8", "flag": "bool", "none": "float32",
+    }  # fmt: skip
+    assert int(merged["whole"]) == int(merged["byte"][0]) == 2  # of 5/3
+    assert not merged["flag"][0]
+    assert merged["none"].shape == (0, 3)
+
+
+def test_the_mean_weighs_by_examples_and_not_by_solutions() -> None:
+    solutions = [Solution({"w": np.array([n])}, e) for n, e in ((0.0, 3), (1.0, 1), (9.0, 0))]
+    merged, _ = merging.create("mean", {}).merge(solutions, {}, {})
+    assert merged["w"].tolist() == [0.25]
+
+
+# SCAFFOLD.
+
+#: Two shards of a quadratic: curvatures that differ, and places where each is least; examples.
+CURVES, LEAST, ROWS = (
+    (np.array([1.0, 0.2]), np.array([0.1, 2.0])),
+    ((4.0, -1.0), (-2.0, 3.0)),
+    (3, 1),
+)
+STEPS, RATE = 20, 0.1
+
+
+def best() -> Any:
+    """Return where both shards together, weighted by their rows, are least."""
+    weights = [curve * rows for curve, rows in zip(CURVES, ROWS, strict=True)]
+    return sum(w * least for w, least in zip(weights, LEAST, strict=True)) / sum(weights)
+
+
+def descend(strategy: Strategy, part: int, start: Arrays, state: Arrays, own: Arrays) -> Solution:
+    """Learn from one shard by plain steps."""
+    client: Any = None
+    if strategy.client is not None:
+        client = strategy.client(strategy.shared(state), own)
+        client.begin(np.array)
+    weight = np.array(start["w"])
+    for _ in range(STEPS):
+        gradients = {"w": CURVES[part] * (weight - LEAST[part])}
+        if client is not None:
+            gradients = client.correct(gradients, {"w": weight})
+        weight = weight - RATE * gradients["w"]
+    kept = {} if client is None else dict(client.end())
+    return Solution({"w": weight}, ROWS[part], client=kept, given=own)
+
+
+def rounds(
+    strategy: Strategy, there: Sequence[Sequence[int]]
+) -> tuple[Arrays, Arrays, dict[int, Arrays]]:
+    """Return model, state and what shards keep after rounds with the shards that are there."""
+    model: Arrays = {"w": np.zeros(2)}
+    state = strategy.begin(model)
+    kept = {part: strategy.own(model) for part in range(2)}
+    for parts in there:
+        solutions = [descend(strategy, part, model, state, kept[part]) for part in parts]
+        model, state = strategy.merge(solutions, model, state)
+        if strategy.client is not None:
+            kept |= {part: s.client for part, s in zip(parts, solutions, strict=True)}
+    return model, state, kept
+
+
+def test_scaffold_finds_what_is_best_for_all_where_the_mean_does_not() -> None:
+    far = {
+        name: float(np.abs(rounds(merging.create(name, {}), [(0, 1)] * 100)[0]["w"] - best()).max())
+        for name in ("mean", "scaffold")
+    }
+    assert far["mean"] > 0.5
+    assert far["scaffold"] < 1e-6
+
+
+def test_a_shards_variate_is_option_two_of_the_source() -> None:
+    """c_i - c + (x - y) / (K * rate), in the source's words."""
+    scaffold = Scaffold()
+    model, state, kept = rounds(scaffold, [(0, 1)])
+    for part in range(2):
+        solution = descend(scaffold, part, model, state, kept[part])
+        drift = (model["w"] - solution.arrays["w"]) / (STEPS * RATE)
+        wanted = kept[part]["w"] - state["w"] + drift
+        np.testing.assert_allclose(solution.client["w"], wanted, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        [(0, 1)], [(0, 1)] * 3, [(0, 1), (0,), (1,), (0,)], [(0,), (0, 1)], [(1,), (0,)],
+        [(0,), (0,), (1,), (0, 1)], [(0,)] * 3, [(1,)],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_everybodys_variate_is_the_mean_of_all_that_were_ever_there(
+    there: list[tuple[int, ...]],
+) -> None:
+    """Shards may be left out of any round, of the first one too."""
+    _, state, kept = rounds(Scaffold(), there)
+    known = sorted(set().union(*there))
+    rows = [ROWS[part] for part in known]
+    wanted = np.average([kept[part]["w"] for part in known], axis=0, weights=rows)
+    np.testing.assert_allclose(state["w"], wanted, rtol=1e-9)
+    assert int(state["examples"]) == sum(rows)
+
+
+def test_shards_that_are_left_out_now_and_then_do_not_hinder_the_others() -> None:
+    there = [(0,), (0, 1), (1,), *[(0, 1)] * 100]
+    model, _, _ = rounds(Scaffold(), there)
+    np.testing.assert_allclose(model["w"], best(), atol=1e-6)
+
+
+def test_what_has_no_gradient_has_no_variate() -> None:
+    scaffold = Scaffold()
+    fresh = {"w": np.ones((2, 3), np.float32), "n": np.array(5), "x": np.array(1.5)}
+    own, state = scaffold.own(fresh), scaffold.begin(fresh)
+    assert {n: (a.dtype.name, a.shape) for n, a in own.items()} == {
+        "w": ("float32", (2, 3)), "x": ("float64", ()),
+    }  # fmt: skip
+    assert not any(array.any() for array in own.values())
+    assert state.keys() == {"w", "x", "examples"}
+    assert scaffold.shared(state).keys() == own.keys()
+    client: ScaffoldClient[Any] = ScaffoldClient(own, own)
+    client.begin(np.array)
+    told = client.correct({"w": fresh["w"], "n": np.array(2.0)}, fresh)
+    assert (told["w"] == fresh["w"]).all()
+    assert told["n"] == 2.0
+    assert client.end().keys() == own.keys()
+
+
+def test_a_shard_that_takes_no_step_keeps_what_it_had() -> None:
+    own = {"w": np.array([3.0])}
+    client: ScaffoldClient[Any] = ScaffoldClient({"w": np.zeros(1)}, own)
+    client.begin(np.array)
+    assert client.end()["w"].tolist() == [3.0]
+
+
+def test_scaffold_needs_solutions_too() -> None:
+    scaffold = Scaffold()
+    with pytest.raises(MergeError, match="nothing to merge"):
+        scaffold.merge([], {}, scaffold.begin({"w": np.zeros(2)}))
+
+
+# Through an action, as jobs do it.
+
+
+def test_a_nets_first_step_without_variates_is_the_means() -> None:
+    """A first round corrects nothing; what it keeps is the mean gradient of the shard."""
+    rows, neural = images(40), create("neural", {"epochs": 1})
+    start = neural.initial(rows.form)
+    told = {}
+    for name in ("mean", "scaffold"):
+        strategy = merging.create(name, {})
+        state = strategy.begin(start)
+        action = Fit(
+            rows=rows, start=start, seed=3, turn=Turn(), strategy=strategy,
+            shared=strategy.shared(state), own=strategy.own(start),
+        )  # fmt: skip
+        values, arrays = perform("neural", *carry(action, {"epochs": 1}), silent, never)
+        told[name] = {n: a for n, a in arrays.items() if not n.startswith("own/")}
+        own = {n: a for n, a in arrays.items() if n.startswith("own/")}
+        assert own.keys() == {f"own/{n}" for n in strategy.own(start)}
+        assert name == "mean" or all(array.any() for array in own.values())
+        assert values["examples"] == 40
+    assert sha256(told["mean"]) == sha256(told["scaffold"])
+
+
+@pytest.mark.parametrize(
+    ("learner", "strategy"), [("neural", "mean"), ("neural", "scaffold"), ("algebraic", "union")]
+)
+def test_a_trial_gives_the_fresh_model(learner: str, strategy: str) -> None:
+    rows, made = images(16), create(learner, {})
+    trial = Trial(rows=rows, turn=Turn(0, 3, 7), strategy=merging.create(strategy, {}))
+    answer = perform(learner, *carry(trial, {}), silent, never)
+    fresh = trial.read(made, *answer)
+    assert sha256(fresh) == sha256(create(learner, {}, Turn(0, 3, 7)).initial(rows.form))
