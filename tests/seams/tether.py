@@ -64,6 +64,8 @@ class Tether(Strategy):
         """Return the mean; the state: the mean of where shards ended, gone through once more."""
         model = weighted_mean(solutions)
         ended = [solution.client for solution in solutions]
-        means = {n: np.mean([each[n] for each in ended], 0).astype(a.dtype) for n, a in state.items()}
+        means = {
+            n: np.mean([each[n] for each in ended], 0).astype(a.dtype) for n, a in state.items()
+        }
         assert {int(each["times"]) for each in ended} == {int(state["times"]) + 1}
         return model, means
