@@ -18,14 +18,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 
 from computing_node import AsyncComputingNode
 from learning.actions import Action, Fit, Predict, Trial, turn
+from main_node import AsyncMainNode
 from protocol import JobDataType, JobSolutionDataType
 
 from .conftest import make_idx_folder
-from .processes import MAIN, Process, Start, run
+from .processes import MAIN, SECONDS, Process, Start, run
 from .seams.linear import LinearLearner
 from .test_house import ROOT, TOP
 
@@ -144,6 +146,10 @@ def test_a_source_is_one_file(house: House) -> None:
     assert tried.returncode == 0, tried.stderr
     assert "grey \N{SNOWMAN}" in tried.stdout
     assert "accuracy 100.00% (macro F1 1.0000) on 80 images" in tried.stdout
+    image = house.path / "image.png"
+    Image.new("RGB", (40, 30), (30, 200, 20)).save(image)
+    seen = house.run(*PREDICT, model, str(image))
+    assert (seen.returncode, seen.stdout) == (0, f"green  {image}\n"), seen.stderr
     elsewhere = house.run(*PREDICT, model, "--data", "nowhere")
     assert elsewhere.returncode == 3
     assert "none of 'colours', 'mnist', a folder of IDX files" in elsewhere.stderr
@@ -316,6 +322,11 @@ def test_many_classes_tables_and_odd_arrays_go_through_every_layer(house: House)
     predicted = json.loads(tried.stdout)
     assert predicted["accuracy"] == result["accuracy"]
     assert "on 40 rows" in house.run(*PREDICT, model, "--data", "table").stdout
+    no_picture = house.run(*PREDICT, model, "image.png")
+    assert no_picture.returncode == 2
+    assert (
+        "rows of size: float32 3, weight: float64 alone, which no picture is" in no_picture.stderr
+    )
     shown = house.run(*RUNS, "show", str(path), "--events")
     assert shown.returncode == 0, shown.stderr
     assert "done" in shown.stdout
@@ -468,3 +479,24 @@ def running(
         yield
     finally:
         node.stop()
+
+
+# Node kinds.
+
+
+def test_a_kind_of_node_is_one_folder(
+    house: House, main_node: Callable[..., AsyncMainNode]
+) -> None:
+    """As far as running it goes; to ship, it is named in the lists that `test_house` compares."""
+    shutil.copytree(SEAMS / "shouting_node", house.path / "shouting_node")
+    shouting = (MAIN[0], "-m", "shouting_node")
+    helped = house.run(*shouting, "--help").stdout
+    assert "--marks" in helped
+    main = main_node()
+    future = main.submit(JobDataType("who is there?"))
+    done = house.run(*shouting, "--connect", main.address, MNIST_SHOUTING_MARKS="3")
+    assert done.returncode == 0, done.stderr
+    assert future.result(SECONDS).to_string() == "WHO IS THERE?!!!"
+    odd = house.run(*shouting, MNIST_SHOUTING_MARK="3")
+    assert odd.returncode == 2
+    assert "did you mean MNIST_SHOUTING_MARKS?" in odd.stderr

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json as json_
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from learning.algebraic.model import AlgebraicModel
     from learning.model import Model
     from loaders import Source
+
+#: Channels of a picture: red, green, blue.
+COLOURS = 3
 
 
 @click.command(context_settings={"show_default": True})
@@ -42,8 +48,9 @@ def main(
 ) -> None:  # fmt: skip
     """Say what a MODEL sees in each IMAGE, or how good it is on a test set (--data).
 
-    MODEL is the model.safetensors of a run. An image may be of any size and format: it is made
-    grey, scaled to the model's size, and inverted if its background is light.
+    MODEL is the model.safetensors of a run. An image may be of any size and format: it is scaled to
+    the model's size; for a model of grey images, it is made grey, and inverted if its background is
+    light.
     """
     from learning import LearningError
     from learning import model as models
@@ -186,13 +193,33 @@ def _try_images(model: Model, images: tuple[Path, ...]) -> dict[str, Any]:
 
     from loaders import ArraySource, Rows
 
-    size = image_size(model)
-    pixels = np.stack([read_image(image, size) for image in images])
+    read = _reader(model)
+    pixels = np.stack([read(image) for image in images])
     (name,) = model.form.fields
     nobody_knows = np.zeros(len(pixels), np.int64)
     source = ArraySource("pictures", model.form, {"all": ({name: pixels}, nobody_knows)})
     labels = _learner(model).predict(model.arrays, Rows(source, "all"))
     return {str(image): int(label) for image, label in zip(images, labels, strict=True)}
+
+
+def _reader(model: Model) -> Callable[[Path], Any]:
+    """Return what reads a picture as the model takes it.
+
+    Raises:
+        ModelError: it takes no pictures.
+    """
+    from learning import ModelError
+
+    image = model.form.image
+    if image is not None and image.dtype == "uint8":
+        if len(image.shape) == 2:
+            return partial(read_image, shape=image_size(model))
+        if image.shape[2] == COLOURS:
+            return partial(read_colours, shape=(image.shape[0], image.shape[1]))
+    raise ModelError(
+        f"the model is for rows of {model.form.tell()}, which no picture is; name a data set with"
+        " --data"
+    )
 
 
 def image_size(model: Model) -> tuple[int, int]:
@@ -214,20 +241,48 @@ def read_image(path: Path, shape: tuple[int, int]) -> Any:
         CorruptDataset: it is no picture.
     """
     import numpy as np
+
+    with _picture(path) as image:
+        pixels = _scaled(_grey(image), shape)
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return 255 - pixels if np.median(edge) > 127 else pixels
+
+
+def read_colours(path: Path, shape: tuple[int, int]) -> Any:
+    """Return a picture in red, green and blue: uint8, of this height and width.
+
+    Raises:
+        DatasetNotFound: no such file.
+        CorruptDataset: it is no picture.
+    """
+    from PIL import Image
+
+    with _picture(path) as image:
+        over = Image.new("RGBA", image.size, "white")
+        return _scaled(Image.alpha_composite(over, image.convert("RGBA")).convert("RGB"), shape)
+
+
+def _scaled(image: Any, shape: tuple[int, int]) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.LANCZOS), np.uint8)
+
+
+@contextmanager
+def _picture(path: Path) -> Iterator[Any]:
+    """Open a picture; what is wrong with it while it is read is told as its file's."""
     from PIL import Image, UnidentifiedImageError
 
     from loaders import CorruptDataset, DatasetNotFound
 
     try:
         with Image.open(path) as image:
-            scaled = _grey(image).resize((shape[1], shape[0]), Image.Resampling.LANCZOS)
+            yield image
     except FileNotFoundError as error:
         raise DatasetNotFound(f"{path}: no such file") from error
     except (UnidentifiedImageError, OSError, ValueError) as error:
         raise CorruptDataset(f"{path}: not a picture that can be read: {error}") from error
-    pixels = np.asarray(scaled, np.uint8)
-    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    return 255 - pixels if np.median(edge) > 127 else pixels
 
 
 def _grey(image: Any) -> Any:

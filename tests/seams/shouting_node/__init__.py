@@ -1,0 +1,1 @@
+"""A kind of node: it solves jobs of text, loudly."""

@@ -1,0 +1,8 @@
+"""`python -m shouting_node`."""
+
+from __future__ import annotations
+
+from console.entry import run
+
+if __name__ == "__main__":
+    run("shouting_node.command:main")
