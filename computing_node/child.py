@@ -13,6 +13,7 @@ It is started as `python -m computing_node.child DESCRIPTOR BYTES` and speaks ov
                     {"progress": fraction, "note": text}
                     {"solved": {...}} and arrays
                     {"failed": message, "traceback": text, "memory": whether for want of it}
+                    {"failed": reason, "source": what can't be reached from here}
                     {"cancelled": true}
 """
 
@@ -120,6 +121,7 @@ def _unlimit() -> None:
 
 def _solve(channel: Channel, inbox: _Inbox, message: Message) -> None:
     from learning.actions import perform
+    from loaders import SourceUnreachable
 
     values, arrays = message
     number = int(values["number"])
@@ -131,6 +133,8 @@ def _solve(channel: Channel, inbox: _Inbox, message: Message) -> None:
         metrics, solution = perform(
             values["solve"], values["values"], arrays, _Reporter(channel), cancelled
         )
+    except SourceUnreachable as error:
+        channel.send({"failed": error.reason, "source": error.source}, {})
     except Exception as error:
         memory = isinstance(error, MemoryError) or "allocate memory" in str(error)
         # Where C code has no memory to make an exception of, Python raises a SystemError.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .errors import CorruptDataset, DatasetNotFound, LoaderError
+from .errors import CorruptDataset, DatasetNotFound, LoaderError, SourceUnreachable
 from .options import DataOptions, SourceOptions
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "Rows",
     "Source",
     "SourceOptions",
+    "SourceUnreachable",
     "load",
     "open_source",
     "rows_of",

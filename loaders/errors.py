@@ -3,6 +3,7 @@
 LoaderError              root
   DatasetNotFound        nothing of that name, here or anywhere it could be fetched from
   CorruptDataset         a file is not what it should be; the message names it
+  SourceUnreachable      a source that is elsewhere can't be reached from here
 """
 
 from __future__ import annotations
@@ -14,6 +15,19 @@ class LoaderError(Exception):
 
 class DatasetNotFound(LoaderError):
     """There is no such data set, here or where it could be fetched from."""
+
+
+class SourceUnreachable(LoaderError):
+    """A source can't be reached from here; a node that raises this has not failed.
+
+    Args:
+        source: its name.
+        reason: why, in a sentence.
+    """
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"{source} can't be reached from here: {reason}")
+        self.source, self.reason = source, reason
 
 
 class CorruptDataset(LoaderError):

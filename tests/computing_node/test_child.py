@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from computing_node import ChildDied, sharing
+from computing_node import ChildDied, SourceUnreachable, sharing
 from computing_node.children import ChildReplier, TaskRaised
 from computing_node.replier import Task
 from computing_node.sharing import Channel, allocate
@@ -258,3 +259,35 @@ def test_a_child_that_can_not_be_started_is_tried_again(
     monkeypatch.setattr(subprocess, "Popen", popen)
     assert replier.solve(task(*work())).arrays
     assert replier._started == 1
+
+
+FAR = """
+from learning.neural.learner import NeuralLearner
+from loaders import SourceUnreachable
+
+
+class Far(NeuralLearner):
+    name = "far"
+
+    def fit(self, rows, start, *, seed, progress, cancelled, client=None):
+        raise SourceUnreachable("s3://shelf", "no route to it")
+"""
+
+
+def test_a_source_that_a_child_can_not_reach_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "far.py").write_text(FAR)
+    brought = tmp_path / "far-1.dist-info"
+    brought.mkdir()
+    (brought / "METADATA").write_text("Metadata-Version: 2.1\nName: far\nVersion: 1\n")
+    (brought / "entry_points.txt").write_text("[mnist_merge.learners]\nfar = far:Far\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    replier = ChildReplier(places=1)
+    try:
+        with pytest.raises(SourceUnreachable, match="s3://shelf.*no route to it") as caught:
+            replier.solve(task(*work(), learner="far"))
+        assert caught.value.source == "s3://shelf"
+        assert replier.solve(task(*work())).arrays  # the same child goes on
+    finally:
+        replier.close()
