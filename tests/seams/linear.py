@@ -89,13 +89,13 @@ class LinearLearner(Learner):
 
     def predict(self, model: Arrays, rows: Rows) -> Labels:
         """Return the class that fits best."""
-        return _shares(model, _inputs(rows)).argmax(1).astype(np.int64)
+        return np.asarray(_shares(model, _inputs(rows)).argmax(1), np.int64)
 
     def evaluate(self, model: Arrays, rows: Rows) -> tuple[Labels, float]:
         """Return the class that fits best, and the mean cross-entropy."""
         shares = _shares(model, _inputs(rows))
         right = shares[np.arange(len(rows)), rows.labels]
-        return shares.argmax(1).astype(np.int64), float(-np.log(right + 1e-12).mean())
+        return np.asarray(shares.argmax(1), np.int64), float(-np.log(right + 1e-12).mean())
 
 
 def _inputs(rows: Rows) -> Floats:
