@@ -68,7 +68,11 @@ def main(
         if explain:
             return _explain(model, images, json)
         read = models.load(model)
-        result = _try_data(read, data, split, limit) if data else _try_images(read, images)
+        classes = read.form.classes
+        if data:
+            result, classes = _try_data(read, data, split, limit)
+        else:
+            result = _try_images(read, images)
     except LearningError as error:
         _end(Exit.USAGE, str(error))
     except LoaderError as error:
@@ -77,7 +81,7 @@ def main(
         click.echo(json_.dumps(result))
     else:
         kind = "row" if read.form.image is None else "image"
-        _print(result, kind, read.form.classes)
+        _print(result, kind, classes)
     return None
 
 
@@ -151,7 +155,10 @@ def _print(result: dict[str, Any], kind: str, classes: Sequence[str]) -> None:
         click.echo(f"{safe_line(classes[label])}  {path}")
 
 
-def _try_data(model: Model, source: str, split: str, limit: int | None) -> dict[str, Any]:
+def _try_data(
+    model: Model, source: str, split: str, limit: int | None
+) -> tuple[dict[str, Any], Sequence[str]]:
+    """Return how good a model is on some data, and the names of the classes that are there."""
     from learning import ModelError
     from learning.metrics import score
     from loaders import OneAgainstRest, open_source, rows_of
@@ -167,19 +174,32 @@ def _try_data(model: Model, source: str, split: str, limit: int | None) -> dict[
             f" {rows.form.tell()}"
         )
     predicted = _learner(model).predict(model.arrays, rows)
-    scores = score(rows.labels, predicted, max(len(model.form.classes), rows.classes))
-    return {
+    classes = max(model.form.classes, rows.form.classes, key=len)
+    scores = score(rows.labels, predicted, len(classes))
+    result = {
         "accuracy": scores.accuracy, "macro_f1": scores.macro_f1,
         "confusion": scores.confusion, "examples": len(rows),
     }  # fmt: skip
+    return result, classes
 
 
 def _target(model: Model, source: Source) -> int | None:
-    """Return the class that a model tells from the rest, by its number in a source."""
-    names = list(model.form.classes)
-    if len(names) != 2 or names[0] != f"not {names[1]}":
+    """Return the class that a model tells from the rest, by its number in a source.
+
+    Raises:
+        ModelError: the source has no such class.
+    """
+    from learning import ModelError
+    from loaders.classes import against_rest
+
+    names, there = model.form.classes, source.form.classes
+    if len(names) != 2 or tuple(names) != against_rest(names[1]) or there == names:
         return None
-    return list(source.form.classes).index(names[1]) if names[1] in source.form.classes else None
+    if names[1] not in there:
+        raise ModelError(
+            f"the model tells {names[1]!r} from the rest; {source.name} has no such class"
+        )
+    return there.index(names[1])
 
 
 def _learner(model: Model) -> Learner:

@@ -95,7 +95,7 @@ class LinearLearner(Learner):
         """Return the class that fits best, and the mean cross-entropy."""
         shares = _shares(model, _inputs(rows))
         right = shares[np.arange(len(rows)), rows.labels]
-        return shares.argmax(1).astype(np.int64), float(-np.log(right + 1e-12).mean())
+        return np.asarray(shares.argmax(1), np.int64), float(-np.log(right + 1e-12).mean())
 
 
 def _inputs(rows: Rows) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from loaders import ArraySource, Field, Form
-from loaders.rows import Arrays, Labels
+from loaders.rows import Arrays
 from loaders.sources import Say
 
 WHAT = "a made-up table"
@@ -29,6 +29,7 @@ def open_source(name: str, say: Say) -> ArraySource:
         size = random.normal(0, 0.1, (rows, 3)).astype(np.float32)
         size[np.arange(rows), which % 3] += 1
         weight = np.where(which == 3, 1.0, -1.0) + random.normal(0, 0.1, rows)
-        splits[split] = {"size": size, "weight": weight}, THERE[which]
+        arrays: Arrays = {"size": size, "weight": weight}
+        splits[split] = arrays, THERE[which]
     form = Form({"size": Field("float32", (3,)), "weight": Field("float64", ())}, CLASSES)
     return ArraySource(name, form, splits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from loaders.rows import Arrays
 
 from ...run.label import Label
 from ...store.results import Result
-from .summary import MOST_SHOWN, NAME_LETTERS
+from .summary import MOST_SHOWN, short
 
 
 def drawn(result: Result, folder: Path) -> bool:
@@ -70,13 +71,16 @@ def _draw_confusion(figure_class: Any, result: Result, path: Path) -> None:
                 axes.text(predicted, true, count, ha="center", va="center", color=colour, size=7)
     axes.set(xlabel="predicted class", ylabel="true class")
     if few:
-        names = [name[:NAME_LETTERS] for name in result.classes] or None
+        # A dollar begins a formula.
+        names = [short(name).replace("$", r"\$") for name in result.classes] or None
         turned = 0 if names is None or max(map(len, names)) < 3 else 90
         axes.set_xticks(range(len(confusion)), names, rotation=turned)
         axes.set_yticks(range(len(confusion)), names)
     axes.set_title(f"accuracy {result.accuracy:.2%} on the test set")
     figure.colorbar(image, label="share of the true class", shrink=0.8)
-    figure.savefig(path, dpi=120)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that its font has not is a box
+        figure.savefig(path, dpi=120)
 
 
 def _draw_curve(figure_class: Any, curve: list[float], path: Path) -> None:

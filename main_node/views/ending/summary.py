@@ -50,6 +50,11 @@ def _what(result: Result) -> str:
     return "IMAGE.png" if images else f"--data {result.data['source']}"
 
 
+def short(name: str) -> str:
+    """Return a class's name as a table shows it, whatever is in it."""
+    return safe_line(name)[:NAME_LETTERS]
+
+
 def confusion_table(confusion: Sequence[Sequence[int]], classes: Sequence[str] = ()) -> Table:
     """Return the confusion matrix: a row for each true class, a column for each predicted.
 
@@ -57,7 +62,7 @@ def confusion_table(confusion: Sequence[Sequence[int]], classes: Sequence[str] =
         confusion: true class by predicted class, counts.
         classes: their names; their numbers unless given.
     """
-    names = [safe_line(name)[:NAME_LETTERS] for name in classes or map(str, range(len(confusion)))]
+    names = [short(name) for name in classes or map(str, range(len(confusion)))]
     table = Table(title="true class by predicted class", box=None, padding=(0, 1))
     table.add_column("", style="dim")
     for name in names:
