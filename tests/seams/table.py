@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from loaders import ArraySource, Field, Form
-from loaders.rows import Arrays
+from loaders.rows import Arrays, Labels
 from loaders.sources import Say
 
 WHAT = "a made-up table"
