@@ -13,11 +13,12 @@ from learning.actions import Fit, Predict, Trial
 from learning.algebraic.counting import Count
 from learning.first import data_digest, job_digest
 from loaders import ArraySource, Field, Form, Numbered, Rows
+from loaders.rows import Arrays
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (6, 28, 20), dtype=np.uint8)
 LABELS = RANDOM.integers(0, 10, 6)
-START = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([7], np.uint16)}
+START: Arrays = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([7], np.uint16)}
 MAKE = {"epochs": 2, "lr": 0.02}
 TURN = Turn(1, 3, 5)
 

@@ -75,6 +75,7 @@ class First:
     def work(self, label: Label) -> str:
         """Return what it called a job."""
         make, neural = MAKE[self.learner], self.learner == "neural"
+        values: dict[str, Any]
         if label.kind == "test":
             values = {"action": "evaluate" if neural else "predict", "make": make}
             rows = self.test.parts(TEST_JOBS)[label.part - 1]
