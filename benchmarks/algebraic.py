@@ -18,16 +18,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from learning.algebraic.merger import AlgebraicMerger
 
-from learning import Shard, Solution
+from learning import Action, Solution, Turn, create
+from learning import merging as strategies
+from learning.algebraic.counting import Count
 from learning.algebraic.course import USUAL, BatchSizes, Course, embedded, prepare
 from learning.algebraic.embedding import ImageEmbedding, TableEmbedding, shifted
-from learning.algebraic.learner import AlgebraicLearner
 from learning.algebraic.model import AlgebraicModel, from_arrays, to_arrays
-from loaders import Dataset, load, shard
+from loaders import OneAgainstRest, Rows, load, shard
+from loaders.rows import Array, Arrays
 
 from .common import HEAD, machine
 
@@ -46,20 +48,29 @@ class Learned:
     curve: Curve = field(default_factory=list)
 
 
-def error(model: AlgebraicModel, test: Dataset) -> float:
-    return float(np.mean(model.predict(test.images) != test.labels))
+def pixels(rows: Rows) -> Array:
+    return rows.arrays["image"]
+
+
+def one_against_rest(rows: Rows, target: int) -> Rows:
+    return Rows(OneAgainstRest(rows.source, target), rows.split, rows.numbers)
+
+
+def error(model: AlgebraicModel, test: Rows) -> float:
+    return float(np.mean(model.predict(pixels(test)) != test.labels))
 
 
 def learn(
-    train: Dataset, *, shifts: int = 0, seconds: float = float("inf"), batches: int = 1_000_000,
-    seed: int = 0, at: tuple[float, ...] = (), test: Dataset | None = None,
+    train: Rows, *, shifts: int = 0, seconds: float = float("inf"), batches: int = 1_000_000,
+    seed: int = 0, at: tuple[float, ...] = (), test: Rows | None = None,
     sizes: BatchSizes = USUAL,
 ) -> Learned:  # fmt: skip
     """Learn one model until so many CPU seconds or batches are spent."""
-    embedding = ImageEmbedding(*train.images.shape[1:])
+    images = pixels(train)
+    embedding = ImageEmbedding(*images.shape[1:])
     begun = time.process_time()
-    terms = embedded(embedding, train.classes, train.images)
-    variants = [embedded(embedding, train.classes, m) for m in shifted(train.images, shifts)]
+    terms = embedded(embedding, train.classes, images)
+    variants = [embedded(embedding, train.classes, m) for m in shifted(images, shifts)]
     course = Course(embedding, train.classes, seed, sizes=sizes)
     looking = 0.0  # not learning
     curve: Curve = []
@@ -101,9 +112,9 @@ def reference() -> Iterator[str]:
             f"{images:,}, {batches}", f"{ours:.2f} s, {wrong:.1%}",
             f"{seconds:g} s, {their_error} %", f"{seconds / ours:.0f} (target 80)",
         )  # fmt: skip
-    data = mnist.limited(20_000).one_against_rest(0)
+    data = one_against_rest(mnist.limited(20_000), 0)
     made = learn(data, batches=50, sizes=BatchSizes(1000, 0, 1000))  # the tutorial's batches
-    wrong = error(made.model, test.one_against_rest(0))
+    wrong = error(made.model, one_against_rest(test, 0))
     yield row(
         "digit 0, 20,000, 50", f"{made.seconds:.2f} s, {wrong:.2%}", "61.6 s, 0.65 %",
         f"{61.6 / made.seconds:.0f} (target 80)",
@@ -131,8 +142,8 @@ def targets() -> Iterator[str]:
     for number, (seconds, wanted) in enumerate(((25.0, 5.2), (90.0, 3.8), (200.0, 3.5))):
         cells = ["{1:.2%} ({0:.1f} s)".format(*run.curve[number]) for run in runs]
         yield row(f"50,000, {seconds:g}", cells[0], cells[1], f"{wanted} %")
-    made = learn(mnist.limited(20_000).one_against_rest(0), seconds=2.0)
-    wrong = error(made.model, test.one_against_rest(0))
+    made = learn(one_against_rest(mnist.limited(20_000), 0), seconds=2.0)
+    wrong = error(made.model, one_against_rest(test, 0))
     yield row("digit 0, 20,000, 2", f"{wrong:.2%} ({made.seconds:.1f} s)", "", "0.6 %")
 
 
@@ -173,28 +184,30 @@ CURVES: dict[str, Curve] = {}
 
 
 def _rounds(
-    data: Dataset, shards: int, sharding: str, rounds: int, batches: int, shifts: int = 0
+    data: Rows, shards: int, sharding: str, rounds: int, batches: int, shifts: int = 0
 ) -> Iterator[tuple[AlgebraicModel, float, list[Solution]]]:
     """Yield the merged model of each round, the CPU seconds so far, and the shards' solutions."""
-    parts = [
-        Shard(data.images[rows], data.labels[rows], data.classes)
-        for rows in shard(data.labels, shards, sharding, 0)
-    ]
-    merger, arrays, spent = AlgebraicMerger(), None, 0.0
+    parts = [data.of(rows) for rows in shard(data.labels, shards, sharding, 0)]
+    strategy, spent = strategies.create("union", {}), 0.0
+    arrays: Arrays = {}
+    made = {"batches": batches, "shifts": shifts}
     for round_ in range(rounds):
         begun = time.process_time()
+        learner = create("algebraic", made, Turn(round_, rounds))
         solutions = [
-            AlgebraicLearner(batches=batches, shifts=shifts, round=round_).fit(
-                part, arrays, seed=1000 * round_ + number, progress=_nothing,
-                cancelled=lambda: False,
-            )
+            learner.fit(part, arrays, seed=1000 * round_ + number, progress=_nothing,
+                        cancelled=lambda: False)
             for number, part in enumerate(parts)
         ]  # fmt: skip
-        merged = merger.merge(solutions, arrays)
-        counts = np.sum([merger.count(merged, part) for part in parts], axis=0)
-        arrays = merger.weigh(merged, counts)
+        merged, _ = strategy.merge(solutions, arrays, {})
+        arrays = learner.settle(merged, lambda make: (_counted(make(part)) for part in parts))
         spent += time.process_time() - begun
         yield from_arrays(arrays), spent, solutions
+
+
+def _counted(action: Action) -> Any:
+    learner = create("algebraic", {})
+    return action.read(learner, *action.perform(learner, _nothing, lambda: False))
 
 
 def _nothing(fraction: float, note: str = "", /) -> None:
@@ -218,11 +231,11 @@ def merging() -> Iterator[str]:
         (20_000, 8, "disjoint"), (2000, 2, "labels"),
     ):  # fmt: skip
         yield _merged(mnist.limited(images), test, shards, sharding, f"{images:,}, {shards}")
-    zero = mnist.limited(20_000).one_against_rest(0)
-    yield _merged(zero, test.one_against_rest(0), 8, "disjoint", "digit 0, 20,000, 8")
+    zero = one_against_rest(mnist.limited(20_000), 0)
+    yield _merged(zero, one_against_rest(test, 0), 8, "disjoint", "digit 0, 20,000, 8")
 
 
-def _merged(data: Dataset, test: Dataset, shards: int, sharding: str, what: str) -> str:
+def _merged(data: Rows, test: Rows, shards: int, sharding: str, what: str) -> str:
     rounds = list(_rounds(data, shards, sharding, ROUNDS, BATCHES))
     solutions = rounds[0][2]
     alone = sorted(100 * error(from_arrays(s.arrays), test) for s in solutions)
@@ -235,8 +248,7 @@ def _merged(data: Dataset, test: Dataset, shards: int, sharding: str, what: str)
     one = learn(data, seconds=spent)
     sent = sum(a.nbytes for s in solutions for n, a in s.arrays.items() if n != "history")
     atoms = sum(len(s.arrays["sizes"]) for s in solutions)
-    rows = Shard(data.images, data.labels, data.classes)
-    violated = int(AlgebraicMerger().count(to_arrays(strict), rows).sum())
+    violated = int(_counted(Count(rows=data, model=to_arrays(strict))).sum())
     skewed = ", skewed labels" if sharding == "labels" else ""
     return (
         f"| {what}{skewed} | {alone[0]:.2f}-{alone[-1]:.2f} | {100 * once:.2f}"
@@ -259,13 +271,13 @@ def others() -> Iterator[str]:
     yield _digits()
 
 
-def _fashion(train: Dataset, test: Dataset, levels: int) -> str:
+def _fashion(train: Rows, test: Rows, levels: int) -> str:
     begun = time.process_time()
     embedding = ImageEmbedding.of_levels(28, 28, levels)
-    terms = embedded(embedding, 10, train.images)
+    terms = embedded(embedding, 10, pixels(train))
     _, first, which = np.unique(terms, axis=0, return_index=True, return_inverse=True)
     same = train.labels == train.labels[first[which.ravel()]]  # as far as the model can tell
-    terms, train = terms[same], Dataset(train.images[same], train.labels[same], 10)
+    terms, train = terms[same], train.of(np.flatnonzero(same))
     course = Course(embedding, 10, 0)
     for _ in course.learn(terms, train.labels, 1_000_000):
         if time.process_time() - begun > 60:
@@ -303,7 +315,7 @@ def speed() -> Iterator[str]:
         made.embedding, made.classes, made.atoms[ten], made.violations[ten], made.epochs[ten]
     )
     begun = time.process_time()
-    model.predict(test.images)
+    model.predict(pixels(test))
     spent = time.process_time() - begun
     yield "\n### Speed\n"
     yield "| | ours | reference | |\n|---|---|---|---|"

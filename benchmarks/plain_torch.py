@@ -8,20 +8,19 @@ from __future__ import annotations
 import sys
 import time
 
-import learning
 import loaders
-from learning.neural import NeuralLearner
+from learning import create
 
 
 def main(threads: int, epochs: int) -> None:
     begun = time.perf_counter()
     train, test = loaders.load("mnist"), loaders.load("mnist", "test")
-    learner = NeuralLearner(epochs=epochs, threads=threads)
+    learner = create("neural", {"epochs": epochs, "threads": threads})
     solution = learner.fit(
-        learning.Shard(train.images, train.labels, train.classes), None, seed=0,
-        progress=lambda fraction, note="": None, cancelled=lambda: False,
+        train, learner.initial(train.form), seed=0, progress=lambda fraction, note="": None,
+        cancelled=lambda: False,
     )  # fmt: skip
-    labels = learner.predict(solution.arrays, test.images)
+    labels = learner.predict(solution.arrays, test)
     print((labels == test.labels).mean(), time.perf_counter() - begun)
 
 

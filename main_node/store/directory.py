@@ -107,8 +107,8 @@ class RunDirectory:
 
     @property
     def empty(self) -> bool:
-        """Whether no job has left anything in it."""
-        return not any(self._solutions.glob("*.safetensors"))  # nor if it is gone
+        """Whether nothing was learned: a trial at most, which is done again in no time."""
+        return not any(self._solutions.glob("*-job-*.safetensors"))  # nor if it is gone
 
     def _unmake(self) -> None:
         """Leave nothing of a directory that could not be made."""

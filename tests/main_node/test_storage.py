@@ -20,7 +20,7 @@ from main_node.commands.runs import summarize, tell
 from main_node.errors import ConfigError, StorageError
 from main_node.store import memory
 from main_node.store.database import RunDatabase
-from main_node.store.directory import RunDirectory, locked, runs_in
+from main_node.store.directory import Kept, RunDirectory, locked, runs_in
 from main_node.store.memory import RunMemory
 from main_node.store.results import Result, finished
 from protocol.machine.effects import Joined
@@ -108,6 +108,16 @@ def test_a_run_without_its_solutions_can_be_gone_on_with(tmp_path: Path) -> None
     directory = RunDirectory(run, new=False)
     assert directory.empty
     assert (run / "solutions").is_dir()
+    directory.close()
+
+
+def test_a_run_of_which_only_the_trial_is_done_holds_nothing_to_go_on_with(tmp_path: Path) -> None:
+    """So that whoever interrupts it at once finds nothing left of it, as ever."""
+    directory = RunDirectory(tmp_path / "run", new=True)
+    assert directory.empty
+    for name, empty in (("round-001-trial-1", True), ("round-001-job-0002", False)):
+        directory.write_solution(name, "work", Kept("node", {}, {}))
+        assert directory.empty is empty
     directory.close()
 
 
