@@ -96,16 +96,19 @@ class House:
         command = self.arguments(data, "--json", "--log-level", "debug", *options, nodes=nodes)
         return self._start(*command, cwd=self.path, env={**self.env, **env})
 
-    def train(self, data: str, *options: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    def train(
+        self, data: str, *options: str, code: int = 0, nodes: int = 2
+    ) -> subprocess.CompletedProcess[str]:
         """Train, and see how that ends."""
-        done = self.run(*self.arguments(data, *options))
+        done = self.run(*self.arguments(data, *options, nodes=nodes))
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stdout
         return done
 
-    def result(self, data: str, *options: str) -> dict[str, Any]:
+    def result(self, data: str, *options: str, nodes: int = 2) -> dict[str, Any]:
         """Train, and return what it came to."""
-        result: dict[str, Any] = json.loads(self.train(data, "--json", *options).stdout)
+        done = self.train(data, "--json", *options, nodes=nodes)
+        result: dict[str, Any] = json.loads(done.stdout)
         return result
 
     def cut_short(self, data: str, *options: str) -> None:
@@ -163,13 +166,13 @@ def test_a_model_is_tried_on_data_of_other_classes(house: House) -> None:
     source = (SEAMS / "colours.py").read_text().replace('"colours"', '"more"')
     source = source.replace('"green"', '"jade", "beige"')
     (house.path / "loaders" / "sources" / "more.py").write_text(source)
-    result = house.result("colours", "--learner", "linear", "--target-digit", "1", "--rounds", "1")
+    result = house.result("colours", "--learner", "linear", "--target-digit", "1", nodes=1)
     assert result["classes"] == ["not green", "green"]
     none = house.run(*PREDICT, result["model"], "--data", "more")
     assert none.returncode == 2
     assert "the model tells 'green' from the rest; more has no such class" in none.stderr
     assert house.run(*PREDICT, result["model"], "--data", "colours").returncode == 0
-    whole = house.result("colours", "--learner", "linear", "--rounds", "1")
+    whole = house.result("colours", "--learner", "linear", nodes=1)
     more = house.run(*PREDICT, whole["model"], "--data", "more")
     assert more.returncode == 0, more.stderr
     assert "beige" in more.stdout
@@ -259,44 +262,34 @@ def test_an_option_that_is_anothers_is_said_where_it_is_wanted(house: House) -> 
 # Strategies.
 
 
-def test_a_strategy_with_a_state_is_one_file(house: House) -> None:
+def test_a_strategy_with_a_state_is_one_file_and_goes_on_with_it(house: House) -> None:
+    """Its state is none that a run begins with; one with a client part: with the odd arrays."""
     house.add("colours", "heavy").install("linear", "linear:LinearLearner")
     assert "--inertia" in house.run(*MAIN, "--help").stdout
-    linear = ("--learner", "linear", "--rounds", "3")
-    mean = house.result("colours", *linear)
-    none = house.result("colours", *linear, "--merge", "heavy", "--inertia", "0")
-    some = house.result("colours", *linear, "--merge", "heavy", "--inertia", "0.9")
-    assert none["model_sha256"] == mean["model_sha256"]
-    assert some["loss_by_round"][0] == mean["loss_by_round"][0]
-    assert some["loss_by_round"][2] < mean["loss_by_round"][2]
-    assert some["merge"] == "heavy"
-    odd = house.run(*MAIN, *linear, "--merge", "mean", "--inertia", "0.9")
+    options = ("--learner", "linear", "--merge", "heavy", "--inertia", "0.9")
+    house.cut_short("colours", *options)
+    resumed = house.resume()
+    assert (resumed["starts"], resumed["merge"]) == (2, "heavy")
+    calm = house.result("colours", *options, "--rounds", "3")
+    assert resumed["model_sha256"] == calm["model_sha256"]
+    assert resumed["loss_by_round"] == calm["loss_by_round"]
+    none = house.result("colours", *options, "--rounds", "3", "--inertia", "0")
+    assert none["loss_by_round"][0] == calm["loss_by_round"][0]
+    assert none["loss_by_round"][2] > calm["loss_by_round"][2]
+    odd = house.run(*MAIN, "--merge", "mean", "--inertia", "0.9")
     assert odd.returncode == 2
     assert "--inertia is for --merge heavy; mean takes no option of its own" in odd.stderr
 
 
 def test_a_strategy_may_have_a_word_in_each_step(house: House) -> None:
     house.add("colours", "tether").install("linear", "linear:LinearLearner")
-    linear = ("--learner", "linear", "--rounds", "3")
+    linear = ("--learner", "linear")
     mean = house.result("colours", *linear)
     none = house.result("colours", *linear, "--merge", "tether", "--hold", "0")
     some = house.result("colours", *linear, "--merge", "tether")
     assert none["model_sha256"] == mean["model_sha256"]
     assert some["loss_by_round"][0] == mean["loss_by_round"][0]
-    assert some["loss_by_round"][1:] != mean["loss_by_round"][1:]
-
-
-def test_a_run_that_was_killed_goes_on_with_the_strategys_state(house: House) -> None:
-    """A state that a run does not begin with; one with a client part: with the odd arrays."""
-    house.add("colours", "heavy").install("linear", "linear:LinearLearner")
-    options = ("--learner", "linear", "--merge", "heavy")
-    house.cut_short("colours", *options)
-    result = house.resume()
-    assert result["starts"] == 2
-    shutil.rmtree(house.runs)
-    calm = house.result("colours", *options, "--rounds", "3")
-    assert result["model_sha256"] == calm["model_sha256"]
-    assert result["loss_by_round"] == calm["loss_by_round"]
+    assert some["loss_by_round"][1] != mean["loss_by_round"][1]
 
 
 def test_a_neural_run_that_was_killed_goes_on_with_its_control_variates(
@@ -304,13 +297,13 @@ def test_a_neural_run_that_was_killed_goes_on_with_its_control_variates(
 ) -> None:
     data = str(make_idx_folder(tmp_path / "data", 160, 40))
     options = ("--merge", "scaffold", "--epochs", "1", "--sharding", "labels")
-    main = house.main(data, *options)
+    main = house.main(data, *options, nodes=1)
     main.wait_for("round 1 of 2 merged")
     main.kill()
     result = house.resume()
     assert result["starts"] == 2
     shutil.rmtree(house.runs)
-    calm = house.result(data, *options)
+    calm = house.result(data, *options, nodes=1)
     assert result["model_sha256"] == calm["model_sha256"]
 
 
@@ -320,7 +313,7 @@ def test_a_neural_run_that_was_killed_goes_on_with_its_control_variates(
 def test_many_classes_tables_and_odd_arrays_go_through_every_layer(house: House) -> None:
     """A table of two fields and 100,000 classes; a model with a lone number, and an empty array."""
     house.add("table", "tether").install("linear", "linear:LinearLearner")
-    options = ("--learner", "linear", "--merge", "tether")
+    options = ("--learner", "linear", "--merge", "tether", "--steps", "3", "--stride", "10")
     house.cut_short("table", *options)
     result = house.resume()
     (path,) = house.runs.iterdir()
@@ -336,12 +329,12 @@ def test_many_classes_tables_and_odd_arrays_go_through_every_layer(house: House)
         "layer.weights": ("float32", (4, 100_000)), "layer.bias": ("float32", (100_000,)),
         "steps": ("int64", ()), "nothing": ("float32", (0, 3)),
     }  # fmt: skip
-    assert arrays["steps"] == 24
+    assert arrays["steps"] == 9
     model = str(path / "model.safetensors")
     tried = house.run(*PREDICT, model, "--data", "table", "--json")
     predicted = json.loads(tried.stdout)
     assert predicted["accuracy"] == result["accuracy"]
-    assert "on 40 rows" in house.run(*PREDICT, model, "--data", "table").stdout
+    assert "on 24 rows" in house.run(*PREDICT, model, "--data", "table").stdout
     no_picture = house.run(*PREDICT, model, "image.png")
     assert no_picture.returncode == 2
     assert (
@@ -408,7 +401,7 @@ def test_what_fails_is_told_by_a_trial_before_anything_is_begun(house: House, wh
     house.install("failing", "failing:Failing", f"{FAILING}    {text}\n")
     merge = {"client": "scaffold", "union": "union"}.get(what, "mean")
     options = ("--learner", "failing", "--merge", merge, "--max-attempts", "1")
-    done = house.train("colours", *options, code=4)
+    done = house.train("colours", *options, code=4, nodes=1)
     assert "round 1 trial 1 failed for good after 1 attempt; the last at local-" in done.stderr
     assert told in next(line for line in done.stderr.splitlines() if "failed for good" in line)
     (path,) = house.runs.iterdir()
