@@ -22,14 +22,9 @@ def knows(name: str) -> bool:
 
 def open_source(name: str, say: Say) -> ArraySource:
     """Return rows whose numbers say of which of four classes they are."""
-<<<<<<< HEAD
     splits: dict[str, tuple[Arrays, Labels]] = {}
     random = np.random.default_rng(0)
-    for split, rows in (("train", 96), ("test", 40)):
-=======
-    splits, random = {}, np.random.default_rng(0)
     for split, rows in (("train", 48), ("test", 24)):
->>>>>>> f
         which = random.integers(0, len(THERE), rows)
         size = random.normal(0, 0.1, (rows, 3)).astype(np.float32)
         size[np.arange(rows), which % 3] += 1
