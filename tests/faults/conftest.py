@@ -119,6 +119,12 @@ def start_relay(start: Start, way: str, target: str) -> Process:
     return relay
 
 
+def first_of_all(folder: Path) -> dict[str, str]:
+    """Return an environment in which what is in a folder is imported before anything else."""
+    others = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep * bool(others)}{others}"}
+
+
 def child_of(node: Process) -> psutil.Process:
     """Return the process in which a computing node trains."""
     (child,) = psutil.Process(node.popen.pid).children()

@@ -19,7 +19,7 @@ from main_node.commands.runs import summarize
 from main_node.run.evaluation import TEST_JOBS
 
 from ..processes import MAIN, SECONDS, run
-from .conftest import TRIAL, Cluster
+from .conftest import TRIAL, Cluster, first_of_all
 
 #: Lines that a main node says on its way, each a place to be hit at.
 STAGES = [
@@ -149,7 +149,7 @@ def test_a_run_that_was_killed_at_its_very_end_is_mended(cluster: Cluster) -> No
 def test_what_was_left_out_is_remembered(cluster: Cluster, tmp_path: Path) -> None:
     one_shard_diverges(cluster, tmp_path)
     main = cluster.main("--partial", "--max-attempts", "2")
-    cluster.node("a", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    cluster.node("a", env=first_of_all(tmp_path))
     main.wait_for("round 1 of 2 merged")
     main.kill()
     result = cluster.resume().result()
@@ -382,7 +382,7 @@ def test_what_is_left_out_is_said_and_the_rest_is_merged(cluster: Cluster, tmp_p
     """One shard's training diverges wherever it runs; with --partial the others are enough."""
     one_shard_diverges(cluster, tmp_path)
     main = cluster.main("--partial", "--max-attempts", "2")
-    cluster.node("a", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    cluster.node("a", env=first_of_all(tmp_path))
     result = main.result()
     assert result["left_out"] == ["round 1 job 2", "round 2 job 2"]
     assert result["model_sha256"] != cluster.calm
@@ -402,7 +402,7 @@ def test_a_part_of_the_test_set_may_be_left_out_too(cluster: Cluster, tmp_path: 
         "neural.NeuralLearner.evaluate = fail\n".replace("FIRST", str(first_images(cluster.data)))
     )
     main = cluster.main("--partial", "--max-attempts", "2")
-    cluster.node("a", env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    cluster.node("a", env=first_of_all(tmp_path))
     result = main.result()
     assert result["model_sha256"] == cluster.calm
     assert result["left_out"] == ["round 1 test 2", "round 2 test 2"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
 from ..processes import Relay
-from .conftest import TRIAL, Cluster, child_of
+from .conftest import TRIAL, Cluster, child_of, first_of_all
 
 
 def test_a_node_is_killed_idle(cluster: Cluster) -> None:
@@ -166,7 +165,7 @@ def test_a_node_joins_at_the_end(cluster: Cluster) -> None:
 def broken_torch(folder: Path) -> dict[str, str]:
     """Return an environment in which torch can't be imported."""
     (folder / "torch.py").write_text("raise ImportError('this torch is broken')\n")
-    return {**os.environ, "PYTHONPATH": str(folder)}
+    return first_of_all(folder)
 
 
 def test_a_job_raises_at_one_node_and_another_solves_it(cluster: Cluster, tmp_path: Path) -> None:
