@@ -23,7 +23,7 @@ from loaders.rows import Array, Arrays, ArraySource, Form, Labels, Rows, bytes_o
 from . import merging
 from .contract import Cancelled, Learner, Progress, Solution, Turn, check_parameters
 from .errors import Diverged, LearningError, UnfitSolution
-from .layout import Layout, check_fresh, check_kept
+from .layout import OWN, Layout, check_fresh, check_kept
 from .merging.strategy import Client, Strategy
 from .registry import create
 
@@ -174,7 +174,7 @@ class Fit(Action):
         """Return the solution."""
         examples, metrics = _metrics(values)
         client = within("own", arrays)
-        model = {name: a for name, a in arrays.items() if not name.startswith("own/")}
+        model = {name: a for name, a in arrays.items() if not name.startswith(OWN)}
         solution = Solution(model, examples, metrics, client, self.own)
         if examples != len(self.rows):
             raise UnfitSolution(f"it claims {examples} examples of a shard of {len(self.rows)}")

@@ -12,6 +12,8 @@ from loaders.rows import Arrays
 from .durable import DTYPES
 from .errors import Diverged, UnfitSolution
 
+#: So begin the names of what a strategy keeps of a shard; a model's don't.
+OWN = "own/"
 #: Of a fresh model, as it comes from a node.
 MOST_ARRAYS = 100_000
 
@@ -92,6 +94,9 @@ def check_fresh(arrays: Arrays) -> None:
         Diverged: they hold numbers that are not finite.
     """
     check_kept(arrays)
+    taken = [name for name in arrays if name.startswith(OWN)]
+    if taken:
+        raise UnfitSolution(f"array {taken[0]!r}: {OWN}... is what a shard's own arrays are called")
     wrong = endless(arrays)
     if wrong:
         raise Diverged(wrong)

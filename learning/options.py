@@ -11,7 +11,11 @@ from protocol.options import Checked, option
 class LearnerOptions(Checked):
     """What learns."""
 
-    learner: str = option("neural", "What learns: neural, or algebraic.", may_be_empty=True)
+    learner: str = option(
+        "neural",
+        "What learns: neural, algebraic, or what an installed package brings.",
+        may_be_empty=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

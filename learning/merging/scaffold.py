@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from ..contract import Solution
 
 
+#: In the state, beside the control variate; no model's array is called so.
+_EXAMPLES = "own/examples"
+
+
 class _Number(Protocol):
     def __add__(self, other: object, /) -> _Number: ...
     def __sub__(self, other: object, /) -> _Number: ...
@@ -66,11 +70,11 @@ class Scaffold(Strategy):
         """Return a control variate of zeros, and that no examples are known of."""
         import numpy as np
 
-        return {**self.own(initial), "examples": np.zeros((), np.int64)}
+        return {**self.own(initial), _EXAMPLES: np.zeros((), np.int64)}
 
     def shared(self, state: Arrays) -> Arrays:
         """Return everybody's control variate."""
-        return {name: array for name, array in state.items() if name != "examples"}
+        return {name: array for name, array in state.items() if name != _EXAMPLES}
 
     def own(self, initial: Arrays) -> Arrays:
         """Return a control variate of zeros, for what can be learned by gradients."""
@@ -87,7 +91,7 @@ class Scaffold(Strategy):
         from ..sums import as_type, weighted_mean
 
         model = weighted_mean(solutions)
-        variate, known = self.shared(state), int(state["examples"])
+        variate, known = self.shared(state), int(state[_EXAMPLES])
         moved = {name: np.zeros(array.shape) for name, array in variate.items()}
         heard = known
         for solution in solutions:
@@ -103,4 +107,4 @@ class Scaffold(Strategy):
             )
             for name, array in variate.items()
         }
-        return model, {**new, "examples": np.array(heard, np.int64)}
+        return model, {**new, _EXAMPLES: np.array(heard, np.int64)}

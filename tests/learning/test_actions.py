@@ -103,9 +103,9 @@ def test_what_diverged_is_no_lie() -> None:
 @pytest.mark.parametrize(
     ("own", "told"),
     [
-        ({}, "not those of the model: w"),
-        ({"w": OWN["w"], "x": OWN["w"]}, "not those of the model: x"),
-        ({"w": OWN["w"].astype(np.float64)}, "'w' is float64"),
+        ({}, "given the strategy no part"),
+        ({"w": OWN["w"], "x": OWN["w"]}, "not those of what the strategy keeps of a shard: x"),
+        ({"w": OWN["w"].astype(np.float64)}, "'w' of what the strategy keeps of a shard is float64"),
         ({"w": OWN["w"][:1]}, r"of shape \(1, 3\)"),
         ({"w": OWN["w"] * np.nan}, "not finite"),
     ],
@@ -116,7 +116,7 @@ def test_own_arrays_that_no_shard_has_are_refused(own: dict[str, Any], told: str
 
 
 def test_own_arrays_that_nobody_asked_for_are_refused() -> None:
-    with pytest.raises(UnfitSolution, match="not those of the model: w"):
+    with pytest.raises(UnfitSolution, match="not those of what the strategy keeps of a shard: w"):
         FIT.read(NEURAL, {"examples": 12}, {**FRESH, **under("own", OWN)})
 
 
@@ -127,10 +127,10 @@ def test_own_arrays_that_nobody_asked_for_are_refused() -> None:
     ("values", "arrays", "told"),
     [
         ({"loss": 1.0}, FRESH, "more than a fresh model"),
-        ({}, {"w": np.array([None])}, "'w' is of object, which is no kind of number"),
-        ({}, {"w": np.array(["x"])}, "no kind of number"),
-        ({}, {"w": np.zeros(2, np.complex64)}, "no kind of number"),
-        ({}, {"w": np.zeros(2, "datetime64[s]")}, "no kind of number"),
+        ({}, {"w": np.array([None])}, "'w' is of object, which can't be kept"),
+        ({}, {"w": np.array(["x"])}, "can't be kept"),
+        ({}, {"w": np.zeros(2, np.complex64)}, "can't be kept"),
+        ({}, {"w": np.zeros(2, "datetime64[s]")}, "can't be kept"),
         ({}, {"w": np.array([np.nan])}, "'w' holds numbers that are not finite"),
         ({}, {"w": np.array(np.inf, np.float16)}, "'w' holds numbers that are not finite"),
     ],
@@ -215,8 +215,8 @@ def test_a_layout_is_that_of_arrays() -> None:
     [
         ({"w": None}, "not those of the model: w"),
         ({"more": np.zeros(1)}, "not those of the model: more"),
-        ({"n": np.zeros(1, np.int64)}, r"'n' is int64 of shape \(1,\), not int64 of \(\)"),
-        ({"n": np.array(0, np.int32)}, "'n' is int32"),
+        ({"n": np.zeros(1, np.int64)}, r"'n' of the model is int64 of shape \(1,\), not int64 of \(\)"),
+        ({"n": np.array(0, np.int32)}, "'n' of the model is int32"),
         ({"w": np.zeros((3, 2), np.float32)}, r"of shape \(3, 2\), not float32 of \(2, 3\)"),
         ({"w": np.full((2, 3), -np.inf, np.float32)}, "'w' holds numbers that are not finite"),
     ],

@@ -162,7 +162,7 @@ def test_everybodys_variate_is_the_mean_of_all_that_were_ever_there(
     rows = [ROWS[part] for part in known]
     wanted = np.average([kept[part]["w"] for part in known], axis=0, weights=rows)
     np.testing.assert_allclose(state["w"], wanted, rtol=1e-9)
-    assert int(state["examples"]) == sum(rows)
+    assert int(state["own/examples"]) == sum(rows)
 
 
 def test_shards_that_are_left_out_now_and_then_do_not_hinder_the_others() -> None:
@@ -179,7 +179,7 @@ def test_what_has_no_gradient_has_no_variate() -> None:
         "w": ("float32", (2, 3)), "x": ("float64", ()),
     }  # fmt: skip
     assert not any(array.any() for array in own.values())
-    assert state.keys() == {"w", "x", "examples"}
+    assert state.keys() == {"w", "x", "own/examples"}
     assert scaffold.shared(state).keys() == own.keys()
     client: ScaffoldClient[Any] = ScaffoldClient(own, own)
     client.begin(np.array)
