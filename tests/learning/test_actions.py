@@ -105,7 +105,10 @@ def test_what_diverged_is_no_lie() -> None:
     [
         ({}, "given the strategy no part"),
         ({"w": OWN["w"], "x": OWN["w"]}, "not those of what the strategy keeps of a shard: x"),
-        ({"w": OWN["w"].astype(np.float64)}, "'w' of what the strategy keeps of a shard is float64"),
+        (
+            {"w": OWN["w"].astype(np.float64)},
+            "'w' of what the strategy keeps of a shard is float64",
+        ),
         ({"w": OWN["w"][:1]}, r"of shape \(1, 3\)"),
         ({"w": OWN["w"] * np.nan}, "not finite"),
     ],
@@ -215,7 +218,10 @@ def test_a_layout_is_that_of_arrays() -> None:
     [
         ({"w": None}, "not those of the model: w"),
         ({"more": np.zeros(1)}, "not those of the model: more"),
-        ({"n": np.zeros(1, np.int64)}, r"'n' of the model is int64 of shape \(1,\), not int64 of \(\)"),
+        (
+            {"n": np.zeros(1, np.int64)},
+            r"'n' of the model is int64 of shape \(1,\), not int64 of \(\)",
+        ),
         ({"n": np.array(0, np.int32)}, "'n' of the model is int32"),
         ({"w": np.zeros((3, 2), np.float32)}, r"of shape \(3, 2\), not float32 of \(2, 3\)"),
         ({"w": np.full((2, 3), -np.inf, np.float32)}, "'w' holds numbers that are not finite"),
