@@ -133,9 +133,13 @@ def _solve(channel: Channel, inbox: _Inbox, message: Message) -> None:
         metrics, solution = perform(
             values["solve"], values["values"], arrays, _Reporter(channel), cancelled
         )
+        over = cancelled()
+        channel.send({"cancelled": True} if over else {"solved": metrics}, {} if over else solution)
+    except (EOFError, BrokenPipeError):  # the node is gone
+        raise
     except SourceUnreachable as error:
         channel.send({"failed": error.reason, "source": error.source}, {})
-    except Exception as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
         memory = isinstance(error, MemoryError) or "allocate memory" in str(error)
         # Where C code has no memory to make an exception of, Python raises a SystemError.
         memory = memory or (isinstance(error, SystemError) and _is_limited())
@@ -147,11 +151,6 @@ def _solve(channel: Channel, inbox: _Inbox, message: Message) -> None:
                 "traceback": traceback.format_exc(), "memory": memory,
             }, {},
         )  # fmt: skip
-    else:
-        if cancelled():
-            channel.send({"cancelled": True}, {})
-        else:
-            channel.send({"solved": metrics}, solution)
 
 
 def main(descriptor: int, nbytes: int) -> None:

@@ -55,8 +55,7 @@ class SourceUnreachable(NodeError):
 
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(f"{source} can't be reached from here: {reason}")
-        self.source = source
-        self.reason = reason
+        self.source, self.reason = str(source), str(reason)
 
 
 class NoJob(NodeError):

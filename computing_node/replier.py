@@ -241,8 +241,8 @@ class Workers:
         except OverLimit as error:
             return Outcome(task, None, 0.0, "limit", str(error))
         except SourceUnreachable as error:
-            source = error.source or "unnamed"
-            return Outcome(task, None, 0.0, "unreachable", error.reason, source=source)
+            source = str(error.source or "unnamed")  # whatever whose program has put there
+            return Outcome(task, None, 0.0, "unreachable", str(error.reason), source=source)
         except BaseException as error:
             told = getattr(error, "remote_traceback", "")  # of a job that raised in a child
             message = str(error) if told else f"{type(error).__name__}: {error}"

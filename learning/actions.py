@@ -60,8 +60,7 @@ class Work(NamedTuple):
 
     def carried(self) -> dict[str, Array]:
         """Return all arrays, those of the rows read now."""
-        rows, numbers = self.rows, self.rows.numbers
-        fields = rows.source.read(rows.split, slice(None) if numbers is None else numbers)
+        fields = self.rows.read()
         labels = {"label": self.rows.labels} if self.labels else {}
         return {**under("row", fields), **labels, **self.arrays}
 
@@ -161,10 +160,15 @@ class Fit(Action):
         client: Client[object] | None = None
         if self.strategy is not None and self.strategy.client is not None:
             client = self.strategy.client(self.shared, self.own)
-        return learner.fit(
+        solution: object = learner.fit(
             self.rows, self.start, seed=self.seed, progress=progress, cancelled=cancelled,
             client=client,
         )  # fmt: skip
+        if not isinstance(solution, Solution):
+            raise LearningError(
+                f"the {learner.name} learner's fit returned {type(solution).__name__}, no Solution"
+            )
+        return solution
 
     def largest(self, learner: Learner) -> int:
         """Return how many bytes a solution has, at most."""
@@ -399,7 +403,7 @@ def rows_in(values: Values, arrays: Arrays, labels: bool = True) -> Rows:
         KeyError: something is missing.
     """
     form, fields = Form.of_values(values["form"]), within("row", arrays)
-    rows = len(next(iter(fields.values()), ()))
+    rows = max((len(array) for array in fields.values() if array.ndim), default=0)
     truth = arrays["label"] if labels else np.zeros(rows, np.int64)
     return Rows(ArraySource("the job", form, {"job": (fields, truth)}), "job")
 

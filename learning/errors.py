@@ -13,9 +13,27 @@ LearningError            root
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class LearningError(Exception):
     """Root of everything that this package raises on purpose."""
+
+
+@contextmanager
+def told_of(what: str) -> Iterator[None]:
+    """Tell what a learner of somebody's raises, whatever it is, with what it was about.
+
+    Raises:
+        LearningError: something was raised.
+    """
+    try:
+        yield
+    except (LearningError, MemoryError):
+        raise
+    except Exception as error:
+        raise LearningError(f"{what}: {type(error).__name__}: {error}") from error
 
 
 class UnknownLearner(LearningError):

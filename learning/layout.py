@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from loaders.rows import Arrays
+from protocol.wire.limits import ARRAY_NAME_LETTERS
 
 from .durable import DTYPES
 from .errors import Diverged, UnfitSolution
@@ -15,7 +16,9 @@ from .errors import Diverged, UnfitSolution
 #: So begin the names of what a strategy keeps of a shard; a model's don't.
 OWN = "own/"
 #: Of a fresh model, as it comes from a node.
-MOST_ARRAYS = 100_000
+MOST_ARRAYS = 2_600
+#: A job carries the model up to three times, under longer names: so many letters and empty arrays.
+_NAME_LETTERS, _MOST_EMPTY = ARRAY_NAME_LETTERS - 8, 160
 
 
 class Layout(Mapping[str, tuple[str, tuple[int, ...]]]):
@@ -94,6 +97,11 @@ def check_fresh(arrays: Arrays) -> None:
         Diverged: they hold numbers that are not finite.
     """
     check_kept(arrays)
+    long = [name for name in arrays if len(name) > _NAME_LETTERS or not name.isprintable()]
+    if long:
+        raise UnfitSolution(f"array {long[0]!r:.80}: a name of more than {_NAME_LETTERS} letters")
+    if sum(not array.size for array in arrays.values()) > _MOST_EMPTY:
+        raise UnfitSolution(f"a model of more than {_MOST_EMPTY} empty arrays")
     taken = [name for name in arrays if name.startswith(OWN)]
     if taken:
         raise UnfitSolution(f"array {taken[0]!r}: {OWN}... is what a shard's own arrays are called")

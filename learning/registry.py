@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,8 +21,8 @@ from functools import cache
 from pathlib import Path
 
 from protocol.errors import ConfigError
-from protocol.options import declared, make
-from protocol.wire.words import safe_line
+from protocol.options import declared, fit, make
+from protocol.wire.words import is_name, safe_line
 
 from .contract import Learner, Turn
 from .errors import UnknownLearner
@@ -33,6 +34,7 @@ SHIPPED = {
     "algebraic": "learning.algebraic.learner:AlgebraicLearner",
 }
 GROUP = "mnist_merge.learners"
+_FLAG = re.compile(r"--[a-z][a-z0-9-]*")
 
 
 @cache
@@ -57,7 +59,11 @@ def _brought() -> dict[str, str]:
         return {}
     from importlib.metadata import entry_points
 
-    return {each.name: each.value for each in entry_points(group=GROUP)}
+    found: dict[str, str] = {}
+    for each in entry_points(group=GROUP):
+        if found.setdefault(each.name, each.value) != each.value:
+            log.warning("learner.twice name=%s place=%s; another has it", each.name, each.value)
+    return found
 
 
 def _names_learners(folder: str) -> bool:
@@ -87,7 +93,14 @@ def _usable(kind: type[Learner], name: str) -> type[Learner]:
     options = getattr(kind, "options", None)
     if not isinstance(options, type) or not is_dataclass(options):
         raise TypeError("its options are no dataclass")
-    declared(options)
+    for each in declared(options):
+        if not _FLAG.fullmatch(each.flag):
+            raise TypeError(
+                f"its option {each.name} has the flag {each.flag!r}; one looks like --so"
+            )
+        fit(each, each.default)
+    if not is_name(name):
+        raise TypeError("its name is too long")
     if not hasattr(options, "lesson"):
         raise TypeError("its options don't say what a job does: they have no lesson")
     return kind
@@ -126,7 +139,9 @@ def create(name: str, parameters: Mapping[str, object], turn: Turn | None = None
         if odd:
             raise ConfigError(f"it takes no {min(odd)}")
         return kind(make(kind.options, parameters), turn)
-    except (ConfigError, TypeError) as error:
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a stranger's class does
         raise UnknownLearner(
             f"learner {name!r} can't be made with {dict(parameters)}: {error}"
         ) from error

@@ -27,7 +27,7 @@ class SourceUnreachable(LoaderError):
 
     def __init__(self, source: str, reason: str) -> None:
         super().__init__(f"{source} can't be reached from here: {reason}")
-        self.source, self.reason = source, reason
+        self.source, self.reason = str(source), str(reason)
 
 
 class CorruptDataset(LoaderError):

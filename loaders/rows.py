@@ -18,6 +18,7 @@ import numpy.typing as npt
 import xxhash
 
 from .errors import CorruptDataset, LoaderError
+from .sources import told_of
 
 #: Of whatever numbers.
 Array = npt.NDArray[Any]
@@ -292,14 +293,25 @@ class Rows:
     @cached_property
     def labels(self) -> Labels:
         """The class of each row, int64, shape (n,)."""
-        every = self.source.labels(self.split)
+        with told_of(self.source.name):
+            every = self.source.labels(self.split)
         return every if self.numbers is None else every[self.numbers]
 
     @cached_property
     def arrays(self) -> Arrays:
         """All fields of all rows, by name; read once."""
-        numbers = slice(None) if self.numbers is None else self.numbers
-        return self.source.read(self.split, numbers)
+        return self.read()
+
+    def read(self) -> Arrays:
+        """Read all fields of all rows, by name, and remember nothing of it.
+
+        Raises:
+            LoaderError: they can't be read.
+        """
+        with told_of(self.source.name):
+            return self.source.read(
+                self.split, slice(None) if self.numbers is None else self.numbers
+            )
 
     @cached_property
     def digest(self) -> str:

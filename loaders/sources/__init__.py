@@ -12,13 +12,14 @@ Nothing else has to know of it. What it needs that is large it imports when it o
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from ..errors import DatasetNotFound
+from ..errors import DatasetNotFound, LoaderError
 
 if TYPE_CHECKING:
     from ..rows import Rows, Source
@@ -38,6 +39,21 @@ class SourceKind(Protocol):
 
     def open_source(self, name: str, say: Say) -> Source:
         """Open what has this name."""
+
+
+@contextmanager
+def told_of(name: str) -> Iterator[None]:
+    """Tell what a kind of source raises, whatever it is, as an error of the source.
+
+    Raises:
+        LoaderError: something was raised.
+    """
+    try:
+        yield
+    except (LoaderError, MemoryError):
+        raise
+    except Exception as error:
+        raise LoaderError(f"{name}: it can't be read: {type(error).__name__}: {error}") from error
 
 
 @cache
@@ -64,10 +80,12 @@ def open_source(name: str | Path, say: Say = str) -> Source:
     Raises:
         DatasetNotFound: nothing knows it, or what it names is not there.
         CorruptDataset: it is not what it should be.
+        LoaderError: whatever else its kind raised.
     """
     for kind in kinds():
-        if kind.knows(str(name)):
-            return kind.open_source(str(name), say)
+        with told_of(str(name)):
+            if kind.knows(str(name)):
+                return kind.open_source(str(name), say)
     what = [repr(each) for kind in kinds() for each in kind.NAMES]
     what += [kind.WHAT for kind in kinds() if not kind.NAMES]
     listed = f"neither {what[0]} nor {what[1]}" if len(what) == 2 else f"none of {', '.join(what)}"

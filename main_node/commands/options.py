@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from learning import (
     names,
     options_of,
 )
+from learning.registry import SHIPPED
 from loaders import DataOptions, SourceOptions
 from loaders.sources import is_name
 from protocol.options import Option, declared, make
@@ -44,14 +46,16 @@ def _apart() -> tuple[dict[tuple[str, str], type], dict[tuple[str, str], str]]:
 
     An option has one meaning and one default, whoever takes it; those that ship come first.
     """
-    taken: dict[str, object] = dict.fromkeys(f"--{name}" for name in _COMMAND)
-    taken |= {each.flag: each for part in (*_ALWAYS, *FREE) for each in declared(part)}
+    taken: dict[str, object] = dict.fromkeys([*_COMMAND, *(f"--{name}" for name in _COMMAND)])
+    for part in (*_ALWAYS, *FREE):
+        taken |= {called: each for each in declared(part) for called in (each.flag, each.name)}
     brought = [("learner", name, options_of(name)) for name in names()]
     brought += [("merge", name, merging.strategy(name).options) for name in merging.names()]
     parts, clashes = {}, {}
     for kind, name, part in brought:
         own = {each.flag: each for each in declared(part)}
-        odd = [flag for flag, each in own.items() if taken.get(flag, each) != each]
+        own |= {each.name: each for each in declared(part)}
+        odd = [called for called, each in own.items() if taken.get(called, each) != each]
         if odd:
             clashes[kind, name] = odd[0]
         else:
@@ -69,6 +73,26 @@ PARTS = (SourceOptions, *SHAPING, *(part for part in FREE if part is not SourceO
 OPTIONS: dict[str, Option] = {each.name: each for part in PARTS for each in declared(part)}
 #: The names of those that may be given anew.
 MAY_CHANGE = frozenset(each.name for part in FREE for each in declared(part))
+
+
+def _foreign(values: Mapping[str, Any]) -> set[str]:
+    """Return the options of learners and strategies of others that a run has nothing to do with.
+
+    They come and go with what is installed, so that no run's options are told by them.
+    """
+    chosen, merge = values.get("learner"), values.get("merge")
+    if merge is None and chosen in names():
+        merge = learner(chosen).merging
+    kept: list[type] = [*_ALWAYS, *FREE]
+    kept += [
+        part
+        for (kind, name), part in BROUGHT.items()
+        if name == (chosen if kind == "learner" else merge) or (kind, name) in _SHIPPED
+    ]
+    return OPTIONS.keys() - {each.name for part in kept for each in declared(part)}
+
+
+_SHIPPED = {("learner", name) for name in SHIPPED}
 
 
 @dataclass(frozen=True)
@@ -101,7 +125,8 @@ class TrainOptions:
 
     def resolved(self) -> dict[str, Any]:
         """Return them so that they mean the same in every folder."""
-        values = {name: self.values[name] for name in OPTIONS}
+        foreign = _foreign(self.values)
+        values = {name: self.values[name] for name in OPTIONS if name not in foreign}
         values["run_dir"] = str(Path(values["run_dir"]).absolute())
         if values["keys"] is not None:
             values["keys"] = str(Path(values["keys"]).absolute())
@@ -132,7 +157,25 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it can't be read, or sets what is no option, or to what it can't be.
     """
-    return read_options(path, OPTIONS)
+    try:
+        return read_options(path, OPTIONS)
+    except ConfigError as error:
+        named = _learner_in(path)
+        if named in (None, *names()):
+            raise
+        there = ", ".join(names())
+        raise ConfigError(
+            f"{path}: no learner {named!r} here; there is {there}. Install the package that has it"
+        ) from error
+
+
+def _learner_in(path: Path) -> object:
+    """Return the learner that a file names, whatever else is in it; None: none."""
+    import yaml
+
+    with suppress(OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
+        return yaml.safe_load(path.read_text()).get("learner")
+    return None
 
 
 def check_brought(values: Mapping[str, Any], given: set[str]) -> None:
@@ -219,11 +262,11 @@ def resumed(options: TrainOptions, given: set[str], path: Path) -> TrainOptions:
         )
     stored = {**read_config(config), "run_dir": str(path.parent)}
     added = {name for name, each in OPTIONS.items() if each.about.added}
-    missing = OPTIONS.keys() - stored.keys() - MAY_CHANGE - added
+    missing = OPTIONS.keys() - stored.keys() - MAY_CHANGE - added - _foreign(stored)
     if missing:
         raise ConfigError(f"{config}: not whole: no {', '.join(sorted(missing)[:3])}")
     stored = {**defaults(), **stored}
-    here = options.resolved()
+    here = {**options.values, **options.resolved()}
     stored |= {name: here[name] for name, each in OPTIONS.items() if each.about.this_start}
     for name in sorted(given & OPTIONS.keys()):
         if name == "run_dir":

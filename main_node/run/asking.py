@@ -9,11 +9,12 @@ from typing import Any, cast
 
 from learning import DamagedFile, Learner
 from learning.actions import Action, digest
+from learning.errors import told_of
 from learning.first import job_digest
-from protocol import JobDataType, JobSolutionDataType
+from protocol import JobDataType, JobSolutionDataType, LocalProtocolError
 from protocol.options import flat
 
-from ..errors import JobFailed, StorageError
+from ..errors import JobFailed, NodeError, StorageError
 from ..futures import JobFuture
 from ..node import AsyncMainNode
 from ..options import JobOptions
@@ -96,11 +97,18 @@ class Asking:
         job = JobDataType(
             work.carried(), values, kind=self._learner.name,
             timeout_seconds=options.deadline_seconds, stall_seconds=options.stall_seconds,
-            group=action.name, max_solution_bytes=action.largest(self._learner),
+            group=action.name, max_solution_bytes=self._largest(action),
         )  # fmt: skip
-        future = self._node.submit(job, label.name)
+        try:
+            future = self._node.submit(job, label.name)
+        except LocalProtocolError as error:
+            raise NodeError(f"{label.title} can't be sent: {error}") from error
         self._labels[future.job_id] = label
         return future
+
+    def _largest(self, action: Action) -> int | None:
+        with told_of(f"the {self._learner.name} learner can't say how large a solution may be"):
+            return action.largest(self._learner)
 
     def completed(self, asked: Asked) -> Iterator[Label]:
         """Yield jobs that are on their way as they are done, looking on meanwhile."""

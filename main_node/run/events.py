@@ -46,7 +46,7 @@ class Opened(Event):
         spec: what it is.
         source: where its data is.
         rows: how many it learns from.
-        kind: what one of them is called, e.g. `image`.
+        called: what one of them is, e.g. `image`.
         lesson: what a job does in a round, in words.
         directory: of the run.
         address: where computing nodes reach it.
@@ -56,7 +56,7 @@ class Opened(Event):
     spec: RunSpec
     source: str
     rows: int
-    kind: str
+    called: str
     lesson: str
     directory: Path
     address: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from console.interrupts import Interrupts
+from learning.errors import told_of
 from learning.first import data_digest
 from learning.metrics import MOST_TABLED
 from learning.model import sha256
@@ -17,6 +19,7 @@ from loaders import OneAgainstRest, Rows, Source, SourceOptions, open_source, ro
 from loaders.rows import Arrays
 from protocol import AddressError
 from protocol.wire.addresses import is_loopback
+from protocol.wire.words import safe_line
 
 from ..controls import STOP, Handler, Order
 from ..errors import ConfigError, DataChanged, NoNode, StorageError
@@ -138,8 +141,9 @@ def open_run(
         spec = plan.spec
         learner = spec.learner_at(spec.turn(0))
         data = _load(plan, heard)
-        learner.check_form(data.train.form)
-        learner.check_data(data.train)
+        with told_of(f"the {learner.name} learner can't say whether it takes this data"):
+            learner.check_form(data.train.form)
+            learner.check_data(data.train)
         interrupts.hold()  # from here on, not in the middle of anything
         stack.callback(interrupts.let)
         interrupts.check()
@@ -351,12 +355,16 @@ class Run:
         if self.directory.empty:
             self.directory.remove()
 
+    def _lesson(self) -> str:
+        with told_of(f"the {self._learner.name} learner can't say what a job does"):
+            return str(safe_line(str(self._plan.spec.made.lesson)))
+
     def _opened(self) -> Opened:
         plan, spec = self._plan, self._plan.spec
         return Opened(
             spec=spec, source=plan.source.data, rows=len(self._data.train),
-            kind=self._data.train.kind,
-            lesson=spec.made.lesson, directory=self.directory.path, address=self._node.address,
+            called=self._data.train.kind,
+            lesson=self._lesson(), directory=self.directory.path, address=self._node.address,
             min_nodes=plan.company.min_nodes,
         )  # fmt: skip
 
@@ -396,6 +404,16 @@ class Run:
             about["accuracy"] = done[max(done)].scores.accuracy
         return about
 
+    def _described(self, model: Arrays) -> dict[str, object]:
+        """Return what a learner says that its model is made of: nothing where it fails in that."""
+        try:
+            parts: dict[str, object] = json.loads(json.dumps(self._learner.describe(model)))
+        except Exception as error:  # a model is there, and worth more
+            what = f"{type(error).__name__}: {error}"
+            self._listeners.warn(f"the {self._learner.name} learner can't describe it: {what}")
+            return {}
+        return parts
+
     def _finish(self, model: Arrays) -> Result:
         spec, data, rounds = self._plan.spec, self._data.train, self._rounds.done
         path = self.directory.write_model(self._learning.model(model, {}))
@@ -416,7 +434,7 @@ class Run:
             seconds=self._clock.read(), starts=self._memory.starts,
             retries=self._database.failed_attempts(), left_out=self._left_out.titles,
             model=str(path), model_sha256=sha256(model),
-            model_parts=self._learner.describe(model), merge=spec.merge,
+            model_parts=self._described(model), merge=spec.merge,
             classes=list(classes) if len(classes) <= MOST_TABLED else [],
         )  # fmt: skip
         self.directory.write_metrics(result.as_json())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -13,6 +14,7 @@ import numpy as np
 
 from learning import DamagedFile, Layout, Solution, Turn
 from learning.actions import TRIAL_ROWS, Action, Fit, Trial
+from learning.layout import check_kept
 from learning.model import Model
 from loaders import Rows
 from loaders.rows import Arrays
@@ -30,8 +32,9 @@ from .spec import RunSpec
 
 #: In a merged model's notes: the jobs that it was merged without.
 _LEFT_OUT = "left_out"
-#: And whether the strategy left a state beside it.
-_STATE = "state"
+#: And the digest of the strategy's state beside it; and of what each shard goes on with: by part,
+#: the round that it is of, and its digest.
+_STATE, _CLIENTS = "state", "clients"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +126,8 @@ class Rounds:
         #: A fresh model, as a node made it, and how it is laid out.
         self._fresh: Arrays = {}
         self.layout: Layout | None = None
+        #: What each shard goes on with: by part, the round that it is of, and its digest.
+        self._clients: dict[int, tuple[int, str]] = {}
         #: How many rounds the run had.
         self.done = 0
         #: What `is_over` said of each round: it is asked once.
@@ -208,7 +213,11 @@ class Rounds:
         try:
             model = self._directory.merged(round_, partial(self._learning.is_of, round_))
             if model is not None and model.notes.get(_STATE):
-                state = self._directory.state(round_)
+                state = self._directory.state(round_, model.notes[_STATE])
+            clients = {} if model is None else _clients(model.notes.get(_CLIENTS, "{}"))
+            for part, (of, digest) in clients.items():
+                if of == round_:  # those of earlier rounds have been looked at
+                    self._directory.client(of, part, digest)
         except DamagedFile as error:
             self._listeners.warn(f"{error}; merged again")
             return None
@@ -217,6 +226,7 @@ class Rounds:
         rounds = self._learning.spec.plan.rounds
         self._listeners.note(f"round {round_ + 1} of {rounds} was merged before")
         self._left_out.titles += json.loads(model.notes[_LEFT_OUT])
+        self._clients = clients
         return model.arrays, state
 
     def _fit(self, round_: _Round) -> dict[Label, Fit] | None:
@@ -255,19 +265,18 @@ class Rounds:
             rows=rows, start=round_.model, seed=int(entropy.generate_state(1)[0]),
             turn=spec.turn(round_.number), strategy=strategy if with_client else None,
             shared=strategy.shared(round_.state) if with_client else {},
-            own=self._own(round_.number, part) if with_client else {}, layout=self.layout,
+            own=self._own(part) if with_client else {}, layout=self.layout,
         )  # fmt: skip
 
-    def _own(self, round_: int, part: int) -> Arrays:
+    def _own(self, part: int) -> Arrays:
         """Return what a strategy keeps of a shard, as its last job left it."""
+        if part not in self._clients:  # it has had no job yet
+            return self._strategy.own(self._fresh)
         try:
-            own = self._directory.client(round_ - 1, part)
+            of, digest = self._clients[part]
+            return self._directory.client(of, part, digest)
         except DamagedFile as error:
-            models = self._directory.path / "models"
-            raise StorageError(
-                f"{error}; delete {models}/round-{round_:03d}*, and the round is merged again"
-            ) from error
-        return self._strategy.own(self._fresh) if own is None else own
+            raise StorageError(f"{error}; go on, and round {of + 1} is merged again") from error
 
     def _has_come(self, label: Label, asked: Asked) -> bool:
         """Whether a job was solved; raise if it was not and may not be left out."""
@@ -287,16 +296,21 @@ class Rounds:
         if not fits:
             raise NodeError(f"every job of round {number + 1} failed for good; see mnist-runs show")
         solutions = _Solutions(self._asking, fits, self._check)
-        model, state = self._strategy.merge(solutions, round_.model, round_.state)
+        with _told_of(f"round {number + 1} can't be merged by {self._strategy.name!r}"):
+            model, state = self._strategy.merge(solutions, round_.model, round_.state)
         learner = learning.spec.learner_at(learning.spec.turn(number))
-        model = learner.settle(model, partial(self._ask_all, number))
+        with _told_of(f"round {number + 1} can't be settled by the {learner.name} learner"):
+            model = learner.settle(model, partial(self._ask_all, number))
+            check_kept(model)
         if self._strategy.client is not None:
             for label, solution in zip(fits, solutions, strict=True):
-                self._directory.write_client(number, label.part, solution.client)
-        if state:
-            self._directory.write_state(number, state)
-        left_out = json.dumps(self._left_out.of(number))
-        notes = {**learning.notes(number), _LEFT_OUT: left_out, _STATE: "kept" if state else ""}
+                digest = self._directory.write_client(number, label.part, solution.client)
+                self._clients[label.part] = number, digest
+        notes = {
+            **learning.notes(number), _LEFT_OUT: json.dumps(self._left_out.of(number)),
+            _STATE: self._directory.write_state(number, state) if state else "",
+            _CLIENTS: json.dumps(self._clients),
+        }  # fmt: skip
         self._directory.write_merged(number, learning.model(model, notes))
         self._listeners.tell(
             RoundMerged(
@@ -335,6 +349,25 @@ class Rounds:
         learner = self._learning.spec.learner_at(Turn())
         values, arrays = action.perform(learner, lambda done, note="", /: None, lambda: False)
         return action.read(learner, values, arrays)
+
+
+def _clients(note: str) -> dict[int, tuple[int, str]]:
+    return {int(part): (int(of), str(digest)) for part, (of, digest) in json.loads(note).items()}
+
+
+@contextmanager
+def _told_of(what: str) -> Iterator[None]:
+    """Tell what a strategy or a learner raises, whatever it is, with what it was about.
+
+    Raises:
+        NodeError: something was raised.
+    """
+    try:
+        yield
+    except (NodeError, MemoryError):
+        raise
+    except Exception as error:
+        raise NodeError(f"{what}: {type(error).__name__}: {error}") from error
 
 
 class _Solutions:

@@ -80,7 +80,7 @@ def plain(event: Event) -> dict[str, object]:
 
     Labels are names; long texts are cut; what is large, or no plain value, is left out.
     """
-    values = {"kind": kind_of(event), "at": event.at} | _of(_fields(event))
+    values = _of(_fields(event)) | {"kind": kind_of(event), "at": event.at}
     while packed_bytes(values) > EVENT_BYTES:
         del values[max(values, key=lambda name: _size(values[name]))]
     return values

@@ -18,7 +18,7 @@ from typing import Any
 
 from learning import DamagedFile, ModelError
 from learning.durable import read_arrays, sync, write_arrays, write_text
-from learning.model import Model, load, save
+from learning.model import Model, load, save, sha256
 from loaders.rows import Arrays
 from protocol.wire.words import safe_line
 
@@ -208,36 +208,29 @@ class RunDirectory:
 
     # A strategy's state beside them, and its clients' parts by shard.
 
-    def write_state(self, round_: int, state: Arrays) -> None:
-        """Keep what a strategy goes on with after a round, counted from 0."""
-        with _storing(self._state(round_)):
-            write_arrays(self._state(round_), state, {})
+    def write_state(self, round_: int, state: Arrays) -> str:
+        """Keep what a strategy goes on with after a round, counted from 0; return its digest."""
+        return _keep(self._state(round_), state)
 
-    def state(self, round_: int) -> Arrays:
+    def state(self, round_: int, digest: str) -> Arrays:
         """Return what a strategy goes on with after a round.
 
         Raises:
-            DamagedFile: it is gone, or can't be used.
+            DamagedFile: it is gone, can't be used, or is another.
         """
-        return _arrays(self._state(round_))
+        return _kept(self._state(round_), digest)
 
-    def write_client(self, round_: int, part: int, own: Arrays) -> None:
-        """Keep what a shard, counted from 1, goes on with after a round, counted from 0."""
-        with _storing(self._client(round_, part)):
-            write_arrays(self._client(round_, part), own, {})
+    def write_client(self, round_: int, part: int, own: Arrays) -> str:
+        """Keep what a shard, counted from 1, goes on with after a round; return its digest."""
+        return _keep(self._client(round_, part), own)
 
-    def client(self, round_: int, part: int) -> Arrays | None:
-        """Return what a shard goes on with after a round: it may be of an earlier one; or none.
+    def client(self, round_: int, part: int, digest: str) -> Arrays:
+        """Return what a shard goes on with after a round.
 
         Raises:
-            DamagedFile: it can't be used.
+            DamagedFile: it is gone, can't be used, or is another.
         """
-        for each in range(round_, -1, -1):
-            path = self._client(each, part)
-            with _storing(path):
-                if path.exists():
-                    return _arrays(path)
-        return None
+        return _kept(self._client(round_, part), digest)
 
     def _state(self, round_: int) -> Path:
         return self._models / f"round-{round_ + 1:03d}.state"
@@ -280,11 +273,20 @@ def _stamp(runs: Path) -> str:
     return time.strftime(_STAMP, time.localtime(max(time.time(), latest + 1)))
 
 
-def _arrays(path: Path) -> Arrays:
+def _keep(path: Path, arrays: Arrays) -> str:
+    with _storing(path):
+        write_arrays(path, arrays, {})
+    return sha256(arrays)
+
+
+def _kept(path: Path, digest: str) -> Arrays:
     try:
-        return read_arrays(path)[0]
+        arrays = read_arrays(path)[0]
     except FileNotFoundError as error:
         raise DamagedFile(f"{path}: no such file") from error
+    if sha256(arrays) != digest:
+        raise DamagedFile(f"{path}: of another round, or of another run")
+    return arrays
 
 
 @contextmanager

@@ -364,7 +364,8 @@ def test_a_run_directory_that_is_somebody_elses_is_named(cut_short: Cluster) -> 
         if parent.stat().st_mode & 0o055 != 0o055 and str(parent).startswith("/tmp/"):
             parent.chmod(0o755)
     program = (
-        "import os, contextlib, yaml, main_node.commands.train\n"
+        "import os, contextlib, yaml, main_node.commands.train, loaders.sources\n"
+        "loaders.sources.kinds()\n"
         "with contextlib.suppress(SystemExit):\n"
         # It imports what nobody can not read.
         "    main_node.commands.train.main(['--resume', '/nowhere'])\n"

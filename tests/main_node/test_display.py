@@ -27,7 +27,7 @@ from main_node.views.terminal.screen import ConsoleStream, Screen
 from protocol.machine.views import NodeView, View
 
 OPENED = Opened(
-    spec=TrainOptions.of(jobs=4, rounds=2).spec, source="mnist", rows=60_000, kind="image",
+    spec=TrainOptions.of(jobs=4, rounds=2).spec, source="mnist", rows=60_000, called="image",
     lesson="3 epochs", directory=Path("runs/1"), address="tcp://127.0.0.1:5555", min_nodes=1,
 )  # fmt: skip
 NODE = NodeView("lab.1234", ((7, 0.5),), 1, 3, 0.2)

@@ -74,7 +74,7 @@ class Lines:
         data, plan = event.spec.data, event.spec.plan
         self._rounds = plan.rounds
         self.say(
-            f"{event.source}: {event.rows:,} {event.kind}s,"
+            f"{event.source}: {event.rows:,} {event.called}s,"
             f" {plural(data.jobs, 'job')} ({data.sharding}),"
             f" {plural(plan.rounds, 'round')} of {event.lesson}\n"
             f"listening at {event.address}, run directory {event.directory}"
@@ -99,7 +99,8 @@ class Lines:
     def _merged(self, event: RoundMerged) -> None:
         told = "".join(f" {_number(name, value)}," for name, value in event.means.items())
         left = self.remaining.left()
-        self.say(f"round {event.round + 1} of {self._rounds} merged; by job:{told} {left}")
+        told = f"by job:{told} " if told else ""
+        self.say(f"round {event.round + 1} of {self._rounds} merged; {told}{left}")
 
     def _evaluated(self, event: RoundEvaluated) -> None:
         self.say(f"round {event.round + 1}: accuracy {event.scores.accuracy:.2%}")
