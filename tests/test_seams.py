@@ -513,3 +513,39 @@ def test_a_kind_of_node_is_one_folder(
     odd = house.run(*shouting, MNIST_SHOUTING_MARK="3")
     assert odd.returncode == 2
     assert "did you mean MNIST_SHOUTING_MARKS?" in odd.stderr
+
+
+# What a strategy goes on with.
+
+
+@pytest.mark.parametrize(
+    "harm",
+    ["client gone", "client stale", "clients gone", "state stale", "state gone", "first gone"],
+)
+def test_what_a_strategy_goes_on_with_is_that_of_the_round_or_is_made_again(
+    house: House, harm: str
+) -> None:
+    house.add("colours").install("linear", "linear:LinearLearner")
+    options = ("--learner", "linear", "--merge", "scaffold", "--rounds", "3")
+    whole = house.result("colours", *options, "--sharding", "labels")
+    (run_,) = house.runs.iterdir()
+    models = run_ / "models"
+    last = [*models.glob("round-003*"), *(run_ / "solutions").glob("round-003*")]
+    for path in [run_ / "metrics.json", run_ / "model.safetensors", *last]:
+        path.unlink()  # as if it had been killed in the third round
+    client, state = models / "round-002.client-0001", models / "round-002.state"
+    if harm == "client stale":
+        shutil.copy(models / "round-001.client-0001", client)
+    elif harm == "state stale":
+        shutil.copy(models / "round-001.state", state)
+    else:
+        gone = {
+            "client gone": [client], "clients gone": models.glob("*.client-*"),
+            "state gone": [state], "first gone": models.glob("round-001.client-*"),
+        }  # fmt: skip
+        for path in list(gone[harm]):
+            path.unlink()
+    done = house.run(*MAIN, "--resume", str(run_), "--json", "--local-nodes", "1")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model_sha256"] == whole["model_sha256"]
+    assert "merged again" in done.stderr

@@ -144,9 +144,15 @@ def test_a_fresh_model_that_is_none_is_refused(values: Any, arrays: Any, told: s
 
 
 def test_a_fresh_model_has_not_endless_arrays() -> None:
-    nothing = np.zeros(0)
+    nothing = np.zeros(1)
     check_fresh({str(number): nothing for number in range(MOST_ARRAYS)})
-    with pytest.raises(UnfitSolution, match="100,001 arrays, more than 100,000"):
+    with pytest.raises(UnfitSolution, match="more than 160 empty arrays"):
+        check_fresh({str(number): np.zeros(0) for number in range(161)})
+    with pytest.raises(UnfitSolution, match="a name of more than 192 letters"):
+        check_fresh({"a" * 193: nothing})
+    with pytest.raises(UnfitSolution, match="what a shard's own arrays are called"):
+        check_fresh({"own/w": nothing})
+    with pytest.raises(UnfitSolution, match="2,601 arrays, more than 2,600"):
         check_fresh({str(number): nothing for number in range(MOST_ARRAYS + 1)})
 
 

@@ -91,7 +91,10 @@ def zeros(*shape: int) -> Any:
     ("second", "words"),
     [
         (Solution({"w": zeros(3, 2)}, 1), "solution 2 does not fit the first: .* not those .*: n"),
-        (Solution({"w": zeros(2), "n": zeros(1)}, 1), r"'w' of the model is float32 of shape \(2,\)"),
+        (
+            Solution({"w": zeros(2), "n": zeros(1)}, 1),
+            r"'w' of the model is float32 of shape \(2,\)",
+        ),
         (
             Solution({"w": zeros(3, 2) + np.inf, "n": np.zeros(1, np.int64)}, 1),
             "'w' holds .* not finite",
