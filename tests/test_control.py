@@ -427,7 +427,7 @@ def test_nobody_there_is_told_in_words(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("frames", "words"),
     [
-        ([MAGIC[:3] + b"\x07" + bytes(8), b"\x90"], "protocol version 7 is not 1: install"),
+        ([MAGIC[:3] + b"\x07" + bytes(8), b"\x90"], "protocol version 7 is not 2: install"),
         (encode([Refuse(REFUSE_UNKNOWN, "who?")]), "a release that can't be told to do anything"),
         (encode([Refuse("full", "not now")]), "not now"),
     ],
@@ -743,7 +743,7 @@ def training(start: Start, small: Path, tmp_path: Path, calm: str) -> Training:
 
 def test_a_run_without_keys_is_stopped_from_this_machine(training: Training) -> None:
     main = training.main()
-    main.wait_for("job.accepted")
+    main.wait_for("job.accepted job=round-001-job")
     done = run(*RUNS, "stop", "--run-dir", str(training.runs), "--reason", "too hot here")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{training.run.name}: it stops, and can be resumed\n"
@@ -754,7 +754,7 @@ def test_a_run_with_keys_is_stopped_with_a_control_key(training: Training, folde
     """On the main node's host; the run directory says where it is, and its folder has the key."""
     keys.revoke(folder, "everything")
     main = training.main("--keys", str(folder), bind="tcp://0.0.0.0:0")
-    main.wait_for("job.accepted")
+    main.wait_for("job.accepted job=round-001-job")
     done = run(*RUNS, "stop", str(training.run), "--reason", "too hot here")
     assert done.returncode == 0, done.stderr
     training.was_stopped(main, "boss")
@@ -765,7 +765,7 @@ def test_a_run_is_stopped_through_a_relay(training: Training, folder: Path) -> N
     address = main.wait_for("listening at").split()[2].rstrip(",")
     with RelayNode(bind=ANY_PORT, connect=address) as relay:
         (way,) = relay.addresses
-        main.wait_for("job.accepted")
+        main.wait_for("job.accepted job=round-001-job")
         done = run(
             *RUNS, "stop", "--connect", way, "--keys", str(folder / "nodes" / "boss"), "--reason",
             "too hot here",

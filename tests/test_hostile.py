@@ -167,7 +167,7 @@ def test_a_peer_that_breaks_the_rules_is_told_so(
     refuse = peer.hear(Refuse)
     assert isinstance(refuse, Refuse)
     assert refuse.code == "version"
-    assert "protocol version 9 is not 1" in refuse.reason
+    assert "protocol version 9 is not 2" in refuse.reason
 
 
 def test_a_solution_for_somebody_elses_job_changes_nothing(

@@ -445,7 +445,7 @@ def first_labels(data: Path) -> int:
 
 def test_local_nodes_are_gone_when_their_main_node_is_killed(cluster: Cluster) -> None:
     main = cluster.main("--local-nodes", "2")
-    main.wait_for("job.accepted")
+    main.wait_for("job.accepted job=round-001-job")
     processes = psutil.Process(main.popen.pid).children(recursive=True)
     assert len(processes) >= 2
     main.kill()
