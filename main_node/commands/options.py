@@ -173,7 +173,7 @@ def _learner_in(path: Path) -> object:
     """Return the learner that a file names, whatever else is in it; None: none."""
     import yaml
 
-    with suppress(OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
+    with suppress(OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
         return yaml.safe_load(path.read_text()).get("learner")
     return None
 
