@@ -291,7 +291,7 @@ class Simulation:
         self._later(self.random.expovariate(1 / self.weather.restart_every), self.restart)
 
     def _resubmit(self, number: int, job: JobDataType, life: int) -> None:
-        if life == self.lives:
+        if life == self.lives and number not in self.cancelled:  # it may be cancelled meanwhile
             self._main(self.dispatcher.submit(Job.of(number, job), self.now))
 
     def _keep(self, effect: Keep, life: int) -> None:
