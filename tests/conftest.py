@@ -23,6 +23,8 @@ from protocol import JobDataType, JobSolutionDataType
 
 from .processes import SECONDS, Process, Relay
 
+pytest_plugins = ["tests.lanes"]
+
 ANY_PORT = "tcp://127.0.0.1:0"
 PROGRAMS = Path(__file__).parent / "programs"
 

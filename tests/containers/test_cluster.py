@@ -21,7 +21,7 @@ from .engine import IMAGE, call, pause
 
 Projects = Callable[..., Project]
 #: Each has time for a slow network.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.lane("machines"), pytest.mark.timeout(900)]
 
 
 def pid_of(container: str) -> str:

@@ -24,7 +24,7 @@ from main_node.options import ListenOptions
 from main_node.run.company import invitation
 
 from ..conftest import make_idx_folder
-from ..processes import COMPUTE, MAIN, Start, run
+from ..processes import COMPUTE, MAIN, MAIN_HERE, PREDICT_HERE, Start, here, run
 
 ANY_PORT = ("--bind", "tcp://127.0.0.1:0")
 PREDICT = (sys.executable, "-c", "from main_node.__main__ import run_predict; run_predict()")
@@ -253,8 +253,8 @@ def _taken() -> tuple[str, Any]:
 def test_a_mistake_is_one_line_and_a_code(
     data: Path, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
-    done = run(
-        *MAIN, *ANY_PORT, "--data", str(data), "--run-dir", str(tmp_path), "--timeout", "0",
+    done = here(
+        MAIN_HERE, *ANY_PORT, "--data", str(data), "--run-dir", str(tmp_path), "--timeout", "0",
         *arguments,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (code, "")
@@ -284,7 +284,7 @@ def test_what_can_not_be_is_said_of_where_it_stands(
     """Not of an option that nobody typed."""
     file = tmp_path / "my.yaml"
     file.write_text(line)
-    done = run(*MAIN, "--print-config", "--config", str(file), env={**os.environ, **variables})
+    done = here(MAIN_HERE, "--print-config", "--config", str(file), env=variables)
     assert (done.returncode, done.stdout) == (2, "")
     assert words.format(file=file) in done.stderr
 
@@ -340,7 +340,7 @@ def test_mistakes_with_predict_are_one_line_and_a_code(
     result: dict[str, Any], data: Path, arguments: list[str], code: int, words: str
 ) -> None:
     filled = [a.format(model=result["model"], data=data) for a in arguments]
-    done = run(*PREDICT, *filled)
+    done = here(PREDICT_HERE, *filled)
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr

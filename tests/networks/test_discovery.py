@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from protocol.carrier.discovery import rank
-
 from ..processes import COMPUTE, MAIN, Process
 from .conftest import Host, Networks
 
+pytestmark = pytest.mark.lane("machines")
 DISCOVER = (*COMPUTE, "--discover", "--name", "n")
 #: It waits for nodes that never come, and so is there until it is told to end.
 PATIENT = ("--min-nodes", "9", "--jobs", "2", "--rounds", "1")
@@ -323,11 +322,3 @@ def test_a_relay_is_found_where_its_main_node_can_not_be(
     relay.wait_for("relay.ready")
     node.wait_for("main.joined")
     assert main.result()["jobs"] == 4
-
-
-@pytest.mark.parametrize(
-    ("hosts", "best"),
-    [(["203.0.113.9", "127.0.0.1"], "203.0.113.9"), (["2001:db8::1", "127.0.0.9"], "127.0.0.9")],
-)
-def test_addresses_that_are_this_machines_own_are_tried_last(hosts: list[str], best: str) -> None:
-    assert rank(hosts)[0] == best

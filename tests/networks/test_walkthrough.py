@@ -18,6 +18,7 @@ from ..documents import Block, blocks, named_tests
 from ..processes import SECONDS, Process, Start, run
 from .conftest import Host, Networks
 
+pytestmark = pytest.mark.lane("machines")
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
 

@@ -13,7 +13,7 @@ import pytest
 from main_node import AsyncMainNode
 from protocol import AddressError
 from protocol.carrier import discovery, keys
-from protocol.carrier.discovery import MAX_ADDRESSES, SERVICE, Announcement, Browser, Found
+from protocol.carrier.discovery import MAX_ADDRESSES, SERVICE, Announcement, Browser, Found, rank
 from protocol.carrier.keys import NodeKeys
 from protocol.carrier.security import Security
 from protocol.carrier.sockets import make_pair
@@ -133,3 +133,11 @@ def test_keys_that_do_not_belong_together_are_told_before_anybody_is_found(tmp_p
     (b / "node.pub").replace(a / "node.pub")
     with pytest.raises(KeysError, match="not that of the public one"):
         AsyncComputingNode("n", callback=upper, discover=True, keys=a)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "best"),
+    [(["203.0.113.9", "127.0.0.1"], "203.0.113.9"), (["2001:db8::1", "127.0.0.9"], "127.0.0.9")],
+)
+def test_addresses_that_are_this_machines_own_are_tried_last(hosts: list[str], best: str) -> None:
+    assert rank(hosts)[0] == best

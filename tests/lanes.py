@@ -1,0 +1,126 @@
+"""Which tests run together, and in which order; a plugin of pytest.
+
+A test is in the lane that its marker names (`pytest.mark.lane("machines")`), else in the fast one;
+`scripts/test` runs every lane. Files begin in the order of what they took when `durations.tsv` was
+written, the longest first, so that no worker is left with a long one at the end; new ones begin
+before them.
+
+    scripts/test fast --durations-to tests/durations.tsv     # what each file takes at this commit
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+from collections import defaultdict
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+FAST = "fast"
+#: And what tests in the others need, beside what the fast one does.
+LANES = {FAST: "nothing", "machines": "root, a Docker engine, networks of their own"}
+DURATIONS = Path(__file__).parent / "durations.tsv"
+HEAD = "file\tseconds\tCPU seconds\ttests"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("lanes")
+    group.addoption("--lane", choices=LANES, help="Run the tests of this lane only.")
+    group.addoption(
+        "--durations-to", metavar="FILE", type=Path,
+        help="Write what each file of tests took, at which commit.",
+    )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "lane(name): what a test needs; `fast` if nothing")
+    target = config.getoption("--durations-to")
+    if target is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Durations(target))
+
+
+def lane_of(item: pytest.Item) -> str:
+    """Return the lane that a test is in."""
+    marker = item.get_closest_marker("lane")
+    lane = FAST if marker is None else str(marker.args[0])
+    assert lane in LANES, f"{item.nodeid}: no lane {lane}"
+    return lane
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the lane's tests, in the order in which they are to begin."""
+    lane = config.getoption("--lane")
+    if lane is not None:
+        others = [item for item in items if lane_of(item) != lane]
+        items[:] = [item for item in items if lane_of(item) == lane]
+        config.hook.pytest_deselected(items=others)
+    took = read(DURATIONS)
+    items.sort(key=lambda item: -took.get(_file_of(item.nodeid), float("inf")))
+
+
+def read(path: Path) -> dict[str, float]:
+    """Return the seconds that files of tests took, by their names."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    rows = [line.split("\t") for line in lines if not line.startswith("#") and line != HEAD]
+    return {file: float(seconds) for file, seconds, *_ in rows}
+
+
+def _file_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+def _cpu() -> float:
+    """Return the CPU seconds of this process, and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    item.user_properties.append(("before", _cpu()))
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    try:
+        yield
+    finally:
+        before = dict(item.user_properties)["before"]
+        item.user_properties.append(("cpu", _cpu() - float(before)))  # type: ignore[arg-type]
+
+
+class Durations:
+    """Adds up what the tests of each file take, and writes it at the end.
+
+    Args:
+        path: where to.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._cpu: defaultdict[str, float] = defaultdict(float)
+        self._tests: defaultdict[str, int] = defaultdict(int)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        file = _file_of(report.nodeid)
+        self._seconds[file] += report.duration
+        if report.when == "teardown":
+            self._cpu[file] += float(dict(report.user_properties).get("cpu", 0))  # type: ignore[arg-type]
+            self._tests[file] += 1
+
+    def pytest_sessionfinish(self) -> None:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+        ).stdout.strip()
+        order = sorted(self._seconds, key=lambda file: -self._seconds[file])
+        rows = [
+            f"{file}\t{self._seconds[file]:.1f}\t{self._cpu[file]:.1f}\t{self._tests[file]}"
+            for file in order
+        ]
+        seconds, cpu = sum(self._seconds.values()), sum(self._cpu.values())
+        total = f"# at {commit}: {seconds:.0f} s of workers, {cpu:.0f} s of CPU"
+        self._path.write_text("\n".join([total, HEAD, *rows, ""]))
