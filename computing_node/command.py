@@ -6,14 +6,13 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from console.exits import Exit
+from console.exits import Exit, end
 from console.logs import set_up_logs
 from console.options import options
 from protocol import AddressError, KeysError
@@ -24,6 +23,7 @@ from .errors import ConfigError, Refused
 from .options import ComputeOptions
 from .pulse import Pulse
 
+_end = partial(end, "mnist-compute")
 log = logging.getLogger("mnist.compute")
 #: A signal is seen after so long at most.
 SLICE_SECONDS = 0.1
@@ -41,18 +41,13 @@ def main(lifeline: int | None, **values: Any) -> None:
     Every option can be given in the environment too: MNIST_CONNECT for --connect, and so on.
     """
     config = ComputeOptions(**{**values, "name": values["name"] or socket.gethostname()})
-    set_up_logs(config.log_level)
+    set_up_logs(config.log_level, format=config.log_format)
     try:
         _serve(config, lifeline)
     except (AddressError, KeysError, ConfigError) as error:
         _end(Exit.USAGE, str(error))
     except Refused as error:
         _end(Exit.REFUSED, f"refused by {error}")
-
-
-def _end(code: Exit, message: str) -> NoReturn:
-    click.echo(f"mnist-compute: {message}", err=True)
-    sys.exit(code)
 
 
 def _serve(config: ComputeOptions, lifeline: int | None) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import threading
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from console.exits import Exit
+from console.exits import Exit, end
 from console.logs import set_up_logs
 from console.options import options
 from protocol import AddressError, InsecureAddress, KeysError
@@ -21,6 +21,7 @@ from .errors import ConfigError
 from .node import RelayNode
 from .options import RelayOptions
 
+_end = partial(end, "mnist-relay")
 log = logging.getLogger("mnist.relay")
 
 
@@ -44,7 +45,7 @@ def main(**values: Any) -> None:
     if values["keys"] is not None and not values["announce"]:
         raise click.UsageError("--keys goes with --announce: a relay itself needs none")
     config = RelayOptions(**values)
-    set_up_logs(config.log_level)
+    set_up_logs(config.log_level, format=config.log_format)
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
@@ -66,8 +67,3 @@ def main(**values: Any) -> None:
             if relay.failure:
                 _end(Exit.JOB_FAILED, f"the relay broke down: {relay.failure}")
         log.info("relay.leaving connections=%d now=%d", relay.total, relay.carried)
-
-
-def _end(code: Exit, message: str) -> NoReturn:
-    click.echo(f"mnist-relay: {message}", err=True)
-    sys.exit(code)
