@@ -18,6 +18,7 @@ from console.options import options
 from protocol import AddressError, KeysError
 from protocol.carrier.latch import Latch
 from protocol.wire.addresses import DEFAULT_ADDRESS
+from protocol.wire.entry import Entry
 
 from .errors import ConfigError, Refused
 from .options import ComputeOptions
@@ -78,13 +79,13 @@ def _serve(config: ComputeOptions, lifeline: int | None) -> None:
             memory=SharedMemory(), keys=config.keys, pulse=pulse.beat, versions=software(),
         )  # fmt: skip
         node.run()
-        log.info("node.looking id=%s for=%s", node.get_id(), _what(config))
+        log.info(Entry("node.looking", id=node.get_id(), **{"for": _what(config)}))
         pulse.notify("READY=1")
         while not leaving.is_set():
             if node.wait(SLICE_SECONDS):
                 break
         else:
-            log.info("node.leaving; a second Ctrl-C leaves at once")
+            log.info(Entry("node.leaving", "a second Ctrl-C leaves at once"))
     finally:
         if node is not None:
             node.stop()

@@ -16,6 +16,7 @@ from console.logs import set_up_logs
 from console.options import options
 from protocol import AddressError, InsecureAddress, KeysError
 from protocol.carrier.keys import main_public
+from protocol.wire.entry import Entry
 
 from .errors import ConfigError
 from .node import RelayNode
@@ -62,8 +63,8 @@ def main(**values: Any) -> None:
         ways_in = relay.addresses or [f"{address} (dialled)" for address in config.dial]
         ways_out = config.connect or [f"{address} (accepted)" for address in relay.meetings]
         for way_in, way_out in zip(ways_in, ways_out, strict=True):
-            log.info("relay.ready from=%s to=%s", way_in, way_out)
+            log.info(Entry("relay.ready", **{"from": way_in, "to": way_out}))
         while not over.wait(0.5):  # in slices: a signal may be another thread's
             if relay.failure:
                 _end(Exit.JOB_FAILED, f"the relay broke down: {relay.failure}")
-        log.info("relay.leaving connections=%d now=%d", relay.total, relay.carried)
+        log.info(Entry("relay.leaving", connections=relay.total, now=relay.carried))
