@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -53,7 +54,7 @@ class Bench:
         self._processes: list[Process] = []
         self.networks = Networks(self._start)
 
-    def _start(self, *command: str, **options: object) -> Process:
+    def _start(self, *command: str, **options: Any) -> Process:
         process = Process(*command, **options)
         self._processes.append(process)
         return process

@@ -17,6 +17,7 @@ from typing import Any
 
 from protocol import JobSolutionDataType
 from protocol.carrier.logbudget import LogBudget
+from protocol.wire.entry import Entry
 from protocol.wire.limits import NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
 from protocol.wire.words import safe_name
 
@@ -237,10 +238,8 @@ class ChildReplier(JobReplier):
         begun = time.monotonic()
         child: Child = task.place
         action = safe_name(str(task.job.parameters.get("action"))[:80])
-        self._say(
-            f"task.started job={task.task_id} kind={task.job.kind} action={action}"
-            f" main={task.client_id}"
-        )
+        kind, main = task.job.kind, task.client_id
+        self._say(Entry("task.started", job=task.task_id, kind=kind, action=action, main=main))
         self._at_work.add(child)
         try:
             solution = child.solve(task)
@@ -252,7 +251,7 @@ class ChildReplier(JobReplier):
             self._lost(child, task)
             raise
         except TaskCancelled:
-            self._say(f"task.cancelled job={task.task_id}")
+            self._say(Entry("task.cancelled", job=task.task_id))
             self._is_well(child)
             raise
         except EOFError as error:
@@ -264,7 +263,8 @@ class ChildReplier(JobReplier):
         finally:
             self._at_work.discard(child)
         self._is_well(child)
-        self._say(f"task.solved job={task.task_id} seconds={time.monotonic() - begun:.1f}")
+        seconds = round(time.monotonic() - begun, 3)
+        self._say(Entry("task.solved", job=task.task_id, seconds=seconds))
         return solution
 
     def _is_well(self, child: Child) -> None:
@@ -284,13 +284,13 @@ class ChildReplier(JobReplier):
         if self._closed.is_set():
             self.close()
         if task.cancelled:
-            self._say(f"task.cancelled job={task.task_id}")
+            self._say(Entry("task.cancelled", job=task.task_id))
             return TaskCancelled("cancelled")
         return OverLimit(epitaph) if child.starved else ChildDied(epitaph)
 
-    def _say(self, line: str) -> None:
-        if self._lines.take(len(line), time.monotonic()):
-            log.info("%s", line)
+    def _say(self, entry: Entry) -> None:
+        if self._lines.take(len(str(entry)), time.monotonic()):
+            log.info(entry)
 
     def close(self) -> None:
         """End the children."""

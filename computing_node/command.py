@@ -6,24 +6,25 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from console.exits import Exit
+from console.exits import Exit, end
 from console.logs import set_up_logs
 from console.options import options
 from protocol import AddressError, KeysError
 from protocol.carrier.latch import Latch
 from protocol.wire.addresses import DEFAULT_ADDRESS
+from protocol.wire.entry import Entry
 
 from .errors import ConfigError, Refused
 from .options import ComputeOptions
 from .pulse import Pulse
 
+_end = partial(end, "mnist-compute")
 log = logging.getLogger("mnist.compute")
 #: A signal is seen after so long at most.
 SLICE_SECONDS = 0.1
@@ -41,18 +42,13 @@ def main(lifeline: int | None, **values: Any) -> None:
     Every option can be given in the environment too: MNIST_CONNECT for --connect, and so on.
     """
     config = ComputeOptions(**{**values, "name": values["name"] or socket.gethostname()})
-    set_up_logs(config.log_level)
+    set_up_logs(config.log_level, format=config.log_format)
     try:
         _serve(config, lifeline)
     except (AddressError, KeysError, ConfigError) as error:
         _end(Exit.USAGE, str(error))
     except Refused as error:
         _end(Exit.REFUSED, f"refused by {error}")
-
-
-def _end(code: Exit, message: str) -> NoReturn:
-    click.echo(f"mnist-compute: {message}", err=True)
-    sys.exit(code)
 
 
 def _serve(config: ComputeOptions, lifeline: int | None) -> None:
@@ -83,13 +79,13 @@ def _serve(config: ComputeOptions, lifeline: int | None) -> None:
             memory=SharedMemory(), keys=config.keys, pulse=pulse.beat, versions=software(),
         )  # fmt: skip
         node.run()
-        log.info("node.looking id=%s for=%s", node.get_id(), _what(config))
+        log.info(Entry("node.looking", id=node.get_id(), **{"for": _what(config)}))
         pulse.notify("READY=1")
         while not leaving.is_set():
             if node.wait(SLICE_SECONDS):
                 break
         else:
-            log.info("node.leaving; a second Ctrl-C leaves at once")
+            log.info(Entry("node.leaving", "a second Ctrl-C leaves at once"))
     finally:
         if node is not None:
             node.stop()

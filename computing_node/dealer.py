@@ -33,10 +33,10 @@ from protocol.machine.effects import (
 from protocol.machine.limits import NodeLimits
 from protocol.machine.session import Session, SessionState
 from protocol.wire.codec import decode
+from protocol.wire.entry import Entry
 from protocol.wire.limits import NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
 from protocol.wire.messages import REFUSE_KEY, Hello, Message, Refuse, Status, Watch
 from protocol.wire.transfer import Memory
-from protocol.wire.words import safe_line
 
 from .errors import NodeError, Refused
 from .replier import JobReplier, Outcome, Task, Workers
@@ -147,7 +147,7 @@ class Dealer(Shell):
                 return
             if len(self._services) >= MAX_MAINS:
                 self._make_room()
-            log.info("main.found id=%s address=%s", main.id, ",".join(main.addresses))
+            log.info(Entry("main.found", id=main.id, address=main.addresses))
             service = self._discovered[main.name] = self._serve(main.addresses, main.id)
             for other in self._services.values():
                 serving = other.session.state is SessionState.SERVING
@@ -155,7 +155,7 @@ class Dealer(Shell):
                     service.pause(math.inf)
                     service.aside_for = other.number
         except Exception as error:  # whatever strangers announce
-            log.warning("main.ignored id=%s cause=%r", main.id, str(error))
+            log.warning(Entry("main.ignored", id=main.id, cause=str(error)))
 
     def _make_room(self) -> None:
         """Let go of what is announced and is nobody: a flood must not keep the right one out."""
@@ -184,15 +184,17 @@ class Dealer(Shell):
             if not service.withdrawn or service.connected:
                 continue
             if not service.session.holds or service.lost_for(now) > GONE_SECONDS:
-                log.info("main.gone id=%s", service.main)
+                log.info(Entry("main.gone", id=service.main))
                 self._forget(name)
 
     def _forget(self, name: str) -> None:
         service = self._discovered.pop(name)
         if service.session.holds:
             log.warning(
-                "main.given_up id=%s tasks=%d: it has not come back for them",
-                service.main, len(service.session.holds),
+                Entry(
+                    "main.given_up", "it has not come back for them",
+                    id=service.main, tasks=len(service.session.holds),
+                )
             )  # fmt: skip
             self._perform(service, service.session.leave("gone"), time.monotonic())
         service.close(0)
@@ -214,7 +216,7 @@ class Dealer(Shell):
             self._services[aside.number], self._services[first.number] = aside, first
             first.pause(math.inf)
             first.aside_for = aside.number
-        log.info("main.other_way address=%s", aside.address)
+        log.info(Entry("main.other_way", address=aside.address))
         aside.start_again(now)
 
     def _report(self, report: Task | Outcome) -> None:
@@ -301,7 +303,7 @@ class Dealer(Shell):
                     return
             except Exception as error:
                 if not isinstance(error, ProtocolError) and self._lines.take(1000, now):
-                    log.exception("main.broke_us address=%s", service.address)  # a bug here
+                    log.exception(Entry("main.broke_us", address=service.address))  # a bug here
                 if not service.bear(str(error), now):
                     service.session.cut()
                     return
@@ -343,21 +345,20 @@ class Dealer(Shell):
             elif type(effect) is Abort:
                 self._abort((service.number, effect.task))
             elif type(effect) is Rejected:
-                service.say(
-                    logging.WARNING, "task.rejected job=%d reason=%r", effect.job, effect.reason
-                )
+                entry = Entry("task.rejected", job=effect.job, reason=effect.reason)
+                service.say(logging.WARNING, entry)
             elif type(effect) is Serving:
                 main = effect.welcome.main
                 self._leave_double(service, main)
-                service.say(logging.INFO, "main.joined address=%s id=%s", service.address, main)
+                service.say(logging.INFO, Entry("main.joined", address=service.address, id=main))
                 self._prepare(effect.welcome.kinds)
             elif type(effect) is Reconnect and effect.later:
                 service.leave_alone(effect.reason, now)
             elif type(effect) is Reconnect:
+                address, reason = service.address, effect.reason
                 service.say(
-                    logging.WARNING, "main.reconnecting address=%s reason=%r",
-                    service.address, effect.reason,
-                )  # fmt: skip
+                    logging.WARNING, Entry("main.reconnecting", address=address, reason=reason)
+                )
                 service.reopen()
             elif type(effect) is Ended:
                 self._ended(service, effect)
@@ -368,8 +369,10 @@ class Dealer(Shell):
             serving = other.session.state is SessionState.SERVING
             if other is not service and serving and other.session.main == main:
                 log.warning(
-                    "main.twice address=%s: the same main node as %s; this one is used",
-                    other.address, service.address,
+                    Entry(
+                        "main.twice", f"the same main node as {service.address}; this one is used",
+                        address=other.address, used=service.address,
+                    )
                 )  # fmt: skip
                 for effect in other.session.leave("twice"):
                     if type(effect) is Abort:
@@ -381,7 +384,7 @@ class Dealer(Shell):
         try:
             self._replier.prepare(kinds)
         except Exception:  # a job will meet the same trouble, and tell
-            log.exception("replier.unprepared")
+            log.exception(Entry("replier.unprepared"))
 
     def broke(self, error: Exception) -> None:
         """Let `wait` raise."""
@@ -390,12 +393,11 @@ class Dealer(Shell):
 
     def _ended(self, service: _Service, effect: Ended) -> None:
         if not effect.refused:
-            service.say(
-                logging.INFO, "main.ended address=%s reason=%r", service.address, effect.reason
-            )
+            address, reason = service.address, effect.reason
+            service.say(logging.INFO, Entry("main.ended", address=address, reason=reason))
             service.greeting_since = time.monotonic()
             return
-        log.error("main.refused address=%s reason=%r", service.address, effect.reason)
+        log.error(Entry("main.refused", address=service.address, reason=effect.reason))
         refused = (
             s.session.state is SessionState.REFUSED
             for s in self._services.values()
@@ -451,18 +453,18 @@ class Dealer(Shell):
         if outcome.solution is not None:
             effects = session.solved(task_id, outcome.solution, outcome.seconds, now)
         elif outcome.source:
-            line = (
-                f"source.unreachable source={outcome.source!r:.300} reason={outcome.message!r:.300}"
-            )
-            if self._lines.take(len(line), now):
-                log.warning("%s", safe_line(line))
+            source, reason = outcome.source[:300], outcome.message[:300]
+            self._warn(Entry("source.unreachable", source=source, reason=reason), now)
             effects = session.unreached(task_id, outcome.source, outcome.message, now)
         else:
-            line = f"task.failed kind={outcome.kind} message={safe_line(outcome.message)!r}"
-            if self._lines.take(len(line), now):
-                log.warning("%s", line)
+            self._warn(Entry("task.failed", kind=outcome.kind, message=outcome.message), now)
             effects = session.failed(task_id, outcome.kind, outcome.message, outcome.traceback, now)
         self._perform(service, effects, now)
+
+    def _warn(self, entry: Entry, now: float) -> None:
+        """Log what a job has come to, if there is room for it."""
+        if self._lines.take(len(str(entry)), now):
+            log.warning(entry)
 
     def _count_down(self, now: float) -> None:
         assert self._jobs_left is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from console.logs import LOG_LEVELS
+from console.logs import FORMAT_HELP, LOG_FORMATS, LOG_LEVELS
 from protocol.options import Checked, option
 from protocol.wire.addresses import DEFAULT_ADDRESS
 from protocol.wire.limits import MAX_COUNT
@@ -67,3 +67,4 @@ class ComputeOptions(Checked):
     log_level: str = option(
         "info", "Say things of this importance and above, on standard error.", choices=LOG_LEVELS
     )
+    log_format: str = option("text", FORMAT_HELP, choices=LOG_FORMATS)

@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any
 
 from protocol import JobDataType, JobSolutionDataType
+from protocol.wire.entry import Entry
 from protocol.wire.words import as_note
 
 from .errors import ChildDied, OverLimit, SourceUnreachable, TaskCancelled
@@ -96,7 +97,7 @@ class Task:
         try:
             stop()
         except Exception:
-            log.exception("task.on_cancel raised")
+            log.exception(Entry("task.uncancelled"))
 
 
 class JobReplier:

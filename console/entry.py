@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -39,6 +40,25 @@ def _explain() -> None:
 
 
 def _run(command: Any) -> None:
+    """Run a command; where it speaks JSON, what breaks it is JSON, too."""
+    from protocol.wire.words import in_words
+
+    from .exits import Exit, tell_end
+    from .logs import speak, speaks_json
+
+    if _wants_json(command):
+        speak("json")
+    try:
+        code = _code(command)
+    except Exception as error:
+        if not speaks_json():
+            raise
+        code = 1  # as Python ends
+        tell_end(code, in_words(error), error=error)
+    sys.exit(code if isinstance(code, int) else Exit.DONE)
+
+
+def _code(command: Any) -> Any:
     """Run a command; a path that no system takes is the user's mistake, whichever option it is."""
     import click
 
@@ -46,23 +66,37 @@ def _run(command: Any) -> None:
     from protocol.wire.words import safe_line
 
     from .environment import check_environment
-    from .exits import Exit
+    from .exits import Exit, tell_end
+    from .logs import speaks_json
 
     try:
         check_environment(command)
-        code = command.main(standalone_mode=False)
+        return command.main(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        if speaks_json():
+            tell_end(error.exit_code, error.format_message())
+        else:
+            error.show()
+        return error.exit_code
     except ConfigError as error:
-        print(f"Error: {error}", file=sys.stderr)  # as click tells what else is wrong with options
-        code = Exit.USAGE
+        tell_end(Exit.USAGE, str(error), "Error")  # as click tells what else is wrong with options
+        return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):  # before the command could say anything about it
-        code = Exit.INTERRUPTED
+        return Exit.INTERRUPTED
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
         path = safe_line(str(error.filename))
-        print(f"the path is too long: {path[:60]}... ({len(path):,} letters)", file=sys.stderr)
-        code = Exit.USAGE
-    sys.exit(code if isinstance(code, int) else Exit.DONE)
+        tell_end(Exit.USAGE, f"the path is too long: {path[:60]}... ({len(path):,} letters)")
+        return Exit.USAGE
+
+
+def _wants_json(command: Any) -> bool:
+    """Whether JSON is asked for, looked up before the options are read: they may be wrong."""
+    for option in command.params:
+        if option.name == "log_format":
+            words = " ".join(sys.argv[1:]).replace("--log-format=", "--log-format ")
+            _, found, rest = words.rpartition("--log-format ")
+            told = [os.environ.get(name) for name in option.envvar or ()]
+            return "json" in (rest.split()[:1] if found else [each for each in told if each][:1])
+    return False

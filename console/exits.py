@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import sys
 from enum import IntEnum
+from typing import NoReturn
+
+from protocol.wire.entry import Entry
+
+from .logs import say
 
 
 class Exit(IntEnum):
@@ -33,3 +41,30 @@ EXIT_MEANINGS = {
     Exit.INTERRUPTED: "interrupted by Ctrl-C, SIGTERM or `mnist-runs stop` (a computing node or a"
     " relay that was asked to leave and did, a status that was shown: 0)",
 }
+
+
+def end(command: str, code: Exit, message: str) -> NoReturn:
+    """Say why a command ends, and end it.
+
+    Args:
+        command: its name.
+        code: how it ends.
+        message: why, and what to do.
+    """
+    tell_end(code, message, command)
+    sys.exit(code)
+
+
+def tell_end(code: int, message: str, before: str = "", error: BaseException | None = None) -> None:
+    """Say why a command ends.
+
+    Args:
+        code: how it ends.
+        message: why, and what to do.
+        before: the name of the command; what the line for people begins with.
+        error: what broke it, where that is nobody's mistake but ours.
+    """
+    command = before if before.startswith("mnist-") else None
+    entry = Entry("command.failed", message, command=command, code=int(code))
+    with contextlib.suppress(OSError):
+        say(entry, f"{before}: {message}" if before else message, logging.ERROR, error=error)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from protocol.errors import ConfigError
 from protocol.options import declared, fit, make
+from protocol.wire.entry import Entry
 from protocol.wire.words import is_name, safe_line
 
 from .contract import Learner, Turn
@@ -48,8 +49,8 @@ def _classes() -> dict[str, type[Learner]]:
             if name in SHIPPED:
                 raise
             told = safe_line(f"{type(error).__name__}: {error}")
-            log.warning("learner.unusable name=%s place=%s message=%r", name, place, told)
-            log.debug("learner.unusable name=%s", name, exc_info=True)
+            log.warning(Entry("learner.unusable", name=name, place=place, message=told))
+            log.debug(Entry("learner.unusable", name=name), exc_info=True)
     return dict(sorted(found.items(), key=lambda each: each[0] not in SHIPPED))
 
 
@@ -62,7 +63,7 @@ def _brought() -> dict[str, str]:
     found: dict[str, str] = {}
     for each in entry_points(group=GROUP):
         if found.setdefault(each.name, each.value) != each.value:
-            log.warning("learner.twice name=%s place=%s; another has it", each.name, each.value)
+            log.warning(Entry("learner.twice", "another has it", name=each.name, place=each.value))
     return found
 
 

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
+from typing import Any
 
 from protocol.carrier.logbudget import LogBudget
 from protocol.machine.effects import (
@@ -21,6 +22,7 @@ from protocol.machine.effects import (
     Retry,
     Stranded,
 )
+from protocol.wire.entry import Entry
 from protocol.wire.limits import (
     LOG_SECONDS,
     NEWCOMERS_LINES,
@@ -57,8 +59,8 @@ class Complaints:
     def _begin(self, now: float) -> None:
         """Begin another minute; say what was left out of the last one."""
         if self._left_out:
-            told = " ".join(f"{who}={lines}" for who, lines in sorted(self._left_out.items()))
-            log.warning("log.left_out %s: lines of the last minute", told)
+            told: dict[str, Any] = dict(sorted(self._left_out.items()))
+            log.warning(Entry("log.left_out", "lines of the last minute", **told))
         self._said: set[tuple[str, str]] = set()
         self._left_out.clear()
         self._budgets = {
@@ -104,35 +106,35 @@ def tell(effect: Effect, name_of: Callable[[int], str], complaints: Complaints, 
     """Log what happened, if there is room for it; return whether there was."""
     match effect:
         case Joined(node, hello, key):
-            line = (
-                f"node.joined node={node}{_by(key)} tasks={hello.tasks} cores={hello.cores}"
-                f" accelerator={hello.accelerator or 'none'}"
-            )
-            return _say(logging.INFO, node, line, complaints, now)
+            entry = Entry(
+                "node.joined", node=node, key=key or None, tasks=hello.tasks, cores=hello.cores,
+                accelerator=hello.accelerator or "none",
+            )  # fmt: skip
+            return _say(logging.INFO, node, entry, complaints, now)
         case Left(node, reason, _, _, key):
-            line = f"node.left node={node}{_by(key)} reason={reason!r}"
-            return _say(logging.INFO, node, line, complaints, now)
+            entry = Entry("node.left", node=node, key=key or None, reason=reason)
+            return _say(logging.INFO, node, entry, complaints, now)
         case Refused(name, reason):
             if not complaints.new(name, reason, now):
                 return False
-            log.warning("node.refused name=%r reason=%r", name, reason)
+            log.warning(Entry("node.refused", name=name, reason=reason))
         case Offered(task, job, node):
             if log.isEnabledFor(logging.DEBUG):
-                log.debug("job.offered job=%s task=%d node=%s", name_of(job), task, node)
+                log.debug(Entry("job.offered", job=name_of(job), task=task, node=node))
         case Benched(node, reason, seconds):
-            line = f"node.benched node={node} seconds={seconds:g} reason={reason!r}"
-            _say(logging.WARNING, node, line, complaints, now)
+            entry = Entry("node.benched", node=node, seconds=seconds, reason=reason)
+            _say(logging.WARNING, node, entry, complaints, now)
         case Doubled(job, slow, node):
-            log.info("job.doubled job=%s slow=%s node=%s", name_of(job), slow, node)
+            log.info(Entry("job.doubled", job=name_of(job), slow=slow, node=node))
         case NotReached() | Stranded():
             return _tell_of_source(effect, name_of, complaints, now)
         case Retry(job, attempt):
             if attempt is not None:
-                line = (
-                    f"job.retried job={name_of(job)} node={attempt.node} kind={attempt.kind}"
-                    f" message={attempt.message!r}"
-                )
-                _say(logging.WARNING, attempt.node, line, complaints, now)
+                entry = Entry(
+                    "job.retried", job=name_of(job), node=attempt.node, kind=attempt.kind,
+                    message=attempt.message,
+                )  # fmt: skip
+                _say(logging.WARNING, attempt.node, entry, complaints, now)
     return True
 
 
@@ -141,24 +143,20 @@ def _tell_of_source(
 ) -> bool:
     if isinstance(effect, NotReached):
         node, source, reason = effect.node, effect.source, effect.reason
-        line = f"node.unreachable node={node} source={source!r} reason={reason!r}"
-        return _say(logging.WARNING, node.partition(" ")[0], line, complaints, now)
+        entry = Entry("node.unreachable", node=node, source=source, reason=reason)
+        return _say(logging.WARNING, node.partition(" ")[0], entry, complaints, now)
     if not complaints.new(effect.source, effect.reason, now):  # once for all jobs that need it
         return False
-    log.warning(
-        "job.stranded job=%s source=%r reason=%r: no computing node that is here can reach it; the"
-        " jobs that need it wait for one that can", name_of(effect.job), effect.source,
-        effect.reason,
-    )  # fmt: skip
+    says = (
+        "no computing node that is here can reach it; the jobs that need it wait for one that can"
+    )
+    job, source, reason = name_of(effect.job), effect.source, effect.reason
+    log.warning(Entry("job.stranded", says, job=job, source=source, reason=reason))
     return True
 
 
-def _by(key: str) -> str:
-    return f" key={key}" if key else ""
-
-
-def _say(level: int, node: str, line: str, complaints: Complaints, now: float) -> bool:
-    if not complaints.allow(node, len(line), now):
+def _say(level: int, node: str, entry: Entry, complaints: Complaints, now: float) -> bool:
+    if not complaints.allow(node, len(str(entry)), now):
         return False
-    log.log(level, "%s", line)
+    log.log(level, entry)
     return True

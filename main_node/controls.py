@@ -11,6 +11,7 @@ from functools import partial
 
 from protocol.carrier.latch import Latch
 from protocol.machine.effects import Effect, Send
+from protocol.wire.entry import Entry
 from protocol.wire.limits import LINE_LETTERS, MAX_ANSWERS, MAX_ORDERS
 from protocol.wire.messages import Control, Controlled
 from protocol.wire.words import in_words, is_name, safe_line, sendable
@@ -106,7 +107,7 @@ class Controls:
         if refused:
             return [Send(peer, Controlled(message.request, False, refused))]
         order = Order(message.verb, by, message.reason)
-        log.info("order.taken verb=%r by=%r reason=%r", order.verb, order.by, order.reason)
+        log.info(Entry("order.taken", verb=order.verb, by=order.by, reason=order.reason))
         taken = self._pending[number] = _Taken(message.request, message.verb, [peer])
         self._call(partial(self._perform, number, taken, order))
         return []
@@ -133,7 +134,7 @@ class Controls:
             told = self._handlers[order.verb](order)
             ok, words = True, "done" if told is None else str(told)
         except BaseException as error:  # sys.exit() too: who asked is still to be answered
-            log.exception("order.failed verb=%r", order.verb)
+            log.exception(Entry("order.failed", verb=order.verb))
             ok, words = False, f"it raised {in_words(error)}"
         words = safe_line(sendable(words, LINE_LETTERS))
         answer = Controlled(taken.request, ok, words)

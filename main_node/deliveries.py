@@ -16,6 +16,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
+from protocol.wire.entry import Entry
+
 from .futures import JobFuture, Outcome, ToTell
 
 log = logging.getLogger("mnist.main")
@@ -132,7 +134,7 @@ class Deliveries:
             left = self._teller.replaced(now)
             if left is None:
                 return
-            log.info("waiter.hangs: left by a signal; going on without it")
+            log.info(Entry("waiter.hangs", "left by a signal; going on without it"))
             self._teller = _Teller(self._name, self, self._results)
             self._teller.start()
             _tell_apart(left)
@@ -186,4 +188,4 @@ def _run(call: Callable[[], object]) -> None:
     try:
         call()
     except BaseException:  # sys.exit() too: the others are still to be told
-        log.exception("listener.raised")
+        log.exception(Entry("listener.raised"))

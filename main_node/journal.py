@@ -10,6 +10,7 @@ from typing import Protocol
 
 from protocol import JobSolutionDataType
 from protocol.machine.effects import Effect, Keep
+from protocol.wire.entry import Entry
 
 from .errors import RefusedSolution
 
@@ -106,7 +107,7 @@ class Scribe:
                     if type(effect) is Keep:
                         self._keep(effect)
         except BaseException as error:  # sys.exit() too: nobody would write any more
-            log.info("journal.broken reason=%r", str(error))
+            log.info(Entry("journal.broken", reason=str(error)))
             broken = error if isinstance(error, Exception) else RuntimeError(repr(error))
             self._broken(broken)
 

@@ -26,6 +26,7 @@ from protocol.machine.views import View
 from protocol.options import check_names, check_value
 from protocol.wire.addresses import DEFAULT_ADDRESS
 from protocol.wire.codec import check_plain, pack_event
+from protocol.wire.entry import Entry
 from protocol.wire.limits import GIB, LONG_NAME_LETTERS, MAX_COUNT
 from protocol.wire.words import is_name
 
@@ -65,7 +66,7 @@ class SolutionListener:
 
     def job_failed(self, error: JobFailed, task_id: int) -> None:
         """A job has failed for good; logs it unless overridden."""
-        log.error("job.failed job=%d\n%s", task_id, error.tell())
+        log.error(Entry("job.failed", story=error.tell(), job=task_id))
 
     def job_unreachable(self, source: str, reason: str, task_id: int) -> None:
         """No computing node that is here can reach what a job needs; it waits for one that can.
@@ -169,7 +170,7 @@ class AsyncMainNode:
             self._deliveries.start()
             self._router.start()
             made.pop_all()
-        log.info("main.listening address=%s domain=%d id=%s", self.address, domain, self._id)
+        log.info(Entry("main.listening", address=self.address, domain=domain, id=self._id))
 
     @property
     def address(self) -> str:

@@ -54,6 +54,7 @@ from protocol.machine.ledger import Job
 from protocol.machine.watching import Board
 from protocol.wire.addresses import is_loopback
 from protocol.wire.codec import Frame, decode
+from protocol.wire.entry import Entry
 from protocol.wire.key import (
     ALL_ROLES,
     CONTROL,
@@ -519,13 +520,13 @@ class Router(Shell):
                 noise += self._take(peer, message, now)
         except ProtocolError as error:
             if self._complaints.new(peer.host, str(error), now):
-                log.warning("peer.refused peer=%s reason=%r", peer, str(error))
+                log.warning(Entry("peer.refused", peer=str(peer), reason=str(error)))
             code = REFUSE_VERSION if isinstance(error, VersionMismatch) else REFUSE_MALFORMED
             self._drop(peer, code, str(error), now)
             noise += MALFORMED_NOISE
         except Exception as error:  # a bug here; one peer's message must not end the run
             if self._complaints.new(peer.host, type(error).__name__, now):
-                log.exception("peer.broke_us peer=%s", peer)
+                log.exception(Entry("peer.broke_us", peer=str(peer)))
             self._drop(peer, REFUSE_MALFORMED, f"the main node stumbled: {error}", now)
             noise += MALFORMED_NOISE
         return noise
@@ -592,7 +593,7 @@ class Router(Shell):
                 f" `mnist-keys roles DIR {name} {wanted}` gives it"
             )
         if self._complaints.new(peer.host, why, now):
-            log.warning("role.missing peer=%s cause=%r", peer, why)
+            log.warning(Entry("role.missing", peer=str(peer), cause=why))
         return why
 
     def _bear(self, peer: Peer, noise: float, now: float) -> bool:
@@ -609,7 +610,7 @@ class Router(Shell):
         host = event.peer.rpartition(":")[0]
         if self._complaints.new(host, event.cause, now):
             peer = event.peer or "unknown"
-            log.warning("connection.refused peer=%s cause=%r", peer, event.cause)
+            log.warning(Entry("connection.refused", peer=peer, cause=event.cause))
 
     def _disconnected(self, connection: Connection, now: float) -> None:
         """A connection is over; what came before is heard first."""
@@ -639,13 +640,13 @@ class Router(Shell):
         if peer is not None and peer.connection is connection:
             self._cut(peer, why, now)
         elif self._complaints.new(connection.host, why.lstrip("0123456789,"), now):
-            log.warning("connection.cut peer=%s reason=%r", connection.address or "unknown", why)
+            log.warning(Entry("connection.cut", peer=connection.address or "unknown", reason=why))
 
     def _flooded(self, host: str) -> None:
         """The guard lets in fewer of a host's connections."""
         if self._complaints.new(host, "flood", time.monotonic()):
             why = "too many of its connections end without a word; fewer are let in"
-            log.warning("connection.flood peer=%s reason=%r", host, why)
+            log.warning(Entry("connection.flood", peer=host, reason=why))
 
     def _cut(self, peer: Peer, why: str, now: float) -> None:
         """Be done with a peer that costs more than it may: end its connection, and hear no more."""
@@ -653,7 +654,7 @@ class Router(Shell):
             return
         peer.cut = True
         if self._complaints.new(peer.host, "cut", now):
-            log.warning("peer.cut peer=%s reason=%r", peer, why)
+            log.warning(Entry("peer.cut", peer=str(peer), reason=why))
         if peer.connection is not None:
             self._guard.let_wait(peer.connection, now)
         self._disgrace(peer, now)
@@ -686,17 +687,17 @@ class Router(Shell):
         """Read the allow-list again if it has changed, and drop whom it names no more."""
         changed = keys.look()
         for complaint in keys.complaints():
-            log.warning("keys.damaged cause=%r", complaint)
+            log.warning(Entry("keys.damaged", cause=complaint))
         if not changed:
             return
-        log.info("keys.changed folder=%s", keys.folder)
+        log.info(Entry("keys.changed", folder=str(keys.folder)))
         for peer in list(self._peers.values()):
             if peer.key is None:
                 continue
             before, peer.roles = peer.roles, keys.roles(peer.key.public)
             if keys.who(peer.key.public) is None:
                 why = keys.describe(peer.key.public)
-                log.warning("node.revoked peer=%s cause=%r", peer, why)
+                log.warning(Entry("node.revoked", peer=str(peer), cause=why))
                 self._drop(peer, REFUSE_KEY, why, now)
             elif before - peer.roles:
                 self._demote(peer, before - peer.roles, now)
@@ -721,15 +722,16 @@ class Router(Shell):
             return Answer.NO if disgraced else Answer.YES
         what = self._keys.describe(public)
         if self._complaints.new(address, what, now):
-            log.warning("connection.refused peer=%s cause=%r", address, what)
+            log.warning(Entry("connection.refused", peer=address, cause=what))
         return Answer.REVOKED if self._keys.revoked(public) else Answer.NO
 
     def _hand_over(self) -> None:
         """Deliver results; last, because whoever waits for one can't go on before the poll."""
         finished, self._finished = self._finished, []
+        told = self._scribe is not None and log.isEnabledFor(logging.DEBUG)
         for effect in finished:
-            if self._scribe is not None and type(effect) is Accept:
-                log.debug("job.accepted job=%s node=%s", self._name_of(effect.job), effect.node)
+            if told and type(effect) is Accept:
+                log.debug(Entry("job.accepted", job=self._name_of(effect.job), node=effect.node))
             self._deliver(effect)
 
     def _flush(self, now: float, last: bool = False) -> None:

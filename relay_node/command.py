@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 import threading
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from console.exits import Exit
+from console.exits import Exit, end
 from console.logs import set_up_logs
 from console.options import options
 from protocol import AddressError, InsecureAddress, KeysError
 from protocol.carrier.keys import main_public
+from protocol.wire.entry import Entry
 
 from .errors import ConfigError
 from .node import RelayNode
 from .options import RelayOptions
 
+_end = partial(end, "mnist-relay")
 log = logging.getLogger("mnist.relay")
 
 
@@ -44,7 +46,7 @@ def main(**values: Any) -> None:
     if values["keys"] is not None and not values["announce"]:
         raise click.UsageError("--keys goes with --announce: a relay itself needs none")
     config = RelayOptions(**values)
-    set_up_logs(config.log_level)
+    set_up_logs(config.log_level, format=config.log_format)
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
@@ -61,13 +63,8 @@ def main(**values: Any) -> None:
         ways_in = relay.addresses or [f"{address} (dialled)" for address in config.dial]
         ways_out = config.connect or [f"{address} (accepted)" for address in relay.meetings]
         for way_in, way_out in zip(ways_in, ways_out, strict=True):
-            log.info("relay.ready from=%s to=%s", way_in, way_out)
+            log.info(Entry("relay.ready", **{"from": way_in, "to": way_out}))
         while not over.wait(0.5):  # in slices: a signal may be another thread's
             if relay.failure:
                 _end(Exit.JOB_FAILED, f"the relay broke down: {relay.failure}")
-        log.info("relay.leaving connections=%d now=%d", relay.total, relay.carried)
-
-
-def _end(code: Exit, message: str) -> NoReturn:
-    click.echo(f"mnist-relay: {message}", err=True)
-    sys.exit(code)
+        log.info(Entry("relay.leaving", connections=relay.total, now=relay.carried))

@@ -20,6 +20,7 @@ from protocol.carrier.keys import read_secret
 from protocol.carrier.sockets import raise_limit
 from protocol.options import check_value
 from protocol.wire.addresses import is_loopback, split_address
+from protocol.wire.entry import Entry
 from protocol.wire.limits import MAX_COUNT
 
 from .carrying import NoKeys, NotZeroMQ, carry, dial, first_bytes, listen, set_up
@@ -154,7 +155,7 @@ class RelayNode:
         """A way is served for ever, unless this relay is stopped."""
         if not task.cancelled() and task.exception() is not None:
             self.failure = f"{type(task.exception()).__name__}: {task.exception()}"
-            log.error("relay.broken", exc_info=task.exception())
+            log.error(Entry("relay.broken"), exc_info=task.exception())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
@@ -192,7 +193,7 @@ class RelayNode:
                 connection, _ = await self._loop.sock_accept(listener)
                 set_up(connection)
             except OSError as error:  # too many open files, say
-                self._complain("connection.unaccepted cause=%r", str(error))
+                self._complain(Entry("connection.unaccepted", cause=str(error)))
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             if len(busy) >= MAX_NODES:
@@ -211,20 +212,21 @@ class RelayNode:
         except (OSError, asyncio.TimeoutError):
             return
         except WrongSecret as error:
-            self._complain("relay.refused peer=%s cause=%r", peer, str(error))
+            self._complain(Entry("relay.refused", peer=peer, cause=str(error)))
             return
         spares.put(connection.dup())  # the caller closes its own
-        self._say_once("relay.met peer=%s", peer)
+        self._say_once(Entry("relay.met", peer=_host(peer)))
 
     async def _keep_dialling(self, way_in: tuple[str, int], out: Dial) -> None:
         """Keep one connection waiting at another relay, for the next node that comes there."""
         where, wait, told = f"tcp://{way_in[0]}:{way_in[1]}", RETRY_SECONDS, ""
+        met = Entry("relay.met", address=where)
         while True:
             try:
                 connection = await dial(*way_in)
                 try:
                     await _meet(connection, self._secret)
-                    self._say_once("relay.met address=%s", where)
+                    self._say_once(met)
                     wait, told = RETRY_SECONDS, ""
                     await wait_to_go(connection)
                 except BaseException:
@@ -235,8 +237,8 @@ class RelayNode:
             except (OSError, asyncio.TimeoutError, WrongSecret) as error:
                 if told != str(error):
                     told = str(error)
-                    self._said.discard(f"relay.met address={where}")
-                    self._complain("relay.unreached address=%s cause=%r", where, told)
+                    self._said.discard(str(met))
+                    self._complain(Entry("relay.unreached", address=where, cause=told))
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, MAX_RETRY_SECONDS)
 
@@ -250,7 +252,7 @@ class RelayNode:
         try:
             first = await first_bytes(node)
         except NotZeroMQ as error:
-            self._complain("connection.refused peer=%s cause=%r", peer, str(error))
+            self._complain(Entry("connection.refused", peer=peer, cause=str(error)))
             return
         except OSError:
             return
@@ -267,42 +269,41 @@ class RelayNode:
         try:
             main = await out()
         except OSError as error:
-            self._complain("main.unreached peer=%s cause=%r", peer, str(error))
+            self._complain(Entry("main.unreached", peer=peer, cause=str(error)))
             return
         self.carried += 1
         self.total += 1
-        log.debug("node.carried peer=%s", peer)
+        log.debug(Entry("node.carried", peer=peer))
         try:
             await carry(node, main, remote and not self._insecure, first)
         except NotZeroMQ as error:
-            self._complain("connection.refused peer=%s cause=%r", peer, str(error))
+            self._complain(Entry("connection.refused", peer=peer, cause=str(error)))
         except NoKeys:
-            self._complain(
-                "connection.refused peer=%s cause=%r", peer,
+            cause = (
                 "the node or the main node has no keys, and strangers could come in by this relay;"
                 " make keys with mnist-keys, or give --insecure, in a network where you trust"
-                " everybody",
-            )  # fmt: skip
+                " everybody"
+            )
+            self._complain(Entry("connection.refused", peer=peer, cause=cause))
         finally:
             main.close()
             self.carried -= 1
-            log.debug("node.gone peer=%s", peer)
+            log.debug(Entry("node.gone", peer=peer))
 
-    def _complain(self, line: str, *words: str) -> None:
-        """Log a line, the same of the same host once a minute."""
-        told = line % tuple(word.rpartition(":")[0] or word for word in words)
+    def _complain(self, entry: Entry) -> None:
+        """Log an entry, the same of the same host once a minute."""
+        told = str(Entry(entry.event, **{n: _host(str(each)) for n, each in entry.fields.items()}))
         if told in self._said or len(self._said) >= MAX_NODES:
             return
         self._said.add(told)
         self._loop.call_later(60, self._said.discard, told)
-        log.warning(line, *words)
+        log.warning(entry)
 
-    def _say_once(self, line: str, peer: str) -> None:
+    def _say_once(self, met: Entry) -> None:
         """Log that another relay is met: once, not for each connection; again after a failure."""
-        host = peer if "//" in peer else peer.rpartition(":")[0]
-        if line % host not in self._said and len(self._said) < MAX_NODES:
-            self._said.add(line % host)
-            log.info(line, host)
+        if str(met) not in self._said and len(self._said) < MAX_NODES:
+            self._said.add(str(met))
+            log.info(met)
 
     def stop(self) -> None:
         """Carry no more; twice is once."""
@@ -330,6 +331,10 @@ class RelayNode:
         self.stop()
 
 
+def _host(peer: str) -> str:
+    return peer.rpartition(":")[0] or peer
+
+
 async def _meet(connection: socket.socket, secret: bytes) -> None:
     """Show another relay the secret; say what may be wrong if it hangs up."""
     try:
@@ -343,7 +348,7 @@ async def _closing(connection: socket.socket, work: Awaitable[None]) -> None:
     try:
         await work
     except RelayError as error:
-        log.warning("connection.refused cause=%r", str(error))
+        log.warning(Entry("connection.refused", cause=str(error)))
     finally:
         connection.close()
 

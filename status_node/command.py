@@ -8,11 +8,12 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any
 
 import click
 
-from console.exits import Exit
+from console.exits import Exit, end
 from console.logs import set_up_logs
 from console.options import options
 from console.words import shortened
@@ -27,6 +28,7 @@ from .events import Printer, jsonable
 from .node import StatusNode
 from .options import ShowOptions, WatchOptions
 
+_end = partial(end, "mnist-status")
 #: Between two looks of the live display, and between two lines of `--json --follow`.
 LOOK_SECONDS = 0.5
 #: With --discover, others may answer a little later than the first.
@@ -40,6 +42,7 @@ _SIGNS = {"running": "●", "unknown": "?", "stopped": "○", "dropped": "✗"}
 @click.version_option(package_name="mnist-merge", prog_name="mnist-status")
 def main(
     timeout_seconds: float, once: bool, as_json: bool, follow: bool, events: bool, log_level: str,
+    log_format: str,
     **values: Any,
 ) -> None:  # fmt: skip
     """Show how the computing nodes and jobs of a main node are.
@@ -57,14 +60,14 @@ def main(
         raise click.UsageError("--follow goes with --json; without it the display is live anyway")
     if events and (once or follow):
         raise click.UsageError("--events goes on until Ctrl-C, with neither --once nor --follow")
-    set_up_logs(log_level)
+    set_up_logs(log_level, format=log_format)
     printer = Printer(as_json) if events else None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     answered = False
     try:
         with StatusNode(address=values.pop("connect") or None, on_event=printer, **values) as node:
             node.process_status_async()
-            if sys.stderr.isatty():
+            if sys.stderr.isatty() and log_format == "text":
                 click.echo("looking for a main node; Ctrl-C ends", err=True)
             answered = node.wait(timeout_seconds)
             if not answered:
@@ -91,11 +94,6 @@ def _tell(node: StatusNode, once: bool, as_json: bool, follow: bool) -> None:
         _print(node)
     else:
         _show(node)
-
-
-def _end(code: Exit, message: str) -> NoReturn:
-    click.echo(f"mnist-status: {message}", err=True)
-    sys.exit(code)
 
 
 def _nobody(node: StatusNode, seconds: float, domain: int) -> str:

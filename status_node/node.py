@@ -26,6 +26,7 @@ from protocol.machine.watching import NodeState, Overview, Watching
 from protocol.options import check_value
 from protocol.wire.addresses import DEFAULT_ADDRESS, split_address
 from protocol.wire.codec import decode
+from protocol.wire.entry import Entry
 from protocol.wire.limits import ANSWER_EVENTS, MAX_COUNT, MIB
 from protocol.wire.messages import (
     REFUSE_KEY,
@@ -166,7 +167,7 @@ class _Observer(Shell):
             if len(self._watched) < MAX_MAINS:
                 self._add(main.name, main.addresses, main.id)
         except Exception as error:  # whatever strangers announce
-            log.warning("main.ignored id=%s cause=%r", main.id, str(error))
+            log.warning(Entry("main.ignored", id=main.id, cause=str(error)))
 
     def lost(self, name: str) -> None:
         """A main node that was discovered is announced no more; in this thread."""
@@ -436,6 +437,6 @@ def _tell(
                 on_event(item)
         except Exception:
             what = item.id if isinstance(item, NodeStatus) else item.log
-            log.exception("listener.raised node=%s", what)
+            log.exception(Entry("listener.raised", node=what))
         if isinstance(item, Happening) and news.empty():
             taken()

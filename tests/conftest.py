@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ from computing_node import AsyncComputingNode
 from loaders import DatasetNotFound
 from main_node import AsyncMainNode
 from protocol import JobDataType, JobSolutionDataType
+from protocol.wire.entry import Entry
 
-from .processes import SECONDS, Process, Relay
+from .processes import SECONDS, Process, Relay, Told
 
 pytest_plugins = ["tests.lanes"]
 
@@ -91,7 +93,7 @@ def start() -> Iterator[Callable[..., Process]]:
     """Start commands; they are ended at the end."""
     started: list[Process] = []
 
-    def begin(*command: str, **options: object) -> Process:
+    def begin(*command: str, **options: Any) -> Process:
         started.append(Process(*command, **options))
         return started[-1]
 
@@ -114,17 +116,19 @@ def relay() -> Iterator[Callable[[str], Relay]]:
         each.close()
 
 
-class Heard(logging.Handler):
+class Heard(Told, logging.Handler):
     """What the nodes of this process log, for a test to wait for."""
 
     def __init__(self) -> None:
-        super().__init__(logging.INFO)
+        Told.__init__(self)
+        logging.Handler.__init__(self, logging.INFO)
         self.lines: list[str] = []
-        self._more = threading.Condition()
 
     def emit(self, record: logging.LogRecord) -> None:
         with self._more:
             self.lines.append(record.getMessage())
+            if isinstance(record.msg, Entry):
+                self._entries.append({"level": record.levelname.lower(), **record.msg.plain()})
             self._more.notify_all()
 
     def wait_for(self, *words: str) -> str:

@@ -75,13 +75,76 @@ def here(
 class Process:
     """A process whose standard error is read, line by line, in the background."""
 
-    def __init__(self, *command: str, **options: Any) -> None:
+
+class Told:
+    """What somebody logs, each entry as its values by name, for a test to wait for."""
+
+    def __init__(self) -> None:
+        self._entries: list[dict[str, Any]] = []
+        self._more = threading.Condition()
+        self._over = False
+
+    def event(self, name: str, /, *, times: int = 1, **fields: Any) -> dict[str, Any]:
+        """Wait until something has happened so many times; return its last entry.
+
+        Args:
+            name: of the event.
+            times: how often.
+            fields: what it has, as it has it; a function is asked whether that will do.
+        """
+        with self._more:
+            self._more.wait_for(
+                lambda: self._over or len(self._found(name, fields)) >= times, SECONDS
+            )
+            found = self._found(name, fields)
+            assert len(found) >= times, (
+                f"{len(found)} of {times} {name} with {fields} in\n"
+                + "\n".join(map(str, self._entries))
+            )
+            return found[times - 1]
+
+    def events(self, name: str | None = None, /, **fields: Any) -> list[dict[str, Any]]:
+        """Return what has happened so far, all of it or one event, that has these fields."""
+        with self._more:
+            return self._found(name, fields)
+
+    def never(self, name: str, /, **fields: Any) -> bool:
+        """Whether something has not happened so far."""
+        return not self.events(name, **fields)
+
+    def _found(self, name: str | None, fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [
+            entry for entry in self._entries
+            if name in (None, entry.get("event"))
+            and all(each in entry and _fits(entry[each], fields[each]) for each in fields)
+        ]  # fmt: skip
+
+
+def _fits(value: object, wanted: Any) -> bool:
+    return bool(wanted(value) if callable(wanted) else value == wanted)
+
+
+class Process(Told):
+    """A process whose standard error is read, line by line, in the background.
+
+    Args:
+        command: what to run.
+        entries: whether it logs JSON, so that its events can be waited for; lines for people if
+            not, for `wait_for`.
+        options: of `subprocess.Popen`.
+    """
+
+    def __init__(self, *command: str, entries: bool = False, **options: Any) -> None:
+        super().__init__()
+        if entries:
+            variables = ("MNIST_LOG_FORMAT", "MNIST_RELAY_LOG_FORMAT")
+            told = options.get("env")
+            options["env"] = {**(os.environ if told is None else told)}
+            options["env"] |= dict.fromkeys(variables, "json")
         self.popen = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
         )
         self.seen: list[str] = []
-        self._more = threading.Condition()
-        self._over = False
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
@@ -89,6 +152,9 @@ class Process:
         for line in self.popen.stderr:
             with self._more:
                 self.seen.append(line)
+                with contextlib.suppress(ValueError):
+                    if isinstance(entry := json.loads(line), dict):
+                        self._entries.append(entry)
                 self._more.notify_all()
         with self._more:
             self._over = True

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
 import signal
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from console.exits import Exit
+from console.exits import Exit, end
 from console.interrupts import Interrupts
+from console.logs import say, speak
 from console.options import defaults_from, given, options
 from loaders import SourceOptions
 from protocol import AddressError, KeysError
+from protocol.wire.entry import Entry
 
 from ..engine.local import EngineOptions, LocalNodes
 from ..errors import ConfigError, DataChanged, JobFailed, NodeError, NoNode, StorageError
@@ -40,6 +42,8 @@ from .options import (
 if TYPE_CHECKING:
     from ..run.opening import Plan
     from ..store.results import Result
+
+_end = partial(end, "mnist-main")
 
 
 @click.command(context_settings={"show_default": True})
@@ -80,6 +84,7 @@ def main(
     defaults below.
     """
     start = TrainOptions(values)
+    speak(start.part(ViewOptions).log_format)
     if print_config and (resume is not None or continues):
         raise click.UsageError("--print-config is for a new run; a run's own is its config.yaml")
     if print_config:
@@ -101,7 +106,8 @@ def main(
     except DataChanged as error:
         if not continues:
             _end(Exit.USAGE, str(error))
-        click.echo(f"mnist-main: {error}: beginning one", err=True)
+        entry = Entry("run.begun_anew", f"{error}: beginning one", command="mnist-main")
+        say(entry, f"mnist-main: {error}: beginning one")
     return _run(start, None, by_hand, interrupts)
 
 
@@ -114,12 +120,6 @@ def _print_config(start: TrainOptions, by_hand: set[str]) -> None:
     except (ConfigError, LearningError) as error:
         _end(Exit.USAGE, str(error))
     click.echo(start.as_yaml(), nl=False)
-
-
-def _end(code: Exit, message: str) -> NoReturn:
-    with contextlib.suppress(OSError):
-        click.echo(f"mnist-main: {message}", err=True)
-    sys.exit(code)
 
 
 def _run(
@@ -140,7 +140,8 @@ def _run(
             as_json, start = start.part(ViewOptions).json, resumed(start, by_hand, path)
             result = finished(path)
             if result is not None:
-                click.echo(f"run {path.name} is done already", err=True)
+                told = f"run {path.name} is done already"
+                say(Entry("run.done_already", told, run=path.name), told)
                 return _show(result, path, as_json)
             directory = RunDirectory(path, new=False)
         check_brought(start.values, by_hand)
@@ -173,13 +174,13 @@ def _run(
 def _plan(start: TrainOptions) -> Plan:
     from ..run.opening import Plan
 
-    nodes = start.part(EngineOptions).local_nodes
+    nodes, shown = start.part(EngineOptions).local_nodes, start.part(ViewOptions)
     return Plan(
         spec=start.spec, source=start.part(SourceOptions), merge=start.part(MergeOptions),
         company=start.part(CompanyOptions), listen=start.part(ListenOptions),
         job=start.part(JobOptions), runs=Path(start.part(StoreOptions).run_dir),
         config=start.as_yaml(),
-        engine=LocalNodes(nodes, start.part(ViewOptions).log_level) if nodes else None,
+        engine=LocalNodes(nodes, shown.log_level, shown.log_format) if nodes else None,
     )  # fmt: skip
 
 

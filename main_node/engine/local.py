@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -16,6 +17,7 @@ from typing import IO
 
 from protocol.carrier.keys import NodeKeys, write_node_keys
 from protocol.options import Checked, option
+from protocol.wire.entry import RESERVED, Entry
 
 from ..errors import NodeError
 
@@ -41,11 +43,13 @@ class LocalNodes:
     Args:
         count: how many.
         log_level: of the nodes.
+        log_format: the same; what they say as JSON is logged here, with their name as `local`.
     """
 
-    def __init__(self, count: int, log_level: str) -> None:
+    def __init__(self, count: int, log_level: str, log_format: str = "text") -> None:
         self.count = count
         self._log_level = log_level
+        self._log_format = log_format
         self._say: Callable[[str], object] = str
         self._arguments: list[str] = []
         self._restarts = 0
@@ -59,6 +63,7 @@ class LocalNodes:
         self._say = say
         self._arguments = [
             "--connect", address, "--domain", str(domain), "--log-level", self._log_level,
+            "--log-format", self._log_format,
         ]  # fmt: skip
         if keys is not None:  # of use to nobody once the main node has ended
             folder = self._held.enter_context(tempfile.TemporaryDirectory(prefix="mnist-keys-"))
@@ -86,7 +91,10 @@ class LocalNodes:
     def _listen(self, name: str, lines: IO[str]) -> None:
         with lines:
             for line in lines:
-                self._say(f"{name}: {line.rstrip()}")
+                if self._log_format == "json":
+                    _pass_on(name, line)
+                else:
+                    self._say(f"{name}: {line.rstrip()}")
 
     def check(self) -> None:
         """Start nodes again that ended by themselves.
@@ -104,7 +112,7 @@ class LocalNodes:
                     f" local nodes; try `mnist-compute` by hand to see what is wrong"
                 )
             self._restarts += 1
-            log.warning("local.restarted name=%s code=%d", name, code)
+            log.warning(Entry("local.restarted", local=name, code=code))
             self._processes[name] = self._start(name)
 
     def stop(self) -> None:
@@ -118,3 +126,16 @@ class LocalNodes:
                 process.kill()
                 process.wait()
         self._held.close()
+
+
+def _pass_on(name: str, line: str) -> None:
+    """Log what a local node has said as JSON; what is none is of its libraries, or its end."""
+    try:
+        told = json.loads(line)
+        event, level = told.pop("event"), logging.getLevelName(told.pop("level").upper())
+        says, story = told.pop("says", ""), told.pop("story", told.pop("traceback", ""))
+        fields = {each: value for each, value in told.items() if each not in RESERVED}
+        entry = Entry(event, says, story, **{**fields, "local": name})
+        log.log(level, entry)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        log.warning(Entry("local.said", line.rstrip(), local=name))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from protocol.wire.entry import Entry
 from protocol.wire.words import in_words
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ class Listeners:
                 listener.on(event)
             except (Exception, SystemExit) as error:
                 self._listeners = [each for each in self._listeners if each is not listener]
-                log.exception("listener.failed listener=%r", type(listener).__name__)
+                log.exception(Entry("listener.failed", listener=type(listener).__name__))
                 what = f"{type(listener).__name__} is told no more: it raised {in_words(error)}"
                 self._waiting.append(Warned(text=what))
 

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
+from protocol.wire.entry import Entry
+
 if TYPE_CHECKING:
     from ..run.events import Event
 
@@ -65,4 +67,4 @@ def _said(name: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit):
-        log.exception("view.failed view=%s", name)
+        log.exception(Entry("view.failed", view=name))

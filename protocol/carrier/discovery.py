@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import AddressError
 from ..wire.addresses import is_loopback
+from ..wire.entry import Entry
 from ..wire.words import safe_name
 from .keys import NodeKeys
 from .security import Security
@@ -115,7 +116,7 @@ class _Lookout:
             except Exception as error:  # the network comes and goes
                 if told != repr(error):
                     told = repr(error)
-                    log.warning("discovery.trouble cause=%r; still trying", error)
+                    log.warning(Entry("discovery.trouble", "still trying", cause=repr(error)))
 
     def close(self) -> None:
         """Look no more."""
@@ -186,7 +187,7 @@ class Announcement:
         )  # fmt: skip
 
     def _tell(self) -> None:
-        log.info("main.announced address=%s domain=%d", ",".join(self._hosts), self._domain)
+        log.info(Entry("main.announced", address=self._hosts, domain=self._domain))
 
     def _look(self) -> None:
         """Announce other addresses where this machine has others by now."""
@@ -288,7 +289,7 @@ class Browser:
             if not patient:
                 self._pool.shutdown()
                 raise
-            log.warning("discovery.waiting cause=%r", str(error))
+            log.warning(Entry("discovery.waiting", cause=str(error)))
         self._lookout = _Lookout(self._look)
 
     def _open(self) -> None:
@@ -415,10 +416,11 @@ class Browser:
         now = time.monotonic()
         if now >= self._tell_at:
             self._tell_at = now + TELL_SECONDS
-            log.warning(
-                "discovery.flood: more than %d main nodes are announced that can't be found; the"
-                " oldest are forgotten", MAX_UNRESOLVED,
-            )  # fmt: skip
+            says = (
+                f"more than {MAX_UNRESOLVED} main nodes are announced that can't be found; the"
+                " oldest are forgotten"
+            )
+            log.warning(Entry("discovery.flood", says))
 
     def _resolve(self, name: str, ask: bool) -> bool:
         """Learn where it is that is announced; return whether that is known."""
@@ -435,7 +437,7 @@ class Browser:
                     self._unresolved.pop(name, None)
                 return True
         except Exception as error:  # whatever strangers send
-            log.debug("announcement.strange name=%r error=%r", name, error)
+            log.debug(Entry("announcement.strange", name=name, cause=repr(error)))
         return False
 
     def _take(self, info: ServiceInfo) -> None:
@@ -451,7 +453,7 @@ class Browser:
         if reason:
             if reason not in self._told and len(self._told) < MAX_NAMES:
                 self._told[reason] = None
-                log.warning("main.ignored id=%s: %s", main or "(a relay)", reason)
+                log.warning(Entry("main.ignored", id=main or "(a relay)", cause=reason))
             return
         if self._security.stays_home:
             addresses = [address for address in addresses if is_loopback(address)]

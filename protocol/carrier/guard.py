@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from ..wire.entry import Entry
 from ..wire.limits import (
     DISGRACE_SECONDS,
     LOG_SECONDS,
@@ -275,7 +276,7 @@ class Guard:
                 self._turn(time.monotonic())
             except Exception:  # a bug here; without a guard anybody could fill the memory
                 if not stumbled:
-                    log.exception("guard.stumbled: it goes on")
+                    log.exception(Entry("guard.stumbled", "it goes on"))
                 stumbled = True
 
     def _turn(self, now: float) -> None:

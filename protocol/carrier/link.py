@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..wire.codec import Frame
+from ..wire.entry import Entry
 from ..wire.limits import NODE_LINES, NODE_LOG_BYTES, OUTBOX_BYTES
 from .keys import NodeKeys
 from .logbudget import LogBudget
@@ -133,10 +134,7 @@ class Link:
             self.socket, self.monitor = connect(self._context, self.address, self.keys)
         except OSError as error:
             self._again_at = self._tried_since + MAX_RETRY_SECONDS
-            self.say(
-                logging.WARNING, "connection.failed address=%s cause=%r; still trying",
-                self.address, str(error),
-            )  # fmt: skip
+            self.say(logging.WARNING, self._unconnected(str(error)))
             return
         self._poller.register(self.socket, READABLE)
         self._poller.register(self.monitor.socket, READABLE)
@@ -185,10 +183,11 @@ class Link:
             self.reopen()
         if not self._warned and now - self._looking_since >= WARN_SECONDS:
             self._warned = True
-            self._log.warning(
-                "main.not_found address=%s: no main node answers there; is the name and port"
-                " right, and is it started? still looking", self.address,
-            )  # fmt: skip
+            says = (
+                "no main node answers there; is the name and port right, and is it started? still"
+                " looking"
+            )
+            self._log.warning(Entry("main.not_found", says, address=self.address))
 
     def read(
         self, ready: Mapping[Any, int], drain: Callable[[], object], now: float
@@ -220,7 +219,7 @@ class Link:
             self._failures, self._told, self._ever = 0, "", True
         elif event.what is Happened.DISCONNECTED:
             if self.connected:
-                self._log.info("main.disconnected address=%s", self.address)
+                self._log.info(Entry("main.disconnected", address=self.address))
             self.connected = False
             self._looking_since = now
         else:
@@ -232,12 +231,12 @@ class Link:
             if self._told != event.cause and (self._failures >= TELL_FROM or self.keys):
                 self._told, self._warned = event.cause, True
                 # Where it has been before, the main node has mostly just ended.
-                self._log.log(
-                    logging.INFO if self._ever else logging.WARNING,
-                    "connection.failed address=%s cause=%r; still trying",
-                    self.address, event.cause,
-                )  # fmt: skip
+                level = logging.INFO if self._ever else logging.WARNING
+                self._log.log(level, self._unconnected(event.cause))
             self.pause(now + wait)
+
+    def _unconnected(self, cause: str) -> Entry:
+        return Entry("connection.failed", "still trying", address=self.address, cause=cause)
 
     def receive(self) -> list[Frame] | None:
         """Return the frames of the next message, or None if there is none yet."""
@@ -268,7 +267,8 @@ class Link:
 
     def bear(self, reason: str, now: float) -> bool:
         """Bear a message that is none of ours; return False if that was one too many."""
-        self.say(logging.WARNING, "main.misbehaves address=%s reason=%r", self.address, reason)
+        entry = Entry("main.misbehaves", address=self.address, reason=reason)
+        self.say(logging.WARNING, entry)
         return self.bear_noise(MALFORMED_NOISE, now)
 
     def bear_noise(self, noise: float, now: float) -> bool:
@@ -284,18 +284,16 @@ class Link:
             self._misbehaved = 0
         wait = min(LEAVE_SECONDS * 2 ** min(self._misbehaved, 8), MAX_LEAVE_SECONDS)
         self._misbehaved, self._left_alone_at = self._misbehaved + 1, now
-        self.say(
-            logging.WARNING, "main.left address=%s reason=%r; trying again in %g s",
-            self.address, reason, wait,
-        )  # fmt: skip
+        says = f"trying again in {wait:g} s"
+        entry = Entry("main.left", says, address=self.address, reason=reason, seconds=wait)
+        self.say(logging.WARNING, entry)
         self._patience = Patience(now, Pool(now))
         self.pause(now + wait)
 
-    def say(self, level: int, line: str, *words: object) -> None:
-        """Log a line about the main node, if there is room for it."""
-        text = line % words
-        if self._lines.take(len(text), time.monotonic()):
-            self._log.log(level, "%s", text)
+    def say(self, level: int, entry: Entry) -> None:
+        """Log something about the main node, if there is room for it."""
+        if self._lines.take(len(str(entry)), time.monotonic()):
+            self._log.log(level, entry)
 
     def flush(self) -> bool:
         """Send what can be sent; return whether something had to wait."""

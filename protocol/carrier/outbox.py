@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 from ..errors import LocalProtocolError
 from ..wire.codec import Frame, pack
+from ..wire.entry import Entry
 from ..wire.messages import Chunk, Message, Status
 
 log = logging.getLogger("mnist.protocol")
@@ -72,7 +73,8 @@ class Outbox:
                 try:
                     self._packed = self._pack()
                 except LocalProtocolError:  # a bug: what can't be sent is refused on the way in
-                    log.exception("message.unsendable kind=%s", type(self._messages[0]).__name__)
+                    kind = type(self._messages[0]).__name__
+                    log.exception(Entry("message.unsendable", kind=kind))
                     self._drop(1)
                     continue
             frames, count = self._packed

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ..errors import LocalProtocolError
+from ..wire.entry import Entry
 from .latch import Latch
 from .sockets import READABLE, Poller, Waker
 
@@ -153,14 +154,14 @@ class Shell:
                 due = self._turn(due)
             self._perform_calls()
         except Exception as error:
-            log.exception("shell.broken thread=%s", self._thread.name)
+            log.exception(Entry("shell.broken", thread=self._thread.name))
             self._ending = True
             self.broke(error)
         finally:
             try:
                 self.finish()
             except Exception:
-                log.exception("shell.unfinished thread=%s", self._thread.name)
+                log.exception(Entry("shell.unfinished", thread=self._thread.name))
             self._waker.close()
             self._over = True
             self._perform_calls()

@@ -1,4 +1,4 @@
-"""What is on the terminal while a run goes on: a live display, lines, or nothing."""
+"""What is on the terminal while a run goes on: a live display, lines, JSON, or nothing."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import sys
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
 
-from console.logs import LOG_LEVELS, set_up_logs
+from console.logs import FORMAT_HELP, LOG_FORMATS, LOG_LEVELS, set_up_logs
 from protocol.options import Checked, option
 
 if TYPE_CHECKING:
     from .lines import Lines
+    from .objects import Objects
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +26,16 @@ class Options(Checked):
         "warning", "Log things of this importance and above, on standard error.",
         choices=LOG_LEVELS,
     )  # fmt: skip
+    log_format: str = option("text", FORMAT_HELP, choices=LOG_FORMATS, this_start=True)
 
 
-def view(options: Options) -> Lines:
+def view(options: Options) -> Lines | Objects | None:
     """Return the view; log lines go where it lets them."""
+    if options.log_format == "json":
+        from .objects import Objects
+
+        set_up_logs(options.log_level, format="json")
+        return None if options.quiet else Objects()
     from rich.console import Console
 
     from .lines import Lines, Quiet
