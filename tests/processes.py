@@ -72,10 +72,6 @@ def here(
     return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
 
 
-class Process:
-    """A process whose standard error is read, line by line, in the background."""
-
-
 class Told:
     """What somebody logs, each entry as its values by name, for a test to wait for."""
 
@@ -130,11 +126,11 @@ class Process(Told):
     Args:
         command: what to run.
         entries: whether it logs JSON, so that its events can be waited for; lines for people if
-            not, for `wait_for`.
+            not.
         options: of `subprocess.Popen`.
     """
 
-    def __init__(self, *command: str, entries: bool = False, **options: Any) -> None:
+    def __init__(self, *command: str, entries: bool = True, **options: Any) -> None:
         super().__init__()
         if entries:
             variables = ("MNIST_LOG_FORMAT", "MNIST_RELAY_LOG_FORMAT")

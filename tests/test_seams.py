@@ -26,9 +26,9 @@ from learning.actions import Action, Fit, Predict, Trial, turn
 from main_node import AsyncMainNode
 from protocol import JobDataType, JobSolutionDataType
 
-from .conftest import make_idx_folder
+from .brought.linear import LinearLearner
+from .conftest import BROUGHT, make_idx_folder
 from .processes import MAIN, SECONDS, Process, Start, run
-from .seams.linear import LinearLearner
 from .test_house import ROOT, TOP
 
 SEAMS = Path(__file__).parent / "seams"
@@ -68,10 +68,10 @@ class House:
         Args:
             name: of the learner.
             place: `module:Class`.
-            file: content of the module; that of `tests/seams` unless given.
+            file: content of the module; that of `tests/brought` unless given.
         """
         module = place.partition(":")[0]
-        text = (SEAMS / f"{module}.py").read_text() if file is None else file
+        text = (BROUGHT / f"{module}.py").read_text() if file is None else file
         (self.path / f"{module}.py").write_text(text)
         info = self.path / f"{module}-1.0.dist-info"
         info.mkdir()
@@ -250,7 +250,7 @@ def test_a_learner_that_is_broken_is_said_and_costs_nobody_else(house: House, ho
 
 def test_an_option_that_is_anothers_is_said_where_it_is_wanted(house: House) -> None:
     """An option has one default on the command line: who takes it with another can't be used."""
-    third = (SEAMS / "linear.py").read_text().replace('"linear"', '"third"')
+    third = (BROUGHT / "linear.py").read_text().replace('"linear"', '"third"')
     third = third.replace("steps: int", "epochs: int").replace("LinearLearner", "Third")
     house.install("linear", "linear:LinearLearner").install("third", "third:Third", third)
     done = house.run(*MAIN, "--learner", "third", "--print-config")
