@@ -37,6 +37,7 @@ def run(
 #: The commands that `here` runs.
 MAIN_HERE = "main_node.commands.train:main"
 PREDICT_HERE = "main_node.commands.predict:main"
+RUNS_HERE = "main_node.commands.runs:main"
 
 
 def here(

@@ -1,4 +1,4 @@
-"""`mnist-runs`: what runs there are, how each ended, and stopping one."""
+"""`mnist-runs`: what runs there are, how each ended, its pictures, and stopping one."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def tell(path: Path) -> Story:
 @click.group()
 @click.version_option(package_name="mnist-merge", prog_name="mnist-runs")
 def main() -> None:
-    """Show what runs there are, and how each ended, and stop those that are under way."""
+    """Show what runs there are, and how each ended, draw them, and stop those under way."""
 
 
 _RUN_DIR = options(StoreOptions)
@@ -174,6 +174,33 @@ def show(run: str, run_dir: str, as_json: bool, events: bool) -> None:
         print(json.dumps({**asdict(summary), **asdict(story)}))
         return
     print_story(summary, story, events)
+
+
+@main.command()
+@click.argument("run")
+@_RUN_DIR
+def draw(run: str, run_dir: str) -> None:
+    """Draw a run that is done, its directory or its name in --run-dir: as it ends with --json it
+    is not drawn. Prints where the pictures are.
+    """
+    from learning import LearningError
+
+    from ..store.results import finished
+    from ..views.ending.pictures import draw as draw_
+    from ..views.ending.pictures import pictures
+
+    try:
+        path = find_run(run, Path(run_dir))
+    except ConfigError as error:
+        _end(Exit.USAGE, str(error))
+    result = finished(path)
+    if result is None:
+        _end(Exit.USAGE, f"{path}: the run is not done; {summarize(path).state}")
+    try:
+        draw_(result, path)
+    except (OSError, LearningError, ValueError, OverflowError) as error:
+        _end(Exit.STORAGE, f"{path}: can't be drawn: {error}")
+    click.echo("\n".join(str(path / name) for name in pictures(result)))
 
 
 @main.command()

@@ -185,12 +185,12 @@ def _plan(start: TrainOptions) -> Plan:
 
 
 def _show(result: Result, path: Path, as_json: bool) -> None:
-    """Print a result, and draw it unless it is drawn."""
+    """Print a result; draw it, unless it is drawn, where a person sees to it."""
     from rich.console import Console
 
     from learning import LearningError
 
-    from ..views.ending.pictures import draw, drawn
+    from ..views.ending.pictures import draw, pictures
     from ..views.ending.summary import print_summary
 
     try:
@@ -202,9 +202,10 @@ def _show(result: Result, path: Path, as_json: bool) -> None:
     except OSError as error:
         sys.stdout = None  # nobody flushes it at the end
         _end(Exit.STORAGE, f"can't be printed: {error.strerror}; see {path / 'metrics.json'}")
+    if as_json or all((path / name).exists() for name in pictures(result)):
+        return  # a program takes none; `mnist-runs draw` does it when they are wanted
     try:
-        if not drawn(result, path):
-            draw(result, path)
+        draw(result, path)
     except KeyboardInterrupt:
         _end(Exit.INTERRUPTED, f"interrupted; the run is done, but not drawn: {path}")
     except (OSError, LearningError, ValueError, OverflowError) as error:

@@ -24,7 +24,7 @@ from main_node.options import ListenOptions
 from main_node.run.company import invitation
 
 from ..conftest import make_idx_folder
-from ..processes import COMPUTE, MAIN, MAIN_HERE, PREDICT_HERE, Start, here, run
+from ..processes import COMPUTE, MAIN, MAIN_HERE, PREDICT_HERE, RUNS_HERE, Start, here, run
 
 ANY_PORT = ("--bind", "tcp://127.0.0.1:0")
 PREDICT = (sys.executable, "-c", "from main_node.__main__ import run_predict; run_predict()")
@@ -84,6 +84,8 @@ def test_the_run_directory_holds_everything(result: dict[str, Any], runs: Path) 
     assert yaml.safe_load((folder / "config.yaml").read_text())["lr"] == 0.05
     assert len(list((folder / "solutions").glob("*-job-*.safetensors"))) == 8
     assert not list(folder.rglob(".*"))  # nothing half-written
+    done = here(RUNS_HERE, "draw", str(folder))  # with --json it was not drawn
+    assert done.stdout.split() == [str(folder / "learning.png"), str(folder / "confusion.png")]
     for picture in ("confusion.png", "learning.png"):
         with Image.open(folder / picture) as image:
             assert min(image.size) > 300

@@ -17,15 +17,14 @@ from ...store.results import Result
 from .summary import MOST_SHOWN, short
 
 
-def drawn(result: Result, folder: Path) -> bool:
-    """Whether the pictures are there."""
-    names = ["learning.png", *learner(result.learner).pictures]
-    names += ["confusion.png"] if result.confusion else []
-    return all((folder / name).exists() for name in names)
+def pictures(result: Result) -> list[str]:
+    """Return the names of a result's pictures: of every run, and of the learner."""
+    confusion = ["confusion.png"] if result.confusion else []
+    return ["learning.png", *confusion, *learner(result.learner).pictures]
 
 
 def draw(result: Result, folder: Path) -> None:
-    """Write `confusion.png` and `learning.png`, and the learner's own, into a run's folder.
+    """Write the `pictures` of a result into its run's folder.
 
     Raises:
         OSError: they can't be written.

@@ -19,7 +19,9 @@ class Options(Checked):
     """What is shown, and where."""
 
     json: bool = option(
-        False, "Print the result as one JSON object, and only that.", this_start=True
+        False,
+        "Print the result as one JSON object, and only that; draw no pictures.",
+        this_start=True,
     )
     quiet: bool = option(False, "Show nothing while it runs.", this_start=True)
     log_level: str = option(
