@@ -18,7 +18,7 @@ from learning.model import sha256
 from loaders import Rows, load
 
 from ..conftest import make_idx_folder
-from ..processes import MAIN, run
+from ..processes import MAIN, RUNS_HERE, here, run
 
 PREDICT = (sys.executable, "-c", "from main_node.__main__ import run_predict; run_predict()")
 
@@ -57,6 +57,7 @@ def test_a_run_is_merged_and_told(result: dict[str, Any]) -> None:
 
 def test_the_run_directory_shows_how_it_came_about(result: dict[str, Any]) -> None:
     folder = Path(result["model"]).parent
+    assert here(RUNS_HERE, "draw", str(folder)).returncode == 0
     for picture in ("atoms.png", "batches.png", "confusion.png", "learning.png"):
         with Image.open(folder / picture) as image:
             assert min(image.size) > 300
