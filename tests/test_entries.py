@@ -74,7 +74,7 @@ def test_whatever_the_values_are_it_is_one_line(fields: dict[str, object], says:
 def test_no_value_can_be_taken_for_another_field_or_a_sentence(
     fields: dict[str, str], says: str
 ) -> None:
-    event, read, said = read_back(str(Entry("node.left", says, **fields)))  # type: ignore[arg-type]
+    event, read, said = read_back(str(Entry("node.left", says, **fields)))
     assert (event, read) == ("node.left", fields)
     assert len(said) == len(says)
 
@@ -148,7 +148,7 @@ def test_a_record_is_an_object(told: Callable[[str], io.StringIO]) -> None:
     log.info(Entry("job.failed", "a\nb", "one\n  two", job=3, name="a\nb=c"))
     log.debug(Entry("job.accepted"))
     log.warning("%d plain words", 3)
-    log.warning("%d plain words", "no")  # type: ignore[str-format]
+    log.warning("%d plain words", "no")
     try:
         raise OSError("disk\nfull")
     except OSError:
