@@ -13,12 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
+from console.logs import speaks_json
 from protocol import JobSolutionDataType
 from protocol.carrier.logbudget import LogBudget
 from protocol.wire.entry import Entry
-from protocol.wire.limits import NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
+from protocol.wire.limits import LINE_LETTERS, NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
 from protocol.wire.words import safe_name
 
 from .child import OUT_OF_MEMORY
@@ -65,6 +66,7 @@ class Child:
 
     def __init__(self, learners: Sequence[str], max_bytes: int) -> None:
         ours, theirs = socket.socketpair()
+        heard = speaks_json()  # whatever its libraries print would be none
         with theirs:
             self.process = subprocess.Popen(
                 [
@@ -72,8 +74,11 @@ class Child:
                     str(max_bytes),
                 ],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE if heard else None,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},  # torch sets its own, by the job
             )  # fmt: skip
+        if self.process.stderr is not None:
+            threading.Thread(target=_listen, args=(self.process.stderr,), daemon=True).start()
         self.channel = Channel(ours)
         self.ready = False
         self.cancel_seconds = CANCEL_SECONDS
@@ -300,6 +305,13 @@ class ChildReplier(JobReplier):
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().close()
+
+
+def _listen(stream: IO[bytes]) -> None:
+    """Log what a child says, until it is gone."""
+    with stream:
+        while line := stream.readline(LINE_LETTERS):
+            log.warning(Entry("child.said", line.decode(errors="backslashreplace").rstrip()))
 
 
 def _nothing() -> None:

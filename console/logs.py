@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 from datetime import datetime, timezone
 from typing import IO
 
@@ -18,6 +19,9 @@ FORMAT_HELP = (
     "How things are said on standard error: as lines for people, or each as one JSON object in a"
     " line, with nothing else between them."
 )
+
+
+_LINE = "%(asctime)s %(levelname)-7s %(message)s"
 
 
 class _OneLine(logging.Formatter):
@@ -109,7 +113,8 @@ def say(
         error: whose traceback belongs to the JSON.
     """
     if not speaks_json():
-        print(text, file=sys.stderr, flush=True)
+        if sys.stderr is not None:  # closed by whoever started this; print would take the other
+            print(text, file=sys.stderr, flush=True)
         return
     exc_info = None if error is None else (type(error), error, error.__traceback__)
     record = logging.LogRecord("mnist", level, "", 0, entry, None, exc_info)
@@ -127,10 +132,18 @@ def _speak(handler: logging.Handler, format: str) -> None:
     for each in _voice:
         root.removeHandler(each)
     _voice[:] = [handler]
-    as_json = format == "json"
-    if as_json:
-        handler.setFormatter(_Json())
+    handler.setFormatter(_Json() if format == "json" else _OneLine(_LINE, "%H:%M:%S"))
+    if format == "json":
         root.addHandler(handler)
-    else:
-        handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
-    logging.captureWarnings(as_json)
+        logging.captureWarnings(True)
+        threading.excepthook = _unexpected
+    elif threading.excepthook is _unexpected:
+        logging.captureWarnings(False)
+        threading.excepthook = threading.__excepthook__
+
+
+def _unexpected(broken: threading.ExceptHookArgs) -> None:
+    """Say what has ended a thread."""
+    if broken.exc_type is not SystemExit:
+        name = broken.thread.name if broken.thread else None
+        say(Entry("thread.broken", thread=name), "", logging.ERROR, error=broken.exc_value)

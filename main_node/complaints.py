@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
 
 from protocol.carrier.logbudget import LogBudget
 from protocol.machine.effects import (
@@ -59,8 +58,13 @@ class Complaints:
     def _begin(self, now: float) -> None:
         """Begin another minute; say what was left out of the last one."""
         if self._left_out:
-            told: dict[str, Any] = dict(sorted(self._left_out.items()))
-            log.warning(Entry("log.left_out", "lines of the last minute", **told))
+            strangers, newcomers, nodes = (self._left_out[who.value] or None for who in Repute)
+            log.warning(
+                Entry(
+                    "log.left_out", "entries of the last minute",
+                    strangers=strangers, newcomers=newcomers, nodes=nodes,
+                )
+            )  # fmt: skip
         self._said: set[tuple[str, str]] = set()
         self._left_out.clear()
         self._budgets = {

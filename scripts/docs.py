@@ -25,6 +25,8 @@ from main_node.commands.keys import main as keys
 from main_node.commands.predict import main as predict
 from main_node.commands.runs import main as runs
 from main_node.commands.train import main as main_
+from main_node.run import events
+from main_node.run.telling import kind_of
 from protocol.machine.ledger import JOB_TRANSITIONS
 from protocol.machine.session import SESSION_TRANSITIONS
 from protocol.wire import messages
@@ -114,6 +116,20 @@ def _exits() -> str:
     return "\n".join(["| code | meaning |", "|---|---|", *rows])
 
 
+def _run_events() -> str:
+    lines = ["| event | fields | |", "|---|---|---|"]
+    for kind in [each for each in vars(events).values() if _is_told(each)]:
+        names = ", ".join(f"`{field.name}`" for field in fields(kind) if field.name != "at")
+        doc = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
+        lines.append(f"| `run.{kind_of(kind)}` | {names} | {doc} |")
+    return "\n".join(lines)
+
+
+def _is_told(kind: object) -> bool:
+    told = isinstance(kind, type) and issubclass(kind, events.Event)
+    return told and kind not in (events.Event, events.Stood)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "floors": _floors,
     "job-states": lambda: _states(JOB_TRANSITIONS),
@@ -127,6 +143,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "mnist-runs": lambda: _group("mnist-runs", runs),
     "mnist-keys": lambda: _group("mnist-keys", keys),
     "exit-codes": _exits,
+    "run-events": _run_events,
 }
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json as json_
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from console.exits import Exit
+from console.exits import Exit, end
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Channels of a picture: red, green, blue.
 COLOURS = 3
+
+_end = partial(end, "mnist-predict")
 
 
 @click.command(context_settings={"show_default": True})
@@ -129,11 +130,6 @@ def _explain(path: Path, images: tuple[Path, ...], json: bool) -> None:
             for atom in class_["first"]:
                 click.echo(f"      {atom}")
     return None
-
-
-def _end(code: Exit, message: str) -> NoReturn:
-    click.echo(f"mnist-predict: {message}", err=True)
-    sys.exit(code)
 
 
 def _print(result: dict[str, Any], kind: str, classes: Sequence[str]) -> None:

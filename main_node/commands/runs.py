@@ -8,12 +8,13 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from console.exits import Exit
+from console.exits import Exit, end
 from console.logs import set_up_logs
 from console.options import options
 from protocol.errors import AddressError, ControlRefused, KeysError, NoAnswer
@@ -23,6 +24,8 @@ from ..errors import ConfigError, StorageError
 from ..store.options import StoreOptions
 from .options import defaults, find_run, read_config
 from .stopping import StopOptions, stopped
+
+_end = partial(end, "mnist-runs")
 
 
 @dataclass(frozen=True)
@@ -224,11 +227,6 @@ def stop(run: str | None, run_dir: str, **values: Any) -> None:
         _end(Exit.USAGE, str(error))
     except KeyboardInterrupt:
         _end(Exit.INTERRUPTED, "interrupted; whether the run was told to stop is not known")
-
-
-def _end(code: Exit, message: str) -> NoReturn:
-    click.echo(f"mnist-runs: {message}", err=True)
-    sys.exit(code)
 
 
 def print_story(run: Summary, story: Story, events: bool) -> None:

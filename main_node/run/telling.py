@@ -70,9 +70,10 @@ class Telling:
                 self._tell(plain(event))
 
 
-def kind_of(event: Event) -> str:
+def kind_of(event: Event | type[Event]) -> str:
     """Return what a kind of event is called: `round-merged`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "-", type(event).__name__).lower()
+    kind = event if isinstance(event, type) else type(event)
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower()
 
 
 def plain(event: Event) -> dict[str, object]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import AddressError
 from ..wire.addresses import is_loopback
 from ..wire.entry import Entry
-from ..wire.words import safe_name
+from ..wire.words import in_words, safe_name
 from .keys import NodeKeys
 from .security import Security
 
@@ -116,7 +116,7 @@ class _Lookout:
             except Exception as error:  # the network comes and goes
                 if told != repr(error):
                     told = repr(error)
-                    log.warning(Entry("discovery.trouble", "still trying", cause=repr(error)))
+                    log.warning(Entry("discovery.trouble", "still trying", cause=in_words(error)))
 
     def close(self) -> None:
         """Look no more."""
@@ -437,7 +437,7 @@ class Browser:
                     self._unresolved.pop(name, None)
                 return True
         except Exception as error:  # whatever strangers send
-            log.debug(Entry("announcement.strange", name=name, cause=repr(error)))
+            log.debug(Entry("announcement.strange", name=name, cause=in_words(error)))
         return False
 
     def _take(self, info: ServiceInfo) -> None:
