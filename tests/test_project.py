@@ -85,10 +85,6 @@ def test_the_commands_are_installed_and_say_their_version(command: str) -> None:
     assert re.fullmatch(rf"{command}, version \d+\.\d+\.\d+\n", done.stdout)
 
 
-def test_the_documents_are_up_to_date() -> None:
-    subprocess.run([sys.executable, "scripts/docs.py", "--check"], cwd=ROOT, check=True)
-
-
 def test_every_exit_code_has_a_meaning() -> None:
     assert set(EXIT_MEANINGS) == set(Exit)
 
