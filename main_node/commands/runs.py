@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from console.exits import Exit
+from console.formats import LaterFormat
 from console.logs import set_up_logs
 from console.options import options
 from protocol.errors import AddressError, ControlRefused, KeysError, NoAnswer
@@ -68,11 +69,14 @@ def summarize(path: Path) -> Summary:
     try:
         config = {**defaults(), **read_config(path / "config.yaml")}
     except ConfigError as error:
-        return Summary(path.name, "damaged", str(error), "", "", done, 0, None, 0, str(path))
+        state = "too new" if isinstance(error, LaterFormat) else "damaged"
+        return Summary(path.name, state, str(error), "", "", done, 0, None, 0, str(path))
     accuracy: float | None = None
     starts = 0
     try:
         history = RunHistory(path / "run.db")
+    except LaterFormat as error:
+        ending, state = str(error), "too new"
     except StorageError:
         ending, state = "its history can't be read", ""
     else:
@@ -90,6 +94,7 @@ def tell(path: Path) -> Story:
     """Return a run's history.
 
     Raises:
+        LaterFormat: a later release has written it.
         StorageError: it can't be read.
     """
     from ..store.database import RunHistory
@@ -168,7 +173,7 @@ def show(run: str, run_dir: str, as_json: bool, events: bool) -> None:
     summary = summarize(path)
     try:
         story = tell(path)
-    except StorageError:
+    except (LaterFormat, StorageError):
         story = Story()
     if as_json:
         print(json.dumps({**asdict(summary), **asdict(story)}))
