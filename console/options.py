@@ -15,8 +15,13 @@ from protocol.errors import ConfigError
 from protocol.options import Option, declared, fit
 from protocol.wire.limits import MAX_COUNT
 
+from .formats import check_format
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+#: Of files with options. 1, where a file says none: what the first release wrote. 2: says so.
+FORMAT = 2
+_FORMAT = "format"
 #: Behind the name of an option of a time, in files and in the environment.
 _SECONDS = "_seconds"
 
@@ -184,6 +189,7 @@ def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, object
         options_: those that there are, by name.
 
     Raises:
+        LaterFormat: a later release has written it.
         ConfigError: it can't be read, or sets what is no option, or to what it can't be.
     """
     import yaml
@@ -202,6 +208,10 @@ def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, object
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not options by name, one a line, like 'jobs: 4'")
+    number = values.pop(_FORMAT, 1)
+    if type(number) is not int or number < 1:
+        raise ConfigError(f"{path}: {_FORMAT} is {number!r:.40}, not the number of one")
+    check_format(path, number, FORMAT)
     read: dict[str, object] = {}
     for told, value in values.items():
         name = _name(str(told), options_)
@@ -262,7 +272,7 @@ def as_yaml(values: Mapping[str, object]) -> str:
     import yaml
 
     plain = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
-    return str(yaml.safe_dump(plain, sort_keys=False))
+    return str(yaml.safe_dump({_FORMAT: FORMAT, **plain}, sort_keys=False))
 
 
 def defaults_from(options_: Mapping[str, Option]) -> Callable[..., None]:

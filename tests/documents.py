@@ -1,7 +1,11 @@
-"""Commands in documents that tests run as they stand.
+"""Commands and programs in documents that tests run as they stand.
 
-A block of them is preceded by `<!-- test: NAME host=HOST HOW -->`, which names its test, or by
+A block of commands is preceded by `<!-- test: NAME host=HOST HOW -->`, which names its test, or by
 `<!-- not run here: REASON -->`.
+
+A block of Python is a program of its own. Those that need each other are each preceded by
+`<!-- beside each other: NAME -->`, and those among them that don't end by themselves by
+`<!-- beside each other: NAME, to the end -->`.
 """
 
 from __future__ import annotations
@@ -10,7 +14,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-DEPLOY = (Path(__file__).parent.parent / "docs" / "deploy.md").read_text()
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md")), ROOT / "CONTRIBUTING.md"]
+DEPLOY = (ROOT / "docs" / "deploy.md").read_text()
 _BLOCK = re.compile(r"<!-- (test|not run here): (.*?) -->\n```bash\n(.*?)```", re.DOTALL)
 
 
@@ -51,3 +57,32 @@ def named_tests() -> set[str]:
         for kind, what, _ in found
         for name in ([what.split()[0]] if kind == "test" else re.findall(r"\btest_\w+", what))
     }
+
+
+_PYTHON = re.compile(
+    r"(?:<!-- beside each other: (\w+)(, to the end)? -->\n)?```python\n(.*?)```", re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program in a document.
+
+    Args:
+        to_the_end: whether it runs until those beside it have ended.
+        code: in Python.
+    """
+
+    to_the_end: bool
+    code: str
+
+
+def programs(document: Path) -> dict[str, list[Program]]:
+    """Return the programs of a document, by what runs beside each other."""
+    text = document.read_text()
+    found: dict[str, list[Program]] = {}
+    for number, (group, to_the_end, code) in enumerate(_PYTHON.findall(text), 1):
+        found.setdefault(group or str(number), []).append(Program(bool(to_the_end), code))
+    # None escapes by being written otherwise.
+    assert sum(map(len, found.values())) == len(re.findall(r"^\s*[`~]{3,} *py", text, re.MULTILINE))
+    return found

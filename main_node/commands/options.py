@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from console.formats import LaterFormat
 from console.options import as_yaml, read_options
 from learning import (
     LearnerOptions,
@@ -38,7 +39,9 @@ FREE = (
     StoreOptions, *(module.Options for module in every()),
 )  # fmt: skip
 #: Of the command itself, and of every command.
-_COMMAND = ("config", "resume", "continue", "continues", "print_config", "version", "help")
+_COMMAND = (
+    "config", "resume", "continue", "continues", "print_config", "version", "help", "format",
+)  # fmt: skip
 
 
 def _apart() -> tuple[dict[tuple[str, str], type], dict[tuple[str, str], str]]:
@@ -155,10 +158,13 @@ def read_config(path: Path) -> dict[str, Any]:
     """Return the options that a YAML file sets.
 
     Raises:
+        LaterFormat: a later release has written it.
         ConfigError: it can't be read, or sets what is no option, or to what it can't be.
     """
     try:
         return read_options(path, OPTIONS)
+    except LaterFormat:
+        raise
     except ConfigError as error:
         named = _learner_in(path)
         if named in (None, *names()):

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from console.exits import Exit, end
+from console.formats import LaterFormat
 from console.logs import set_up_logs
 from console.options import options
 from protocol.errors import AddressError, ControlRefused, KeysError, NoAnswer
@@ -71,11 +72,14 @@ def summarize(path: Path) -> Summary:
     try:
         config = {**defaults(), **read_config(path / "config.yaml")}
     except ConfigError as error:
-        return Summary(path.name, "damaged", str(error), "", "", done, 0, None, 0, str(path))
+        state = "too new" if isinstance(error, LaterFormat) else "damaged"
+        return Summary(path.name, state, str(error), "", "", done, 0, None, 0, str(path))
     accuracy: float | None = None
     starts = 0
     try:
         history = RunHistory(path / "run.db")
+    except LaterFormat as error:
+        ending, state = str(error), "too new"
     except StorageError:
         ending, state = "its history can't be read", ""
     else:
@@ -93,6 +97,7 @@ def tell(path: Path) -> Story:
     """Return a run's history.
 
     Raises:
+        LaterFormat: a later release has written it.
         StorageError: it can't be read.
     """
     from ..store.database import RunHistory
@@ -171,7 +176,7 @@ def show(run: str, run_dir: str, as_json: bool, events: bool) -> None:
     summary = summarize(path)
     try:
         story = tell(path)
-    except StorageError:
+    except (LaterFormat, StorageError):
         story = Story()
     if as_json:
         print(json.dumps({**asdict(summary), **asdict(story)}))

@@ -15,10 +15,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from console.formats import check_format
 from protocol.wire.words import safe_line
 
 from ..errors import StorageError
 
+#: Its `user_version`. 1, where that is 0: what the first release wrote. 2: says so, and data and
+#: options have other digests among the facts (`learning/first.py`).
+FORMAT = 2
+#: Its `application_id` is this and the format: so one changed byte makes no other format.
+_APPLICATION = int.from_bytes(b"MNM\0", "big")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS jobs (
@@ -46,6 +52,7 @@ class RunDatabase:
         damage: why the old file could not be read and was put aside; empty if it could.
 
     Raises:
+        LaterFormat: a later release has written it; it is left as it is.
         StorageError: it can't be written.
     """
 
@@ -76,6 +83,7 @@ class RunDatabase:
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
         try:
+            _check_format(self.path, connection)
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.executescript(_SCHEMA)
@@ -87,6 +95,10 @@ class RunDatabase:
                     columns = zip(row, kinds, strict=False)
                     if not all(isinstance(value, kind) for value, kind in columns):
                         raise sqlite3.DatabaseError(f"malformed: {row!r:.80} in {table}")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(f"PRAGMA application_id = {_APPLICATION + FORMAT}")
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+            connection.execute("COMMIT")
         except BaseException:
             connection.close()
             raise
@@ -214,6 +226,20 @@ class RunDatabase:
         return int(count)
 
 
+def _check_format(path: Path, connection: sqlite3.Connection) -> None:
+    """Raise where a database is of no format that this release reads.
+
+    Raises:
+        LaterFormat: a later release has written it.
+        sqlite3.DatabaseError: it is of none that there is.
+    """
+    (number,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application != (_APPLICATION + number if number else 0):
+        raise sqlite3.DatabaseError(f"malformed: format {number} of {application}")
+    check_format(path, number or 1, FORMAT)
+
+
 def _moment(at: Any) -> float:
     """Return a time as seconds that a calendar has.
 
@@ -243,6 +269,7 @@ class RunHistory:
         path: of the file.
 
     Raises:
+        LaterFormat: a later release has written it.
         StorageError: it can't be read.
     """
 
@@ -258,6 +285,7 @@ class RunHistory:
     def _fill(self, path: Path, how: str) -> None:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
         try:
+            _check_format(path, connection)
             self.facts = {
                 str(name): safe_line(str(value))
                 for name, value in connection.execute("SELECT * FROM facts")
