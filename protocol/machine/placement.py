@@ -119,7 +119,9 @@ class Placement:
     def _class_of(self, job: Job) -> _Class:
         """Return in which queue a job is, or would be."""
         own = _Class(-job.data.priority, True, job.data.kind)
-        return own if job.id in self._queues.get(own, ()) else own._replace(reserved=False)
+        if job.id in self._queues.get(own, ()):
+            return own
+        return _Class(-job.data.priority, False, job.data.kind)
 
     def _take(self, where: _Class, job: Job) -> None:
         queue = self._queues[where]

@@ -44,7 +44,10 @@ from protocol.wire.messages import Hello, Message
 
 from .invariants import check, check_session
 
-TICK = 0.25
+#: How often a dispatcher is told the time, in heartbeats: as its router does, or half as often.
+TICKS = (0.25, 0.5, 0.5)
+#: Of steps that said nothing, so many go by before the books are looked at.
+QUIET = 8
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ class Simulation:
         places: jobs that a node runs at once.
         heartbeat: how often each side signals life; who is silent ten times as long is given up.
         hosts: at how many hosts the nodes are; 0: each is at its own, or behind the relay.
-        checked: whether everybody's books are looked at after each step.
+        checked: whether everybody's books are looked at after each step that has an effect, and
+            now and then after others.
         company: what the nodes take, kinds and sources that they can't reach, in turn; those who
             come in the place of others are like them.
         mended: when every node can reach every source.
@@ -144,15 +148,20 @@ class Simulation:
         self.stranded: Counter[int] = Counter()  # how often it was said that nobody can
         self._mended = mended
         self.messages = self.carried = 0  # bytes
+        #: What has happened, for a test to see that its runs have met it.
+        self.met: Counter[str] = Counter()
+        self._unchecked = 0  # steps since the books were looked at
         self._seconds, self._places = seconds, places
         self._free: dict[tuple[bytes, str], float] = {}  # when lines have carried what is on them
         self._order = count()
         self._peers = count(1)
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._nodes: dict[bytes, SimulatedNode] = {}
+        self._everybody: list[SimulatedNode] = []
         for number in range(nodes):
             self.add_node(places, *(company[number % len(company)] if company else ()))
-        self._later(TICK, self._tick)
+        self._tick_every = TICKS[seed % len(TICKS)] * heartbeat
+        self._later(self._tick_every, self._tick)
         if weather.restart_every:
             self._later(self.random.expovariate(1 / weather.restart_every), self.restart)
         if weather.outage_every:
@@ -190,10 +199,19 @@ class Simulation:
             hello, NodeLimits(dead_seconds=10 * self._heartbeat, cache_bytes=self.cache_bytes)
         )
         node = SimulatedNode(session, b"", places, beyond)
+        self._everybody.append(node)
         self._connect(node)
         self._accidents(node)
         self._node_tick(node)
         return node
+
+    def settle(self) -> None:
+        """Let what is late arrive: for half a minute, or until nobody has held a task for three s."""
+        quiet = begun = self.now
+        while self.now < begun + 30 and self.now < quiet + 3:
+            if any(node.alive and node.session.holds for node in self._everybody):
+                quiet = self.now
+            self.run(lambda: False, limit=self.now + 0.5)
 
     def run(self, until: Callable[[], bool], limit: float = 3600.0) -> bool:
         """Let time pass until something holds; return False if it does not within `limit`."""
@@ -211,13 +229,15 @@ class Simulation:
 
     def _tick(self) -> None:
         self._main(self.dispatcher.tick(self.now))
-        self._later(TICK * self._heartbeat, self._tick)
+        self._later(self._tick_every, self._tick)
 
     def _node_tick(self, node: SimulatedNode) -> None:
         if not node.alive:
             return
-        if self.now >= node.frozen_until:
-            self._node(node, node.session.tick(self.now))
+        if self.now < node.frozen_until:
+            self._later(node.frozen_until - self.now, lambda: self._node_tick(node))
+            return
+        self._node(node, node.session.tick(self.now))
         self._later(
             max(0.005, node.session.wake_at(self.now) - self.now), lambda: self._node_tick(node)
         )
@@ -244,6 +264,7 @@ class Simulation:
 
     def crash(self, node: SimulatedNode) -> None:
         """Kill a node; another one takes its place some time later."""
+        self.met["crash"] += 1
         node.alive = False
         self._disconnect(node)
         again = partial(self.add_node, 1, node.session.hello.kinds, node.beyond)
@@ -252,21 +273,25 @@ class Simulation:
     def cut(self, node: SimulatedNode) -> None:
         """Cut a node's connection; it connects again."""
         if node.peer in self._nodes and self.random.random() < self.weather.anew:
+            self.met["back before its end"] += 1
             del self._nodes[node.peer]
             self._later(self.random.uniform(0, 2), partial(self._unreachable, node.peer))
             node.session.cut()
             self._later(0.0, lambda: self._connect(node))
             return
+        self.met["cut"] += 1
         self._disconnect(node)
         node.session.cut()
         self._later(self.random.uniform(0.02, 3), lambda: self._connect(node))
 
     def freeze(self, node: SimulatedNode) -> None:
         """Stop a node without a word; it goes on later as if nothing had been."""
+        self.met["freeze"] += 1
         node.frozen_until = self.now + self.random.uniform(1, 30)
 
     def outage(self) -> None:
         """Kill the relay that everybody is behind; the nodes work on, and all come back."""
+        self.met["outage"] += 1
         away = self.random.uniform(0.1, 8)
         for node in list(self._nodes.values()):
             self._disconnect(node, at_once=0.9)
@@ -277,6 +302,7 @@ class Simulation:
 
     def restart(self) -> None:
         """Kill the main node; another one goes on from its memory."""
+        self.met["restart"] += 1
         for node in list(self._nodes.values()):
             self.cut(node)
         self.lives += 1
@@ -299,6 +325,7 @@ class Simulation:
         if life != self.lives:
             return
         if self.random.random() < self.bad:
+            self.met["unfit"] += 1
             self._main(self.dispatcher.unfit(effect.task, "bad", self.now))
             return
         self.accepted[effect.job] += 1
@@ -328,6 +355,7 @@ class Simulation:
         self, message: Message, line: tuple[bytes, str], deliver: Callable[[list[Message]], None]
     ) -> None:
         self.messages += 1
+        self.met[type(message).__name__] += 1
         weather = self.weather
         if weather.rate:
             content = [bytes(frame) for frame in encode([message])]
@@ -338,6 +366,7 @@ class Simulation:
             self._later(free - self.now + weather.delay, lambda: self._arrive(content, deliver))
             return
         if self.random.random() < weather.lose:
+            self.met["lose"] += 1
             return
         frames = [bytes(frame) for frame in encode([message])]
         if self.random.random() < weather.corrupt:
@@ -353,12 +382,16 @@ class Simulation:
         try:
             messages = decode(frames)
         except RemoteProtocolError:
+            self.met["damage"] += 1
             return  # the shells drop a peer for that; here it is a lost message
         deliver(messages)
 
     def _main(self, effects: list[Effect]) -> None:
         if self.checked:
-            check(self.dispatcher)
+            self._unchecked += 1
+            if effects or self._unchecked >= QUIET:
+                self._unchecked = 0
+                check(self.dispatcher)
         for effect in effects:
             if isinstance(effect, Send):
                 node = self._nodes.get(effect.peer)

@@ -14,8 +14,8 @@ from protocol import JobDataType
 from .simulation import Simulation, Weather, make
 
 DAY = 86_400.0
-#: With a heartbeat a minute a month has a million events, not sixty.
-HEARTBEAT = 60.0
+#: With a heartbeat each four minutes a month has some hundred thousand events, not sixty million.
+HEARTBEAT = 240.0
 WEATHER = Weather(
     lose=0.01, repeat=0.01, delay=0.1, crash_every=DAY / 4, cut_every=DAY / 12,
     freeze_every=DAY / 8, outage_every=DAY / 4,

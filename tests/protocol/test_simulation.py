@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from functools import partial
 
 import pytest
@@ -22,8 +23,25 @@ QUAKE = Weather(
     restart_every=15,
 )  # fmt: skip
 OUTAGES = Weather(outage_every=10, rate=1e6)
-RUNS = 1000  # of each kind, spread over so many tests that a failure names its seeds
+#: How large the arrays of jobs are, in numbers: none, within an offer, and one to ten chunks.
+ROWS = (0, 0, 0, 0, 3, 3, 12, 40)
+JOBS = 15  # at most
+RUNS = 500  # of each kind, spread over so many tests that a failure names its seeds
 BLOCKS = 10
+#: What nodes and a main node say to each other wherever jobs are done.
+SAID = {
+    "Hello", "Welcome", "Heartbeat", "JobOffer", "Need", "Chunk", "SolutionReady", "Accepted",
+    "Waiting",
+}  # fmt: skip
+RAINED = SAID | {"lose", "damage", "Cancel"}
+STORMED = RAINED | {"crash", "cut", "freeze", "Recall"}
+QUAKED = STORMED - {"damage"} | {"restart"}
+HAVOC = STORMED | {"restart", "outage", "unfit", "back before its end", "Returned", "TaskFailed"}
+
+
+def seeds(block: int) -> range:
+    """Return the seeds of a block."""
+    return range(block * RUNS // BLOCKS, (block + 1) * RUNS // BLOCKS)
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +58,12 @@ def play(seed: int, weather: Weather, **options: object) -> Simulation:
     """Run some jobs on some nodes; return the simulation once everything has ended."""
     chance = random.Random(seed)
     simulation = Simulation(seed, weather, nodes=chance.randint(1, 5), **options)  # type: ignore[arg-type]
-    jobs = {n: make(n, chance.choice([0, 0, 3, 40])) for n in range(1, chance.randint(2, 25))}
+    jobs = {n: make(n, chance.choice(ROWS)) for n in range(1, chance.randint(2, JOBS))}
     for number, job in jobs.items():
         simulation._later(chance.uniform(0, 3), partial(simulation.submit, number, job))
     ended = simulation.run(lambda: len(simulation.accepted) + len(simulation.failed) == len(jobs))
     assert ended, f"seed {seed}: {simulation.accepted} accepted, {simulation.failed} failed"
-    simulation.run(lambda: False, limit=simulation.now + 30)  # late answers must not hurt
+    simulation.settle()  # late answers must not hurt
     assert set(simulation.accepted.values()) <= {1}, f"seed {seed}: accepted twice"
     assert not simulation.accepted.keys() & simulation.failed.keys()
     for number, solution in simulation.solutions.items():
@@ -58,19 +76,27 @@ def play(seed: int, weather: Weather, **options: object) -> Simulation:
 @pytest.mark.parametrize("block", range(BLOCKS))
 @pytest.mark.parametrize("weather", [CALM, RAIN], ids=["calm", "rain"])
 def test_every_job_is_accepted_once_over_a_bad_network(weather: Weather, block: int) -> None:
-    for seed in range(block * RUNS // BLOCKS, (block + 1) * RUNS // BLOCKS):
-        assert not play(seed, weather).failed
+    met: Counter[str] = Counter()
+    for seed in seeds(block):
+        simulation = play(seed, weather)
+        assert not simulation.failed
+        met += simulation.met
+    assert (RAINED if weather is RAIN else SAID) <= met.keys()
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_every_run_ends_while_nodes_crash_freeze_and_are_cut_off(block: int) -> None:
-    for seed in range(block * RUNS // BLOCKS, (block + 1) * RUNS // BLOCKS):
+    met: Counter[str] = Counter()
+    for seed in seeds(block):
         simulation = play(seed, STORM)
+        met += simulation.met
         for failure in simulation.failed.values():  # only what was lost again and again
             assert len(failure.story) >= 3
             # A message that is damaged on its way may name what nobody holds.
             kinds = {attempt.kind for attempt in failure.story}
             assert kinds <= {"lost", "undelivered", "transfer"}
+    assert met.keys() >= STORMED
+    assert min(met["crash"], met["cut"], met["freeze"]) > RUNS // BLOCKS
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
@@ -78,20 +104,26 @@ def test_every_run_ends_while_its_main_node_is_killed_and_goes_on_from_its_memor
     block: int,
 ) -> None:
     lives = handed_over = 0
-    for seed in range(block * RUNS // BLOCKS, (block + 1) * RUNS // BLOCKS):
+    met: Counter[str] = Counter()
+    for seed in seeds(block):
         simulation = play(seed, QUAKE, max_attempts=9)
         assert not simulation.failed
+        met += simulation.met
         lives += simulation.lives
         handed_over += simulation.handed_over
-    assert lives > RUNS // BLOCKS
+    assert lives > 2 * RUNS // BLOCKS
+    assert met.keys() >= QUAKED
     assert handed_over, "no node ever handed over what it held"
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_an_unfit_solution_is_a_failed_attempt_and_nothing_else(block: int) -> None:
-    for seed in range(block * RUNS // BLOCKS, (block + 1) * RUNS // BLOCKS):
+    unfit = 0
+    for seed in seeds(block):
         simulation = play(seed, RAIN, keeps=True, bad=0.2, max_attempts=9)
         assert not simulation.failed
+        unfit += simulation.met["unfit"]
+    assert unfit > RUNS // BLOCKS
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
@@ -134,7 +166,7 @@ def play_outages(seed: int) -> Simulation:
         seed, OUTAGES, nodes=chance.randint(2, 20), max_attempts=chance.randint(1, 3),
         seconds=(2.0, 2.0),
     )  # fmt: skip
-    jobs = {n: make(n, chance.choice([0, 0, 3, 40])) for n in range(1, 60)}
+    jobs = {n: make(n, chance.choice(ROWS)) for n in range(1, 60)}
     for number, job in jobs.items():
         simulation._later(chance.uniform(0, 3), partial(simulation.submit, number, job))
     assert simulation.run(lambda: len(simulation.accepted) == len(jobs)), f"seed {seed}"
@@ -143,11 +175,14 @@ def play_outages(seed: int) -> Simulation:
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_a_relay_that_dies_fails_no_job_and_has_nothing_done_twice(block: int) -> None:
-    for seed in range(block * RUNS // BLOCKS, (block + 1) * RUNS // BLOCKS):
+    outages = 0
+    for seed in seeds(block):
         simulation = play_outages(seed)
         assert not simulation.failed, f"seed {seed}"
         twice = [number for number, times in simulation.done.items() if times > 1]
         assert not twice, f"seed {seed}: done more than once: {twice}"
+        outages += simulation.met["outage"]
+    assert outages > RUNS // BLOCKS // 2
 
 
 def play_havoc(seed: int) -> Simulation:
@@ -168,7 +203,7 @@ def play_havoc(seed: int) -> Simulation:
         max_attempts=pick([1, 3, 9]), keeps=chance.random() < 0.4, bad=pick([0, 0.2]),
         places=pick([1, 1, 3]), poison=frozenset(pick(poison)), checked=True,
     )  # fmt: skip
-    jobs = {n: make(n, pick([0, 0, 3, 40])) for n in range(1, chance.randint(2, 30))}
+    jobs = {n: make(n, pick(ROWS)) for n in range(1, chance.randint(2, JOBS))}
     for number, job in jobs.items():
         simulation._later(chance.uniform(0, 3), partial(simulation.submit, number, job))
     if chance.random() < 0.5:
@@ -178,7 +213,7 @@ def play_havoc(seed: int) -> Simulation:
     accepted, failed, cancelled = simulation.accepted, simulation.failed, simulation.cancelled
     ended = simulation.run(lambda: len(accepted.keys() | failed.keys() | cancelled) == len(jobs))
     assert ended, f"seed {seed}: {weather}"
-    simulation.run(lambda: False, limit=simulation.now + 30)
+    simulation.settle()  # late answers must not hurt
     assert simulation.dispatcher.open == 0
     for number, solution in simulation.solutions.items():
         assert solution == solve(jobs[number])
@@ -187,5 +222,7 @@ def play_havoc(seed: int) -> Simulation:
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_the_books_agree_after_every_step_whatever_happens(block: int) -> None:
-    for seed in range(block * RUNS // BLOCKS // 4, (block + 1) * RUNS // BLOCKS // 4):
-        play_havoc(seed)
+    met: Counter[str] = Counter()
+    for seed in seeds(block):
+        met += play_havoc(seed).met
+    assert met.keys() >= HAVOC
