@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -208,7 +209,16 @@ def calm(small: Path, linear: None, tmp_path_factory: pytest.TempPathFactory) ->
         "--run-dir", str(runs), *SHAPE, "--json", "--quiet",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return Calm(runs, json.loads(done.stdout))
+    result = json.loads(done.stdout)
+    assert result == json.loads(next(runs.glob("*/metrics.json")).read_text())
+    return Calm(runs, result)
+
+
+def copied(calm: Calm, runs: Path) -> dict[str, Any]:
+    """Copy such a run; return what the copy's result is."""
+    shutil.copytree(calm.runs, runs)
+    (directory,) = runs.iterdir()
+    return {**calm.result, "model": str(directory / "model.safetensors")}
 
 
 @pytest.fixture

@@ -229,7 +229,7 @@ def test_jobs_raise_at_one_node_which_is_benched_and_another_solves_them(
     cluster.node("good")
     raised = "ImportError: a library is broken"
     main.event("job.retried", node=named("bad"), kind="raised", message=raised)
-    reason = main.event("node.benched", node="bad")["reason"]
+    reason = main.event("node.benched", node=named("bad"))["reason"]
     assert f"3 jobs in a row failed there, the last: raised: {raised}" in reason
     result = cluster.same(main)
     assert all(name.startswith("good.") for name in result["nodes"])
