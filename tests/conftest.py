@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -119,11 +120,18 @@ def relay() -> Iterator[Callable[[str], Relay]]:
         each.close()
 
 
-@pytest.fixture(scope="module")
-def linear() -> Iterator[None]:
+@contextmanager
+def brought() -> Iterator[None]:
     """Let commands find the learner of `tests/brought`: `--learner linear`."""
     found = os.pathsep.join(filter(None, [str(BROUGHT), os.environ.get("PYTHONPATH")]))
     with mock.patch.dict(os.environ, PYTHONPATH=found):
+        yield
+
+
+@pytest.fixture(scope="module")
+def linear() -> Iterator[None]:
+    """Let a module's commands find `--learner linear`."""
+    with brought():
         yield
 
 

@@ -11,7 +11,7 @@ from protocol.machine.views import View
 
 from ..errors import NoNode
 from ..options import ListenOptions
-from .events import JobProgressed, JobStarted, Listeners, NodeJoined, NodeLeft
+from .events import JobProgressed, JobStarted, Listeners, NodeJoined, NodeLeft, NodesMissing
 from .label import Label
 from .spec import CompanyOptions
 
@@ -60,7 +60,8 @@ class Company:
         if self._alone_since is None:
             self._alone_since = now
             if self._begun and not nodes:
-                self._listeners.warn(f"no computing node is left; {self.invitation}")
+                text = f"no computing node is left; {self.invitation}"
+                self._listeners.tell(NodesMissing(text=text))
         if now - self._alone_since >= self._limit:
             missing = view.misfit or f"{nodes} of {wanted} computing nodes"
             raise NoNode(f"{missing} after {self._limit:g} s; {self.invitation}")

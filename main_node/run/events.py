@@ -159,6 +159,11 @@ class Warned(Noted):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NodesMissing(Warned):
+    """A run that has begun has no computing node any more; the line says how to start one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stood(Event):
     """How a run stands; several times a second.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sqlite3
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,15 @@ import pytest
 from main_node.store.memory import LIFE
 from protocol.machine.ledger import first_task
 
-from ..conftest import make_idx_folder
-from ..processes import COMPUTE, MAIN, Process, Relay, Start, free_port, run
+from ..conftest import brought, make_idx_folder
+from ..processes import COMPUTE, MAIN, MAIN_HERE, Process, Relay, Start, free_port, here, run
 
-#: Long enough for a job to be met at work, short enough for dozens of runs.
-SHAPE = ("--jobs", "4", "--rounds", "2", "--epochs", "12", "--lr", "0.05")
+#: A job takes 0.3 s, so that it can be met at work, and next to no CPU: there are dozens of runs.
+SHAPE = (
+    "--jobs", "4", "--rounds", "2", "--learner", "linear", "--steps", "10", "--pause", "0.03",
+)  # fmt: skip
+#: The same with the net.
+NET = ("--jobs", "4", "--rounds", "2", "--epochs", "4", "--lr", "0.05")
 #: The first job of every run: the learner is tried out.
 TRIAL = "round-001-trial-1"
 #: A silent node is given up after so many seconds, so that no test waits for the usual ten.
@@ -38,6 +45,7 @@ class Cluster:
         data: folder of the data set.
         runs: where the run is kept.
         calm: `model_sha256` of a run that nobody disturbed.
+        shape: options that shape the run's model.
     """
 
     start: Start
@@ -45,6 +53,7 @@ class Cluster:
     data: Path
     runs: Path
     calm: str
+    shape: tuple[str, ...] = SHAPE
     port: int = field(default_factory=free_port)
 
     @property
@@ -61,12 +70,17 @@ class Cluster:
         """Start a main node; it says everything that it does."""
         return self.start(
             *MAIN, "--bind", self.address, "--data", str(self.data), "--run-dir", str(self.runs),
-            *SHAPE, *SILENCE, "--json", "--log-level", "debug", *options,
+            *self.shape, *SILENCE, "--json", "--log-level", "debug", *options,
         )  # fmt: skip
 
     def resume(self, *options: str) -> Process:
         """Start the main node again; it needs to be told nothing but which run."""
-        return self.start(*MAIN, "--resume", str(self.run), "--json", *options)
+        resume = ("--resume", str(self.run), "--json", "--log-level", "debug")
+        return self.start(*MAIN, *resume, *options)
+
+    def resume_here(self, *options: str) -> subprocess.CompletedProcess[str]:
+        """Start the main node again where it ends before it has a node; return how."""
+        return here(MAIN_HERE, "--resume", str(self.run), "--json", *options)
 
     def node(self, name: str, *options: str, address: str = "", **more: Any) -> Process:
         """Start a computing node."""
@@ -83,7 +97,18 @@ class Cluster:
         relay = self.relay(self.address)
         return self.node(name, *options, address=relay.address), relay
 
-    def same(self, result: dict[str, Any]) -> dict[str, Any]:
+    def result(self, main: Process) -> dict[str, Any]:
+        """Wait for a run's end; return its result."""
+        directory = Path(main.event("run.opened")["directory"])
+        for name in ("confusion.png", "learning.png"):  # to draw them takes a second of CPU
+            (directory / name).touch()
+        return main.result()
+
+    def same(self, main: Process) -> dict[str, Any]:
+        """Wait for a run's end; check that it came to what an undisturbed one does."""
+        return self.check(self.result(main))
+
+    def check(self, result: dict[str, Any]) -> dict[str, Any]:
         """Check that a run came to what an undisturbed one does; return its result."""
         assert result["model_sha256"] == self.calm
         assert result["left_out"] == []
@@ -115,8 +140,28 @@ class Cluster:
 def start_relay(start: Start, way: str, target: str) -> Process:
     """Start a relay that listens at `way` and leads to `target`; return it once it does."""
     relay = start(*RELAY, "--bind", way, "--connect", target)
-    relay.wait_for("relay.ready")
+    relay.event("relay.ready")
     return relay
+
+
+def fits(process: Process) -> list[dict[str, Any]]:
+    """Return what a node has begun to fit."""
+    return process.events("task.started", action="fit")
+
+
+def of_round(number: int, kind: str = "job") -> Callable[[str], bool]:
+    """Return whether a job's name is one of a round's, counted from 1."""
+    return lambda name: name.startswith(f"round-{number:03}-{kind}-")
+
+
+def named(name: str) -> Callable[[str], bool]:
+    """Return whether a node is the one of a name, whatever else it is called."""
+    return lambda node: node.partition(".")[0] == name
+
+
+def no_traceback(*processes: Process) -> bool:
+    """Whether nobody has said where in the program anything went wrong."""
+    return not any("Traceback" in line for process in processes for line in process.seen)
 
 
 def first_of_all(folder: Path) -> dict[str, str]:
@@ -136,23 +181,50 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_idx_folder(tmp_path_factory.mktemp("faults") / "idx", 800, 200)
 
 
-@pytest.fixture(scope="package")
-def calm(small: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return the `model_sha256` of a run that nobody disturbs."""
-    import json
+@dataclass(frozen=True)
+class Calm:
+    """A run that nobody disturbed.
 
+    Args:
+        runs: where it is kept, alone.
+        result: what it printed.
+    """
+
+    runs: Path
+    result: dict[str, Any]
+
+
+@pytest.fixture(scope="package")
+def linear() -> Iterator[None]:
+    """Let commands find `--learner linear`, for all tests of this package."""
+    with brought():
+        yield
+
+
+@pytest.fixture(scope="package")
+def calm(small: Path, linear: None, tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    runs = tmp_path_factory.mktemp("calm")
     done = run(
         *MAIN, "--bind", "tcp://127.0.0.1:0", "--local-nodes", "1", "--data", str(small),
-        "--run-dir", str(tmp_path_factory.mktemp("calm")), *SHAPE, "--json", "--quiet",
+        "--run-dir", str(runs), *SHAPE, "--json", "--quiet",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    sha: str = json.loads(done.stdout)["model_sha256"]
-    return sha
+    result = json.loads(done.stdout)
+    assert result == json.loads(next(runs.glob("*/metrics.json")).read_text())
+    return Calm(runs, result)
+
+
+def copied(calm: Calm, runs: Path) -> dict[str, Any]:
+    """Copy such a run; return what the copy's result is."""
+    shutil.copytree(calm.runs, runs)
+    (directory,) = runs.iterdir()
+    return {**calm.result, "model": str(directory / "model.safetensors")}
 
 
 @pytest.fixture
 def cluster(
-    start: Start, relay: Callable[[str], Relay], small: Path, tmp_path: Path, calm: str
-) -> Cluster:
-    os.environ.pop("MNIST_JOBS", None)
-    return Cluster(start, relay, small, tmp_path / "runs", calm)
+    start: Start, relay: Callable[[str], Relay], small: Path, tmp_path: Path, calm: Calm,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Cluster:  # fmt: skip
+    monkeypatch.delenv("MNIST_JOBS", raising=False)
+    return Cluster(start, relay, small, tmp_path / "runs", calm.result["model_sha256"])

@@ -75,10 +75,10 @@ def test_a_relay_with_four_nodes_that_train_is_killed_ten_times(cluster: Cluster
     nodes = [cluster.node(name, address=way) for name in "abcd"]
     for times in range(1, 11):
         for node in nodes:
-            node.wait_for("main.joined", times)
+            node.event("main.joined", times=times)
         relay.kill()
         relay = cluster.relay_at(way)
-    result = cluster.same(main.result())
+    result = cluster.same(main)
     assert sum(result["nodes"].values()) == 8
     # Neither the trial, nor the eight shards, nor the four parts of the test set after each round.
-    assert sum(line.count("task.solved") for node in nodes for line in node.seen) == 1 + 8 + 2 * 4
+    assert sum(len(node.events("task.solved")) for node in nodes) == 1 + 8 + 2 * 4

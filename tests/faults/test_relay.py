@@ -13,17 +13,18 @@ def test_a_relay_is_killed_and_started_again(cluster: Cluster) -> None:
     way = f"tcp://127.0.0.1:{free_port()}"
     main, relay = cluster.main(), cluster.relay_at(way)
     nodes = [cluster.node(name, address=way) for name in "ab"]
-    for _ in range(3):
+    for times in range(1, 4):
         for node in nodes:
-            node.wait_for("task.started")
+            node.event("main.joined", times=times)
+            node.event("task.started")
         relay.kill()
-        main.wait_for("reason='connection lost'")
+        main.event("node.left", times=2 * times, reason="connection lost")
         relay = cluster.relay_at(way)
-    result = cluster.same(main.result())
+    result = cluster.same(main)
     assert sum(result["nodes"].values()) == 8
     # What a node held when the relay died it went on with: nothing was computed twice, neither
     # the trial, nor the eight shards, nor the four parts of the test set after each round.
-    assert sum(line.count("task.solved") for node in nodes for line in node.seen) == 1 + 8 + 2 * 4
+    assert sum(len(node.events("task.solved")) for node in nodes) == 1 + 8 + 2 * 4
     relay.send(signal.SIGTERM)
     assert relay.end()[0] == 0
 
@@ -40,9 +41,9 @@ def test_relays_of_both_sides_are_killed(cluster: Cluster, tmp_path: Path) -> No
     nodes = [cluster.node(name, address=way) for name in "ab"]
     for times, name in enumerate(("there", "here"), 1):
         for node in nodes:
-            node.wait_for("main.joined", times)
-        nodes[0].wait_for("task.started")
+            node.event("main.joined", times=times)
+        nodes[0].event("task.started")
         relays[name].kill()
-        main.wait_for("reason='connection lost'", times)
+        main.event("node.left", times=2 * times, reason="connection lost")
         relays[name] = cluster.start(*commands[name])
-    cluster.same(main.result())
+    cluster.same(main)
