@@ -80,11 +80,11 @@ class Told:
         self._more = threading.Condition()
         self._over = False
 
-    def event(self, name: str, /, *, times: int = 1, **fields: Any) -> dict[str, Any]:
+    def event(self, name: str | None, /, *, times: int = 1, **fields: Any) -> dict[str, Any]:
         """Wait until something has happened so many times; return its last entry.
 
         Args:
-            name: of the event.
+            name: of the event; None for any.
             times: how often.
             fields: what it has, as it has it; a function is asked whether that will do.
         """
