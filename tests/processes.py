@@ -116,6 +116,19 @@ class Told:
         ]  # fmt: skip
 
 
+class has:  # noqa: N801
+    """A condition of `event`: a field's text holds each of these, a list's items are among them."""
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
+
+    def __call__(self, value: Any) -> bool:
+        return all(word in value for word in self._words)
+
+    def __repr__(self) -> str:
+        return f"has{self._words}"
+
+
 def _fits(value: object, wanted: Any) -> bool:
     return bool(wanted(value) if callable(wanted) else value == wanted)
 

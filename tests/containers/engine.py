@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,11 +47,14 @@ class NoEngine(Exception):
     """There is no Docker engine, and none can be started; says why."""
 
 
-def call(*command: str, timeout: float = 60, **environment: str) -> str:
+def call(
+    *command: str, timeout: float = 60, preexec_fn: Callable[[], None] | None = None,
+    **environment: str,
+) -> str:  # fmt: skip
     """Run a command that must succeed; return its output."""
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=timeout, check=False,
-        env={**os.environ, **environment},
+        env={**os.environ, **environment}, preexec_fn=preexec_fn,  # noqa: PLW1509
     )  # fmt: skip
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout
@@ -144,19 +147,13 @@ def _daemon(folder: Path) -> Iterator[None]:
     """
     shutil.rmtree(folder / "exec", ignore_errors=True)
     (folder / "pid").unlink(missing_ok=True)
-    libc, parent = ctypes.CDLL(None), os.getpid()
-
-    def end_with_us() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os._exit(1)
-
     host = f"unix://{folder}/socket"
     with (folder / "log").open("wb") as log:
         daemon = subprocess.Popen(
             ["unshare", "--mount", "dockerd", "--data-root", folder / "data", "--exec-root",
              folder / "exec", "--pidfile", folder / "pid", "-H", host, "--shutdown-timeout", "2"],
-            stdout=log, stderr=log, start_new_session=True, preexec_fn=end_with_us,  # noqa: PLW1509
+            stdout=log, stderr=log, start_new_session=True,
+            preexec_fn=_die_with_us(signal.SIGTERM),  # noqa: PLW1509
         )  # fmt: skip
     os.environ["DOCKER_HOST"] = host
     try:
@@ -171,6 +168,18 @@ def _daemon(folder: Path) -> Iterator[None]:
         del os.environ["DOCKER_HOST"]
         _end_engine(folder)
         daemon.wait()
+
+
+def _die_with_us(number: int) -> Callable[[], None]:
+    """Return what a child has to do to get a signal when this process ends, however it does."""
+    libc, parent = ctypes.CDLL(None), os.getpid()
+
+    def ask() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask
 
 
 def _end_engine(folder: Path) -> None:
@@ -234,9 +243,11 @@ def _build(folder: Path | None = None) -> None:
 def _make_base(root: Path) -> None:
     """Make a stand-in of Python's image from Debian's packages: the same Python, 3.11."""
     sites = call("apt-get", "indextargets", "--format", "$(SITE)").split()
+    # What it mounts and starts is gone with it, and it with us.
     call(
+        "unshare", "--mount", "--pid", "--fork", "--kill-child",
         "debootstrap", "--variant=minbase", f"--include={PACKAGES}", RELEASE, str(root),
-        *sites[:1], timeout=600,
+        *sites[:1], timeout=600, preexec_fn=_die_with_us(signal.SIGKILL),
     )  # fmt: skip
     (root / "usr/bin/python").symlink_to("python3")
     (root / "usr/lib/python3.11/EXTERNALLY-MANAGED").unlink()
