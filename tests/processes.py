@@ -81,11 +81,11 @@ class Told:
         self._more = threading.Condition()
         self._over = False
 
-    def event(self, name: str, /, *, times: int = 1, **fields: Any) -> dict[str, Any]:
+    def event(self, name: str | None, /, *, times: int = 1, **fields: Any) -> dict[str, Any]:
         """Wait until something has happened so many times; return its last entry.
 
         Args:
-            name: of the event.
+            name: of the event; None for any.
             times: how often.
             fields: what it has, as it has it; a function is asked whether that will do.
         """
@@ -115,6 +115,19 @@ class Told:
             if name in (None, entry.get("event"))
             and all(each in entry and _fits(entry[each], fields[each]) for each in fields)
         ]  # fmt: skip
+
+
+class has:  # noqa: N801
+    """A condition of `event`: a field's text holds each of these, a list's items are among them."""
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
+
+    def __call__(self, value: Any) -> bool:
+        return all(word in value for word in self._words)
+
+    def __repr__(self) -> str:
+        return f"has{self._words}"
 
 
 def _fits(value: object, wanted: Any) -> bool:

@@ -30,6 +30,7 @@ from protocol import AddressError, JobDataType, JobSolutionDataType, LocalProtoc
 from protocol.carrier import link, sockets
 
 from .conftest import ANY_PORT, Heard, upper
+from .processes import has
 
 Mains = Callable[..., AsyncMainNode]
 Nodes = Callable[..., AsyncComputingNode]
@@ -359,11 +360,11 @@ def test_a_main_node_with_two_addresses_is_served_once(main_node: Mains, heard: 
     port = main.address.rpartition(":")[2]
     addresses = [main.address, f"tcp://localhost:{port}", main.address]
     with AsyncComputingNode("node", callback=upper, address=addresses):
-        heard.wait_for("main.twice", "the same main node")
+        heard.event("main.twice", says=has("the same main node"))
         futures = [main.submit(JobDataType(str(n))) for n in range(50)]
         assert [f.result(SECONDS).to_string() for f in futures] == [str(n) for n in range(50)]
         assert len(main.view().nodes) == 1
-        joined = [line for line in heard.lines if line.startswith("node.joined")]
+        joined = heard.events("node.joined")
         # Two Hellos; and another where the first connection speaks before it learns of the second.
         assert len(joined) <= 3
 
@@ -640,6 +641,6 @@ def test_trouble_that_passes_ends_no_node(
         node = computing_node(main)
         main.wait_for_nodes(1, SECONDS)
         monkeypatch.setattr(main._router.dispatcher, "receive", raise_once)
-    heard.wait_for("main.left", "it refused")
+    heard.event("main.left", reason=has("it refused"))
     assert main.submit(JobDataType("fine")).result(SECONDS).to_string() == "FINE"
     assert not node._dealer.ended.is_set()

@@ -22,9 +22,9 @@ from protocol.wire.codec import decode, encode
 from protocol.wire.messages import Hello, Refuse, SolutionReady
 
 from .conftest import ANY_PORT, Heard, upper
-from .processes import COMPUTE, MAIN, SECONDS, Process, Start, run
+from .processes import COMPUTE, MAIN, SECONDS, Process, Start, has, here, run
 
-KEYS = (MAIN[0], "-c", "from main_node.__main__ import run_keys; run_keys()")
+KEYS = "main_node.commands.keys:main"
 
 
 @pytest.fixture
@@ -93,12 +93,12 @@ def test_a_stranger_gets_no_job_and_is_named_on_both_sides(
         return "a lie"
 
     odd = computing_node(main, name="odd", callback=never, **({"keys": own} if own else {}))
-    heard.wait_for("connection.refused peer=127.0.0.1", cause)  # at the latest as it tries again
+    heard.event("connection.refused", peer=has("127.0.0.1"), cause=has(cause))  # or as it tries again
     if "revoked" in cause:
         with pytest.raises(Refused, match="this node's key was revoked"):
             odd.wait(SECONDS)
     else:
-        heard.wait_for("connection.failed address=", "still trying")
+        heard.event("connection.failed", address=main.address, says="still trying")
     futures = [main.submit(JobDataType(str(n))) for n in range(20)]
     computing_node(main, name="good", keys=folder / "nodes" / "good")
     assert [f.result(SECONDS).to_string() for f in futures] == [str(n) for n in range(20)]
@@ -113,8 +113,8 @@ def test_a_node_with_keys_does_not_work_for_a_main_node_without(
 ) -> None:  # fmt: skip
     main = main_node()
     computing_node(main, keys=folder / "nodes" / "good")
-    heard.wait_for("connection.failed address=", "it has no keys")
-    heard.wait_for("connection.refused")
+    heard.event("connection.failed", address=main.address, cause=has("it has no keys"))
+    heard.event("connection.refused")
     assert main.view().nodes == ()
 
 
@@ -127,7 +127,9 @@ def test_a_node_that_is_added_while_the_main_node_runs_is_let_in(
     own = tmp_path / "copy" / "nodes" / "late"
     shutil.copy(folder / "main.pub", own / "main.pub")
     node = computing_node(main, keys=own)
-    heard.wait_for("connection.failed address=", "does not let this node's key in")
+    heard.event(
+        "connection.failed", address=main.address, cause=has("does not let this node's key in")
+    )
     shutil.copy(own / "node.pub", folder / "allowed" / "late.pub")
     future = main.submit(JobDataType("late"))
     assert future.result(SECONDS).to_string() == "LATE"
@@ -180,10 +182,10 @@ def test_an_odd_entry_keeps_no_revocation_from_counting(
     bad = computing_node(main, name="bad", keys=folder / "nodes" / "other")
     main.wait_for_nodes(1, SECONDS)
     make_odd(folder / "allowed" / "backup.pub")
-    heard.wait_for("keys.damaged", "backup.pub", "skipped")
+    heard.event("keys.damaged", cause=has("backup.pub", "skipped"))
     assert keys.names(folder) == ["good", "other"]
     assert "backup.pub" in keys.complaints(folder)[0]
-    assert run(*KEYS, "revoke", str(folder), "other").returncode == 0
+    assert here(KEYS, "revoke", str(folder), "other").returncode == 0
     with pytest.raises(Refused, match="revoked"):
         bad.wait(SECONDS)
     computing_node(main, name="good", keys=folder / "nodes" / "good")
@@ -200,9 +202,9 @@ def test_while_the_list_can_not_be_read_nobody_new_is_let_in_and_who_is_here_goe
     main.wait_for_nodes(1, SECONDS)
     (folder / "allowed").rename(folder / "aside")
     (folder / "allowed").write_text("no folder")
-    heard.wait_for("keys.damaged", "allowed can't be read", "nobody new is let in")
+    heard.event("keys.damaged", cause=has("allowed can't be read", "nobody new is let in"))
     late = computing_node(main, name="late", keys=folder / "nodes" / "other")
-    heard.wait_for("connection.refused", "the allow-list can't be read")
+    heard.event("connection.refused", cause=has("the allow-list can't be read"))
     assert main.submit(JobDataType("a")).result(SECONDS).to_string() == "A"
     (folder / "allowed").unlink()
     (folder / "aside").rename(folder / "allowed")
@@ -221,7 +223,7 @@ def test_a_list_that_is_gone_lets_nobody_in(folder: Path) -> None:
 def test_a_revoked_key_is_kept_out_wherever_else_it_stands(folder: Path) -> None:
     shutil.copy(folder / "allowed" / "good.pub", folder / "allowed" / "old-backup.pub")
     public = keys.node_keys(folder, "good").public
-    done = run(*KEYS, "revoke", str(folder), "good")
+    done = here(KEYS, "revoke", str(folder), "good")
     assert done.returncode == 0
     assert "the same key stood there as old-backup, too" in done.stdout
     lists = keys.MainKeys(folder)
@@ -233,12 +235,12 @@ def test_a_revoked_key_is_kept_out_wherever_else_it_stands(folder: Path) -> None
 def test_a_revocation_that_does_not_take_effect_is_an_error(folder: Path) -> None:
     shutil.rmtree(folder / "revoked")
     (folder / "revoked").write_text("no folder")
-    done = run(*KEYS, "revoke", str(folder), "good")
+    done = here(KEYS, "revoke", str(folder), "good")
     assert done.returncode == 2
     assert "can't be revoked" in done.stderr
     (folder / "revoked").unlink()
     (folder / "allowed" / "good.pub").write_bytes(b"no key")
-    done = run(*KEYS, "revoke", str(folder), "good")
+    done = here(KEYS, "revoke", str(folder), "good")
     assert done.returncode == 2
     assert "holds no key" in done.stderr
 
@@ -292,7 +294,7 @@ def test_who_is_let_in_can_be_nobody_else(
     assert eve.poll(SECONDS * 1000)
     refuse = next(m for m in decode(eve.recv_multipart()) if isinstance(m, Refuse))
     assert refuse.code == "id"
-    heard.wait_for("node.refused", "another node's", "the key of other")
+    heard.event("node.refused", reason=has("another node's", "the key of other"))
     go_on.set()
     assert future.result(SECONDS).to_string() == "MINE"
     assert future.server_id == victim.get_id()
@@ -377,31 +379,30 @@ def test_a_damaged_key_is_named_and_lets_nobody_in(folder: Path, content: bytes)
 
 
 def test_the_commands_make_a_cluster_with_keys(
-    start: Start, idx_folder: Path, tmp_path: Path
+    linear: None, start: Start, idx_folder: Path, tmp_path: Path
 ) -> None:
-    made = run(*KEYS, "new", "keys", "lab1", cwd=tmp_path)
+    made = run(str(Path(MAIN[0]).with_name("mnist-keys")), "new", "keys", "lab1", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     assert "lab1: copy keys/nodes/lab1 to its host, then there: mnist-compute --keys lab1" in (
         made.stdout
     )
+    keys_folder = str(tmp_path / "keys")
     main: Process = start(
-        *MAIN, "--bind", "tcp://0.0.0.0:0", "--keys", str(tmp_path / "keys"), "--data",
-        str(idx_folder), "--rounds", "1", "--epochs", "1", "--json", "--run-dir",
+        *MAIN, "--bind", "tcp://0.0.0.0:0", "--keys", keys_folder, "--data",
+        str(idx_folder), "--rounds", "1", "--learner", "linear", "--json", "--run-dir",
         str(tmp_path / "runs"), "--local-nodes", "1", "--min-nodes", "3",
     )  # fmt: skip
-    line = main.wait_for("start computing nodes: mnist-compute --connect")
+    line = main.event("run.noted", text=has("start computing nodes: "))["text"]
     assert "--keys DIR (DIR: a copy of" in line
     address = f"tcp://127.0.0.1:{line.split('--connect ')[1].split()[0].rpartition(':')[2]}"
-    assert run(*KEYS, "add", "keys", "lab2", cwd=tmp_path).returncode == 0
+    assert here(KEYS, "add", keys_folder, "lab2").returncode == 0
     for name in ("lab1", "lab2"):
-        start(*COMPUTE, "--connect", address, "--keys", str(tmp_path / "keys"), "--name", name)
+        start(*COMPUTE, "--connect", address, "--keys", keys_folder, "--name", name)
     nodes = {name.split(".")[0] for name in main.result()["nodes"]}
     assert nodes <= {"lab1", "lab2", "local-1"}
-    assert run(*KEYS, "list", "keys", cwd=tmp_path).stdout == (
-        "lab1  work, watch\nlab2  work, watch\n"
-    )
-    assert run(*KEYS, "revoke", "keys", "lab1", cwd=tmp_path).returncode == 0
-    assert run(*KEYS, "list", "keys", cwd=tmp_path).stdout == "lab2  work, watch\n"
+    assert here(KEYS, "list", keys_folder).stdout == "lab1  work, watch\nlab2  work, watch\n"
+    assert here(KEYS, "revoke", keys_folder, "lab1").returncode == 0
+    assert here(KEYS, "list", keys_folder).stdout == "lab2  work, watch\n"
 
 
 @pytest.mark.parametrize(
@@ -421,7 +422,7 @@ def test_the_commands_make_a_cluster_with_keys(
 def test_mistakes_with_keys_are_one_line_and_a_code(
     folder: Path, arguments: list[str], words: str
 ) -> None:
-    done = run(*KEYS, *[argument.format(folder=folder) for argument in arguments])
+    done = here(KEYS, *[argument.format(folder=folder) for argument in arguments])
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -29,11 +29,10 @@ Calm = Callable[[tuple[str, ...]], str]
 
 
 @pytest.fixture(scope="session")
-def docker(tmp_path_factory: pytest.TempPathFactory, mnist: object) -> Iterator[None]:
-    """Have an engine with the project's image; skip where there is none, but never in CI."""
-    folder = Path(tmp_path_factory.mktemp("engine"))
+def docker(mnist: object) -> Iterator[None]:
+    """Have an engine with the project's images; skip where there is none, but never in CI."""
     try:
-        with engine(folder):
+        with engine():
             yield
     except NoEngine as error:
         if os.environ.get("CI") == "true":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ..processes import COMPUTE, MAIN, Process
+from ..processes import COMPUTE, MAIN, Process, has
 from .conftest import Host, Networks
 
 pytestmark = pytest.mark.lane("machines")
@@ -33,7 +33,7 @@ def announce(host: Host, data: Path, folder: Path, *options: str) -> Process:
 
 def address(main: Process, host: Host) -> str:
     """Return where a main node is for other hosts."""
-    port = main.wait_for("listening at").partition(",")[0].rpartition(":")[2]
+    port = main.event("run.opened")["address"].rpartition(":")[2]
     return f"tcp://{host.address}:{port}"
 
 
@@ -44,8 +44,8 @@ def test_a_run_needs_no_addresses(networks: Networks, idx_folder: Path, tmp_path
     result = main.result()
     assert sum(result["nodes"].values()) == 4
     for node in nodes:
-        node.wait_for("main.ended")
-        node.wait_for("main.gone")
+        node.event("main.ended")
+        node.event("main.gone")
 
 
 def test_main_nodes_come_and_go(networks: Networks, idx_folder: Path, tmp_path: Path) -> None:
@@ -54,17 +54,17 @@ def test_main_nodes_come_and_go(networks: Networks, idx_folder: Path, tmp_path: 
     common = (*PATIENT, "--insecure")
     first = announce(a, idx_folder, tmp_path / "1", *common)
     node = b.start(*DISCOVER, "--insecure")
-    node.wait_for(f"main.joined address={address(first, a)}")
+    node.event("main.joined", address=address(first, a))
     second = announce(c, idx_folder, tmp_path / "2", *common)
-    node.wait_for(f"main.joined address={address(second, c)}")
+    node.event("main.joined", address=address(second, c))
     first.send(signal.SIGINT)
-    node.wait_for("main.gone")
+    node.event("main.gone")
     third = announce(a, idx_folder, tmp_path / "3", *common)
-    node.wait_for(f"main.joined address={address(third, a)}")
+    node.event("main.joined", address=address(third, a))
     third.kill()
-    node.wait_for(f"main.disconnected address={address(third, a)}")
+    node.event("main.disconnected", address=address(third, a))
     fourth = announce(a, idx_folder, tmp_path / "4", *common)
-    node.wait_for(f"main.joined address={address(fourth, a)}")
+    node.event("main.joined", address=address(fourth, a))
     told = b.run(command("mnist-status"), "--discover", "--insecure", "--json")
     states = {m["address"]: m["state"] for m in json.loads(told.stdout)["mains"]}
     assert states[address(second, c)] == states[address(fourth, a)] == "running"
@@ -82,8 +82,9 @@ def test_a_node_finds_its_own_domain_only(
     own = announce(a, idx_folder, tmp_path / "2", *common, "--domain", "2")
     address(other, a)
     node = b.start(*DISCOVER, "--insecure", "--domain", "2")
-    node.wait_for(f"main.joined address={address(own, a)}")
-    assert node.never_said(address(other, a))
+    node.event("main.joined", address=address(own, a))
+    assert node.never("main.found", address=has(address(other, a)))
+    assert node.never("main.joined", address=address(other, a))
 
 
 def test_with_keys_discovery_gives_the_address_and_never_the_trust(
@@ -95,13 +96,13 @@ def test_with_keys_discovery_gives_the_address_and_never_the_trust(
     lie = liar.start(
         sys.executable, "-c", LIE, (key_folder / "main.pub").read_text().strip(), liar.address
     )
-    lie.wait_for("announced")
+    lie.event("announced")
     node = b.start(*DISCOVER, "--keys", str(key_folder / "nodes" / "lab1"))
-    node.wait_for(f"connection.failed address=tcp://{liar.address}:")
+    node.event("connection.failed", address=has(f"//{liar.address}:"))
     main = announce(a, idx_folder, forged, "--keys", str(key_folder), "--rounds", "1")
-    id_ = node.wait_for("node.looking").split("id=")[1].split()[0]
+    id_ = node.event("node.looking")["id"]
     assert set(main.result()["nodes"]) == {f"{id_} (key lab1)"}
-    assert node.never_said(f"main.joined address=tcp://{liar.address}")
+    assert node.never("main.joined", address=has(f"//{liar.address}:"))
 
 
 #: A main node's announcement by somebody who has another secret key.
@@ -116,7 +117,7 @@ keys.create(folder, ["n"], make_pair)
 main = AsyncMainNode("liar", address="tcp://0.0.0.0:0", keys=folder)
 port = main.address.rpartition(":")[2]
 lie = Announcement("liar", 0, f"tcp://{sys.argv[2]}:{port}", sys.argv[1].encode())
-print("announced", file=sys.stderr, flush=True)
+print('{"event": "announced"}', file=sys.stderr, flush=True)
 signal.pause()
 """
 
@@ -127,12 +128,12 @@ def test_without_keys_other_machines_are_left_alone(
     a, b = networks.host("a", "a"), networks.host("b", "a")
     announce(a, idx_folder, tmp_path / "1", *PATIENT, "--insecure")
     node = b.start(*DISCOVER)
-    node.wait_for("is on another machine and has no keys")
+    node.event("main.ignored", cause=has("is on another machine and has no keys"))
     announce(a, idx_folder, tmp_path / "2", *PATIENT, "--keys", str(key_folder))
-    node.wait_for("lets nobody in without keys: give --keys DIR")
+    node.event("main.ignored", cause=has("lets nobody in without keys: give --keys DIR"))
     keyed = b.start(*DISCOVER, "--keys", str(key_folder / "nodes" / "lab1"))
-    keyed.wait_for("has not the key of ours")
-    keyed.wait_for("main.joined")
+    keyed.event("main.ignored", cause=has("has not the key of ours"))
+    keyed.event("main.joined")
 
 
 def test_a_main_node_in_several_networks_is_reached_in_each(
@@ -144,7 +145,7 @@ def test_a_main_node_in_several_networks_is_reached_in_each(
     nodes = [host.start(*DISCOVER, "--insecure") for host in (left, right)]
     main = announce(a, idx_folder, tmp_path, "--insecure", "--min-nodes", "2", "--rounds", "1")
     for node in nodes:
-        node.wait_for("main.joined")
+        node.event("main.joined")
     assert main.result()["jobs"] == 4
 
 
@@ -158,7 +159,7 @@ def test_on_one_machine_loopback_is_enough(
         *MAIN, "--bind", "tcp://127.0.0.1:0", "--announce", "--data", str(idx_folder),
         "--run-dir", str(tmp_path), "--rounds", "1", "--json",
     )  # fmt: skip
-    node.wait_for("main.joined")
+    node.event("main.joined")
     assert main.result()["jobs"] == 4
 
 
@@ -167,11 +168,11 @@ def test_a_node_waits_for_a_network(networks: Networks, idx_folder: Path, tmp_pa
     a, late = networks.host("a", "a"), networks.host("late")
     late.run("ip", "address", "flush", "dev", "lo")
     node = late.start(*DISCOVER, "--insecure")
-    node.wait_for("discovery.waiting cause='no multicast in this network")
+    node.event("discovery.waiting", cause=has("no multicast in this network"))
     main = announce(a, idx_folder, tmp_path, "--insecure", "--rounds", "1")
-    main.wait_for("listening at")
+    main.event("run.opened")
     networks.plug(late, "a")
-    node.wait_for("main.joined")
+    node.event("main.joined")
     assert main.result()["jobs"] == 4
 
 
@@ -182,12 +183,11 @@ def test_interfaces_that_come_later_are_listened_on(
     a, b = networks.host("a", "a"), networks.host("b", "b")
     main = announce(a, idx_folder, tmp_path, *PATIENT, "--insecure")
     node = b.start(*DISCOVER, "--insecure")
-    main.wait_for("listening at")
-    node.wait_for("node.looking")
+    main.event("run.opened")
+    node.event("node.looking")
     networks.plug(b, "c", 1)
     networks.plug(a, "c", 1)
-    line = node.wait_for("main.joined")
-    assert f"tcp://{a.addresses['c']}:" in line
+    assert f"//{a.addresses['c']}:" in node.event("main.joined")["address"]
 
 
 def test_a_main_node_whose_address_changes_is_found_again(
@@ -196,11 +196,11 @@ def test_a_main_node_whose_address_changes_is_found_again(
     a, b = networks.host("a", "a"), networks.host("b", "a")
     main = announce(a, idx_folder, tmp_path, *PATIENT, "--insecure", "--silence", "3")
     node = b.start(*DISCOVER, "--insecure")
-    node.wait_for(f"main.joined address={address(main, a)}")
+    node.event("main.joined", address=address(main, a))
     a.run("ip", "addr", "add", "10.97.0.77/24", "dev", "eth0")
     a.run("ip", "addr", "del", f"{a.address}/24", "dev", "eth0")
     a.run("ip", "addr", "add", "10.97.0.77/24", "dev", "eth0")
-    node.wait_for("main.joined address=tcp://10.97.0.77:")
+    node.event("main.joined", address=has("//10.97.0.77:"))
 
 
 def test_made_up_names_keep_no_main_node_out(
@@ -209,11 +209,11 @@ def test_made_up_names_keep_no_main_node_out(
     """Found in review: sixty packets, twelve hundred names, and no new main node was found."""
     a, b, c = (networks.host(name, "a") for name in "abc")
     node = b.start(*DISCOVER, "--insecure")
-    node.wait_for("node.looking")
+    node.event("node.looking")
     flood = c.start(sys.executable, "-c", FLOOD, "90")
-    node.wait_for("discovery.flood")
+    node.event("discovery.flood")
     main = announce(a, idx_folder, tmp_path, "--insecure", "--rounds", "1")
-    node.wait_for("main.joined")
+    node.event("main.joined")
     assert main.result()["jobs"] == 4
     flood.kill()
 
@@ -242,11 +242,11 @@ def test_a_main_node_that_was_killed_is_forgotten(networks: Networks) -> None:
     """Found in review: the library keeps a name for twenty minutes. (Here its life is 6 s.)"""
     a, b = networks.host("a", "a"), networks.host("b", "a")
     main = a.start(sys.executable, "-c", SHORT, a.address)
-    main.wait_for("announced")
+    main.event("announced")
     node = b.start(*DISCOVER, "--insecure")
-    node.wait_for("main.found")
+    node.event("main.found")
     main.kill()
-    node.wait_for("main.gone")
+    node.event("main.gone")
 
 
 def test_a_main_node_that_could_not_be_heard_is_found_again(networks: Networks) -> None:
@@ -254,11 +254,11 @@ def test_a_main_node_that_could_not_be_heard_is_found_again(networks: Networks) 
     a, b = networks.host("a", "a"), networks.host("b", "a")
     a.start(sys.executable, "-c", SHORT, a.address)
     node = b.start(*DISCOVER, "--insecure")
-    node.wait_for("main.found")
+    node.event("main.found")
     networks.set(a, "a", "down")
-    node.wait_for("main.gone")
+    node.event("main.gone")
     networks.set(a, "a", "up")
-    node.wait_for("main.found", 2)
+    node.event("main.found", times=2)
 
 
 def test_a_strangers_goodbye_is_asked_about(networks: Networks) -> None:
@@ -266,10 +266,10 @@ def test_a_strangers_goodbye_is_asked_about(networks: Networks) -> None:
     a, b, c = (networks.host(name, "a") for name in "abc")
     a.start(sys.executable, "-c", SHORT, a.address)
     node = b.start(*DISCOVER, "--insecure")
-    node.wait_for("main.found")
+    node.event("main.found")
     assert c.run(sys.executable, "-c", GOODBYE).returncode == 0
-    node.wait_for("main.gone")
-    node.wait_for("main.found", 2)
+    node.event("main.gone")
+    node.event("main.found", times=2)
 
 
 #: Anybody's goodbye for the main node of `SHORT`.
@@ -291,9 +291,9 @@ def test_made_up_names_let_nobody_be_forgotten(networks: Networks) -> None:
     a, b, c = (networks.host(name, "a") for name in "abc")
     a.start(sys.executable, "-c", SHORT, a.address)
     node = b.start(*DISCOVER, "--insecure")
-    node.wait_for("main.found")
+    node.event("main.found")
     c.start(sys.executable, "-c", FLOOD, "15").end()  # 18,000 names, more than two lives
-    assert node.never_said("main.gone")
+    assert node.never("main.gone")
 
 
 SHORT = """
@@ -301,7 +301,7 @@ import signal, sys
 import protocol.carrier.discovery
 protocol.carrier.discovery.TTL_SECONDS = 6
 main = protocol.carrier.discovery.Announcement("short.1", 0, f"tcp://{sys.argv[1]}:5555")
-print("announced", file=sys.stderr, flush=True)
+print('{"event": "announced"}', file=sys.stderr, flush=True)
 signal.pause()
 """
 
@@ -319,6 +319,6 @@ def test_a_relay_is_found_where_its_main_node_can_not_be(
         command("mnist-relay"), "--bind", "tcp://10.98.0.2:0", "--connect", f"tcp://{a.address}:5555",
         "--announce",
     )  # fmt: skip
-    relay.wait_for("relay.ready")
-    node.wait_for("main.joined")
+    relay.event("relay.ready")
+    node.event("main.joined")
     assert main.result()["jobs"] == 4

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from ..documents import Block, blocks, named_tests
-from ..processes import SECONDS, Process, Start, run
+from ..conftest import BROUGHT
+from ..processes import SECONDS, Process, Start, has, run
 from .conftest import Host, Networks
 
 pytestmark = pytest.mark.lane("machines")
@@ -38,6 +39,9 @@ class Walk:
         self._data = data
         self._names: list[Path] = []
         self.running: list[Process] = []
+        self.gate = home / "linear-gate"
+        self.gate.mkdir()
+        (self.gate / "open").touch()
         for host in self.hosts.values():
             self._give_names(host)
         for name in hosts:
@@ -57,7 +61,8 @@ class Walk:
     def _environment(self) -> dict[str, str]:
         return {
             **os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "MNIST_DATA": str(self._data),
-            "MNIST_ROUNDS": "2", "MNIST_EPOCHS": "8",
+            "MNIST_ROUNDS": "2", "MNIST_LEARNER": "linear", "LINEAR_GATE": str(self.gate),
+            "PYTHONPATH": f"{BROUGHT}:{os.environ.get('PYTHONPATH', '')}",
         }  # fmt: skip
 
     def start(self, block: Block) -> Process:
@@ -87,13 +92,30 @@ class Walk:
             if block.how == "background":
                 self.start(block)
             elif todo and todo[0].how == "during":  # the next one looks on
-                main = self.start(block)
-                main.wait_for("is here")
-                printed.append(self.run(todo.pop(0)))
-                assert main.end()[0] == 0, "".join(main.seen)
+                looked, _ = self.look(block, todo.pop(0))
+                printed.append(looked)
             else:
                 printed.append(self.run(block))
         return printed
+
+    def look(self, main: Block, during: Block) -> tuple[str, str]:
+        """Run a main node to its end, which must be good, and a block while nodes are at work.
+
+        Return what both printed, the block first.
+        """
+        (self.gate / "open").unlink()
+        process = self.start(main)
+        # One job of the round passes the gate; others stand before it.
+        passed = process.event("run.job-solved", label=has("round-002-job"))["label"]
+        process.event(
+            "run.job-started", times=2,
+            label=lambda label: "round-002-job" in label and label != passed,
+        )  # fmt: skip
+        looked = self.run(during)
+        (self.gate / "open").touch()
+        code, output = process.end()
+        assert code == 0, "".join(process.seen)
+        return looked, output
 
     def main(self) -> Process:
         """Return the main node that runs in the background."""
@@ -134,7 +156,7 @@ def make_keys(walk: Walk) -> None:
 def test_one_host(walk: Any) -> None:
     (status,) = walk(main="").walk("test_one_host")
     assert status.count("● running") == 2
-    assert "round-001-" in status
+    assert "round-002-" in status
     assert status.count("local-") == 2
 
 
@@ -146,15 +168,11 @@ def test_several_hosts(walk: Any) -> None:
     for name in ("lab1", "lab2"):
         there.copy(f"main/keys/nodes/{name}", name)
     nodes = [there.start(block) for block in rest[:2]]
-    main = there.start(rest[2])
-    main.wait_for("is here", 2)
-    status = there.run(rest[3])
-    assert "lab1" in status or "running" in status
-    code, output = main.end()
-    assert code == 0, "".join(main.seen)
+    status, output = there.look(rest[2], rest[3])
+    assert status.count("● running") == 2
     assert "by 2 nodes" in output
     for node in nodes:
-        node.wait_for("main.joined address=tcp://main.example:5555")
+        node.event("main.joined", address="tcp://main.example:5555")
 
 
 def test_without_addresses(walk: Any) -> None:
@@ -222,7 +240,7 @@ def test_what_the_unit_starts(start: Start, tmp_path: Path) -> None:
         "NOTIFY_SOCKET": str(tmp_path / "notify"),
     }  # fmt: skip
     node = start(str(BIN / "mnist-compute"), env=environment)
-    node.wait_for("for=tcp://127.0.0.1:1, tcp://127.0.0.1:2")
+    node.event("node.looking", **{"for": "tcp://127.0.0.1:1, tcp://127.0.0.1:2"})
     heard = {told.recv(100), told.recv(100)}
     assert heard == {b"READY=1", b"WATCHDOG=1"}
     assert told.recv(100) == b"WATCHDOG=1"
