@@ -79,8 +79,8 @@ def test_python_in_documents_runs(document: str, group: str, tmp_path: Path) -> 
         ]
         for each, process in sorted(both, key=lambda pair: pair[0].to_the_end):
             said += ended(each, process)
-    for words in SAID[document, group]:
-        assert words in said, said
+    for expected in SAID[document, group]:
+        assert expected in said, said
 
 
 def test_all_python_in_documents_is_run() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import click
@@ -25,10 +26,11 @@ from relay_node.command import main as relay
 from status_node.command import main as status
 
 from .documents import DOCUMENTS
-from .test_house import TOP
+from .test_house import CONFIG, TOP
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = TOP
+VERSION = CONFIG["metadata"]["version"]
 
 
 def test_a_wheel_holds_our_packages_and_nothing_else(tmp_path: Path) -> None:
@@ -41,7 +43,7 @@ def test_a_wheel_holds_our_packages_and_nothing_else(tmp_path: Path) -> None:
         [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(source)],
         check=True,
     )
-    (wheel,) = tmp_path.glob("*.whl")
+    (wheel,) = tmp_path.glob(f"mnist_merge-{VERSION}-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == PACKAGES
@@ -82,7 +84,30 @@ def test_every_command_and_option_has_help(command: click.Command) -> None:
 def test_the_commands_are_installed_and_say_their_version(command: str) -> None:
     path = Path(sys.executable).with_name(command)
     done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
-    assert re.fullmatch(rf"{command}, version \d+\.\d+\.\d+\n", done.stdout)
+    assert done.stdout == f"{command}, version {VERSION}\n"
+
+
+def test_the_version_stands_in_one_place() -> None:
+    """In setup.cfg: what is installed is made of that, and only the changelog tells it, too."""
+    assert metadata.version("mnist-merge") == VERSION, "out of date: run scripts/setup test"
+    word = re.compile(rf"(?<![\w.]){re.escape(VERSION)}(?![\w.])")
+    done = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    files = [ROOT / name for name in done.stdout.split("\0") if name]
+    ours = [path for path in files if path.is_file() and not path.is_relative_to(ROOT / "tests")]
+    telling = {path.name for path in ours if word.search(path.read_bytes().decode("latin-1"))}
+    assert telling == {"setup.cfg", "CHANGELOG.md"}
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    heads = re.findall(r"^## \[(.*)\] - (unreleased|\d{4}-\d\d-\d\d)$", text, re.MULTILINE)
+    assert len(heads) == len(re.findall(r"^## ", text, re.MULTILINE)) > 0
+    assert heads[0][0] == VERSION
+    assert all(when != "unreleased" for _, when in heads[1:])
+    kinds = set(re.findall(r"^### (.*)$", text, re.MULTILINE))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
 def test_every_exit_code_has_a_meaning() -> None:

@@ -16,6 +16,7 @@ from console import options
 from console.formats import LaterFormat
 from main_node.commands.options import TrainOptions, read_config
 from main_node.commands.runs import summarize, tell
+from main_node.errors import ConfigError
 from main_node.store import database
 from main_node.store.database import RunDatabase, RunHistory
 
@@ -102,7 +103,7 @@ def test_a_configuration_of_a_later_format_is_told(runs: Path) -> None:
 def test_a_format_that_is_no_number_is_told(tmp_path: Path, number: str) -> None:
     file = tmp_path / "config.yaml"
     file.write_text(f"format: {number}\njobs: 4\n")
-    with pytest.raises(options.ConfigError, match="format is .*, not the number of one"):
+    with pytest.raises(ConfigError, match="format is .*, not the number of one"):
         read_config(file)
 
 
