@@ -238,9 +238,10 @@ class Placement:
             return True
         if self.now - job.queued > SHUN_SECONDS:
             return False
+        worse = failed and node.benched  # than one where this job alone has failed
         return any(
             job.data.kind in other.hello.kinds
-            and other.identity not in job.failed_at
+            and (other.identity not in job.failed_at or (worse and not other.benched))
             and (failed or not known or other.owner not in job.failed_with)
             and (failed or known or not other.benched)
             and (other.spare > 0 or other.tasks)

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,8 +25,11 @@ from main_node import AsyncMainNode
 from protocol import JobDataType
 
 from ..learning.common import carry, images
+from ..processes import COMPUTE, Start
+from .common import linear_fit
 
 SECONDS = 60
+pytestmark = pytest.mark.usefixtures("linear")
 
 
 @pytest.fixture
@@ -37,13 +39,11 @@ def replier() -> Iterator[ChildReplier]:
     made.close()
 
 
-def work(epochs: int = 1, rows: int = 64) -> tuple[dict[str, Any], dict[str, Any]]:
-    shard = images(rows)
-    start = create("neural", {}).initial(shard.form)
-    return carry(Fit(rows=shard, start=start, seed=1, turn=Turn()), {"epochs": epochs})
+def work(steps: int = 1, rows: int = 64) -> tuple[dict[str, Any], dict[str, Any]]:
+    return linear_fit(images(rows), steps)
 
 
-def task(values: dict[str, Any], arrays: Any, learner: str = "neural") -> Task:
+def task(values: dict[str, Any], arrays: Any, learner: str = "linear") -> Task:
     made = Task((0, 1), JobDataType(arrays, values, kind=learner), 1, "main")
     assert made.begin()
     return made
@@ -93,11 +93,14 @@ def test_nothing_is_left_of_shared_arrays() -> None:
 
 
 def test_a_child_fits_and_predicts_and_is_reused(replier: ChildReplier) -> None:
-    solution = replier.solve(task(*work()))
+    shard = images(64)
+    start = create("neural", {}).initial(shard.form)
+    fit = carry(Fit(rows=shard, start=start, seed=1, turn=Turn()), {"epochs": 1})
+    solution = replier.solve(task(*fit, learner="neural"))
     assert solution.metrics["examples"] == 64
     (pid,) = [child.pid for child in children()]
     ten = Predict(rows=images(10), model=solution.arrays, loss=False)
-    labels = replier.solve(task(*carry(ten, {})))
+    labels = replier.solve(task(*carry(ten, {}), learner="neural"))
     assert labels.arrays["labels"].shape == (10,)
     assert [child.pid for child in children()] == [pid]
 
@@ -162,34 +165,15 @@ def test_no_memory_to_share_is_an_error_and_not_a_wait(
     assert replier.solve(task(*work())).arrays
 
 
-@pytest.fixture
-def compute() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start `mnist-compute`; it is killed at the end if it still runs."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(address: str, level: str = "info") -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "computing_node", "--connect", address]
-        process = subprocess.Popen(
-            [*command, "--log-level", level], stderr=subprocess.PIPE, text=True
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_nothing_survives_its_node(
-    main_node: Callable[..., AsyncMainNode], compute: Any, how: int
+    main_node: Callable[..., AsyncMainNode], start: Start, how: int
 ) -> None:
-    main = main_node(kinds=("neural",))
-    node = compute(main.address, "error")
+    main = main_node(kinds=("linear",))
+    node = start(*COMPUTE, "--connect", main.address).popen
     main.wait_for_nodes(1, SECONDS)
     values, arrays = work(10_000)
-    future = main.submit(JobDataType(arrays, values, kind="neural"))
+    future = main.submit(JobDataType(arrays, values, kind="linear"))
     look = threading.Event()
     while not any(fraction for _, fraction in main.view().nodes[0].running):
         look.wait(0.02)
@@ -201,21 +185,20 @@ def test_nothing_survives_its_node(
     assert node.returncode == (-how if how == signal.SIGKILL else 0)
 
 
-def test_a_second_signal_ends_a_node_at_once(compute: Any) -> None:
+def test_a_second_signal_ends_a_node_at_once(start: Start) -> None:
     """The first one waits for the goodbye to be sent; a main node that is frozen never takes it."""
-    node = compute("tcp://127.0.0.1:1")
-    while "node.looking" not in node.stderr.readline():
-        continue
-    node.send_signal(signal.SIGINT)
-    assert "leaving" in node.stderr.readline()
-    node.send_signal(signal.SIGINT)
-    node.wait(SECONDS)
-    assert node.returncode in (0, 130, -signal.SIGINT)  # it may have been all but gone
+    node = start(*COMPUTE, "--connect", "tcp://127.0.0.1:1")
+    node.event("node.looking")
+    node.send(signal.SIGINT)
+    node.event("node.leaving")
+    node.send(signal.SIGINT)
+    assert node.end()[0] in (0, 130, -signal.SIGINT)  # it may have been all but gone
 
 
-def test_a_node_that_finds_nobody_says_so(compute: Any) -> None:
-    node = compute("tcp://127.0.0.1:1")
-    assert any("no main node answers there" in line for line in node.stderr)
+def test_a_node_that_finds_nobody_says_so(start: Start) -> None:
+    node = start(*COMPUTE, "--connect", "tcp://127.0.0.1:1")
+    told = node.event("main.not_found", address="tcp://127.0.0.1:1")
+    assert told["says"].startswith("no main node answers there")
 
 
 def test_a_child_that_a_real_time_signal_ended_is_a_failed_task(replier: ChildReplier) -> None:
@@ -262,11 +245,11 @@ def test_a_child_that_can_not_be_started_is_tried_again(
 
 
 FAR = """
-from learning.neural.learner import NeuralLearner
+from linear import LinearLearner
 from loaders import SourceUnreachable
 
 
-class Far(NeuralLearner):
+class Far(LinearLearner):
     name = "far"
 
     def fit(self, rows, start, *, seed, progress, cancelled, client=None):

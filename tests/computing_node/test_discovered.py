@@ -52,7 +52,7 @@ def test_no_announcement_ends_a_node(
     main = main_node()
     announce(node, "nowhere")
     announce(node, "strange", "not an address")
-    heard.wait_for("main.ignored id=strange")
+    heard.event("main.ignored", id="strange")
     announce(node, main.get_id(), main.address)
     assert main.submit(JobDataType("x")).result(SECONDS).to_string() == "X"
 
@@ -80,8 +80,7 @@ def test_another_main_node_at_one_of_the_addresses_is_not_disturbed(
     announce(node, wanted.get_id(), alias, wanted.address)
     assert wanted.submit(JobDataType("x")).result(SECONDS).to_string() == "X"
     assert other.submit(JobDataType("y")).result(SECONDS).to_string() == "Y"
-    joined = [line for line in heard.lines if line.startswith("node.joined")]
-    assert len(joined) == 2  # one each
+    assert len(heard.events("node.joined")) == 2  # one each
 
 
 def test_a_main_node_that_is_served_already_is_not_greeted_again(
@@ -92,9 +91,9 @@ def test_a_main_node_that_is_served_already_is_not_greeted_again(
     main.wait_for_nodes(1, SECONDS)
     assert main.submit(JobDataType("x")).result(SECONDS).to_string() == "X"
     announce(node, main.get_id(), main.address)
-    heard.wait_for(f"main.found id={main.get_id()}")
+    heard.event("main.found", id=main.get_id())
     assert main.submit(JobDataType("y")).result(SECONDS).to_string() == "Y"
-    assert len([line for line in heard.lines if line.startswith("node.joined")]) == 1
+    assert len(heard.events("node.joined")) == 1
 
 
 class Slow(JobReplier):
@@ -121,16 +120,16 @@ def test_of_two_ways_to_a_main_node_the_other_is_taken_when_one_ends(
     with node:
         main.wait_for_nodes(1, SECONDS)
         announce(node, "", relay.addresses[0], name="relay")
-        heard.wait_for("main.twice")
+        heard.event("main.twice")
         future = main.submit(JobDataType("x"))
         assert slow.began.wait(SECONDS)
         relay.stop()
         withdraw(node, "relay")
-        heard.wait_for("main.other_way")
+        heard.event("main.other_way")
         slow.release.set()
         assert future.result(SECONDS).to_string() == "X"
         assert slow.times == 1
-        heard.wait_for("main.gone")
+        heard.event("main.gone")
         deadline = time.monotonic() + SECONDS
         while len(main.view().nodes) != 1:
             assert time.monotonic() < deadline

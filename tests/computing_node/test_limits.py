@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
@@ -23,10 +21,14 @@ from learning.actions import Fit, Trial
 from main_node import AsyncMainNode, JobFailed
 from protocol import JobDataType, JobSolutionDataType
 
+from ..faults.conftest import first_of_all
 from ..learning.common import carry, images
-from ..processes import COMPUTE, Process, Start, run
+from ..processes import COMPUTE, Process, Start, here
+from .common import linear_fit
 
 SECONDS = 60
+COMPUTE_HERE = "computing_node.command:main"
+pytestmark = pytest.mark.usefixtures("linear")
 
 
 def work(epochs: int = 1, rows: int = 64, **values: Any) -> tuple[dict[Any, Any], dict[str, Any]]:
@@ -36,13 +38,22 @@ def work(epochs: int = 1, rows: int = 64, **values: Any) -> tuple[dict[Any, Any]
     return {**fit, **values}, arrays
 
 
-def job(**values: Any) -> JobDataType:
+def job(steps: int = 1, rows: int = 64) -> JobDataType:
+    made, arrays = linear_fit(images(rows), steps)
+    return JobDataType(arrays, made, kind="linear")
+
+
+def task(steps: int = 1, rows: int = 64) -> Task:
+    return begun(job(steps, rows))
+
+
+def net_task(**values: Any) -> Task:
     made, arrays = work(**values)
-    return JobDataType(arrays, made, kind="neural")
+    return begun(JobDataType(arrays, made, kind="neural"))
 
 
-def task(**values: Any) -> Task:
-    made = Task((0, 1), job(**values), 1, "main")
+def begun(job: JobDataType) -> Task:
+    made = Task((0, 1), job, 1, "main")
     assert made.begin()
     return made
 
@@ -69,14 +80,14 @@ def replier() -> Iterator[Callable[..., ChildReplier]]:
 
 
 @pytest.fixture
-def slow_start(tmp_path: Path) -> dict[str, str]:
+def slow_start(tmp_path: Path, linear: None) -> dict[str, str]:
     """Return an environment in which a child takes three seconds to start."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, time\n"
         "if any('computing_node.child' in word for word in sys.orig_argv):\n"
         "    time.sleep(3)\n"
     )
-    return {**os.environ, "PYTHONPATH": str(tmp_path)}
+    return first_of_all(tmp_path)
 
 
 def test_a_cancelled_task_leaves_its_child_for_the_next(
@@ -85,7 +96,7 @@ def test_a_cancelled_task_leaves_its_child_for_the_next(
     made = replier()
     made.solve(task())
     before = children()
-    long = task(epochs=100_000)
+    long = task(steps=100_000)
     threading.Timer(0.5, long.cancel).start()
     with pytest.raises(TaskCancelled):
         made.solve(long)
@@ -97,7 +108,7 @@ def test_a_task_that_is_cancelled_while_its_child_prepares_leaves_it_alone(
     replier: Callable[..., ChildReplier],
 ) -> None:
     made = replier()
-    made.prepare(("neural",))
+    made.prepare(("linear",))
     (child,) = children()
     early = task()
     early.on_cancel(lambda: None)
@@ -118,7 +129,7 @@ def test_a_job_that_wants_too_much_memory_fails_in_words_and_the_next_is_solved(
     assert large.begin()
     with pytest.raises(OverLimit, match="it wants more memory than it may have"):
         made.solve(large)
-    assert made.solve(task()).arrays
+    assert made.solve(net_task()).arrays
 
 
 def form(classes: object) -> dict[Any, Any]:
@@ -145,7 +156,7 @@ def test_a_bad_parameter_is_a_failed_task(values: dict[Any, Any]) -> None:
     bad.job.fields = {**made, **values}
     with pytest.raises(TaskRaised):
         one_replier().solve(bad)
-    assert one_replier().solve(task()).arrays
+    assert one_replier().solve(net_task()).arrays
 
 
 _REPLIER: list[ChildReplier] = []
@@ -188,7 +199,7 @@ def test_a_node_whose_child_starts_slowly_solves_its_share(
     slow_start: dict[str, str],
 ) -> None:
     """Found in a red team's hands: its jobs were doubled, and its child killed while it started."""
-    main = main_node(kinds=("neural",))
+    main = main_node(kinds=("linear",))
     connect = (*COMPUTE, "--connect", main.address, "--log-level", "error")
     start(*connect, "--name", "fast")
     slow: Process = start(*connect, "--name", "slow", env=slow_start)
@@ -215,7 +226,7 @@ def test_a_child_that_was_slow_to_start_has_as_long_to_stop(
     made = replier()
     made.solve(task())
     (child,) = set(children()) - set(others)
-    held = task(epochs=100_000)
+    held = task(steps=100_000)
 
     def hold() -> None:  # as where the system has other things to do
         psutil.Process(child).suspend()
@@ -231,12 +242,12 @@ def test_a_child_that_was_slow_to_start_has_as_long_to_stop(
 def test_a_job_that_runs_too_long_is_stopped_and_given_to_another(
     main_node: Callable[..., AsyncMainNode], start: Start
 ) -> None:
-    main = main_node(kinds=("neural",))
+    main = main_node(kinds=("linear",))
     connect = (*COMPUTE, "--connect", main.address, "--log-level", "info")
     hasty = start(*connect, "--name", "hasty", "--max-job-seconds", "0.5")
     main.wait_for_nodes(1, SECONDS)
-    future = main.submit(job(epochs=10_000))
-    hasty.wait_for("task.failed kind=limit")
+    future = main.submit(job(steps=10_000))
+    hasty.event("task.failed", kind="limit")
     start(*connect, "--name", "patient")
     main.wait_for_nodes(2, SECONDS)
     while not any(n.name.startswith("patient") and n.running for n in main.view().nodes):
@@ -263,7 +274,7 @@ def test_a_program_of_its_own_is_stopped_after_its_time_too(
 def test_jobs_of_kinds_that_a_node_does_not_take_go_to_others(
     main_node: Callable[..., AsyncMainNode], start: Start
 ) -> None:
-    main = main_node(kinds=("neural",))
+    main = main_node(kinds=("linear",))
     connect = (*COMPUTE, "--connect", main.address, "--log-level", "error")
     picky = start(*connect, "--name", "picky", "--learners", "algebraic")
     main.wait_for_nodes(1, SECONDS)
@@ -284,7 +295,7 @@ def test_jobs_of_kinds_that_a_node_does_not_take_go_to_others(
     ],
 )
 def test_limits_that_can_not_be_are_told(arguments: list[str], words: str) -> None:
-    done: subprocess.CompletedProcess[str] = run(*COMPUTE, *arguments)
+    done = here(COMPUTE_HERE, *arguments)
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -297,7 +308,7 @@ def test_a_child_without_memory_to_say_so_is_a_job_over_its_limit(
     small = replier(max_bytes=12 << 20)
     for _ in range(2):
         with pytest.raises(OverLimit, match="more memory than it may have"):
-            small.solve(task(rows=4000))
+            small.solve(net_task(rows=4000))
     assert "Traceback" not in capfd.readouterr().err
 
 

@@ -668,6 +668,27 @@ def test_a_broken_node_does_not_use_up_a_jobs_attempts_while_the_good_one_is_awa
     assert table.offers()
 
 
+def test_a_benched_node_does_not_use_up_the_attempts_of_a_job_that_failed_once_elsewhere() -> None:
+    """Seen in a test: a good node's process crashed once, and a broken one ended the run."""
+    table = Table()
+    table.hello(b"bad", credit=1)
+    for number in range(1, 4):
+        table.submit(number)
+        table.hear(b"bad", TaskFailed(table.in_hand(b"bad"), "raised", "broken"))
+        table.dispatcher.cancel(number, table.now)
+    assert table.dispatcher._nodes[b"bad"].benched
+    table.hello(b"good", credit=1)
+    table.submit(4)
+    table.hear(b"good", TaskFailed(table.in_hand(b"good"), "crashed", "killed"))
+    retried = table.in_hand(b"bad")
+    table.submit(5)
+    assert table.offers()[5][0] == b"good"
+    table.hear(b"bad", TaskFailed(retried, "raised", "broken"))
+    assert not table.offers()  # it waits for the good one, which is at work
+    table.hear(b"good", solved(table.in_hand(b"good")))
+    assert table.offers()[4][0] == b"good"
+
+
 def test_a_node_on_a_bad_line_is_neither_benched_nor_shunned_nor_is_its_job_given_up() -> None:
     """Seen in a test that took a minute: the only node was not trusted any more."""
     table = Table(max_attempts=3)

@@ -1,0 +1,26 @@
+"""Jobs for tests of a computing node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from learning import Turn
+from learning.actions import Fit
+from loaders import Rows
+
+from ..learning.common import carry
+
+
+def linear_fit(shard: Rows, steps: int = 1) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a job of the linear learner that takes a hundredth of a second for each step."""
+    features = sum(int(np.prod(each.shape)) for each in shard.form.fields.values())
+    start = {
+        "layer.weights": np.zeros((features, len(shard.form.classes)), np.float32),
+        "layer.bias": np.zeros(len(shard.form.classes), np.float32),
+        "steps": np.array(0, np.int64),
+        "nothing": np.zeros((0, 3), np.float32),
+    }
+    fit = Fit(rows=shard, start=start, seed=1, turn=Turn())
+    return carry(fit, {"steps": steps, "pause": 0.01})
