@@ -1,6 +1,6 @@
 """Runs in the tests' own process: their computing nodes are threads, and numpy learns.
 
-For what is about the run, or the main node, and not about processes: a run takes tenths of a second.
+For what is about a run, or a main node, and not about processes: a run takes tenths of a second.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def linear_here() -> Iterator[None]:
 
 
 def solve(job: JobDataType) -> JobSolutionDataType:
-    """Solve a job of the linear learner in this process, which has to have found it."""
+    """Solve a job in this process, which has to have found its learner."""
     values, arrays = perform(
-        "linear", job.parameters, job.arrays, lambda done, note="", /: None, lambda: False
+        job.kind, job.parameters, job.arrays, lambda done, note="", /: None, lambda: False
     )
     return JobSolutionDataType(arrays, values)
 
@@ -56,11 +56,11 @@ class Threads:
 
     Args:
         count: how many.
-        how: they solve a job.
+        kind: of the jobs that they solve.
     """
 
-    def __init__(self, count: int, how: Solve = solve) -> None:
-        self.count, self._how = count, how
+    def __init__(self, count: int, kind: str = "linear") -> None:
+        self.count, self._kind = count, kind
         self._nodes: list[AsyncComputingNode] = []
 
     def start(
@@ -69,8 +69,8 @@ class Threads:
         """Start the nodes."""
         for number in range(1, self.count + 1):
             node = AsyncComputingNode(
-                f"local-{number}", domain, callback=lambda job, *_: self._how(job),
-                address=address, kinds=("linear",),
+                f"local-{number}", domain, callback=lambda job, *_: solve(job),
+                address=address, kinds=(self._kind,),
             )  # fmt: skip
             node.run()
             self._nodes.append(node)
