@@ -27,7 +27,7 @@ from protocol.wire.entry import Entry
 
 from .processes import SECONDS, Process, Relay, Told
 
-pytest_plugins = ["tests.lanes"]
+pytest_plugins = ["tests.lanes", "tests.alone"]
 
 ANY_PORT = "tcp://127.0.0.1:0"
 PROGRAMS = Path(__file__).parent / "programs"

@@ -1,6 +1,7 @@
 """What one more file can bring: sources, learners, strategies, node kinds; through the commands.
 
-Each test puts files of `tests/seams` into a copy of the packages and runs the commands there.
+The files of `tests/seams` stand in a copy of the packages, and the commands run there; learners are
+installed beside it, by each test its own.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +23,22 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from computing_node import AsyncComputingNode
-from learning.actions import Action, Fit, Predict, Trial, turn
-from main_node import AsyncMainNode
+from learning import Solution, registry
+from loaders import Form, Rows, SourceOptions
+from loaders.rows import Arrays
+from main_node import AsyncMainNode, JobFailed
+from main_node.options import JobOptions, ListenOptions
+from main_node.run.events import Event, Warned
+from main_node.run.opening import Plan, open_run
+from main_node.run.spec import RunSpec
+from main_node.store.directory import RunDirectory
+from main_node.store.results import Result
 from protocol import JobDataType, JobSolutionDataType
 
+from .alone import Threads, running, solve
 from .brought.linear import LinearLearner
-from .conftest import BROUGHT, make_idx_folder
-from .processes import MAIN, SECONDS, Process, Start, run
+from .conftest import ANY_PORT, BROUGHT, make_idx_folder
+from .processes import MAIN, SECONDS, Process, run
 from .test_house import ROOT, TOP
 
 SEAMS = Path(__file__).parent / "seams"
@@ -41,28 +51,43 @@ PLACES = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of all packages, with every file of `tests/seams` where it belongs."""
+    path = tmp_path_factory.mktemp("house")
+    for package in TOP:
+        shutil.copytree(ROOT / package, path / package)
+    for name, place in PLACES.items():
+        shutil.copy(SEAMS / f"{name}.py", path / place)
+    more = (SEAMS / "colours.py").read_text().replace('"colours"', '"more"')
+    more = more.replace('"green"', '"jade", "beige"')
+    (path / "loaders" / "sources" / "more.py").write_text(more)
+    shutil.copytree(SEAMS / "shouting_node", path / "shouting_node")
+    return path
+
+
 class House:
-    """A copy of the packages, that files are put into, and the commands that run in it.
+    """A copy of the packages and what is installed beside it, and the commands that run there.
 
     Args:
-        path: where it is.
-        start: starts a process that is ended with the test.
+        copy: of the packages.
+        path: where commands run, and where what is installed is.
     """
 
-    def __init__(self, path: Path, start: Start) -> None:
-        self.path, self._start = path, start
+    def __init__(self, copy: Path, path: Path) -> None:
+        self.path, self._installed = path, path / "installed"
         self.runs = path / "runs"
-        self.env = {**os.environ, "PYTHONPATH": str(path)}
-        for package in TOP:
-            shutil.copytree(ROOT / package, path / package)
+        self.env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [copy, self._installed]))}
+        self._installed.mkdir(parents=True)
+        self.started: list[Process] = []
+        self.install("linear", "linear:LinearLearner")
 
-    def add(self, *names: str) -> House:
-        """Put files of `tests/seams` where they belong."""
-        for name in names:
-            shutil.copy(SEAMS / f"{name}.py", self.path / PLACES[name])
-        return self
+    def close(self) -> None:
+        """End what it started."""
+        for process in self.started:
+            process.close()
 
-    def install(self, name: str, place: str, file: str | None = None) -> House:
+    def install(self, name: str, place: str, file: str | None = None) -> None:
         """Install a learner as a package of its own is: its file, and an entry point.
 
         Args:
@@ -72,12 +97,11 @@ class House:
         """
         module = place.partition(":")[0]
         text = (BROUGHT / f"{module}.py").read_text() if file is None else file
-        (self.path / f"{module}.py").write_text(text)
-        info = self.path / f"{module}-1.0.dist-info"
+        (self._installed / f"{module}.py").write_text(text)
+        info = self._installed / f"{module}-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[mnist_merge.learners]\n{name} = {place}\n")
-        return self
 
     def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
@@ -94,7 +118,8 @@ class House:
     def main(self, data: str, *options: str, nodes: int = 2, **env: str) -> Process:
         """Start a main node."""
         command = self.arguments(data, "--json", "--log-level", "debug", *options, nodes=nodes)
-        return self._start(*command, cwd=self.path, env={**self.env, **env})
+        self.started.append(Process(*command, cwd=self.path, env={**self.env, **env}))
+        return self.started[-1]
 
     def train(
         self, data: str, *options: str, code: int = 0, nodes: int = 2
@@ -116,7 +141,7 @@ class House:
         gate = self.path / "gate"
         gate.mkdir()
         main = self.main(data, "--rounds", "3", *options, LINEAR_GATE=str(gate))
-        main.wait_for("job.accepted job=round-002-job-")
+        main.event("job.accepted", job=lambda name: name.startswith("round-002-job-"))
         main.kill()
         shutil.rmtree(gate)
 
@@ -130,50 +155,85 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, start: Start) -> House:
-    """Return a copy of all packages, to be built on."""
-    return House(tmp_path / "house", start)
+def house(copy: Path, tmp_path: Path) -> Iterator[House]:
+    """Return the house, with nothing run in it yet."""
+    made = House(copy, tmp_path / "here")
+    yield made
+    made.close()
+
+
+@dataclass
+class Coloured:
+    """A run that has learned colours.
+
+    Args:
+        house: where it is.
+        told: what it said on standard error.
+        shown: what it printed.
+    """
+
+    house: House
+    told: str
+    shown: str
+
+    @property
+    def folder(self) -> Path:
+        """The directory of the run."""
+        (path,) = self.house.runs.iterdir()
+        return path
+
+    @property
+    def model(self) -> str:
+        """The file of its model."""
+        return str(self.folder / "model.safetensors")
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What it came to."""
+        result: dict[str, Any] = json.loads((self.folder / "metrics.json").read_text())
+        return result
+
+
+@pytest.fixture(scope="module")
+def coloured(copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Coloured:
+    """Return a run of a source and a learner that were brought, with two local nodes."""
+    house = House(copy, tmp_path_factory.mktemp("coloured") / "here")
+    done = house.train("colours", "--learner", "linear")
+    return Coloured(house, done.stderr, done.stdout)
 
 
 # Sources.
 
 
-def test_a_source_is_one_file(house: House) -> None:
-    house.add("colours").install("linear", "linear:LinearLearner")
-    done = house.train("colours", "--learner", "linear")
-    assert "mixing colours" in done.stderr
-    assert "colours: 240 images, 2 jobs (disjoint), 2 rounds of 8 steps" in done.stderr
-    assert "grey $_{$ \u7070" in done.stdout
-    assert "Glyph" not in done.stderr
-    assert next(house.runs.glob("*/confusion.png"), None)
-    model = str(next(house.runs.glob("*/model.safetensors")))
-    tried = house.run(*PREDICT, model, "--data", "colours")
+def test_a_source_is_one_file(coloured: Coloured, tmp_path: Path) -> None:
+    house, told = coloured.house, coloured.told
+    assert "mixing colours" in told
+    assert "colours: 240 images, 2 jobs (disjoint), 2 rounds of 8 steps" in told
+    assert "grey $_{$ \u7070" in coloured.shown
+    assert "Glyph" not in told
+    assert (coloured.folder / "confusion.png").exists()
+    tried = house.run(*PREDICT, coloured.model, "--data", "colours")
     assert tried.returncode == 0, tried.stderr
     assert "grey $_{$ \u7070" in tried.stdout
     assert "accuracy 100.00% (macro F1 1.0000) on 80 images" in tried.stdout
-    image = house.path / "image.png"
+    image = tmp_path / "image.png"
     Image.new("RGB", (40, 30), (30, 200, 20)).save(image)
-    seen = house.run(*PREDICT, model, str(image))
+    seen = house.run(*PREDICT, coloured.model, str(image))
     assert (seen.returncode, seen.stdout) == (0, f"green  {image}\n"), seen.stderr
-    elsewhere = house.run(*PREDICT, model, "--data", "nowhere")
+    elsewhere = house.run(*PREDICT, coloured.model, "--data", "nowhere")
     assert elsewhere.returncode == 3
-    assert "none of 'colours', 'mnist', a folder of IDX files" in elsewhere.stderr
+    assert "none of 'colours', 'mnist', 'more', 'table', a folder of IDX files" in elsewhere.stderr
 
 
-def test_a_model_is_tried_on_data_of_other_classes(house: House) -> None:
+def test_a_model_is_tried_on_data_of_other_classes(coloured: Coloured, house: House) -> None:
     """Found here: the confusion table had rows of classes that the model has no names for."""
-    house.add("colours").install("linear", "linear:LinearLearner")
-    source = (SEAMS / "colours.py").read_text().replace('"colours"', '"more"')
-    source = source.replace('"green"', '"jade", "beige"')
-    (house.path / "loaders" / "sources" / "more.py").write_text(source)
     result = house.result("colours", "--learner", "linear", "--target-digit", "1", nodes=1)
     assert result["classes"] == ["not green", "green"]
     none = house.run(*PREDICT, result["model"], "--data", "more")
     assert none.returncode == 2
     assert "the model tells 'green' from the rest; more has no such class" in none.stderr
     assert house.run(*PREDICT, result["model"], "--data", "colours").returncode == 0
-    whole = house.result("colours", "--learner", "linear", nodes=1)
-    more = house.run(*PREDICT, whole["model"], "--data", "more")
+    more = coloured.house.run(*PREDICT, coloured.model, "--data", "more")
     assert more.returncode == 0, more.stderr
     assert "beige" in more.stdout
 
@@ -182,7 +242,7 @@ def test_a_model_is_tried_on_data_of_other_classes(house: House) -> None:
 def test_data_that_a_learner_does_not_take_is_told_before_anything_begins(
     house: House, data: str
 ) -> None:
-    done = house.add(data).train(data, code=3)
+    done = house.train(data, code=3)
     assert "the neural learner takes grey images" in done.stderr
     row = {"colours": "picture: uint8 6 x 5 x 3", "table": "size: float32 3, weight: float64 alone"}
     assert f"a row of this data is {row[data]}" in done.stderr
@@ -194,7 +254,6 @@ def test_data_that_a_learner_does_not_take_is_told_before_anything_begins(
 
 
 def test_a_learner_is_one_class_of_an_installed_package(house: House, tmp_path: Path) -> None:
-    house.add("colours").install("linear", "linear:LinearLearner")
     assert "--stride" in house.run(*MAIN, "--help").stdout
     printed = house.run(*MAIN, "--learner", "linear", "--print-config", MNIST_STRIDE="0.25").stdout
     assert "stride: 0.25\n" in printed
@@ -218,41 +277,44 @@ def test_a_learner_is_one_class_of_an_installed_package(house: House, tmp_path: 
     assert "--stride is for --learner linear; neural takes" in odd.stderr
 
 
+#: The content of a learner's module, and what is said of it.
 BROKEN = {
     "cannot": ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
     "exits": ("raise SystemExit(9)", "SystemExit: 9"),
     "bare": (
-        "from learning import Learner\nclass Third(Learner):\n    name = 'third'",
+        "from learning import Learner\nclass Bare(Learner):\n    name = 'bare'",
         "TypeError: its options are no dataclass",
     ),
     "other": (
-        "from linear import LinearLearner as Third", "TypeError: it is no Learner whose name is"
+        "from linear import LinearLearner as Other",
+        "TypeError: it is no Learner whose name is 'other'",
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("how", BROKEN)
-def test_a_learner_that_is_broken_is_said_and_costs_nobody_else(house: House, how: str) -> None:
-    text, told = BROKEN[how]
-    house.install("linear", "linear:LinearLearner").install("third", "third:Third", text)
+def test_learners_that_are_broken_are_said_and_cost_nobody_else(house: House) -> None:
+    for name, (text, _) in BROKEN.items():
+        house.install(name, f"{name}:{name.title()}", text)
     done = house.run(*MAIN, "--learner", "linear", "--print-config")
     assert done.returncode == 0
     assert "learner: linear\n" in done.stdout
-    (line,) = done.stderr.splitlines()
-    assert "learner.unusable name=third place=third:Third" in line
-    assert told in line
-    if how == "cannot":
-        none = house.run(*MAIN, "--learner", "third")
-        assert none.returncode == 2
-        assert "no learner 'third'; there is neural, algebraic, linear" in none.stderr
-        assert house.run(*PREDICT, "--help").returncode == 0
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(BROKEN)
+    for name, (_, told) in BROKEN.items():
+        where = f"learner.unusable name={name} place={name}:{name.title()} "
+        (line,) = [line for line in lines if where in line]
+        assert told in line
+    none = house.run(*MAIN, "--learner", "cannot")
+    assert none.returncode == 2
+    assert "no learner 'cannot'; there is neural, algebraic, linear" in none.stderr
+    assert house.run(*PREDICT, "--help").returncode == 0
 
 
 def test_an_option_that_is_anothers_is_said_where_it_is_wanted(house: House) -> None:
     """An option has one default on the command line: who takes it with another can't be used."""
     third = (BROUGHT / "linear.py").read_text().replace('"linear"', '"third"')
     third = third.replace("steps: int", "epochs: int").replace("LinearLearner", "Third")
-    house.install("linear", "linear:LinearLearner").install("third", "third:Third", third)
+    house.install("third", "third:Third", third)
     done = house.run(*MAIN, "--learner", "third", "--print-config")
     assert done.returncode == 2
     assert "--learner third can't be: its option --epochs is already another's" in done.stderr
@@ -264,7 +326,6 @@ def test_an_option_that_is_anothers_is_said_where_it_is_wanted(house: House) -> 
 
 def test_a_strategy_with_a_state_is_one_file_and_goes_on_with_it(house: House) -> None:
     """Its state is none that a run begins with; one with a client part: with the odd arrays."""
-    house.add("colours", "heavy").install("linear", "linear:LinearLearner")
     assert "--inertia" in house.run(*MAIN, "--help").stdout
     options = ("--learner", "linear", "--merge", "heavy", "--inertia", "0.9")
     house.cut_short("colours", *options)
@@ -281,10 +342,8 @@ def test_a_strategy_with_a_state_is_one_file_and_goes_on_with_it(house: House) -
     assert "--inertia is for --merge heavy; mean takes no option of its own" in odd.stderr
 
 
-def test_a_strategy_may_have_a_word_in_each_step(house: House) -> None:
-    house.add("colours", "tether").install("linear", "linear:LinearLearner")
-    linear = ("--learner", "linear")
-    mean = house.result("colours", *linear)
+def test_a_strategy_may_have_a_word_in_each_step(coloured: Coloured, house: House) -> None:
+    linear, mean = ("--learner", "linear"), coloured.result
     none = house.result("colours", *linear, "--merge", "tether", "--hold", "0")
     some = house.result("colours", *linear, "--merge", "tether")
     assert none["model_sha256"] == mean["model_sha256"]
@@ -298,7 +357,7 @@ def test_a_neural_run_that_was_killed_goes_on_with_its_control_variates(
     data = str(make_idx_folder(tmp_path / "data", 160, 40))
     options = ("--merge", "scaffold", "--epochs", "1", "--sharding", "labels")
     main = house.main(data, *options, nodes=1)
-    main.wait_for("round 1 of 2 merged")
+    main.event("run.round-merged", round=0)
     main.kill()
     result = house.resume()
     assert result["starts"] == 2
@@ -312,7 +371,6 @@ def test_a_neural_run_that_was_killed_goes_on_with_its_control_variates(
 
 def test_many_classes_tables_and_odd_arrays_go_through_every_layer(house: House) -> None:
     """A table of two fields and 100,000 classes; a model with a lone number, and an empty array."""
-    house.add("table", "tether").install("linear", "linear:LinearLearner")
     options = ("--learner", "linear", "--merge", "tether", "--steps", "3", "--stride", "10")
     house.cut_short("table", *options)
     result = house.resume()
@@ -355,58 +413,102 @@ def test_many_classes_tables_and_odd_arrays_go_through_every_layer(house: House)
 
 # A trial before anything is begun.
 
-FAILING = """
-from dataclasses import replace
-import numpy as np
-from linear import LinearLearner
 
-class Failing(LinearLearner):
-    name = "failing"
-"""
-FAILS = {
+class _Initial(LinearLearner):
+    def initial(self, form: Form) -> Arrays:
+        raise RuntimeError("no weights today")
+
+
+class _Kinds(LinearLearner):
+    def initial(self, form: Form) -> Arrays:
+        return {"w": np.zeros(2, complex)}
+
+
+class _Others(LinearLearner):
+    def fit(self, *args: Any, **more: Any) -> Solution:
+        solution = super().fit(*args, **more)
+        return replace(solution, arrays={**solution.arrays, "more": np.zeros(2)})
+
+
+class _Labels(LinearLearner):
+    def evaluate(self, model: Arrays, rows: Rows) -> Any:
+        return np.zeros(len(rows)), 0.0
+
+
+class _Client(LinearLearner):
+    def fit(self, *args: Any, client: object, **more: Any) -> Solution:
+        return super().fit(*args, **more)
+
+
+class _Union(LinearLearner):
+    parts = "atoms"
+
+
+#: A learner that fails, what merges, and what is said.
+FAILS: dict[str, tuple[type[LinearLearner], str, str]] = {
     "initial": (
-        "def initial(self, form): raise RuntimeError('no weights today')",
-        "the failing learner's fresh model: RuntimeError: no weights today",
+        _Initial, "mean", "the failing learner's fresh model: RuntimeError: no weights today",
     ),
     "kinds": (
-        "def initial(self, form): return {'w': np.zeros(2, complex)}",
+        _Kinds, "mean",
         "the failing learner's fresh model: UnfitSolution: array 'w' is of complex128, which can't"
         " be kept",
     ),
     "others": (
-        "def fit(self, *args, **more):\n"
-        "        solution = super().fit(*args, **more)\n"
-        "        return replace(solution, arrays={**solution.arrays, 'more': np.zeros(2)})",
+        _Others, "mean",
         "the failing learner's first step: UnfitSolution: its arrays are not those of the model:"
         " more",
     ),
     "labels": (
-        "def evaluate(self, model, rows): return np.zeros(len(rows)), 0.0",
+        _Labels, "mean",
         "the failing learner's prediction: UnfitSolution: no labels for 16 rows, int64, but"
         " float64 of shape (16,)",
     ),
     "client": (
-        "def fit(self, *args, client, **more): return super().fit(*args, **more)",
+        _Client, "scaffold",
         "the failing learner's first step: UnfitSolution: the learner has given the strategy no"
         " part in its steps",
     ),
-    "union": ('parts = "atoms"', "merging by 'union': ModelError: not an algebraic model"),
+    "union": (_Union, "union", "merging by 'union': ModelError: not an algebraic model"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", FAILS)
-def test_what_fails_is_told_by_a_trial_before_anything_is_begun(house: House, what: str) -> None:
-    text, told = FAILS[what]
-    house.add("colours").install("linear", "linear:LinearLearner")
-    house.install("failing", "failing:Failing", f"{FAILING}    {text}\n")
-    merge = {"client": "scaffold", "union": "union"}.get(what, "mean")
-    options = ("--learner", "failing", "--merge", merge, "--max-attempts", "1")
-    done = house.train("colours", *options, code=4, nodes=1)
-    assert "round 1 trial 1 failed for good after 1 attempt; the last at local-" in done.stderr
-    assert told in next(line for line in done.stderr.splitlines() if "failed for good" in line)
+def test_what_fails_is_told_by_a_trial_before_anything_is_begun(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    kind, merge, told = FAILS[what]
+    monkeypatch.setattr(kind, "name", "failing")
+    monkeypatch.setattr(registry, "_classes", lambda: {"failing": kind})
+    plan = Plan(
+        spec=RunSpec.of({"learner": "failing", "merge": merge, "jobs": 2}),
+        source=SourceOptions(data=str(small)), runs=tmp_path, listen=ListenOptions(bind=ANY_PORT),
+        job=JobOptions(max_attempts=1), engine=Threads(1, "failing"),
+    )  # fmt: skip
+    with pytest.raises(JobFailed) as raised:
+        open_run(plan).see_through()
+    words = "round 1 trial 1 failed for good after 1 attempt; the last at local-"
+    assert str(raised.value).startswith(words)
+    assert told in str(raised.value)
+    (path,) = tmp_path.iterdir()
+    assert _jobs_of(path) == [("round-001-trial-1",)]
+
+
+def test_a_command_whose_trial_fails_tells_it_and_ends(house: House) -> None:
+    text = "from linear import LinearLearner\nclass Failing(LinearLearner):\n    name = 'failing'\n"
+    text += "    def initial(self, form): raise RuntimeError('no weights today')\n"
+    house.install("failing", "failing:Failing", text)
+    done = house.train("colours", "--learner", "failing", "--max-attempts", "1", code=4, nodes=1)
+    (line,) = [line for line in done.stderr.splitlines() if "failed for good" in line]
+    assert "round 1 trial 1 failed for good after 1 attempt; the last at local-" in line
+    assert FAILS["initial"][2] in line
     (path,) = house.runs.iterdir()
-    with sqlite3.connect(path / "run.db") as database:
-        assert database.execute("SELECT name FROM jobs").fetchall() == [("round-001-trial-1",)]
+    assert _jobs_of(path) == [("round-001-trial-1",)]
+
+
+def _jobs_of(run: Path) -> list[tuple[str]]:
+    with closing(sqlite3.connect(run / "run.db")) as database:
+        return database.execute("SELECT name FROM jobs").fetchall()
 
 
 # A node that lies.
@@ -441,57 +543,38 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
 }
 
 
-def solve(job: JobDataType) -> tuple[dict[str, object], dict[str, Any]]:
-    """Solve a job of the linear learner in this process, where it is not installed."""
-    values, arrays = job.parameters, job.arrays
-    kinds: dict[object, type[Action]] = {"fit": Fit, "trial": Trial, "predict": Predict}
-    learner = LinearLearner(turn=turn(values) if "turn" in values else None)
-    action = kinds[values["action"]].unpack(values, arrays)
-    return action.perform(learner, lambda done, note="", /: None, lambda: False)
-
-
-def lie(made_of: Callable[[dict[str, Any]], dict[str, Any]], job: JobDataType) -> Any:
+def lie(
+    made_of: Callable[[dict[str, Any]], dict[str, Any]], job: JobDataType
+) -> JobSolutionDataType:
     """Solve a job, but for what the strategy keeps of the shard."""
-    values, arrays = solve(job)
-    if job.parameters["action"] == "fit":
-        own = {name[4:]: each for name, each in arrays.items() if name.startswith("own/")}
-        model = {name: each for name, each in arrays.items() if not name.startswith("own/")}
-        arrays = {**model, **{f"own/{name}": each for name, each in made_of(own).items()}}
-    return JobSolutionDataType(arrays, values)
+    solution = solve(job)
+    if job.parameters["action"] != "fit":
+        return solution
+    own = {name[4:]: each for name, each in solution.arrays.items() if name.startswith("own/")}
+    model = {n: each for n, each in solution.arrays.items() if not n.startswith("own/")}
+    arrays = {**model, **{f"own/{name}": each for name, each in made_of(own).items()}}
+    return JobSolutionDataType(arrays, solution.metrics)
 
 
+@pytest.mark.usefixtures("linear_here")
 def test_what_a_strategy_keeps_of_a_shard_is_checked_whoever_sends_it(house: House) -> None:
-    house.add("colours").install("linear", "linear:LinearLearner")
     options = ("--learner", "linear", "--merge", "scaffold", "--jobs", "8")
     company = ("--min-nodes", str(len(LIES)), "--max-attempts", "20")
     main = house.main("colours", *options, *company, nodes=0)
-    address = main.wait_for("listening at").split(",")[0].removeprefix("listening at ")
+    address = main.event("run.opened")["address"]
     with ExitStack() as nodes:
         for name, (made_of, _) in LIES.items():
             nodes.enter_context(running(name, address, partial(lie, made_of)))
         for name, (_, told) in LIES.items():
-            line = main.wait_for(f"node.benched node={name}.")
-            assert told in line
+            benched = main.event("node.benched", node=lambda node: node.startswith(f"{name}."))  # noqa: B023
+            assert told in benched["reason"]
         nodes.enter_context(running("honest", address, partial(lie, dict)))
         result = main.result()
     assert {node.partition(".")[0] for node in result["nodes"]} == {"honest"}
     assert result["retries"] >= len(LIES)
-    assert result["model_sha256"] == house.result("colours", *options)["model_sha256"]
-
-
-@contextmanager
-def running(
-    name: str, address: str, how: Callable[[JobDataType], JobSolutionDataType]
-) -> Iterator[None]:
-    """Run a computing node of this process for the linear learner."""
-    node = AsyncComputingNode(
-        name, callback=lambda job, *_: how(job), address=address, kinds=("linear",)
-    )
-    node.run()
-    try:
-        yield
-    finally:
-        node.stop()
+    calm = house.main("colours", *options, nodes=0)
+    with running("calm", calm.event("run.opened")["address"]):
+        assert calm.result()["model_sha256"] == result["model_sha256"]
 
 
 # Node kinds.
@@ -501,7 +584,6 @@ def test_a_kind_of_node_is_one_folder(
     house: House, main_node: Callable[..., AsyncMainNode]
 ) -> None:
     """As far as running it goes; to ship, it is named in the lists that `test_house` compares."""
-    shutil.copytree(SEAMS / "shouting_node", house.path / "shouting_node")
     shouting = (MAIN[0], "-m", "shouting_node")
     helped = house.run(*shouting, "--help").stdout
     assert "--marks" in helped
@@ -518,20 +600,51 @@ def test_a_kind_of_node_is_one_folder(
 # What a strategy goes on with.
 
 
+class Warnings:
+    """A listener that remembers what is not as it should be."""
+
+    def __init__(self) -> None:
+        self.all: list[str] = []
+
+    def on(self, event: Event) -> None:
+        """Take an event."""
+        if isinstance(event, Warned):
+            self.all.append(event.text)
+
+
+def scaffold(data: Path, runs: Path) -> Plan:
+    """Return a run of the linear learner whose shards differ, and are corrected."""
+    spec = RunSpec.of(
+        {"learner": "linear", "merge": "scaffold", "jobs": 2, "rounds": 3, "sharding": "labels"}
+    )
+    return Plan(
+        spec=spec, source=SourceOptions(data=str(data)), runs=runs,
+        listen=ListenOptions(bind=ANY_PORT), engine=Threads(1),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_idx_folder(tmp_path_factory.mktemp("data") / "idx", 160, 40)
+
+
+@pytest.fixture(scope="module")
+def whole(linear_here: None, small: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """Return the result of a run that nobody disturbed."""
+    return open_run(scaffold(small, tmp_path_factory.mktemp("whole"))).see_through()
+
+
 @pytest.mark.parametrize(
     "harm",
     ["client gone", "client stale", "clients gone", "state stale", "state gone", "first gone"],
 )
 def test_what_a_strategy_goes_on_with_is_that_of_the_round_or_is_made_again(
-    house: House, harm: str
+    whole: Result, small: Path, tmp_path: Path, harm: str
 ) -> None:
-    house.add("colours").install("linear", "linear:LinearLearner")
-    options = ("--learner", "linear", "--merge", "scaffold", "--rounds", "3")
-    whole = house.result("colours", *options, "--sharding", "labels")
-    (run_,) = house.runs.iterdir()
+    run_ = tmp_path / whole.run
+    shutil.copytree(Path(whole.model).parent, run_)
     models = run_ / "models"
-    last = [*models.glob("round-003*"), *(run_ / "solutions").glob("round-003*")]
-    for path in [run_ / "metrics.json", run_ / "model.safetensors", *last]:
+    for path in [*models.glob("round-003*"), *(run_ / "solutions").glob("round-003*")]:
         path.unlink()  # as if it had been killed in the third round
     client, state = models / "round-002.client-0001", models / "round-002.state"
     if harm == "client stale":
@@ -545,7 +658,7 @@ def test_what_a_strategy_goes_on_with_is_that_of_the_round_or_is_made_again(
         }  # fmt: skip
         for path in list(gone[harm]):
             path.unlink()
-    done = house.run(*MAIN, "--resume", str(run_), "--json", "--local-nodes", "1")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["model_sha256"] == whole["model_sha256"]
-    assert "merged again" in done.stderr
+    heard = Warnings()
+    again = open_run(scaffold(small, tmp_path), [heard], RunDirectory(run_, new=False))
+    assert again.see_through().model_sha256 == whole.model_sha256
+    assert any("merged again" in text for text in heard.all)

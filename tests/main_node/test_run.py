@@ -24,7 +24,6 @@ from loaders import DataOptions, LoaderError, SourceOptions
 from loaders.idx import read_idx
 from main_node import AsyncMainNode, StatusNode
 from main_node.commands.options import TrainOptions
-from main_node.engine.local import LocalNodes
 from main_node.options import JobOptions, ListenOptions
 from main_node.run.evaluation import Evaluated
 from main_node.run.events import (
@@ -49,7 +48,10 @@ from protocol import AddressError, JobDataType, JobSolutionDataType
 from protocol.errors import ConfigError
 from protocol.machine.limits import Limits, NodeLimits
 
+from ..alone import Threads
 from ..conftest import ANY_PORT, make_idx_folder, write_idx
+
+pytestmark = pytest.mark.usefixtures("linear_here")
 
 
 class Heard:
@@ -66,10 +68,10 @@ class Heard:
 
 
 def plan(folder: Path, data: Path, **options: Any) -> Plan:
-    spec = TrainOptions.of(jobs=2, rounds=3, epochs=1).spec
+    spec = TrainOptions.of(learner="linear", jobs=2, rounds=3).spec
     return Plan(
         spec=spec, source=SourceOptions(data=str(data)), runs=folder / "runs",
-        listen=ListenOptions(bind=ANY_PORT), engine=LocalNodes(1, "error"), **options,
+        listen=ListenOptions(bind=ANY_PORT), engine=Threads(1), **options,
     )  # fmt: skip
 
 
@@ -223,12 +225,12 @@ def test_the_end_is_told_whatever_breaks_at_the_end(
     heard = Heard()
     run = open_run(plan(tmp_path, data), [heard])
 
-    def broken(self: LocalNodes) -> None:
+    def broken(self: Threads) -> None:
         stop(self)
         raise OSError("no")
 
-    stop = LocalNodes.stop
-    monkeypatch.setattr(LocalNodes, "stop", broken)
+    stop = Threads.stop
+    monkeypatch.setattr(Threads, "stop", broken)
     with pytest.raises(OSError, match="no"):
         run.see_through()
     assert [event.ending for event in heard.of(Ended)] == ["done"]  # type: ignore[attr-defined]
@@ -254,13 +256,19 @@ def _open() -> set[tuple[str, str]]:
     return files
 
 
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory, data: Path) -> None:
+    """See a run through, so that what is made once in a process is there."""
+    open_run(plan(tmp_path_factory.mktemp("warm"), data)).see_through()
+
+
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("nth", range(1, 6))
 @pytest.mark.parametrize("what", ["thread", "socket"])
 def test_a_main_node_that_can_not_be_made_holds_nothing(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, what: str, nth: int
 ) -> None:
     """Found in review: its port was taken from then on, or the process could not end."""
-    open_run(plan(tmp_path / "warm", data)).see_through()
     place, name, error = {
         "thread": (threading.Thread, "start", RuntimeError("can't start new thread")),
         "socket": (zmq.Context, "socket", zmq.ZMQError(24)),
