@@ -93,7 +93,9 @@ def test_a_stranger_gets_no_job_and_is_named_on_both_sides(
         return "a lie"
 
     odd = computing_node(main, name="odd", callback=never, **({"keys": own} if own else {}))
-    heard.event("connection.refused", peer=has("127.0.0.1"), cause=has(cause))  # or as it tries again
+    heard.event(
+        "connection.refused", peer=has("127.0.0.1"), cause=has(cause)
+    )  # or as it tries again
     if "revoked" in cause:
         with pytest.raises(Refused, match="this node's key was revoked"):
             odd.wait(SECONDS)

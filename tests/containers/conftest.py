@@ -16,13 +16,16 @@ import pytest
 
 from loaders.fetching import cache_folder
 
+from ..conftest import BROUGHT
 from ..documents import Block
-from ..processes import MAIN, Process, run
-from .engine import IMAGE, ROOT, NoEngine, call, engine
+from ..processes import MAIN, Process, has, run
+from .engine import IMAGE, LINEAR, ROOT, NoEngine, call, engine
 
-#: Little work; and enough for a container to be met at it, lost, and found again.
-SHORT = ("--jobs", "6", "--rounds", "2", "--epochs", "1", "--limit", "9000")
-LONG = ("--jobs", "6", "--rounds", "2", "--epochs", "7", "--limit", "9000")
+#: The net; no work to speak of; and enough for a container to be met at it, lost, and found again.
+NET = ("--jobs", "6", "--rounds", "2", "--epochs", "1", "--limit", "9000")
+SHORT = ("--jobs", "6", "--rounds", "2", "--limit", "3000", "--learner", "linear")
+LONG = (*SHORT, "--steps", "20", "--pause", "0.1")
+TOLD = ("--json", "--log-format", "json", "--log-level", "info")
 SECONDS = 150
 RESTARTED = "{{.RestartCount}} {{.State.Running}}"
 Calm = Callable[[tuple[str, ...]], str]
@@ -46,9 +49,11 @@ def calm(mnist: object, tmp_path_factory: pytest.TempPathFactory) -> Calm:
 
     @cache
     def train(shape: tuple[str, ...]) -> str:
+        quick = ("--pause", "0") if "linear" in shape else ()
+        environment = os.environ | {"PYTHONPATH": f"{BROUGHT}:{os.environ.get('PYTHONPATH', '')}"}
         done = run(
-            *MAIN, *shape, "--local-nodes", "2", "--bind", "tcp://127.0.0.1:0", "--json",
-            "--run-dir", str(tmp_path_factory.mktemp("calm")),
+            *MAIN, *shape, *quick, "--local-nodes", "2", "--bind", "tcp://127.0.0.1:0", "--json",
+            "--run-dir", str(tmp_path_factory.mktemp("calm")), env=environment,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return str(json.loads(done.stdout)["model_sha256"])
@@ -79,8 +84,9 @@ class Project:
         self.name = f"mnisttest{uuid.uuid4().hex[:8]}"
         self.runs = runs
         self._environment = {
-            "COMPOSE_PROJECT_NAME": self.name, "MNIST_IMAGE": IMAGE, "MNIST_RUNS": str(runs),
-            "MNIST_MAIN": " ".join([*shape, "--json", "--log-level", "info", *options]),
+            "COMPOSE_PROJECT_NAME": self.name, "MNIST_IMAGE": IMAGE if shape == NET else LINEAR,
+            "MNIST_RUNS": str(runs),
+            "MNIST_MAIN": " ".join([*shape, *TOLD, *options]),
             **variables,
         }  # fmt: skip
         self._compose = ["docker-compose", "-f", str(ROOT / "docker-compose.yml")]
@@ -111,31 +117,31 @@ class Project:
         return call("bash", "-ec", f"cd {ROOT}; {commands}", timeout=SECONDS, **self._environment)
 
     def up(self, nodes: int = 3) -> Process:
-        """Bring it up in the background; return what the main node says from now on."""
+        """Bring it up in the background; return what the main node says."""
         self.compose("up", "-d", "--scale", f"compute={nodes}")
-        return self.logs("main")
+        return self.main_log()
 
-    def logs(self, service: str) -> Process:
-        """Return what the containers of a service say, from the beginning on, as lines."""
-        command = [*self._compose, "logs", "-f", "--no-color", service]
-        process = Process(
-            "bash", "-c", 'exec "$@" 1>&2', "logs", *command,
-            env={**os.environ, **self._environment},
-        )  # fmt: skip
-        self._logs.append(process)
-        return process
+    def main_log(self) -> Process:
+        """Return what the main node's container says, from its first start on."""
+        (main,) = self.containers("main")
+        return self.log(main)
+
+    def log(self, container: str) -> Process:
+        """Return what a container says, from the beginning to its end."""
+        self._logs.append(Process("docker", "logs", "-f", container))
+        return self._logs[-1]
 
     def containers(self, service: str) -> list[str]:
         """Return the ids of a service's containers."""
         return self.compose("ps", "-q", service).split()
 
     def restarted(self) -> Process:
-        """Wait until the main node's container was started again; return what it says then."""
+        """Wait until the main node's container was started again; return what it says."""
         (main,) = self.containers("main")
         wait_until(
             lambda: call("docker", "inspect", "-f", RESTARTED, main).split() == ["1", "true"]
         )
-        return self.logs("main")
+        return self.main_log()
 
     def result(self, starts: int = 1) -> dict[str, Any]:
         """Wait for the main node to end well; return the JSON that it printed."""
@@ -158,18 +164,10 @@ class Project:
         return dict(only)
 
     def at_work(self, log: Process) -> str:
-        """Wait until a node runs a job; return its container."""
-        log.wait_for("is here", 2)
-        found: list[str] = []
-
-        def at_work() -> bool:
-            for node in self.status()["nodes"]:
-                if any(job["done"] > 0 for job in node["running"]):
-                    found.append(str(node["id"]).partition(".")[0])
-            return bool(found)
-
-        wait_until(at_work)
-        return found[0]
+        """Wait until all are here and one is in the midst of a job; return its container."""
+        log.event("run.node-joined", times=len(self.containers("compute")))
+        told = log.event("run.job-progressed", label=has("-job-"), fraction=lambda done: done < 0.5)
+        return str(told["node"]).partition(".")[0]
 
     def down(self) -> None:
         """Remove everything."""

@@ -8,15 +8,14 @@ anew from the step on whose files have changed.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
+import inspect
 import os
 import shutil
-import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,27 +33,24 @@ RELEASE = "bookworm"
 PACKAGES = "python3.11,python3.11-venv,python3-pip,ca-certificates"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 NEEDED = (
-    "dockerd", "docker", "docker-compose", "iptables", "debootstrap", "nsenter", "tc", "unshare"
+    "dockerd", "docker", "docker-compose", "iptables", "debootstrap", "nsenter", "setpriv", "tc",
+    "unshare",
 )  # fmt: skip
 
 PAUSE_TRIES = 20
 #: An engine starts; it ends; another test run makes its image and uses it.
 START_SECONDS, END_SECONDS, LOCK_SECONDS = 60, 60, 600
-_PR_SET_PDEATHSIG = 1
 
 
 class NoEngine(Exception):
     """There is no Docker engine, and none can be started; says why."""
 
 
-def call(
-    *command: str, timeout: float = 60, preexec_fn: Callable[[], None] | None = None,
-    **environment: str,
-) -> str:  # fmt: skip
+def call(*command: str, timeout: float = 60, **environment: str) -> str:
     """Run a command that must succeed; return its output."""
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=timeout, check=False,
-        env={**os.environ, **environment}, preexec_fn=preexec_fn,  # noqa: PLW1509
+        env={**os.environ, **environment},
     )  # fmt: skip
     assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
     return done.stdout
@@ -131,7 +127,7 @@ def _folder() -> Iterator[Path]:
 
 def _digest() -> str:
     """Return a digest of what the base image is made of."""
-    made_of = [RELEASE, PACKAGES, Path(__file__).read_text().partition("def _make_base")[2]]
+    made_of = [RELEASE, PACKAGES, inspect.getsource(_make_base)]
     made_of += [CERTIFICATES.read_text() if CERTIFICATES.exists() else ""]
     for folder in _wheels():
         made_of += [f"{each.name} {each.stat().st_size}" for each in sorted(folder.iterdir())]
@@ -150,10 +146,10 @@ def _daemon(folder: Path) -> Iterator[None]:
     host = f"unix://{folder}/socket"
     with (folder / "log").open("wb") as log:
         daemon = subprocess.Popen(
-            ["unshare", "--mount", "dockerd", "--data-root", folder / "data", "--exec-root",
-             folder / "exec", "--pidfile", folder / "pid", "-H", host, "--shutdown-timeout", "2"],
+            ["setpriv", "--pdeathsig", "TERM", "unshare", "--mount", "dockerd",
+             "--data-root", folder / "data", "--exec-root", folder / "exec",
+             "--pidfile", folder / "pid", "-H", host, "--shutdown-timeout", "2"],
             stdout=log, stderr=log, start_new_session=True,
-            preexec_fn=_die_with_us(signal.SIGTERM),  # noqa: PLW1509
         )  # fmt: skip
     os.environ["DOCKER_HOST"] = host
     try:
@@ -168,18 +164,6 @@ def _daemon(folder: Path) -> Iterator[None]:
         del os.environ["DOCKER_HOST"]
         _end_engine(folder)
         daemon.wait()
-
-
-def _die_with_us(number: int) -> Callable[[], None]:
-    """Return what a child has to do to get a signal when this process ends, however it does."""
-    libc, parent = ctypes.CDLL(None), os.getpid()
-
-    def ask() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, number)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return ask
 
 
 def _end_engine(folder: Path) -> None:
@@ -245,9 +229,9 @@ def _make_base(root: Path) -> None:
     sites = call("apt-get", "indextargets", "--format", "$(SITE)").split()
     # What it mounts and starts is gone with it, and it with us.
     call(
-        "unshare", "--mount", "--pid", "--fork", "--kill-child",
+        "setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child",
         "debootstrap", "--variant=minbase", f"--include={PACKAGES}", RELEASE, str(root),
-        *sites[:1], timeout=600, preexec_fn=_die_with_us(signal.SIGKILL),
+        *sites[:1], timeout=600,
     )  # fmt: skip
     (root / "usr/bin/python").symlink_to("python3")
     (root / "usr/lib/python3.11/EXTERNALLY-MANAGED").unlink()

@@ -15,8 +15,8 @@ from console.exits import Exit
 from protocol.carrier.keys import node_keys
 
 from ..documents import blocks
-from ..processes import SECONDS
-from .conftest import LONG, SHORT, Calm, Project, wait_until
+from ..processes import SECONDS, has
+from .conftest import LONG, NET, SHORT, Calm, Project, wait_until
 from .engine import IMAGE, call, pause
 
 Projects = Callable[..., Project]
@@ -43,13 +43,13 @@ def test_up_trains_merges_and_returns_the_main_nodes_exit_code(
     project: Projects, calm: Calm
 ) -> None:
     """The README's command."""
-    cluster = project()
+    cluster = project(shape=NET)
     (block,) = blocks("test_up_trains_merges_and_returns_the_main_nodes_exit_code")
     code, output = cluster.start(block).end()
     assert code == 0, output
     line = next(line for line in output.splitlines() if '"model_sha256"' in line)
     result, _ = json.JSONDecoder().raw_decode(line, line.index("{"))
-    assert result["model_sha256"] == calm(SHORT)
+    assert result["model_sha256"] == calm(NET)
     assert sum(result["nodes"].values()) == 12
     (run,) = cluster.runs.iterdir()  # on this host, and its owner's
     assert (run / "model.safetensors").stat().st_uid == 1000
@@ -69,7 +69,7 @@ def test_a_killed_container_costs_no_job(project: Projects, calm: Calm) -> None:
     log = cluster.up()
     container = cluster.at_work(log)
     call("docker", "kill", container)
-    log.wait_for(f"node {container}")
+    log.event("node.left", node=has(container))
     assert cluster.result()["model_sha256"] == calm(LONG)
 
 
@@ -78,9 +78,9 @@ def test_a_paused_container_costs_no_job(project: Projects, calm: Calm) -> None:
     log = cluster.up()
     container = cluster.at_work(log)
     pause(container)
-    log.wait_for("silent for")
+    log.event("node.left", node=has(container), reason=has("silent for"))
     call("docker", "unpause", container)
-    log.wait_for("node.joined", 4)  # it is welcome again
+    log.event("node.joined", node=has(container), times=2)  # it is welcome again
     assert cluster.result()["model_sha256"] == calm(LONG)
 
 
@@ -92,29 +92,30 @@ def test_a_container_without_network_comes_back_at_another_address(
     container = cluster.at_work(log)
     network = f"{cluster.name}_default"
     call("docker", "network", "disconnect", network, container)
-    log.wait_for("silent for")
+    log.event("node.left", node=has(container), reason=has("silent for"))
     call("docker", "run", "-d", "--network", network, "--name", f"{cluster.name}_taker", IMAGE,
          "sleep", "300")  # fmt: skip
     call("docker", "network", "connect", network, container)
-    log.wait_for("node.joined", 4)
+    log.event("node.joined", node=has(container), times=2)
     call("docker", "rm", "-f", f"{cluster.name}_taker")
     assert cluster.result()["model_sha256"] == calm(LONG)
 
 
 def test_a_cluster_is_scaled_up_and_down_while_it_works(project: Projects, calm: Calm) -> None:
-    cluster = project("--min-nodes", "1", shape=LONG)
+    shape = (*LONG, "--rounds", "4")
+    cluster = project("--min-nodes", "1", shape=shape)
     (block,) = blocks("test_a_cluster_is_scaled_up_and_down_while_it_works")
     first, more = block.commands.splitlines()
     cluster.run(first)
-    log = cluster.logs("main")
-    log.wait_for("is here")
+    log = cluster.main_log()
+    log.event("run.node-joined")
     cluster.run(more)
-    log.wait_for("is here", 4)
+    log.event("run.node-joined", times=4)
     cluster.compose("up", "-d", "--no-recreate", "--scale", "compute=2", "-t", "5")
-    log.wait_for("is gone", 2)
+    log.event("run.node-left", times=2)
     states = [node["state"] for node in cluster.status()["nodes"] if node["kind"] == "computing"]
     assert sorted(states) == ["running", "running", "stopped", "stopped"]
-    assert cluster.result()["model_sha256"] == calm(LONG)
+    assert cluster.result()["model_sha256"] == calm(shape)
 
 
 def test_a_cluster_is_asked_while_it_works_and_afterwards(
@@ -123,7 +124,7 @@ def test_a_cluster_is_asked_while_it_works_and_afterwards(
     during, afterwards, copy = blocks("test_a_cluster_is_asked_while_it_works_and_afterwards")
     cluster = project(shape=LONG)
     log = cluster.up(2)
-    log.wait_for("is here", 2)
+    cluster.at_work(log)
     told = cluster.run(during.commands)
     assert told.count("● running") == 2
     assert "0 failed" in told
@@ -154,22 +155,26 @@ def test_a_bad_line_costs_no_job(project: Projects, calm: Calm, bad: str) -> Non
 def test_a_killed_main_node_is_started_again_and_goes_on(project: Projects, calm: Calm) -> None:
     cluster = project(shape=LONG)
     log = cluster.up()
-    log.wait_for("round 1 of 2 merged")
+    log.event("run.round-merged", round=0)
     (main,) = cluster.containers("main")
     call("kill", "-9", pid_of(main))  # its own, not by `docker kill`, which is a user's wish
-    cluster.restarted().wait_for("round 1 of 2 was merged before")
+    log = cluster.restarted()
     result = cluster.result(starts=2)
     assert result["model_sha256"] == calm(LONG)
+    log.event("run.opened", times=2)
+    log.event("run.ended")
+    assert len(log.events("run.job-solved", label=has("round-001-job"))) == 6  # none of them again
+    assert len(log.events("run.round-merged", round=0)) == 1
     assert len(list(cluster.runs.iterdir())) == 1
 
 
 def test_another_project_with_another_domain_does_not_disturb(
     project: Projects, calm: Calm
 ) -> None:
-    first, second = project(), project(MNIST_DOMAIN="7")
+    first, second = project("--min-nodes", "3"), project(MNIST_DOMAIN="7")
     log = first.up(2)
     second.up(2)
-    log.wait_for("is here", 2)
+    log.event("run.opened")
     # Somebody with the first one's keys and the second one's domain, in the first one's network.
     stranger = subprocess.run(
         ["docker", "run", "--rm", "--network", f"{first.name}_default", "-v",
@@ -179,18 +184,16 @@ def test_another_project_with_another_domain_does_not_disturb(
     )  # fmt: skip
     assert stranger.returncode == Exit.REFUSED, stranger.stderr
     assert "serves domain 0, not 7" in stranger.stderr
+    first.up(3)
     results = first.result(), second.result()
     assert [result["model_sha256"] for result in results] == [calm(SHORT)] * 2
     assert not set(results[0]["nodes"]) & set(results[1]["nodes"])
 
 
-def test_a_container_without_the_right_keys_gets_nothing(
-    project: Projects, calm: Calm, tmp_path: Path
-) -> None:
-    cluster, other = project(), project()
+def test_a_container_without_the_right_keys_gets_nothing(project: Projects, calm: Calm) -> None:
+    cluster, other = project("--min-nodes", "3"), project()
     other.compose("up", "-d", "init")
-    log = cluster.up(2)
-    log.wait_for("is here", 2)
+    cluster.up(2).event("run.node-joined", times=2)
     network = ["--network", f"{cluster.name}_default"]
     foreign = ["-v", f"{other.name}_node-keys:/keys:ro"]
     strangers = {
@@ -198,25 +201,26 @@ def test_a_container_without_the_right_keys_gets_nothing(
     }  # fmt: skip
     try:
         for name, (volumes, options) in strangers.items():
-            call("docker", "run", "-d", "--name", name, *network, *volumes, IMAGE,
-                 "mnist-compute", "--connect", "tcp://main:5555", *options)  # fmt: skip
+            call("docker", "run", "-d", "--name", name, "-e", "MNIST_LOG_FORMAT=json", *network,
+                 *volumes, IMAGE, "mnist-compute", "--connect", "tcp://main:5555",
+                 *options)  # fmt: skip
+        logs = [cluster.log(name) for name in strangers]
+        for told in logs:
+            told.event("connection.failed")
+        cluster.up(3)
         result = cluster.result()
         assert result["model_sha256"] == calm(SHORT)
-        assert len(result["nodes"]) == 2
-        for name in strangers:
-            told = subprocess.run(
-                ["docker", "logs", name], capture_output=True, text=True, check=True
-            ).stderr
-            assert "connection.failed" in told, told
-            assert "main.joined" not in told
+        assert len(result["nodes"]) <= 3
+        assert all(told.never("main.joined") for told in logs)
     finally:
         call("docker", "rm", "-f", *strangers)
 
 
-def test_containers_are_healthy_limited_and_can_not_write_their_system(project: Projects) -> None:
+def test_containers_are_limited_and_can_not_write_their_system_and_a_frozen_one_is_unhealthy(
+    project: Projects,
+) -> None:
     cluster = project("--min-nodes", "9")  # it waits
-    log = cluster.up(1)
-    log.wait_for("is here")
+    cluster.up(1).event("run.node-joined")
     (main,), (compute,) = cluster.containers("main"), cluster.containers("compute")
     for container in (main, compute):
         assert call("docker", "exec", container, "id", "-u").strip() == "1000"
@@ -231,12 +235,6 @@ def test_containers_are_healthy_limited_and_can_not_write_their_system(project: 
     ]  # fmt: skip
     # The computing node does not have the main node's secret key.
     assert "main.key" not in call("docker", "exec", compute, "ls", "/keys")
-
-
-def test_a_frozen_node_is_unhealthy(project: Projects) -> None:
-    cluster = project("--min-nodes", "9")
-    cluster.up(1).wait_for("is here")
-    (compute,) = cluster.containers("compute")
     processes = call("pgrep", "-P", pid_of(compute)).split()
     call("kill", "-STOP", *processes)
     wait_until(partial(is_, "unhealthy", compute))

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from ..documents import Block, blocks, named_tests
 from ..conftest import BROUGHT
+from ..documents import Block, blocks, named_tests
 from ..processes import SECONDS, Process, Start, has, run
 from .conftest import Host, Networks
 
@@ -240,7 +240,7 @@ def test_what_the_unit_starts(start: Start, tmp_path: Path) -> None:
         "NOTIFY_SOCKET": str(tmp_path / "notify"),
     }  # fmt: skip
     node = start(str(BIN / "mnist-compute"), env=environment)
-    node.event("node.looking", **{"for": "tcp://127.0.0.1:1, tcp://127.0.0.1:2"})
+    assert node.event("node.looking")["for"] == "tcp://127.0.0.1:1, tcp://127.0.0.1:2"
     heard = {told.recv(100), told.recv(100)}
     assert heard == {b"READY=1", b"WATCHDOG=1"}
     assert told.recv(100) == b"WATCHDOG=1"

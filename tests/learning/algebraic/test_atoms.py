@@ -149,17 +149,41 @@ def test_a_hitting_set_hits_every_negative(seed: int, terms: int, groups: int) -
     assert bad < 0
 
 
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return an environment where every index is checked, with a cache of its own."""
+    cache = tmp_path_factory.mktemp("numba")
+    return {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(cache)}
+
+
+@pytest.mark.skipif("NUMBA_BOUNDSCHECK" in os.environ, reason="for the other run")
+@pytest.mark.timeout(400)
+def test_compiling_is_said_and_done_once(checked: dict[str, str]) -> None:
+    code = "from learning.algebraic.course import prepare; prepare(print)"
+    cache = Path(checked["NUMBA_CACHE_DIR"])
+
+    def told() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=checked
+        ).stdout
+
+    assert "compiling the algebraic learner's inner loops; once on this machine" in told()
+    compiled = {path.name: path.stat().st_mtime_ns for path in cache.rglob("*.nbc")}
+    assert compiled
+    told()
+    assert {path.name: path.stat().st_mtime_ns for path in cache.rglob("*.nbc")} == compiled
+
+
 @pytest.mark.skipif("NUMBA_BOUNDSCHECK" in os.environ, reason="this is that run")
 @pytest.mark.timeout(400)
-def test_no_kernel_reads_or_writes_out_of_bounds(tmp_path: Path) -> None:
+def test_no_kernel_reads_or_writes_out_of_bounds(checked: dict[str, str]) -> None:
     """Run the tests of this folder that use kernels once more, with every index checked."""
     here = Path(__file__).parent
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
          str(here / "test_atoms.py"), str(here / "test_algebra.py"),
          f"{here / 'test_learning.py'}::test_the_invariants_hold_after_every_batch_of_mnist"],
-        env={**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)},
-        capture_output=True, text=True, timeout=380, check=False,
+        env=checked, capture_output=True, text=True, timeout=380, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout[-3000:]
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -333,20 +331,3 @@ def test_arrays_that_are_no_model_are_told_in_words(
     learner = AlgebraicClassifier(batches=1).fit(train.images[:50], train.labels[:50])
     with pytest.raises(ModelError, match=told):
         from_arrays({**to_arrays(learner.model_), **change})
-
-
-@pytest.mark.timeout(200)
-def test_compiling_is_said_and_done_once(tmp_path: Path) -> None:
-    code = "from learning.algebraic.course import prepare; prepare(print)"
-
-    def told() -> str:
-        return subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
-        ).stdout  # fmt: skip
-
-    assert "compiling the algebraic learner's inner loops; once on this machine" in told()
-    compiled = {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")}
-    assert compiled
-    told()
-    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nbc")} == compiled
