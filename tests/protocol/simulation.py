@@ -206,7 +206,7 @@ class Simulation:
         return node
 
     def settle(self) -> None:
-        """Let what is late arrive: for half a minute, or until nobody has held a task for three s."""
+        """Let what is late arrive: for 30 s, or until nobody has held a task for three."""
         quiet = begun = self.now
         while self.now < begun + 30 and self.now < quiet + 3:
             if any(node.alive and node.session.holds for node in self._everybody):
@@ -388,10 +388,7 @@ class Simulation:
 
     def _main(self, effects: list[Effect]) -> None:
         if self.checked:
-            self._unchecked += 1
-            if effects or self._unchecked >= QUIET:
-                self._unchecked = 0
-                check(self.dispatcher)
+            self._check(bool(effects))
         for effect in effects:
             if isinstance(effect, Send):
                 node = self._nodes.get(effect.peer)
@@ -418,6 +415,13 @@ class Simulation:
             elif isinstance(effect, Fail):
                 assert effect.job not in self.failed
                 self.failed[effect.job] = effect
+
+    def _check(self, told: bool) -> None:
+        """Look at the dispatcher's books, unless it said nothing and they were seen lately."""
+        self._unchecked += 1
+        if told or self._unchecked >= QUIET:
+            self._unchecked = 0
+            check(self.dispatcher)
 
     def _to_node(self, node: SimulatedNode, peer: bytes, message: Message) -> None:
         def deliver(messages: list[Message]) -> None:
