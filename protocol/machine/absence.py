@@ -215,6 +215,17 @@ class Absence:
         others, outage.released = list(outage.released), {}
         return jobs, others, host
 
+    def may_come(self, job: Job, node: Node, host: str) -> bool:
+        """Whether a job waits for others than a node that is back: they may have it in hand too.
+
+        Who was thought to be there was given what others had lost a moment before, and may have
+        been as lost as they were.
+        """
+        outage = self._outages.get(host)
+        if outage is None or self._where.get(job.id) is not outage:
+            return False
+        return any(who in outage.lost for who in job.failed_at if who != node.identity)
+
     def tick(self, now: float, hosts: Mapping[str, Mapping[bytes, Node]]) -> list[Job]:
         """Let time pass; return jobs that wait no more.
 

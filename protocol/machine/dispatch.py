@@ -504,7 +504,7 @@ class Dispatcher:
             job = self._ledger.jobs.get(job_id)
             if job is None:
                 continue
-            if self._absence.let_go(job):
+            if not self._absence.may_come(job, node, host) and self._absence.let_go(job):
                 free.append(job)
             job.attempts = tuple(
                 attempt for attempt in job.attempts

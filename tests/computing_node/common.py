@@ -16,7 +16,7 @@ from ..learning.common import carry
 def linear_fit(shard: Rows, steps: int = 1) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a job of the linear learner that takes a hundredth of a second for each step."""
     features = sum(int(np.prod(each.shape)) for each in shard.form.fields.values())
-    start = {
+    start: dict[str, np.ndarray] = {
         "layer.weights": np.zeros((features, len(shard.form.classes)), np.float32),
         "layer.bias": np.zeros(len(shard.form.classes), np.float32),
         "steps": np.array(0, np.int64),

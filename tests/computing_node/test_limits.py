@@ -242,7 +242,7 @@ def test_a_child_that_was_slow_to_start_has_as_long_to_stop(
 def test_a_job_that_runs_too_long_is_stopped_and_given_to_another(
     main_node: Callable[..., AsyncMainNode], start: Start
 ) -> None:
-    main = main_node(kinds=("linear",))
+    main = main_node(kinds=("linear",), max_attempts=1000)  # it may be long until the other is here
     connect = (*COMPUTE, "--connect", main.address, "--log-level", "info")
     hasty = start(*connect, "--name", "hasty", "--max-job-seconds", "0.5")
     main.wait_for_nodes(1, SECONDS)

@@ -74,7 +74,7 @@ def nothing_twice(cluster: Cluster, *solved: set[str]) -> None:
 def test_a_main_node_is_killed_and_resumed(cluster: Cluster, stages: list[Stage]) -> None:
     """The nodes are there all the while, and come back by themselves."""
     nodes = [cluster.node("a"), cluster.node("b")]
-    main, solved = cluster.main(), []
+    main, solved = cluster.main(), list[set[str]]()
     for event, fields in stages:
         main.event(event, **fields)
         main.kill()
@@ -91,7 +91,7 @@ def test_a_main_node_is_killed_and_resumed(cluster: Cluster, stages: list[Stage]
 def test_a_main_node_is_interrupted_and_resumed(
     cluster: Cluster, stages: list[Stage], number: int
 ) -> None:
-    main, solved = cluster.main("--local-nodes", "1"), []
+    main, solved = cluster.main("--local-nodes", "1"), list[set[str]]()
     for event, fields in stages:
         main.event(event, **fields)
         locals_ = psutil.Process(main.popen.pid).children(recursive=True)

@@ -689,6 +689,55 @@ def test_a_benched_node_does_not_use_up_the_attempts_of_a_job_that_failed_once_e
     assert table.offers()[4][0] == b"good"
 
 
+def test_what_was_given_to_a_node_that_was_as_lost_waits_for_the_one_that_has_it() -> None:
+    """Seen on a busy machine: what a relay had carried was read after it was known to be gone."""
+    table = Table()
+    for peer in (b"a", b"b", b"c"):
+        table.hello(peer, host="relay")
+    for number, peer in ((1, b"c"), (2, b"a"), (3, b"b")):
+        table.submit(number, JobDataType("", group=f"{number}"))
+        assert table.offers()[number][0] == peer
+    held = {peer: table.in_hand(peer) for peer in (b"a", b"b", b"c")}
+    for peer, task in held.items():
+        begin(table, peer, task)
+    table.dispatcher.unreachable(b"a", table.now)
+    table.now += 0.05
+    begin(table, b"b", held[b"b"])  # said before the relay died
+    assert table.offers()[2][0] == b"b"
+    for peer in (b"b", b"c"):
+        table.dispatcher.unreachable(peer, table.now)
+    table.now += 1
+    table.hello(b"b", host="relay", main="main", holds=(held[b"b"],))
+    table.tick(1)
+    assert table.in_hand(b"b") == held[b"b"]  # the other is with who is not back yet
+    table.hello(b"a", host="relay", main="main", holds=(held[b"a"],))
+    assert table.in_hand(b"a") == held[b"a"]
+    assert table.dispatcher.open == 3
+
+
+def test_what_was_given_to_a_node_that_was_as_lost_does_not_wait_for_ever() -> None:
+    table = Table()
+    for peer in (b"a", b"b", b"c"):
+        table.hello(peer, host="relay")
+    for number in (1, 2, 3):
+        table.submit(number, JobDataType("", group=f"{number}"))
+        begin(table, *table.offers()[number])
+    held = {peer: table.in_hand(peer) for peer in (b"b", b"c")}
+    table.dispatcher.unreachable(b"a", table.now)
+    table.now += 0.05
+    begin(table, b"b", held[b"b"])
+    for peer in held:
+        table.dispatcher.unreachable(peer, table.now)
+    for peer in held:
+        table.hello(peer, host="relay", main="main", holds=(held[peer],))
+    assert not table.offers()
+    for _ in range(6):
+        for peer in held:
+            begin(table, peer, held[peer])
+        table.tick(1)
+    assert sum(len(table.dispatcher._nodes[peer].tasks) for peer in held) == 3
+
+
 def test_a_node_on_a_bad_line_is_neither_benched_nor_shunned_nor_is_its_job_given_up() -> None:
     """Seen in a test that took a minute: the only node was not trusted any more."""
     table = Table(max_attempts=3)
