@@ -108,6 +108,7 @@ class _Observer(Shell):
         self._watch, self._keys, self._news = watch, keys, news
         self._follows = follows
         self._held = False  # because there are enough events
+        self._left = False
         self._followers: dict[str, Follower] = {}  # by the same; they outlive the links
         self._context = make_context()
         self._watched: dict[str, _Watched] = {}  # by address, or by what it is announced as
@@ -184,6 +185,9 @@ class _Observer(Shell):
 
     def turn(self, ready: dict[Any, int], now: float) -> float:
         """Receive, let time pass, and send."""
+        if self._left:  # whoever says more after a goodbye is taken for a newcomer
+            stuck = [link.flush() for link in self._watched.values() if link.outgoing]
+            return now + (STUCK_SECONDS if any(stuck) else LOOK_SECONDS)
         for link in self._watched.values():
             for event in link.read(ready, partial(self._drain, link, now), now):
                 link.watching.overview.trouble = event.cause
@@ -254,7 +258,8 @@ class _Observer(Shell):
         self._changed([])
 
     def leave(self) -> None:
-        """Say goodbye."""
+        """Say goodbye, and nothing after it."""
+        self._left = True
         for link in self._watched.values():
             link.outgoing.extend(link.watching.bye())
             if not link.paused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from collections import deque
@@ -16,9 +17,13 @@ import pytest
 import zmq
 
 from computing_node import AsyncComputingNode, Refused
+from loaders import SourceOptions
 from main_node import AsyncMainNode, ConfigError, JobFuture, Order, StatusNode
-from main_node.commands.runs import summarize
+from main_node.options import ListenOptions
+from main_node.run.opening import Plan, open_run
+from main_node.run.spec import RunSpec
 from main_node.store.directory import RunDirectory
+from main_node.store.results import Result
 from protocol import JobDataType, JobSolutionDataType, KeysError
 from protocol.carrier import keys
 from protocol.carrier.control import control
@@ -40,12 +45,16 @@ from protocol.wire.messages import (
 )
 from relay_node import RelayNode
 
+from .alone import Threads
+from .brought.linear import GATE
 from .conftest import ANY_PORT, Heard, make_idx_folder, upper
-from .processes import MAIN, SECONDS, Process, Start, free_port, run
+from .processes import MAIN, SECONDS, Process, Start, free_port, here, run
 
-KEYS = (MAIN[0], "-c", "from main_node.__main__ import run_keys; run_keys()")
+KEYS_HERE = "main_node.commands.keys:main"
+RUNS_HERE = "main_node.commands.runs:main"
 RUNS = (MAIN[0], "-c", "from main_node.__main__ import run_runs; run_runs()")
-STATUS = (MAIN[0], "-m", "status_node")
+STATUS_HERE = "status_node.command:main"
+pytestmark = pytest.mark.usefixtures("linear", "linear_here")
 Nodes = Callable[..., AsyncComputingNode]
 Mains = Callable[..., AsyncMainNode]
 ROLES = {
@@ -300,7 +309,7 @@ def test_the_node_whose_key_was_refused_goes_on(target: Target, heard: Heard) ->
     for _ in range(100):
         with pytest.raises(ControlRefused, match="the key of worker"):
             control(target.address, "stop", keys=target.keys("worker"))
-    heard.wait_for("role.missing", "the key of worker")
+    heard.event("role.missing", cause=lambda cause: "the key of worker" in cause)
     target.goes_on()
     assert [node.name.partition(".")[0] for node in target.node.view().nodes] == ["honest"]
 
@@ -486,8 +495,8 @@ def test_who_may_only_work_does_not_watch(target: Target) -> None:
         node.process_status_async()
         with pytest.raises(NodeError, match="the key of worker lacks the role watch"):
             node.wait(SECONDS)
-    done = run(
-        *STATUS, "--connect", target.address, "--keys", str(target.folder / "nodes" / "worker"),
+    done = here(
+        STATUS_HERE, "--connect", target.address, "--keys", str(target.folder / "nodes" / "worker"),
         "--once",
     )  # fmt: skip
     assert done.returncode == 6
@@ -591,27 +600,39 @@ GARBLED = {
 
 
 @pytest.mark.parametrize("line", GARBLED)
-def test_a_garbled_line_is_named_and_lets_nobody_new_in(
-    target: Target, computing_node: Nodes, heard: Heard, line: str
-) -> None:
-    allowed = target.folder / "allowed" / "boss.pub"
-    good = allowed.read_bytes()
-    boss = target.keys("boss").public
-    allowed.write_bytes(boss + b"\n" + line.encode("latin-1"))
-    told = heard.wait_for("keys.damaged", "boss.pub, line 2", GARBLED[line])
+def test_a_garbled_line_is_named_and_lets_nobody_new_in(folder: Path, line: str) -> None:
+    lists, boss = MainKeys(folder), of(folder, "boss").public
+    (folder / "allowed" / "boss.pub").write_bytes(boss + b"\n" + line.encode("latin-1"))
+    lists.look()
+    (told,) = lists.complaints()
+    assert "boss.pub, line 2" in told
+    assert GARBLED[line] in told
     assert told.isprintable()
-    assert not MainKeys(target.folder).roles(boss) & {CONTROL}
-    late = computing_node(target.node, name="late", keys=target.folder / "nodes" / "usual")
-    heard.wait_for("connection.refused", "what a key there is let in for can't be read")
-    target.go_on.set()  # who is here goes on
-    assert target.future.result(SECONDS).to_string() == "MINE"
-    done = run(*KEYS, "list", str(target.folder))
+    assert not MainKeys(folder).roles(boss) & {CONTROL}
+    assert not lists.admits(of(folder, "usual").public)
+    done = here(KEYS_HERE, "list", str(folder))
     assert done.returncode == 0
     assert GARBLED[line] in done.stderr
+
+
+def test_while_a_line_is_garbled_who_is_here_goes_on_and_nobody_comes(
+    target: Target, computing_node: Nodes, heard: Heard
+) -> None:
+    allowed = target.folder / "allowed" / "boss.pub"
+    good, line = allowed.read_bytes(), "roles: \xff\x1b"
+    allowed.write_bytes(target.keys("boss").public + b"\n" + line.encode("latin-1"))
+    told = heard.event("keys.damaged", cause=lambda cause: "boss.pub, line 2" in cause)
+    assert GARBLED[line] in told["cause"]
+    late = computing_node(target.node, name="late", keys=target.folder / "nodes" / "usual")
+    why = "what a key there is let in for can't be read"
+    heard.event("connection.refused", cause=lambda cause: why in cause)
+    target.go_on.set()  # who is here goes on
+    assert target.future.result(SECONDS).to_string() == "MINE"
     allowed.write_bytes(good)
     target.node.wait_for_nodes(2, SECONDS)
     assert late.get_id() in {node.name for node in target.node.view().nodes}
     assert target.orders == []
+    assert all(line.isprintable() for line in heard.lines)
 
 
 def test_a_garbled_line_keeps_no_revocation_from_counting(folder: Path) -> None:
@@ -640,13 +661,13 @@ def test_a_key_that_stands_there_twice_has_the_roles_that_both_say(folder: Path)
 
 
 def test_the_commands_make_and_change_roles(folder: Path) -> None:
-    done = run(*KEYS, "add", str(folder), "chief", "--role", "control", "--role", "watch")
+    done = here(KEYS_HERE, "add", str(folder), "chief", "--role", "control", "--role", "watch")
     assert done.returncode == 0, done.stderr
     assert "mnist-runs stop --keys chief" in done.stdout
-    assert run(*KEYS, "roles", str(folder), "usual", "control,work").stdout == (
+    assert here(KEYS_HERE, "roles", str(folder), "usual", "control,work").stdout == (
         "usual: work, control\n"
     )
-    listed = run(*KEYS, "list", str(folder)).stdout.splitlines()
+    listed = here(KEYS_HERE, "list", str(folder)).stdout.splitlines()
     assert listed == [
         "boss        control", "chief       watch, control", "everything  work, watch, control",
         "usual       work, control", "watcher     watch", "worker      work",
@@ -668,7 +689,7 @@ def test_the_commands_make_and_change_roles(folder: Path) -> None:
 )
 def test_mistakes_with_roles_are_told(folder: Path, arguments: list[str], words: str) -> None:
     before = keys.roles_by_name(folder)
-    done = run(*KEYS, *[argument.format(folder=folder) for argument in arguments])
+    done = here(KEYS_HERE, *[argument.format(folder=folder) for argument in arguments])
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -677,7 +698,7 @@ def test_mistakes_with_roles_are_told(folder: Path, arguments: list[str], words:
 
 # A training run.
 
-SHAPE = ("--jobs", "4", "--rounds", "2", "--epochs", "12", "--lr", "0.05", "--json")
+SHAPE = ("--jobs", "4", "--rounds", "2", "--learner", "linear", "--json")
 
 
 @dataclass
@@ -687,12 +708,16 @@ class Training:
     start: Start
     data: Path
     runs: Path
+    gate: Path
     calm: str
 
     def main(self, *options: str, bind: str = ANY_PORT) -> Process:
+        """Start it; it does not end before there is `open` in the gate."""
+        self.gate.mkdir()
         return self.start(
             *MAIN, "--bind", bind, "--data", str(self.data), "--run-dir", str(self.runs), *SHAPE,
             "--local-nodes", "1", "--log-level", "debug", *options,
+            env={**os.environ, GATE: str(self.gate)},
         )  # fmt: skip
 
     @property
@@ -700,29 +725,43 @@ class Training:
         (path,) = self.runs.iterdir()
         return path
 
-    def was_stopped(self, main: Process, by: str) -> None:
+    def was_stopped(self, main: Process, by: str, by_command: bool = False) -> None:
         """Check that a run was stopped as by Ctrl-C, that it is told why, and that it goes on."""
         nodes = psutil.Process(main.popen.pid).children(recursive=True)
         assert main.end()[0] == 130
         why = f"interrupted: stopped from outside by {by}: too hot here"
-        assert main.seen[-1] == (f"mnist-main: {why}; go on with: mnist-main --resume {self.run}\n")
-        assert main.never_said("Traceback")
+        told = main.event("command.failed", command="mnist-main", code=130)
+        assert told["says"] == f"{why}; go on with: mnist-main --resume {self.run}"
+        assert not any("traceback" in entry for entry in main.events())
         _, left = psutil.wait_procs(nodes, SECONDS)
         assert not left, "a local node is left"
-        summary = summarize(self.run)
-        assert (summary.state, summary.ending) == ("interrupted", why)
+        listed = run(*RUNS, "list", "--run-dir", str(self.runs), "--json")
+        (summary,) = json.loads(listed.stdout)
+        assert (summary["state"], summary["ending"]) == ("interrupted", why)
         shown = run(*RUNS, "show", str(self.run)).stdout
         assert f"interrupted (stopped from outside by {by}: too hot here)" in shown
         before = set((self.run / "solutions").iterdir())
         assert before
-        again = self.start(*MAIN, "--resume", str(self.run), "--json", "--local-nodes", "1")
-        assert again.result()["model_sha256"] == self.calm
+        if by_command:
+            again = self.start(*MAIN, "--resume", str(self.run), "--json", "--local-nodes", "1")
+            sha = again.result()["model_sha256"]
+        else:
+            sha = self.goes_on().model_sha256
+        assert sha == self.calm
         assert before <= set((self.run / "solutions").iterdir())
+
+    def goes_on(self) -> Result:
+        """Go on with it in this process."""
+        plan = Plan(
+            spec=RunSpec.of({"jobs": 4, "rounds": 2, "learner": "linear"}), engine=Threads(1),
+            source=SourceOptions(data=str(self.data)), listen=ListenOptions(bind=ANY_PORT),
+        )  # fmt: skip
+        return open_run(plan, directory=RunDirectory(self.run, new=False)).see_through()
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_idx_folder(tmp_path_factory.mktemp("control") / "idx", 800, 200)
+    return make_idx_folder(tmp_path_factory.mktemp("control") / "idx", 160, 40)
 
 
 @pytest.fixture(scope="module")
@@ -738,12 +777,17 @@ def calm(small: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def training(start: Start, small: Path, tmp_path: Path, calm: str) -> Training:
-    return Training(start, small, tmp_path / "runs", calm)
+    return Training(start, small, tmp_path / "runs", tmp_path / "gate", calm)
+
+
+def of_round_1(job: str) -> bool:
+    """Whether this is the name of a job that is learned from in the first round."""
+    return job.startswith("round-001-job-")
 
 
 def test_a_run_without_keys_is_stopped_from_this_machine(training: Training) -> None:
     main = training.main()
-    main.wait_for("job.accepted job=round-001-job")
+    main.event("job.accepted", job=of_round_1)
     done = run(*RUNS, "stop", "--run-dir", str(training.runs), "--reason", "too hot here")
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{training.run.name}: it stops, and can be resumed\n"
@@ -754,21 +798,21 @@ def test_a_run_with_keys_is_stopped_with_a_control_key(training: Training, folde
     """On the main node's host; the run directory says where it is, and its folder has the key."""
     keys.revoke(folder, "everything")
     main = training.main("--keys", str(folder), bind="tcp://0.0.0.0:0")
-    main.wait_for("job.accepted job=round-001-job")
-    done = run(*RUNS, "stop", str(training.run), "--reason", "too hot here")
+    main.event("job.accepted", job=of_round_1)
+    done = here(RUNS_HERE, "stop", str(training.run), "--reason", "too hot here")
     assert done.returncode == 0, done.stderr
-    training.was_stopped(main, "boss")
+    training.was_stopped(main, "boss", by_command=True)
 
 
 def test_a_run_is_stopped_through_a_relay(training: Training, folder: Path) -> None:
     main = training.main("--keys", str(folder))
-    address = main.wait_for("listening at").split()[2].rstrip(",")
+    address = main.event("run.opened")["address"]
     with RelayNode(bind=ANY_PORT, connect=address) as relay:
         (way,) = relay.addresses
-        main.wait_for("job.accepted job=round-001-job")
-        done = run(
-            *RUNS, "stop", "--connect", way, "--keys", str(folder / "nodes" / "boss"), "--reason",
-            "too hot here",
+        main.event("job.accepted", job=of_round_1)
+        done = here(
+            RUNS_HERE, "stop", "--connect", way, "--keys", str(folder / "nodes" / "boss"),
+            "--reason", "too hot here",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert done.stdout == "the run: it stops, and can be resumed\n"
@@ -779,8 +823,8 @@ def test_a_run_that_everybody_tries_to_stop_comes_to_the_same_model(
     training: Training, folder: Path
 ) -> None:
     main = training.main("--keys", str(folder))
-    address = main.wait_for("listening at").split()[2].rstrip(",")
-    main.wait_for("job.offered")
+    address = main.event("run.opened")["address"]
+    main.event("job.offered", job=of_round_1)
     for name, code, words in [
         ("worker", 6, "the key of worker lacks the role control"),
         ("watcher", 6, "the key of watcher lacks the role control"),
@@ -794,10 +838,11 @@ def test_a_run_that_everybody_tries_to_stop_comes_to_the_same_model(
             (folder / "nodes" / name / "node.pub").write_bytes(public)
             (folder / "nodes" / name / "node.key").write_bytes(secret)
         own = ("--keys", str(folder / "nodes" / name)) if name else ()
-        done = run(*RUNS, "stop", "--connect", address, *own)
+        done = here(RUNS_HERE, "stop", "--connect", address, *own)
         assert done.returncode == code
         assert words in done.stderr
         assert "Traceback" not in done.stderr
+    (training.gate / "open").touch()
     assert main.result()["model_sha256"] == training.calm
 
 
@@ -808,7 +853,7 @@ def test_mistakes_in_stopping_are_told(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
 
     def stop(*arguments: str) -> tuple[int, str]:
-        done = run(*RUNS, "stop", "--run-dir", str(runs), *arguments)
+        done = here(RUNS_HERE, "stop", "--run-dir", str(runs), *arguments)
         assert "Traceback" not in done.stderr
         return done.returncode, done.stderr
 
@@ -850,7 +895,7 @@ def test_a_run_is_not_mistaken_for_another(tmp_path: Path, main_node: Mains, oth
     database.close()
     if other == "host":
         (directory.path / "lock").write_text("process 7 on elsewhere")
-    done = run(*RUNS, "stop", str(directory.path), "--timeout", "0.5")
+    done = here(RUNS_HERE, "stop", str(directory.path), "--timeout", "0.5")
     code, words = {
         "host": (2, "is under way on elsewhere, and listens there only"),
         "main": (6, f"this is main node {main.get_id()}, and main.of-it is meant"),
@@ -865,6 +910,6 @@ def test_a_run_is_not_mistaken_for_another(tmp_path: Path, main_node: Mains, oth
 def test_a_folder_without_a_control_key_says_how_to_make_one(folder: Path) -> None:
     for name in ("boss", "everything"):
         keys.revoke(folder, name)
-    done = run(*RUNS, "stop", "--connect", ANY_PORT.replace(":0", ":9"), "--keys", str(folder))
+    done = here(RUNS_HERE, "stop", "--connect", ANY_PORT.replace(":0", ":9"), "--keys", str(folder))
     assert done.returncode == 2
     assert f"mnist-keys add {folder} NAME --role control" in done.stderr

@@ -258,7 +258,10 @@ def test_what_one_node_can_not_reach_the_other_does_and_no_attempt_is_counted(
     computing_node(main, name="far", callback=lacking("nfs"))
     main.wait_for_nodes(1, SECONDS)
     first = main.submit(need("nfs", sources=declared))
-    heard.wait_for("node.unreachable", "far.", "source=nfs", "no route to host")
+    heard.event(
+        "node.unreachable", node=lambda node: node.startswith("far."), source="nfs",
+        reason="no route to host",
+    )  # fmt: skip
     near = computing_node(main, name="near", callback=lacking("s3"))
     assert first.result(SECONDS).to_string() == "read nfs"
     assert first.server_id == near.get_id()
@@ -281,7 +284,8 @@ def test_what_nobody_can_reach_is_told_and_waits_for_one_that_can(
     main.wait_for_nodes(2, SECONDS)
     future = main.submit(need("nfs"), "job", lambda *all_of_it: told.put(all_of_it))
     assert told.get(timeout=SECONDS) == (future, "nfs", "no route to host")
-    heard.wait_for("job.stranded job=job source=nfs", "can reach it")
+    stranded = heard.event("job.stranded", job="job", source="nfs", reason="no route to host")
+    assert "can reach it" in stranded["says"]
     assert main.submit(need("web")).result(SECONDS)  # others go on
     assert not future.done()
     assert "can't reach nfs (no route to host); nor can another" in main.view().misfit

@@ -17,16 +17,26 @@ from safetensors.numpy import load_file
 
 import loaders
 from learning.model import sha256
+from loaders import SourceOptions
 from main_node.commands.options import TrainOptions, read_config
 from main_node.commands.predict import read_image
 from main_node.errors import ConfigError
 from main_node.options import ListenOptions
 from main_node.run.company import invitation
+from main_node.run.opening import Plan, open_run
+from main_node.run.spec import CompanyOptions, RunSpec
 
+from ..alone import Threads
 from ..conftest import make_idx_folder
 from ..processes import COMPUTE, MAIN, MAIN_HERE, PREDICT_HERE, RUNS_HERE, Start, here, run
 
-ANY_PORT = ("--bind", "tcp://127.0.0.1:0")
+pytestmark = pytest.mark.usefixtures("linear")
+
+BIND = "tcp://127.0.0.1:0"
+ANY_PORT = ("--bind", BIND)
+COMPUTE_HERE = "computing_node.command:main"
+#: Where the net is not what it is about.
+LINEAR = ("--learner", "linear")
 PREDICT = (sys.executable, "-c", "from main_node.__main__ import run_predict; run_predict()")
 
 
@@ -91,13 +101,27 @@ def test_the_run_directory_holds_everything(result: dict[str, Any], runs: Path) 
             assert min(image.size) > 300
 
 
-@pytest.mark.parametrize("nodes", [1, 3])
-def test_the_model_is_the_same_for_any_number_of_nodes(
-    result: dict[str, Any], data: Path, runs: Path, nodes: int
+def test_the_net_is_the_same_for_any_number_of_nodes(
+    result: dict[str, Any], data: Path, runs: Path
 ) -> None:
-    again = train(data, runs, "--local-nodes", str(nodes), "--quiet")
+    again = train(data, runs, "--local-nodes", "1", "--quiet")
     assert again["model_sha256"] == result["model_sha256"]
-    assert len(again["nodes"]) <= nodes
+    assert len(again["nodes"]) == 1
+
+
+@pytest.mark.usefixtures("linear_here")
+def test_the_model_is_the_same_for_any_number_of_nodes(data: Path, tmp_path: Path) -> None:
+    models = []
+    for nodes in (1, 3):
+        plan = Plan(
+            spec=RunSpec.of({"learner": "linear", "jobs": 7, "rounds": 2}), engine=Threads(nodes),
+            source=SourceOptions(data=str(data)), runs=tmp_path, listen=ListenOptions(bind=BIND),
+            company=CompanyOptions(min_nodes=nodes),
+        )  # fmt: skip
+        result = open_run(plan).see_through()
+        assert len(result.nodes) == nodes
+        models.append(result.model_sha256)
+    assert models[0] == models[1]
 
 
 def test_a_run_can_be_repeated_from_its_configuration(
@@ -120,43 +144,43 @@ def test_a_main_node_without_nodes_says_what_to_start_and_goes_on_once_it_is(
     start: Start, data: Path, tmp_path: Path
 ) -> None:
     main = start(
-        *MAIN, *ANY_PORT, "--data", str(data), "--rounds", "1", "--epochs", "1", "--jobs", "2",
+        *MAIN, *ANY_PORT, "--data", str(data), "--rounds", "1", "--jobs", "2", *LINEAR,
         "--run-dir", str(tmp_path),
     )  # fmt: skip
-    command = main.wait_for("start computing nodes: mnist-compute --connect").split("nodes: ")[1]
-    address = command.split()[2]
-    main.wait_for(f"listening at {address}, run directory")
+    address = main.event("run.opened")["address"]
+    invited = f"start computing nodes: mnist-compute --connect {address} (on this machine"
+    main.event("run.noted", text=lambda text: text.startswith(invited))
     node = start(*COMPUTE, "--connect", address, "--name", "helper", "--max-jobs", "7")
-    node.wait_for("main.joined")
+    node.event("main.joined", address=address)
     code, output = main.end()
     assert code == 0
     assert node.end()[0] == 0  # a trial, two jobs, four parts of the test: its seven
     assert "accuracy" in output
     assert "mnist-predict" in output
-    main.wait_for("node helper.")
-    main.wait_for("round 1 of 1 merged")
+    main.event("run.node-joined", node=lambda name: name.startswith("helper."))
+    main.event("run.round-merged", round=0)
 
 
 def test_one_node_serves_two_main_nodes(start: Start, data: Path, tmp_path: Path) -> None:
     mains, addresses = [], []
     for _ in range(2):
         main = start(
-            *MAIN, *ANY_PORT, "--data", str(data), "--rounds", "1", "--epochs", "1", "--limit",
-            "100", "--run-dir", str(tmp_path), "--json",
+            *MAIN, *ANY_PORT, "--data", str(data), "--rounds", "1", "--limit", "100", *LINEAR,
+            "--run-dir", str(tmp_path), "--json",
         )  # fmt: skip
         mains.append(main)
-        addresses += main.wait_for("mnist-compute --connect").split("--connect ")[1].split()[:1]
+        addresses.append(main.event("run.opened")["address"])
     start(*COMPUTE, "--connect", addresses[0], "--connect", addresses[1], "--tasks", "2")
     results = [main.result() for main in mains]
     assert results[0]["model_sha256"] == results[1]["model_sha256"]
 
 
 def test_no_node_in_time_is_exit_code_5(data: Path, tmp_path: Path) -> None:
-    done = run(
-        *MAIN, *ANY_PORT, "--data", str(data), "--timeout", "0.5", "--run-dir", str(tmp_path)
+    done = here(
+        MAIN_HERE, *ANY_PORT, "--data", str(data), "--timeout", "0.3", "--run-dir", str(tmp_path)
     )
     assert done.returncode == 5
-    assert "0 of 1 computing nodes after 0.5 s; start computing nodes: mnist-compute" in done.stderr
+    assert "0 of 1 computing nodes after 0.3 s; start computing nodes: mnist-compute" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -179,7 +203,7 @@ def test_images_too_small_for_the_learner_are_refused_before_anybody_works(tmp_p
         content = file.read_bytes()
         header, rows = content[:8], int.from_bytes(content[4:8], "big")
         file.write_bytes(header + (8).to_bytes(4, "big") * 2 + bytes(rows * 64))
-    done = run(*MAIN, *ANY_PORT, "--data", str(small), "--run-dir", str(tmp_path / "runs"))
+    done = here(MAIN_HERE, *ANY_PORT, "--data", str(small), "--run-dir", str(tmp_path / "runs"))
     assert done.returncode == 2
     assert "images of 8 pixels a side are too small for the net" in done.stderr
 
@@ -189,27 +213,28 @@ def test_an_interrupted_run_is_exit_code_130(
     start: Start, data: Path, tmp_path: Path, number: int
 ) -> None:
     main = start(
-        *MAIN, *ANY_PORT, "--data", str(data), "--local-nodes", "1", "--epochs", "500",
-        "--run-dir", str(tmp_path),
+        *MAIN, *ANY_PORT, "--data", str(data), "--local-nodes", "1", *LINEAR, "--steps", "1000",
+        "--pause", "1", "--run-dir", str(tmp_path),
     )  # fmt: skip
-    main.wait_for("node local-1")
+    main.event("run.node-joined")
     main.send(number)
     assert main.end()[0] == 130
-    left = list(tmp_path.iterdir())
+    left, told = list(tmp_path.iterdir()), main.event("command.failed", code=130)["says"]
     if number == signal.SIGINT:
-        assert "interrupted; before any job was done" in main.wait_for("mnist-main: ")
+        assert told.startswith("interrupted; before any job was done")
         assert left == []
     else:  # the host shuts down: nodes may hold something for the next start
-        assert f"interrupted; go on with: mnist-main --resume {left[0]}" in main.seen[-1]
+        assert told == f"interrupted; go on with: mnist-main --resume {left[0]}"
 
 
 def test_a_node_that_every_main_node_refuses_is_exit_code_6(
     start: Start, data: Path, tmp_path: Path
 ) -> None:
     main = start(*MAIN, *ANY_PORT, "--data", str(data), "--domain", "4", "--run-dir", str(tmp_path))
-    command = main.wait_for("mnist-compute --connect").split("nodes: ")[1].split()
-    assert command[3:5] == ["--domain", "4"]
-    done = run(*COMPUTE, "--connect", command[2], "--domain", "5")
+    address = main.event("run.opened")["address"]
+    command = f"mnist-compute --connect {address} --domain 4 "
+    main.event("run.noted", text=lambda text: command in text)
+    done = run(*COMPUTE, "--connect", address, "--domain", "5")
     assert done.returncode == 6
     assert "serves domain 4, not 5" in done.stderr
     assert "Traceback" not in done.stderr
@@ -294,16 +319,16 @@ def test_what_can_not_be_is_said_of_where_it_stands(
 def test_a_taken_port_is_named(data: Path, tmp_path: Path) -> None:
     address, server = _taken()
     with server:
-        done = run(*MAIN, "--data", str(data), "--bind", address, "--run-dir", str(tmp_path))
+        done = here(MAIN_HERE, "--data", str(data), "--bind", address, "--run-dir", str(tmp_path))
     assert done.returncode == 2
     assert f"{address} is taken by another program" in done.stderr
 
 
 def test_a_nodes_mistakes_are_one_line_and_a_code() -> None:
-    done = run(*COMPUTE, "--connect", "nowhere")
+    done = here(COMPUTE_HERE, "--connect", "nowhere")
     assert done.returncode == 2
     assert "'nowhere' is not an address; one looks like tcp://" in done.stderr
-    assert run(*COMPUTE, "--tasks", "0").returncode == 2
+    assert here(COMPUTE_HERE, "--tasks", "0").returncode == 2
 
 
 def test_predict_says_how_good_a_model_is_and_what_it_sees(

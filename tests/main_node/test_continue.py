@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from main_node.commands.options import TrainOptions, cut_short
 
+from ..brought.linear import GATE
 from ..conftest import make_idx_folder
-from ..processes import MAIN, Start, run
+from ..processes import MAIN, Start
 
 
 def make_run(runs: Path, name: str, done: bool = False, **options: Any) -> Path:
@@ -34,30 +38,40 @@ def test_the_newest_run_of_the_same_kind_that_was_cut_short_is_taken(tmp_path: P
     assert cut_short(TrainOptions.of(run_dir=str(tmp_path / "none"), jobs=4)) is None
 
 
+@pytest.mark.usefixtures("linear")
 def test_a_killed_run_goes_on_and_a_finished_one_is_followed_by_another(
     start: Start, tmp_path: Path
 ) -> None:
-    data, runs = make_idx_folder(tmp_path / "data", 800, 200), tmp_path / "runs"
+    data, runs = make_idx_folder(tmp_path / "data", 160, 40), tmp_path / "runs"
     command = (
         *MAIN, "--data", str(data), "--run-dir", str(runs), "--local-nodes", "1", "--json",
-        "--rounds", "2", "--epochs", "4", "--bind", "tcp://127.0.0.1:0", "--continue",
+        "--rounds", "2", "--learner", "linear", "--bind", "tcp://127.0.0.1:0", "--continue",
     )  # fmt: skip
-    first = start(*command)
-    first.wait_for("round 1 of 2 merged")
-    first.kill()
-    second = run(*command)
-    result = json.loads(second.stdout)
+
+    def cut_short(name: str) -> None:
+        """Kill it when a round is merged; the next does not end before that."""
+        (tmp_path / name).mkdir()
+        process = start(*command, env={**os.environ, GATE: str(tmp_path / name)})
+        process.event("run.round-merged", round=0)
+        process.kill()
+
+    cut_short("first")
+    second = start(*command)
+    result = second.result()
     assert result["starts"] == 2
-    assert "round 1 of 2 was merged before" in second.stderr
-    third = json.loads(run(*command).stdout)
+    second.event("run.noted", text="round 1 of 2 was merged before")
+    third = start(*command).result()
     assert (third["starts"], third["model_sha256"]) == (1, result["model_sha256"])
     assert third["run"] != result["run"]
     # Cut short once more, and the data is another when it comes back: that is another run.
-    fourth = start(*command)
-    fourth.wait_for("round 1 of 2 merged")
-    fourth.kill()
-    make_idx_folder(data, 600, 200)
-    fifth = run(*command)
-    assert "beginning one" in fifth.stderr, fifth.stderr
-    assert json.loads(fifth.stdout)["starts"] == 1
-    assert len(list(runs.iterdir())) == 4
+    cut_short("fourth")
+    before = set(runs.iterdir())
+    make_idx_folder(data, 120, 40)
+    fifth = start(*command)
+    told = fifth.event("run.begun_anew", command="mnist-main")
+    assert "the data is not what run" in told["says"]
+    assert told["says"].endswith(": beginning one")
+    opened = fifth.event("run.opened")
+    fifth.kill()
+    assert len(before) == 3
+    assert {Path(opened["directory"])} == set(runs.iterdir()) - before

@@ -37,7 +37,7 @@ from protocol.wire.limits import (
 from protocol.wire.messages import Follow, Happened, Watch
 
 from ..conftest import ANY_PORT, Heard, make_idx_folder
-from ..processes import Process, Relay, Start, free_port, run
+from ..processes import Process, Relay, Start, free_port, here
 from ..test_hostile import growth
 from .test_run import Heard as Local
 from .test_run import plan
@@ -295,7 +295,7 @@ def test_one_that_raises_is_told_the_next(main_node: Mains, heard: Heard) -> Non
         node.process_status_async()
         tell(main, range(1, 4))
         following.wait_for(3)
-        heard.wait_for("listener.raised", main.get_id())
+        heard.event("listener.raised", node=lambda log: main.get_id() in log)
 
 
 def test_who_does_not_follow_is_told_nothing_and_costs_nothing(main_node: Mains) -> None:
@@ -436,7 +436,7 @@ def test_who_floods_is_cut_off_and_who_works_is_not(
         try:
             for _ in range(200):
                 assert main.submit(JobDataType("a")).result(SECONDS).to_string() == "A"
-            heard.wait_for("peer.cut", "it says too much that serves nobody")
+            heard.event("peer.cut", reason="it says too much that serves nobody")
         finally:
             over.set()
             thread.join()
@@ -481,6 +481,7 @@ def test_many_threads_tell_and_each_event_has_a_number(main_node: Mains, follow:
 # A training run.
 
 
+@pytest.mark.usefixtures("linear_here")
 def test_a_runs_events_are_those_that_a_local_listener_hears(
     tmp_path: Path, follow: Follows
 ) -> None:
@@ -561,6 +562,6 @@ def test_the_command_prints_a_line_for_each_event(main_node: Mains, start: Start
 
 def test_the_command_says_what_goes_with_what() -> None:
     for other in ("--once", "--follow"):
-        done = run(*STATUS, "--events", "--json", other)
+        done = here("status_node.command:main", "--events", "--json", other)
         assert done.returncode == Exit.USAGE
         assert "--events goes on until Ctrl-C" in done.stderr

@@ -153,7 +153,7 @@ def test_a_listener_that_ends_everything_ends_nothing_else(
         main.request_job_solution(JobDataType("a"))
         main.request_job_solution(JobDataType("b"))
         assert both.wait(SECONDS)
-    heard.wait_for("listener.raised")
+    heard.event("listener.raised")
 
 
 def test_a_callback_that_raises_keeps_no_other_from_being_called(

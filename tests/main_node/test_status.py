@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import signal
 import sys
@@ -26,10 +27,12 @@ from protocol.machine.watching import Overview
 from protocol.wire.messages import NodeStatus
 
 from ..conftest import Heard, upper
-from ..processes import MAIN, Start, free_port, run
+from ..processes import MAIN, Start, free_port, here, run
 
 SECONDS = 20
+pytestmark = pytest.mark.usefixtures("linear")
 STATUS = (str(Path(sys.executable).with_name("mnist-status")),)
+STATUS_HERE = "status_node.command:main"
 Mains = Callable[..., AsyncMainNode]
 Nodes = Callable[..., AsyncComputingNode]
 
@@ -146,6 +149,32 @@ def test_status_nodes_see_each_other(main_node: Mains, watch: Watch) -> None:
     assert set(own.overviews()[0].nodes) == {own.get_id()}
 
 
+def test_a_status_node_says_nothing_after_its_goodbye(main_node: Mains, watch: Watch) -> None:
+    """Found here: a sign of life that was due then made a newcomer of it, which was dropped."""
+    main = main_node()
+    _, seen = watch(main)
+    node, _ = watch(main, name="leaver")
+    seen.wait_for(node.get_id(), "running")
+    observer = node._observer
+    assert observer is not None
+
+    def leave_late() -> None:
+        """Say goodbye in a turn in which a sign of life is due."""
+        for watching in observer.watchings():
+            watching._said = -math.inf
+        observer._tick_at = 0.0
+        observer.leave()
+
+    observer.call(leave_late)
+    last, _ = watch(main, name="last")
+    seen.wait_for(last.get_id(), "running")  # what was said before that is known, and told
+    observer.end()
+    seen.wait_for(node.get_id(), "running", "stopped")
+    last.stop_processing()
+    seen.wait_for(last.get_id(), "running", "stopped")  # and so is the end of the connection
+    assert seen.states(node.get_id()) == ["running", "stopped"]
+
+
 def test_who_comes_later_is_told_of_everybody_who_was_there(
     main_node: Mains, computing_node: Nodes, watch: Watch
 ) -> None:
@@ -190,19 +219,18 @@ def test_a_main_node_that_dies_is_dropped_and_found_again(
 ) -> None:
     address = f"tcp://127.0.0.1:{free_port()}"
     command = (*MAIN, "--bind", address, "--data", str(idx_folder), "--run-dir", str(tmp_path),
-               "--continue", "--rounds", "1")  # fmt: skip
+               "--continue", "--rounds", "1", "--learner", "linear")  # fmt: skip
     with StatusNode("watcher", address=address) as watcher:
         seen = Seen()
         watcher.process_status_async(listener=seen)
         main = start(*command)
-        assert watcher.wait(60)
+        assert watcher.wait(SECONDS)
         main_id = watcher.overviews()[0].main.id
         seen.wait_for(main_id, "running")
         main.kill()
         seen.wait_for(main_id, "running", "dropped")
-        again = start(*command)
-        again.wait_for("listening")
-        seen.wait_for(watcher.overviews()[0].main.id, "running", "dropped", "running")
+        start(*command).event("run.opened")
+        seen.wait_for(main_id, "running", "dropped", "running")  # it is the same run's again
 
 
 def test_jobs_and_throughput_are_told(
@@ -249,8 +277,8 @@ def test_a_listener_that_raises_is_told_the_next_all_the_same(
     with StatusNode("w", address=main.address) as node:
         node.process_status_async(callback=callback)
         assert node.wait(SECONDS)
-        heard.wait_for("listener.raised", main.get_id())
-        heard.wait_for("listener.raised", node.get_id())
+        heard.event("listener.raised", node=main.get_id())
+        heard.event("listener.raised", node=node.get_id())
     assert {"main", "status"} <= set(told)
 
 
@@ -332,11 +360,11 @@ def test_the_command_follows(main_node: Mains, computing_node: Nodes, start: Sta
 
 
 def test_nobody_there_is_told_in_time() -> None:
-    done = run(*STATUS, "--connect", f"tcp://127.0.0.1:{free_port()}", "--timeout", "0.5")
+    done = here(STATUS_HERE, "--connect", f"tcp://127.0.0.1:{free_port()}", "--timeout", "0.5")
     assert done.returncode == Exit.NO_NODE
     assert "no answer from tcp://127.0.0.1" in done.stderr
     assert "nothing listens there" in done.stderr
-    lost = run(*STATUS, "--connect", "tcp://no.such.host.example:5555", "--timeout", "0.5")
+    lost = here(STATUS_HERE, "--connect", "tcp://no.such.host.example:5555", "--timeout", "0.5")
     assert "there is no host no.such.host.example" in lost.stderr
-    assert run(*STATUS, "--connect", "nonsense").returncode == Exit.USAGE
-    assert run(*STATUS, "--follow").returncode == Exit.USAGE
+    assert here(STATUS_HERE, "--connect", "nonsense").returncode == Exit.USAGE
+    assert here(STATUS_HERE, "--follow").returncode == Exit.USAGE

@@ -193,7 +193,7 @@ def test_any_byte_of_a_database_may_be_another_one(tmp_path: Path) -> None:
         path.with_name("run.db.damaged").unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("text", ["keys: 2026-99-99", "jobs: " + "9" * 5000, "[" * 5000])
+@pytest.mark.parametrize("text", ["keys: 2026-99-99", "jobs: " + "9" * 5000, "[" * 2000])
 def test_options_that_are_no_options_are_told_in_words(tmp_path: Path, text: str) -> None:
     """And the other runs are listed, all the same."""
     run = make_run(tmp_path, "1")
