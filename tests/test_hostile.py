@@ -406,9 +406,7 @@ def test_a_peer_that_says_what_serves_nobody_is_cut_off_and_who_works_is_not(
     for _ in range(40):
         noisy.send(*[Heartbeat()] * 100)
     assert not wait(futures, SECONDS * 3).not_done
-    heard.event(
-        "node.left", node=lambda node: node.startswith("noisy"), reason=NOISE
-    )
+    heard.event("node.left", node=lambda node: node.startswith("noisy"), reason=NOISE)
     assert worker.get_id() in {node.name for node in main.view().nodes}
     assert heard.never("node.left", node=worker.get_id())
 
