@@ -12,7 +12,7 @@ import pytest
 from ..processes import COMPUTE, MAIN, Process, has
 from .conftest import Host, Networks
 
-pytestmark = pytest.mark.lane("machines")
+pytestmark = [pytest.mark.lane("machines"), pytest.mark.usefixtures("linear")]
 DISCOVER = (*COMPUTE, "--discover", "--name", "n")
 #: It waits for nodes that never come, and so is there until it is told to end.
 PATIENT = ("--min-nodes", "9", "--jobs", "2", "--rounds", "1")
@@ -27,7 +27,7 @@ def announce(host: Host, data: Path, folder: Path, *options: str) -> Process:
     """Start a main node that announces itself, on any port."""
     return host.start(
         *MAIN, "--bind", "tcp://0.0.0.0:0", "--announce", "--data", str(data),
-        "--run-dir", str(folder), "--json", *options,
+        "--run-dir", str(folder), "--json", "--learner", "linear", *options,
     )  # fmt: skip
 
 
@@ -158,6 +158,7 @@ def test_on_one_machine_loopback_is_enough(
     main = alone.start(
         *MAIN, "--bind", "tcp://127.0.0.1:0", "--announce", "--data", str(idx_folder),
         "--run-dir", str(tmp_path), "--rounds", "1", "--json",
+        "--learner", "linear",
     )  # fmt: skip
     node.event("main.joined")
     assert main.result()["jobs"] == 4
@@ -313,6 +314,7 @@ def test_a_relay_is_found_where_its_main_node_can_not_be(
     main = a.start(
         *MAIN, "--bind", "tcp://0.0.0.0:5555", "--keys", str(key_folder), "--data",
         str(idx_folder), "--run-dir", str(tmp_path), "--rounds", "1", "--json",
+        "--learner", "linear",
     )  # fmt: skip
     node = b.start(*DISCOVER, "--keys", str(key_folder / "nodes" / "lab2"))
     relay = between.start(
