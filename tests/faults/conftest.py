@@ -170,6 +170,30 @@ def first_of_all(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep * bool(others)}{others}"}
 
 
+class Gate:
+    """Before the last jobs of a run: it does not end while a test is not done with it.
+
+    Args:
+        folder: that is empty.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        #: Environment of the nodes that wait there.
+        self.env = {**os.environ, "LINEAR_GATE": str(folder)}
+
+    def open(self) -> None:
+        """Let them pass."""
+        (self._folder / "open").touch()
+
+
+@pytest.fixture
+def gate(tmp_path: Path, linear: None) -> Gate:
+    """Make a gate in the second round: one job of it passes, the others wait."""
+    (tmp_path / "gate").mkdir()
+    return Gate(tmp_path / "gate")
+
+
 def child_of(node: Process) -> psutil.Process:
     """Return the process in which a computing node trains."""
     (child,) = psutil.Process(node.popen.pid).children()

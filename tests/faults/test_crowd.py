@@ -15,7 +15,7 @@ from main_node import AsyncMainNode, JobFuture
 from protocol import JobDataType, JobSolutionDataType
 
 from ..processes import Start, free_port
-from .conftest import Cluster, start_relay
+from .conftest import Cluster, Gate, start_relay
 
 SECONDS = 90
 
@@ -69,15 +69,18 @@ def main_has_solved(futures: list[JobFuture], more: int) -> None:
         time.sleep(0.02)
 
 
-def test_a_relay_with_four_nodes_that_train_is_killed_ten_times(cluster: Cluster) -> None:
+def test_a_relay_with_four_nodes_that_train_is_killed_ten_times(
+    cluster: Cluster, gate: Gate
+) -> None:
     way = f"tcp://127.0.0.1:{free_port()}"
     main, relay = cluster.main(), cluster.relay_at(way)
-    nodes = [cluster.node(name, address=way) for name in "abcd"]
+    nodes = [cluster.node(name, address=way, env=gate.env) for name in "abcd"]
     for times in range(1, 11):
         for node in nodes:
             node.event("main.joined", times=times)
         relay.kill()
         relay = cluster.relay_at(way)
+    gate.open()
     result = cluster.same(main)
     assert sum(result["nodes"].values()) == 8
     # Neither the trial, nor the eight shards, nor the four parts of the test set after each round.

@@ -9,6 +9,7 @@ from ..processes import Relay
 from .conftest import (
     TRIAL,
     Cluster,
+    Gate,
     child_of,
     first_of_all,
     fits,
@@ -165,12 +166,13 @@ def test_all_nodes_are_killed_and_new_ones_started_later(cluster: Cluster) -> No
     cluster.same(main)
 
 
-def test_a_node_joins_at_the_end(cluster: Cluster) -> None:
+def test_a_node_joins_at_the_end(cluster: Cluster, gate: Gate) -> None:
     main = cluster.main()
-    cluster.node("a")
+    cluster.node("a", env=gate.env)
     main.event("run.round-merged", round=0)
     late = cluster.node("late")
     late.event("main.joined")
+    gate.open()
     cluster.same(main)
 
 

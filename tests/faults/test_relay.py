@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 from ..processes import free_port
-from .conftest import RELAY, Cluster
+from .conftest import RELAY, Cluster, Gate
 
 
-def test_a_relay_is_killed_and_started_again(cluster: Cluster) -> None:
+def test_a_relay_is_killed_and_started_again(cluster: Cluster, gate: Gate) -> None:
     way = f"tcp://127.0.0.1:{free_port()}"
     main, relay = cluster.main(), cluster.relay_at(way)
-    nodes = [cluster.node(name, address=way) for name in "ab"]
+    nodes = [cluster.node(name, address=way, env=gate.env) for name in "ab"]
     for times in range(1, 4):
         for node in nodes:
             node.event("main.joined", times=times)
@@ -20,6 +19,7 @@ def test_a_relay_is_killed_and_started_again(cluster: Cluster) -> None:
         relay.kill()
         main.event("node.left", times=2 * times, reason="connection lost")
         relay = cluster.relay_at(way)
+    gate.open()
     result = cluster.same(main)
     assert sum(result["nodes"].values()) == 8
     # What a node held when the relay died it went on with: nothing was computed twice, neither
@@ -29,7 +29,7 @@ def test_a_relay_is_killed_and_started_again(cluster: Cluster) -> None:
     assert relay.end()[0] == 0
 
 
-def test_relays_of_both_sides_are_killed(cluster: Cluster, tmp_path: Path) -> None:
+def test_relays_of_both_sides_are_killed(cluster: Cluster, gate: Gate) -> None:
     """The main node's side dials out; each of the two relays is killed while nodes train."""
     meeting, way = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
     commands = {
@@ -38,7 +38,7 @@ def test_relays_of_both_sides_are_killed(cluster: Cluster, tmp_path: Path) -> No
     }
     main = cluster.main()
     relays = {name: cluster.start(*command) for name, command in commands.items()}
-    nodes = [cluster.node(name, address=way) for name in "ab"]
+    nodes = [cluster.node(name, address=way, env=gate.env) for name in "ab"]
     for times, name in enumerate(("there", "here"), 1):
         for node in nodes:
             node.event("main.joined", times=times)
@@ -46,4 +46,5 @@ def test_relays_of_both_sides_are_killed(cluster: Cluster, tmp_path: Path) -> No
         relays[name].kill()
         main.event("node.left", times=2 * times, reason="connection lost")
         relays[name] = cluster.start(*commands[name])
+    gate.open()
     cluster.same(main)

@@ -728,12 +728,12 @@ def test_what_was_given_to_a_node_that_was_as_lost_does_not_wait_for_ever() -> N
     begin(table, b"b", held[b"b"])
     for peer in held:
         table.dispatcher.unreachable(peer, table.now)
-    for peer in held:
-        table.hello(peer, host="relay", main="main", holds=(held[peer],))
+    for peer, task in held.items():
+        table.hello(peer, host="relay", main="main", holds=(task,))
     assert not table.offers()
     for _ in range(6):
-        for peer in held:
-            begin(table, peer, held[peer])
+        for peer, task in held.items():
+            begin(table, peer, task)
         table.tick(1)
     assert sum(len(table.dispatcher._nodes[peer].tasks) for peer in held) == 3
 
