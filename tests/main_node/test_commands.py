@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,6 @@ ANY_PORT = ("--bind", BIND)
 COMPUTE_HERE = "computing_node.command:main"
 #: Where the net is not what it is about.
 LINEAR = ("--learner", "linear")
-PREDICT = (sys.executable, "-c", "from main_node.__main__ import run_predict; run_predict()")
 
 
 def train(folder: Path, runs: Path, *options: str) -> dict[str, Any]:
@@ -53,7 +51,7 @@ def train(folder: Path, runs: Path, *options: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_idx_folder(tmp_path_factory.mktemp("data") / "idx", 800, 200)
+    return make_idx_folder(tmp_path_factory.mktemp("data") / "idx", 400, 100)
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +73,13 @@ def test_the_result_is_what_is_promised(result: dict[str, Any], data: Path) -> N
     }  # fmt: skip
     assert set(result["seconds"]) == {"total", "setup", "training", "merging", "evaluating"}
     assert (result["learner"], result["jobs"], result["rounds"]) == ("neural", 4, 2)
-    assert result["examples"] == 800
+    assert result["examples"] == 400
     assert result["retries"] == 0
     assert sum(result["nodes"].values()) == 8
     confusion = np.array(result["confusion"])
     assert confusion.shape == (10, 10)
-    assert confusion.sum() == 200
-    assert result["accuracy"] == pytest.approx(confusion.trace() / 200)
+    assert confusion.sum() == 100
+    assert result["accuracy"] == pytest.approx(confusion.trace() / 100)
     assert result["accuracy"] > 0.5
     assert result["data"]["digest"] == loaders.load(data).digest
 
@@ -189,7 +187,7 @@ def test_a_job_that_fails_for_good_is_exit_code_4_with_its_story(
 ) -> None:
     done = run(
         *MAIN, *ANY_PORT, "--data", str(data), "--local-nodes", "1", "--run-dir", str(tmp_path),
-        "--lr", "1e6", "--jobs", "1",
+        "--lr", "1e6", "--jobs", "1", "--limit", "100",
     )  # fmt: skip
     assert done.returncode == 4
     assert "round 1 job 1 failed for good after 3 attempts" in done.stderr
@@ -334,14 +332,15 @@ def test_a_nodes_mistakes_are_one_line_and_a_code() -> None:
 def test_predict_says_how_good_a_model_is_and_what_it_sees(
     result: dict[str, Any], data: Path, tmp_path: Path
 ) -> None:
-    done = run(*PREDICT, result["model"], "--data", str(data), "--json")
+    done = here(PREDICT_HERE, result["model"], "--data", str(data), "--json")
     assert done.returncode == 0, done.stderr
     scores = json.loads(done.stdout)
     assert scores["accuracy"] == pytest.approx(result["accuracy"])
     test = loaders.load(data, "test")
     Image.fromarray(test.arrays["image"][0]).resize((300, 300)).save(tmp_path / "dark.png")
     Image.fromarray(255 - test.arrays["image"][0]).convert("RGB").save(tmp_path / "light.jpg")
-    done = run(*PREDICT, result["model"], str(tmp_path / "dark.png"), str(tmp_path / "light.jpg"))
+    pictures = [str(tmp_path / name) for name in ("dark.png", "light.jpg")]
+    done = here(PREDICT_HERE, result["model"], *pictures)
     (first, second) = done.stdout.splitlines()
     assert first.endswith("dark.png")
     assert first.split()[0] == second.split()[0]
