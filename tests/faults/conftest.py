@@ -97,16 +97,9 @@ class Cluster:
         relay = self.relay(self.address)
         return self.node(name, *options, address=relay.address), relay
 
-    def result(self, main: Process) -> dict[str, Any]:
-        """Wait for a run's end; return its result."""
-        directory = Path(main.event("run.opened")["directory"])
-        for name in ("confusion.png", "learning.png"):  # to draw them takes a second of CPU
-            (directory / name).touch()
-        return main.result()
-
     def same(self, main: Process) -> dict[str, Any]:
         """Wait for a run's end; check that it came to what an undisturbed one does."""
-        return self.check(self.result(main))
+        return self.check(main.result())
 
     def check(self, result: dict[str, Any]) -> dict[str, Any]:
         """Check that a run came to what an undisturbed one does; return its result."""
