@@ -79,7 +79,8 @@ def test_a_main_node_is_killed_and_resumed(cluster: Cluster, stages: list[Stage]
         main.kill()
         solved.append(cluster.solved())
         main = cluster.resume()
-    assert cluster.same(main)["starts"] == len(stages) + 1
+    # The last stage may have been the end of everything.
+    assert cluster.same(main)["starts"] in (len(stages), len(stages) + 1)
     assert cluster.run.exists()
     nothing_twice(cluster, *solved)
     assert no_traceback(*nodes)
@@ -165,8 +166,8 @@ def test_a_run_that_was_killed_at_its_very_end_is_mended(cluster: Cluster, calm:
     database.close()
     (listed,) = json.loads(run(*RUNS, "list", "--run-dir", str(cluster.runs), "--json").stdout)
     assert listed["state"] == "done"
-    assert json.loads(cluster.resume_here().stdout) == result
-    assert here(MAIN_HERE, "--resume", str(cluster.run)).returncode == 0  # it draws, too
+    assert cluster.resume().result() == result
+    assert run(*MAIN, "--resume", str(cluster.run)).returncode == 0  # it draws, too
     assert (cluster.run / "confusion.png").read_bytes()[:4] == b"\x89PNG"
 
 
