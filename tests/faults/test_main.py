@@ -80,7 +80,8 @@ def test_a_main_node_is_killed_and_resumed(cluster: Cluster, stages: list[Stage]
         main.kill()
         solved.append(cluster.solved())
         main = cluster.resume()
-    assert cluster.same(main)["starts"] == len(stages) + 1
+    starts = cluster.check(main.result())["starts"]
+    assert len(stages) <= starts <= len(stages) + 1  # it may have come to its end before the last
     assert cluster.run.exists()
     nothing_twice(cluster, *solved)
     assert no_traceback(*nodes)
