@@ -252,7 +252,7 @@ class RelayNode:
         try:
             first = await first_bytes(node)
         except NotZeroMQ as error:
-            self._complain(Entry("connection.refused", peer=peer, cause=str(error)))
+            self._refuse(peer, "not-zeromq", str(error))
             return
         except OSError:
             return
@@ -277,18 +277,22 @@ class RelayNode:
         try:
             await carry(node, main, remote and not self._insecure, first)
         except NotZeroMQ as error:
-            self._complain(Entry("connection.refused", peer=peer, cause=str(error)))
+            self._refuse(peer, "not-zeromq", str(error))
         except NoKeys:
             cause = (
                 "the node or the main node has no keys, and strangers could come in by this relay;"
                 " make keys with mnist-keys, or give --insecure, in a network where you trust"
                 " everybody"
             )
-            self._complain(Entry("connection.refused", peer=peer, cause=cause))
+            self._refuse(peer, "no-keys", cause)
         finally:
             main.close()
             self.carried -= 1
             log.debug(Entry("node.gone", peer=peer))
+
+    def _refuse(self, peer: str, kind: str, cause: str) -> None:
+        """Log that a connection is not carried: of what kind the trouble is, and in words."""
+        self._complain(Entry("connection.refused", peer=peer, kind=kind, cause=cause))
 
     def _complain(self, entry: Entry) -> None:
         """Log an entry, the same of the same host once a minute."""
