@@ -1,15 +1,17 @@
 """Which tests run together, and in which order; a plugin of pytest.
 
 A test is in the lane that its marker names (`pytest.mark.lane("machines")`), else in the fast one;
-`scripts/test` runs every lane. Files begin in the order of what they took when `durations.tsv` was
-written, the longest first, so that no worker is left with a long one at the end; new ones begin
-before them.
+`scripts/test` runs every lane. Simulated runs (`pytest.mark.deep`) are in the deep one too, where
+there are four times as many of them. Files begin in the order of what they took when
+`durations.tsv` was written, the longest first, so that no worker is left with a long one at the
+end; new ones begin before them.
 
     scripts/test fast --durations-to tests/durations.tsv     # what each file takes at this commit
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 from collections import defaultdict
@@ -20,7 +22,11 @@ import pytest
 
 FAST = "fast"
 #: And what tests in the others need, beside what the fast one does.
-LANES = {FAST: "nothing", "machines": "root, a Docker engine, networks of their own"}
+LANES = {
+    FAST: "nothing", "machines": "root, a Docker engine, networks of their own",
+    "deep": "some minutes more",
+}  # fmt: skip
+_DEPTH = "TESTS_DEPTH"
 DURATIONS = Path(__file__).parent / "durations.tsv"
 HEAD = "file\tseconds\tCPU seconds\ttests"
 
@@ -34,7 +40,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )  # fmt: skip
 
 
+def depth() -> int:
+    """Return how many times as many runs are simulated as in the fast lane."""
+    return int(os.environ.get(_DEPTH, "1"))
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "deep: simulated runs; the more the better")
+    if config.getoption("--lane") == "deep":
+        os.environ[_DEPTH] = "4"
     config.addinivalue_line("markers", "lane(name): what a test needs; `fast` if nothing")
     target = config.getoption("--durations-to")
     if target is not None and not hasattr(config, "workerinput"):
@@ -53,11 +67,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave the lane's tests, in the order in which they are to begin."""
     lane = config.getoption("--lane")
     if lane is not None:
-        others = [item for item in items if lane_of(item) != lane]
-        items[:] = [item for item in items if lane_of(item) == lane]
+        others = [item for item in items if not _is_in(lane, item)]
+        items[:] = [item for item in items if _is_in(lane, item)]
         config.hook.pytest_deselected(items=others)
     took = read(DURATIONS)
     items.sort(key=lambda item: -took.get(_file_of(item.nodeid), float("inf")))
+
+
+def _is_in(lane: str, item: pytest.Item) -> bool:
+    if lane == "deep":
+        return item.get_closest_marker("deep") is not None
+    return lane_of(item) == lane
 
 
 def read(path: Path) -> dict[str, float]:

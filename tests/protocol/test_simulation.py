@@ -11,6 +11,7 @@ import pytest
 from protocol.machine.placement import RUNNERS
 from protocol.machine.session import SessionState
 
+from ..lanes import depth
 from .simulation import Simulation, Weather, make, solve
 
 CALM = Weather()
@@ -26,8 +27,9 @@ OUTAGES = Weather(outage_every=10, rate=1e6)
 #: How large the arrays of jobs are, in numbers: none, within an offer, and one to ten chunks.
 ROWS = (0, 0, 0, 0, 3, 3, 12, 40)
 JOBS = 15  # at most
-RUNS = 500  # of each kind, spread over so many tests that a failure names its seeds
-BLOCKS = 10
+pytestmark = pytest.mark.deep
+RUNS = 250 * depth()  # of each kind, spread over so many tests that a failure names its seeds
+BLOCKS = 5 * depth()
 #: What nodes and a main node say to each other wherever jobs are done.
 SAID = {
     "Hello", "Welcome", "Heartbeat", "JobOffer", "Need", "Chunk", "SolutionReady", "Accepted",

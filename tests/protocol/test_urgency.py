@@ -35,7 +35,7 @@ from .test_simulation import BLOCKS, JOBS, OUTAGES, QUAKE, RAIN, ROWS, STORM, sm
 
 __all__ = ["small_chunks"]  # for every test here
 
-RUNS = 200  # of each kind
+RUNS = 20 * BLOCKS  # of each kind
 #: What is said goes in order, as over any line: no task is asked back before it is there.
 CALM = Weather(rate=1e6)
 #: How long after it was submitted an urgent job has overtaken whatever has not begun.
@@ -110,6 +110,7 @@ def play(
     return simulation
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_the_more_urgent_begins_first_and_every_job_is_accepted_once(block: int) -> None:
     """With one attempt for each: what a node can't reach is none."""
@@ -126,6 +127,7 @@ def test_the_more_urgent_begins_first_and_every_job_is_accepted_once(block: int)
     assert unreached and stranded and overtaken  # all of it has happened
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("block", range(BLOCKS))
 @pytest.mark.parametrize(
     "weather", [RAIN, STORM, QUAKE, OUTAGES], ids=["rain", "storm", "quake", "outages"]
