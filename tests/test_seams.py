@@ -377,7 +377,8 @@ def test_many_classes_tables_and_odd_arrays_go_through_every_layer(house: House)
     assert result["data"]["kind"] == "row"
     metrics = json.loads((path / "metrics.json").read_text())
     assert metrics == result
-    assert (path / "learning.png").exists()
+    done = house.run(*RUNS, "draw", str(path))
+    assert done.stdout.split() == [str(path / "learning.png")], done.stderr
     assert not (path / "confusion.png").exists()
     arrays = load_file(path / "model.safetensors")
     assert {name: (each.dtype.name, each.shape) for name, each in arrays.items()} == {
