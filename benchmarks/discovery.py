@@ -32,9 +32,9 @@ WATCH_SECONDS = 20.0
 _MAIN = """
 import signal, sys
 from main_node import AsyncMainNode
-print("starts", file=sys.stderr, flush=True)
+print('{"event": "starts"}', file=sys.stderr, flush=True)
 main = AsyncMainNode(sys.argv[1], address="tcp://0.0.0.0:5555", announce=True, insecure=True)
-print("ready", file=sys.stderr, flush=True)
+print('{"event": "ready"}', file=sys.stderr, flush=True)
 signal.pause()
 """
 #: Forty that are announced, and of which none answers.
@@ -42,7 +42,7 @@ _DEAD = """
 import signal, sys
 from protocol.carrier.discovery import Announcement
 kept = [Announcement(f"dead{n}.{n}", 0, f"tcp://{sys.argv[1]}:{6000 + n}") for n in range(40)]
-print("ready", file=sys.stderr, flush=True)
+print('{"event": "ready"}', file=sys.stderr, flush=True)
 signal.pause()
 """
 
@@ -62,13 +62,13 @@ class Bench:
     def program(self, host: Host, program: str, *arguments: str) -> Process:
         """Start a program that says when it is ready."""
         process = host.start(sys.executable, "-c", program, *arguments)
-        process.wait_for("ready")
+        process.event("ready")
         return process
 
     def node(self, host: Host) -> Process:
         """Start a computing node that looks for main nodes."""
         node = host.start(*NODE)
-        node.wait_for("node.looking")
+        node.event("node.looking")
         return node
 
     def close(self) -> None:
@@ -101,11 +101,11 @@ def joined(at: Bench, flood: bool, dead: bool) -> float:
     node = at.node(b)
     if flood:
         c.start(sys.executable, "-c", FLOOD, "600")
-        node.wait_for("discovery.flood")
+        node.event("discovery.flood")
     if dead:
         at.program(c, _DEAD, c.address)
     main = a.start(sys.executable, "-c", _MAIN, "m")
-    return _until(lambda: main.wait_for("starts"), lambda: node.wait_for("main.joined"))
+    return _until(lambda: main.event("starts"), lambda: node.event("main.joined"))
 
 
 def late(at: Bench) -> float:
@@ -113,7 +113,7 @@ def late(at: Bench) -> float:
     a, b = at.networks.host("a", "a"), at.networks.host("b", "b")
     at.program(a, _MAIN, "m")
     node = at.node(b)
-    return _until(lambda: at.networks.plug(b, "a", 1), lambda: node.wait_for("main.joined"))
+    return _until(lambda: at.networks.plug(b, "a", 1), lambda: node.event("main.joined"))
 
 
 def moved(at: Bench) -> float:
@@ -121,13 +121,18 @@ def moved(at: Bench) -> float:
     a, b = at.networks.host("a", "a"), at.networks.host("b", "a")
     at.program(a, _MAIN, "m")
     node = at.node(b)
-    node.wait_for("main.joined")
+    node.event("main.joined")
 
     def move() -> None:
         a.run("ip", "addr", "del", f"{a.address}/24", "dev", "eth0")
         a.run("ip", "addr", "add", "10.97.0.77/24", "dev", "eth0")
 
-    return _until(move, lambda: node.wait_for("main.joined address=tcp://10.97.0.77:"))
+    return _until(
+        move,
+        lambda: node.event(
+            "main.joined", address=lambda text: text.startswith("tcp://10.97.0.77:")
+        ),
+    )
 
 
 def forgotten(at: Bench) -> float:
@@ -135,10 +140,10 @@ def forgotten(at: Bench) -> float:
     a, b = at.networks.host("a", "a"), at.networks.host("b", "a")
     main = at.program(a, _MAIN, "m")
     node = at.node(b)
-    node.wait_for("main.joined")
+    node.event("main.joined")
     main.kill()
     begun = time.monotonic()
-    while node.never_said("main.gone") and time.monotonic() - begun < FORGET_SECONDS:
+    while node.never("main.gone") and time.monotonic() - begun < FORGET_SECONDS:
         time.sleep(0.1)
     return time.monotonic() - begun
 
@@ -149,7 +154,7 @@ def cost(at: Bench, flood: bool, dead: bool) -> tuple[float, float]:
     node = at.node(b)
     if flood:
         c.start(sys.executable, "-c", FLOOD, "600")
-        node.wait_for("discovery.flood")
+        node.event("discovery.flood")
     if dead:
         at.program(c, _DEAD, c.address)
     process = psutil.Process(node.popen.pid)

@@ -25,7 +25,7 @@ from main_node import AsyncMainNode
 from protocol import JobDataType, JobSolutionDataType
 from protocol.wire.entry import Entry
 
-from .processes import SECONDS, Process, Relay, Told
+from .processes import Process, Relay, Told
 
 pytest_plugins = ["tests.lanes", "tests.alone"]
 
@@ -149,17 +149,6 @@ class Heard(Told, logging.Handler):
             if isinstance(record.msg, Entry):
                 self._entries.append({"level": record.levelname.lower(), **record.msg.plain()})
             self._more.notify_all()
-
-    def wait_for(self, *words: str) -> str:
-        """Wait for a line that holds all these words, and return it."""
-
-        def found() -> str | None:
-            return next((line for line in self.lines if all(w in line for w in words)), None)
-
-        with self._more:
-            line = self._more.wait_for(found, SECONDS)
-            assert line, f"no line with {words} in {self.lines}"
-            return line
 
 
 @pytest.fixture

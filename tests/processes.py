@@ -170,22 +170,6 @@ class Process(Told):
             self._over = True
             self._more.notify_all()
 
-    def wait_for(self, text: str, times: int = 1) -> str:
-        """Wait until so many lines hold `text`; return the last of them."""
-
-        def found() -> list[str]:
-            return [line for line in self.seen if text in line]
-
-        with self._more:
-            self._more.wait_for(lambda: len(found()) >= times or self._over, SECONDS)
-            assert len(found()) >= times, f"no {text!r} in {''.join(self.seen)}"
-            return found()[times - 1]
-
-    def never_said(self, text: str) -> bool:
-        """Whether no line so far holds `text`."""
-        with self._more:
-            return not any(text in line for line in self.seen)
-
     def send(self, number: int) -> None:
         """Send a signal."""
         self.popen.send_signal(number)
