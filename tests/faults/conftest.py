@@ -10,16 +10,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 import pytest
 
+from learning import registry
 from main_node.store.memory import LIFE
 from protocol.machine.ledger import first_task
 
-from ..conftest import brought, make_idx_folder
+from ..conftest import BROUGHT, brought, make_idx_folder
 from ..processes import COMPUTE, MAIN, MAIN_HERE, Process, Relay, Start, free_port, here, run
 
 #: A job takes 0.3 s, so that it can be met at work, and next to no CPU: there are dozens of runs.
@@ -213,8 +216,11 @@ class Calm:
 
 @pytest.fixture(scope="package")
 def linear() -> Iterator[None]:
-    """Let commands find `--learner linear`, for all tests of this package."""
-    with brought():
+    """Let commands find `--learner linear`, those of this process too that are told of a run."""
+    known = registry._classes()
+    with mock.patch.object(sys, "path", [str(BROUGHT), *sys.path]):
+        learner = import_module("linear").LinearLearner
+    with brought(), mock.patch.dict(known, linear=learner):
         yield
 
 

@@ -8,16 +8,18 @@ from ..processes import free_port
 from .conftest import RELAY, Cluster, Gate
 
 
-def test_a_relay_is_killed_and_started_again(cluster: Cluster, gate: Gate) -> None:
+def test_a_relay_with_four_nodes_is_killed_and_started_again_ten_times(
+    cluster: Cluster, gate: Gate
+) -> None:
     way = f"tcp://127.0.0.1:{free_port()}"
     main, relay = cluster.main(), cluster.relay_at(way)
-    nodes = [cluster.node(name, address=way, env=gate.env) for name in "ab"]
-    for times in range(1, 4):
+    nodes = [cluster.node(name, address=way, env=gate.env) for name in "abcd"]
+    for times in range(1, 11):
         for node in nodes:
             node.event("main.joined", times=times)
             node.event("task.started")
         relay.kill()
-        main.event("node.left", times=2 * times, reason="connection lost")
+        main.event("node.left", times=4 * times, reason="connection lost")
         relay = cluster.relay_at(way)
     gate.open()
     result = cluster.same(main)
