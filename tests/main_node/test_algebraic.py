@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,7 @@ from learning.model import sha256
 from loaders import Rows, load
 
 from ..conftest import make_idx_folder
-from ..processes import MAIN, RUNS_HERE, here, run
-
-PREDICT = (sys.executable, "-c", "from main_node.__main__ import run_predict; run_predict()")
+from ..processes import MAIN, PREDICT_HERE, RUNS_HERE, here, run
 
 
 def train(folder: Path, *options: str) -> dict[str, Any]:
@@ -38,6 +36,12 @@ def train(folder: Path, *options: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def result(mnist: Rows, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return train(tmp_path_factory.mktemp("runs"), "--local-nodes", "2")
+
+
+@pytest.fixture(scope="module")
+def counted(mnist: Rows, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The same run, with the work spread in another way: one node, which counts as well."""
+    return train(tmp_path_factory.mktemp("counted"), "--local-nodes", "1", "--count", "nodes")
 
 
 def test_a_run_is_merged_and_told(result: dict[str, Any]) -> None:
@@ -69,28 +73,25 @@ def test_the_run_directory_shows_how_it_came_about(result: dict[str, Any]) -> No
         assert ((history[:, 5] >= 0) & (history[:, 5] <= 1)).all()  # error on held-out rows
 
 
-@pytest.mark.parametrize(
-    "options", [("--local-nodes", "1"), ("--local-nodes", "2", "--count", "nodes")]
-)
 def test_the_model_is_the_same_however_the_work_is_spread(
-    result: dict[str, Any], tmp_path: Path, options: tuple[str, ...]
+    result: dict[str, Any], counted: dict[str, Any]
 ) -> None:
-    again = train(tmp_path, *options)
-    assert again["model_sha256"] == result["model_sha256"]
-    counted = list((Path(again["model"]).parent / "solutions").glob("*-count-*"))
-    assert len(counted) == (6 if "nodes" in options else 0)
+    assert counted["model_sha256"] == result["model_sha256"]
+    for each, counts in ((result, 0), (counted, 6)):
+        solutions = Path(each["model"]).parent / "solutions"
+        assert len(list(solutions.glob("*-count-*"))) == counts
 
 
 def test_a_run_that_was_cut_short_comes_to_the_same_end(
-    result: dict[str, Any], tmp_path: Path
+    result: dict[str, Any], counted: dict[str, Any], tmp_path: Path
 ) -> None:
-    again = train(tmp_path, "--local-nodes", "2", "--count", "nodes")
-    folder = Path(again["model"]).parent
+    folder = tmp_path / "run"
+    shutil.copytree(Path(counted["model"]).parent, folder)
     for gone in ("model.safetensors", "metrics.json", "models/round-002.safetensors",
                  "solutions/round-002-count-0002.safetensors",
                  "solutions/round-002-job-0001.safetensors"):  # fmt: skip
         (folder / gone).unlink()
-    done = run(*MAIN, "--resume", str(folder), "--local-nodes", "1", "--json", timeout=240)
+    done = run(*MAIN, "--resume", str(folder), "--local-nodes", "2", "--json", timeout=240)
     assert json.loads(done.stdout)["model_sha256"] == result["model_sha256"], done.stderr
 
 
@@ -99,13 +100,13 @@ def test_one_digit_against_the_rest(mnist: Rows, tmp_path: Path) -> None:
     assert np.array(zero["confusion"]).shape == (2, 2)
     assert zero["confusion"][1][1] > 900  # of 980 zeros
     assert zero["accuracy"] > 0.97
-    done = run(*PREDICT, zero["model"], "--data", "mnist", "--limit", "500", "--json")
+    done = here(PREDICT_HERE, zero["model"], "--data", "mnist", "--limit", "500", "--json")
     assert done.returncode == 0, done.stderr
     scores = json.loads(done.stdout)
     assert np.array(scores["confusion"]).shape == (2, 2)
     assert scores["accuracy"] > 0.97
     Image.fromarray(load("mnist", "test", 1).arrays["image"][0]).save(tmp_path / "seven.png")
-    done = run(*PREDICT, zero["model"], str(tmp_path / "seven.png"), "--explain")
+    done = here(PREDICT_HERE, zero["model"], str(tmp_path / "seven.png"), "--explain")
     assert done.stdout.startswith("not 0  ")
     assert "% of 0 by weight" in done.stdout
 
@@ -113,7 +114,7 @@ def test_one_digit_against_the_rest(mnist: Rows, tmp_path: Path) -> None:
 def test_a_decision_is_explained(result: dict[str, Any], tmp_path: Path) -> None:
     image = load("mnist", "test", 1).arrays["image"][0]
     Image.fromarray(image).save(tmp_path / "seven.png")
-    done = run(*PREDICT, result["model"], str(tmp_path / "seven.png"), "--explain", "--json")
+    done = here(PREDICT_HERE, result["model"], str(tmp_path / "seven.png"), "--explain", "--json")
     assert done.returncode == 0, done.stderr
     (story,) = json.loads(done.stdout).values()
     assert story["label"] == 7
@@ -126,14 +127,14 @@ def test_a_decision_is_explained(result: dict[str, Any], tmp_path: Path) -> None
         missed = [atom for atom in mine if not on[model.literals(int(atom))].any()]
         assert (each["missed"], each["atoms"]) == (len(missed), len(mine))
         assert len(each["first"]) == min(5, len(each["first"]))
-    done = run(*PREDICT, result["model"], str(tmp_path / "seven.png"), "--explain")
+    done = here(PREDICT_HERE, result["model"], str(tmp_path / "seven.png"), "--explain")
     assert done.stdout.startswith("7  ")
     assert "misses" in done.stdout
     assert "has one of these pixels: " in done.stdout
 
 
 def test_a_model_is_exported_in_the_form_of_the_tutorial(result: dict[str, Any]) -> None:
-    done = run(*PREDICT, result["model"], "--export", "json")
+    done = here(PREDICT_HERE, result["model"], "--export", "json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["vTerm"] == list(range(1568, 1578))

@@ -6,6 +6,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
+from functools import cache
 from itertools import count
 
 import pytest
@@ -40,6 +41,7 @@ def chronicle(log: str = "main.1:a", **options: int) -> Chronicle:
     return Chronicle(log, count(1).__next__, **options)
 
 
+@cache  # the worlds below make the same few thousand again and again
 def event(n: int, nbytes: int = 0) -> bytes:
     return pack_event({"n": n, "pad": "x" * nbytes})
 
@@ -231,29 +233,29 @@ def test_a_repeated_wish_is_noise_and_is_answered_once() -> None:
 
 def test_many_watchers_share_what_is_sent_and_each_has_its_turn() -> None:
     told = chronicle()
-    for n in range(1, 20_001):
-        told.put(event(n, 600))
+    for n in range(1, 2001):
+        told.put(event(n, 6000))
     talks = {b"%d" % n: Talk(told) for n in range(40)}
     total, now = 0, 0.0
     answered = dict.fromkeys(talks, 0)
-    for step in range(200):
+    for step in range(100):
         now = step * ANSWERS_SECONDS
         for peer, talk in talks.items():
             for message in talk.follower.say(now):
                 assert isinstance(message, Follow)
                 for effect in told.receive(peer, message, now)[0]:
                     assert isinstance(effect, Send)
-                    talk.news += talk.follower.receive(effect.message)
+                    talk.follower.receive(effect.message)
         bytes_now = 0
         for effect in told.publish(now):
             assert isinstance(effect, Send)
             assert isinstance(effect.message, Happened)
             bytes_now += sum(map(len, effect.message.events))
             answered[effect.peer] += 1
-            talks[effect.peer].news += talks[effect.peer].follower.receive(effect.message)
+            assert talks[effect.peer].follower.receive(effect.message)
         assert bytes_now <= ANSWERS_BYTES + ANSWER_BYTES
         total += bytes_now
-    assert total > 100 * ANSWERS_BYTES
+    assert total > 50 * ANSWERS_BYTES
     assert max(answered.values()) - min(answered.values()) <= 2
 
 
@@ -463,7 +465,7 @@ def check(news: list[Happening], told: Callable[[str], int]) -> None:
         assert number <= told(log)
 
 
-@pytest.mark.parametrize("seeds", [range(n, n + 100) for n in range(0, 3000, 100)], ids=str)
+@pytest.mark.parametrize("seeds", [range(n, n + 100) for n in range(0, 1200, 100)], ids=str)
 def test_whatever_the_line_does_each_event_comes_once_and_in_order(seeds: range) -> None:
     for seed in seeds:
         world = World(seed)
@@ -481,7 +483,7 @@ def test_whatever_the_line_does_each_event_comes_once_and_in_order(seeds: range)
 def test_as_long_as_they_are_kept_none_is_missed() -> None:
     """The same worlds, with a ring that holds all."""
     cuts = 0
-    for seed in range(1000):
+    for seed in range(400):
         world = World(seed)
         world.kept = 1 << 16
         world.chronicle = Chronicle("m:0", lambda: world.choose.randrange(1, 1 << 53))  # noqa: B023
@@ -497,7 +499,7 @@ def test_as_long_as_they_are_kept_none_is_missed() -> None:
         world.rest()
         assert [h.number for h in world.news] == list(range(1, world.chronicle.last + 1)), seed
         assert not any(h.missed for h in world.news)
-    assert cuts > 1000
+    assert cuts > 400
 
 
 texts = st.text(max_size=3)
