@@ -45,7 +45,8 @@ def here(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end in this process, as its entry does.
 
-    For what ends before there is any node: it takes hundredths of a second, not a whole one.
+    It takes hundredths of a second, not a whole one: for what ends before there is any node, and
+    for runs whose node is a process of its own.
 
     Args:
         place: `package.module:command`.

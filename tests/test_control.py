@@ -735,10 +735,10 @@ class Training:
         assert not any("traceback" in entry for entry in main.events())
         _, left = psutil.wait_procs(nodes, SECONDS)
         assert not left, "a local node is left"
-        listed = run(*RUNS, "list", "--run-dir", str(self.runs), "--json")
+        listed = here(RUNS_HERE, "list", "--run-dir", str(self.runs), "--json")
         (summary,) = json.loads(listed.stdout)
         assert (summary["state"], summary["ending"]) == ("interrupted", why)
-        shown = run(*RUNS, "show", str(self.run)).stdout
+        shown = here(RUNS_HERE, "show", str(self.run)).stdout
         assert f"interrupted (stopped from outside by {by}: too hot here)" in shown
         before = set((self.run / "solutions").iterdir())
         assert before
@@ -766,13 +766,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def calm(small: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    done = run(
-        *MAIN, "--bind", ANY_PORT, "--local-nodes", "1", "--data", str(small), "--run-dir",
-        str(tmp_path_factory.mktemp("calm")), *SHAPE, "--quiet",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    sha: str = json.loads(done.stdout)["model_sha256"]
-    return sha
+    plan = the_plan(small, tmp_path_factory.mktemp("calm"))
+    return open_run(plan).see_through().model_sha256
 
 
 @pytest.fixture
