@@ -701,6 +701,15 @@ def test_mistakes_with_roles_are_told(folder: Path, arguments: list[str], words:
 SHAPE = ("--jobs", "4", "--rounds", "2", "--learner", "linear", "--json")
 
 
+def plan(data: Path, runs: Path = Path("runs")) -> Plan:
+    """Return what such a run is told, for one in this process."""
+    return Plan(
+        spec=RunSpec.of({"jobs": 4, "rounds": 2, "learner": "linear"}), engine=Threads(1),
+        source=SourceOptions(data=str(data)), listen=ListenOptions(bind=ANY_PORT),
+        runs=runs,
+    )  # fmt: skip
+
+
 @dataclass
 class Training:
     """A training run of `mnist-main`, and what it comes to when nobody disturbs it."""
@@ -752,11 +761,7 @@ class Training:
 
     def goes_on(self) -> Result:
         """Go on with it in this process."""
-        plan = Plan(
-            spec=RunSpec.of({"jobs": 4, "rounds": 2, "learner": "linear"}), engine=Threads(1),
-            source=SourceOptions(data=str(self.data)), listen=ListenOptions(bind=ANY_PORT),
-        )  # fmt: skip
-        return open_run(plan, directory=RunDirectory(self.run, new=False)).see_through()
+        return open_run(plan(self.data), directory=RunDirectory(self.run, new=False)).see_through()
 
 
 @pytest.fixture(scope="module")
@@ -765,9 +770,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def calm(small: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    plan = the_plan(small, tmp_path_factory.mktemp("calm"))
-    return open_run(plan).see_through().model_sha256
+def calm(linear_here: None, small: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return open_run(plan(small, tmp_path_factory.mktemp("calm"))).see_through().model_sha256
 
 
 @pytest.fixture
