@@ -177,10 +177,11 @@ def test_a_story_stands_below_its_line(told: Callable[[str], io.StringIO]) -> No
     assert str(Entry("job.failed", story="one:\n  two", job=3)).splitlines()[1:] == story
 
 
+@pytest.mark.usefixtures("linear")
 def test_everything_that_a_run_says_is_json(start: Start, idx_folder: Path, tmp_path: Path) -> None:
     main = start(
-        *MAIN, "--data", str(idx_folder), "--jobs", "2", "--rounds", "1", "--epochs", "1",
-        "--bind", "tcp://127.0.0.1:0", "--local-nodes", "1", "--run-dir", str(tmp_path),
+        *MAIN, "--data", str(idx_folder), "--jobs", "2", "--rounds", "1",
+        "--learner", "linear", "--bind", "tcp://127.0.0.1:0", "--local-nodes", "1", "--run-dir", str(tmp_path),
         "--log-level", "debug", entries=True,
     )  # fmt: skip
     joined = main.event("node.joined", tasks=1)
