@@ -19,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 from console import entry
+from console.logs import speak
 
 SECONDS = 90
 MAIN = (sys.executable, "-m", "main_node")
@@ -67,6 +68,7 @@ def here(
     except SystemExit as end:
         code = end.code
     finally:
+        speak("text")
         for number, handler in signals.items():
             signal.signal(number, handler)
         logger.handlers[:], logger.level, logger.propagate = logs

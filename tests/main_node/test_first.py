@@ -149,7 +149,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Return where every run listens: one node is there for all of them, with what it has loaded."""
+    """Return where every run finds the one node that is there for all of them."""
     where = f"tcp://127.0.0.1:{free_port()}"
     node = Process(*COMPUTE, "--connect", where)
     yield where
