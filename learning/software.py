@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 #: Their arithmetic is in every model; what is not installed computes nothing.
@@ -13,6 +14,11 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 def software() -> dict[str, str]:
     """Return what computes here, by name: Python, the packages that calculate, the processor."""
+    return dict(_software())
+
+
+@cache  # nothing of it changes while a process runs
+def _software() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version  # takes as long as the rest
 
     found = {"python": platform.python_version()}

@@ -19,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 from console import entry
+from console.logs import speak
 
 SECONDS = 90
 MAIN = (sys.executable, "-m", "main_node")
@@ -45,7 +46,8 @@ def here(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end in this process, as its entry does.
 
-    For what ends before there is any node: it takes hundredths of a second, not a whole one.
+    It takes hundredths of a second, not a whole one: for what ends before there is any node, and
+    for runs whose node is a process of its own.
 
     Args:
         place: `package.module:command`.
@@ -66,6 +68,7 @@ def here(
     except SystemExit as end:
         code = end.code
     finally:
+        speak("text")
         for number, handler in signals.items():
             signal.signal(number, handler)
         logger.handlers[:], logger.level, logger.propagate = logs

@@ -701,6 +701,15 @@ def test_mistakes_with_roles_are_told(folder: Path, arguments: list[str], words:
 SHAPE = ("--jobs", "4", "--rounds", "2", "--learner", "linear", "--json")
 
 
+def plan(data: Path, runs: Path = Path("runs")) -> Plan:
+    """Return what such a run is told, for one in this process."""
+    return Plan(
+        spec=RunSpec.of({"jobs": 4, "rounds": 2, "learner": "linear"}), engine=Threads(1),
+        source=SourceOptions(data=str(data)), listen=ListenOptions(bind=ANY_PORT),
+        runs=runs,
+    )  # fmt: skip
+
+
 @dataclass
 class Training:
     """A training run of `mnist-main`, and what it comes to when nobody disturbs it."""
@@ -735,10 +744,10 @@ class Training:
         assert not any("traceback" in entry for entry in main.events())
         _, left = psutil.wait_procs(nodes, SECONDS)
         assert not left, "a local node is left"
-        listed = run(*RUNS, "list", "--run-dir", str(self.runs), "--json")
+        listed = here(RUNS_HERE, "list", "--run-dir", str(self.runs), "--json")
         (summary,) = json.loads(listed.stdout)
         assert (summary["state"], summary["ending"]) == ("interrupted", why)
-        shown = run(*RUNS, "show", str(self.run)).stdout
+        shown = here(RUNS_HERE, "show", str(self.run)).stdout
         assert f"interrupted (stopped from outside by {by}: too hot here)" in shown
         before = set((self.run / "solutions").iterdir())
         assert before
@@ -752,11 +761,7 @@ class Training:
 
     def goes_on(self) -> Result:
         """Go on with it in this process."""
-        plan = Plan(
-            spec=RunSpec.of({"jobs": 4, "rounds": 2, "learner": "linear"}), engine=Threads(1),
-            source=SourceOptions(data=str(self.data)), listen=ListenOptions(bind=ANY_PORT),
-        )  # fmt: skip
-        return open_run(plan, directory=RunDirectory(self.run, new=False)).see_through()
+        return open_run(plan(self.data), directory=RunDirectory(self.run, new=False)).see_through()
 
 
 @pytest.fixture(scope="module")
@@ -765,14 +770,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def calm(small: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    done = run(
-        *MAIN, "--bind", ANY_PORT, "--local-nodes", "1", "--data", str(small), "--run-dir",
-        str(tmp_path_factory.mktemp("calm")), *SHAPE, "--quiet",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    sha: str = json.loads(done.stdout)["model_sha256"]
-    return sha
+def calm(linear_here: None, small: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return open_run(plan(small, tmp_path_factory.mktemp("calm"))).see_through().model_sha256
 
 
 @pytest.fixture

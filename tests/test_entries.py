@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 from console.logs import set_up_logs
 from protocol.wire.entry import RESERVED, Entry
 
-from .processes import COMPUTE, MAIN, Process, run
+from .processes import MAIN, MAIN_HERE, Process, here
 from .test_house import ROOT, TOP
 
 Start = Callable[..., Process]
@@ -177,11 +176,12 @@ def test_a_story_stands_below_its_line(told: Callable[[str], io.StringIO]) -> No
     assert str(Entry("job.failed", story="one:\n  two", job=3)).splitlines()[1:] == story
 
 
+@pytest.mark.usefixtures("linear")
 def test_everything_that_a_run_says_is_json(start: Start, idx_folder: Path, tmp_path: Path) -> None:
     main = start(
-        *MAIN, "--data", str(idx_folder), "--jobs", "2", "--rounds", "1", "--epochs", "1",
-        "--bind", "tcp://127.0.0.1:0", "--local-nodes", "1", "--run-dir", str(tmp_path),
-        "--log-level", "debug", entries=True,
+        *MAIN, "--data", str(idx_folder), "--jobs", "2", "--rounds", "1",
+        "--learner", "linear", "--bind", "tcp://127.0.0.1:0", "--local-nodes", "1",
+        "--run-dir", str(tmp_path), "--log-level", "debug", entries=True,
     )  # fmt: skip
     joined = main.event("node.joined", tasks=1)
     assert joined["node"].startswith("local-1.")
@@ -199,20 +199,20 @@ def test_everything_that_a_run_says_is_json(start: Start, idx_folder: Path, tmp_
 @pytest.mark.parametrize(
     ("command", "code", "says"),
     [
-        ([*MAIN, "--data", "/nowhere", "--log-format", "json"], 3, "/nowhere"),
-        ([*MAIN, "--log-format=json", "--jobs", "x"], 2, "--jobs"),
-        ([*MAIN, "--log-format", "json", "--nothing"], 2, "--nothing"),
-        ([*MAIN, "--log-format=json", "--config", "/nowhere"], 2, "/nowhere"),
-        ([*COMPUTE, "--log-format", "json", "--keys", "/nowhere"], 2, "/nowhere"),
-        ([sys.executable, "-m", "relay_node", "--log-format", "json"], 2, "no way"),
+        ([MAIN_HERE, "--data", "/nowhere", "--log-format", "json"], 3, "/nowhere"),
+        ([MAIN_HERE, "--log-format=json", "--jobs", "x"], 2, "--jobs"),
+        ([MAIN_HERE, "--log-format", "json", "--nothing"], 2, "--nothing"),
+        ([MAIN_HERE, "--log-format=json", "--config", "/nowhere"], 2, "/nowhere"),
+        (["computing_node.command:main", "--log-format=json", "--keys", "/no"], 2, "/no"),
+        (["relay_node.command:main", "--log-format", "json"], 2, "no way"),
         (
-            [sys.executable, "-m", "status_node", "--log-format=json", "--timeout", "0.1",
+            ["status_node.command:main", "--log-format=json", "--timeout", "0.1",
              "--connect", "tcp://127.0.0.1:1"], 5, "no answer",
         ),
     ],
 )  # fmt: skip
 def test_why_a_command_ends_is_an_object(command: list[str], code: int, says: str) -> None:
-    done = run(*command)
+    done = here(*command)
     told = [json.loads(line) for line in done.stderr.splitlines()]
     assert [each["event"] for each in told] == ["command.failed"], done.stderr
     assert (done.returncode, told[0]["code"], told[0]["level"]) == (code, code, "error")

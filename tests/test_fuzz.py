@@ -1,4 +1,4 @@
-"""A hundred thousand lies in every test run; `python -m tests.fuzz` tells a million."""
+"""Fifty thousand lies in every test run; `python -m tests.fuzz` tells a million."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .fuzz import amplify, fuzz
 MESSAGES = 10_000
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 def test_no_lie_breaks_anything_and_honest_nodes_solve_every_job(seed: int) -> None:
     """With keys (odd seeds) and without."""
     fuzzer = fuzz(MESSAGES, seed)
@@ -19,7 +19,7 @@ def test_no_lie_breaks_anything_and_honest_nodes_solve_every_job(seed: int) -> N
     assert fuzzer.solved > 100
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_no_message_costs_more_than_it_may(seed: int) -> None:
     cost = amplify(300, seed)
     assert cost.nbytes > 1 << 20, "no message costs anything: the fuzzer has become harmless"

@@ -15,13 +15,16 @@ from pathlib import Path
 import click
 import pytest
 
+from computing_node import AsyncComputingNode
 from computing_node.command import main as compute
 from console.exits import EXIT_MEANINGS, Exit
 from loaders import Rows
+from main_node import AsyncMainNode
 from main_node.commands.keys import main as keys
 from main_node.commands.predict import main as predict
 from main_node.commands.runs import main as runs
 from main_node.commands.train import main as main_
+from protocol import JobDataType, JobSolutionDataType
 from relay_node.command import main as relay
 from status_node.command import main as status
 
@@ -40,7 +43,18 @@ def test_a_wheel_holds_our_packages_and_nothing_else(tmp_path: Path) -> None:
         place = ROOT / name
         (shutil.copytree if place.is_dir() else shutil.copy)(place, source / name)
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(source)],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "-w",
+            str(tmp_path),
+            str(source),
+        ],
         check=True,
     )
     (wheel,) = tmp_path.glob(f"mnist_merge-{VERSION}-*.whl")
@@ -81,10 +95,24 @@ def test_every_command_and_option_has_help(command: click.Command) -> None:
     ["mnist-main", "mnist-compute", "mnist-predict", "mnist-runs", "mnist-keys", "mnist-status",
      "mnist-relay"],
 )  # fmt: skip
-def test_the_commands_are_installed_and_say_their_version(command: str) -> None:
+def test_the_commands_are_installed_and_say_their_version(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = Path(sys.executable).with_name(command)
+    (entry,) = metadata.entry_points(group="console_scripts", name=command)
+    module, _, name = entry.value.partition(":")
+    assert f"from {module} import {name}\n" in path.read_text()
+    monkeypatch.setattr(sys, "argv", [str(path), "--version"])
+    with pytest.raises(SystemExit) as end:  # as its script does it, without a process
+        entry.load()()
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"{command}, version {VERSION}\n"
+
+
+def test_an_installed_command_is_a_program() -> None:
+    path = Path(sys.executable).with_name("mnist-compute")
     done = subprocess.run([path, "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == f"{command}, version {VERSION}\n"
+    assert done.stdout == f"mnist-compute, version {VERSION}\n"
 
 
 def test_the_version_stands_in_one_place() -> None:
@@ -135,11 +163,10 @@ def test_every_test_that_a_document_names_is_there(document: str, least: int) ->
     assert named <= there, named - there
 
 
-@pytest.mark.parametrize("rows", [4000, 60_000])  # the tutorial's: some 70 MB of text in a job
 def test_a_program_in_the_style_of_aml_ip_runs(
-    mnist: Rows, program: Callable[..., subprocess.Popen[str]], rows: int
+    mnist: Rows, program: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    main = program("../../examples/mean_images_main.py", "tcp://127.0.0.1:0", str(rows))
+    main = program("../../examples/mean_images_main.py", "tcp://127.0.0.1:0", "2000")
     assert main.stdout is not None
     address = main.stdout.readline().split()[-1]
     nodes = [program("../../examples/mean_images_computing.py", address) for _ in range(2)]
@@ -151,3 +178,12 @@ def test_a_program_in_the_style_of_aml_ip_runs(
     for node in nodes:
         node.send_signal(signal.SIGINT)
         assert node.wait(20) == 0
+
+
+def test_a_job_may_be_as_much_text_as_all_of_mnist_is(
+    main_node: Callable[..., AsyncMainNode], computing_node: Callable[..., AsyncComputingNode]
+) -> None:
+    """As in that program with 60000 rows, and back."""
+    main, text = main_node(), "x: " + "[[0, 128, 255]], " * (70_000_000 // 17)
+    computing_node(main, callback=lambda job, *_: JobSolutionDataType(job.to_string() + " y"))
+    assert main.submit(JobDataType(text)).result(60).to_string() == text + " y"

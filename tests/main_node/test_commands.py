@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,18 @@ from main_node.run.spec import CompanyOptions, RunSpec
 
 from ..alone import Threads
 from ..conftest import make_idx_folder
-from ..processes import COMPUTE, MAIN, MAIN_HERE, PREDICT_HERE, RUNS_HERE, Start, here, run
+from ..processes import (
+    COMPUTE,
+    MAIN,
+    MAIN_HERE,
+    PREDICT_HERE,
+    RUNS_HERE,
+    Process,
+    Start,
+    free_port,
+    here,
+    run,
+)
 
 pytestmark = pytest.mark.usefixtures("linear")
 
@@ -38,10 +50,16 @@ COMPUTE_HERE = "computing_node.command:main"
 LINEAR = ("--learner", "linear")
 
 
-def train(folder: Path, runs: Path, *options: str) -> dict[str, Any]:
+#: How `mnist-main` is run: as a process, or in this one.
+PROCESS, HERE = partial(run, *MAIN), partial(here, MAIN_HERE)
+
+
+def train(
+    folder: Path, runs: Path, *options: str, how: Callable[..., Any] = PROCESS
+) -> dict[str, Any]:
     """Run `mnist-main` on a small data set and return its result."""
-    done = run(
-        *MAIN, *ANY_PORT, "--data", str(folder), "--run-dir", str(runs), "--rounds", "2",
+    done = how(
+        *ANY_PORT, "--data", str(folder), "--run-dir", str(runs), "--rounds", "2",
         "--epochs", "3", "--lr", "0.05", "--json", *options,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -57,6 +75,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Return where a run finds a node that is there for all of them, with the net loaded."""
+    where = f"tcp://127.0.0.1:{free_port()}"
+    node = Process(*COMPUTE, "--connect", where, "--name", "helper")
+    yield where
+    node.send(signal.SIGTERM)
+    node.end()
+    node.close()
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +129,9 @@ def test_the_run_directory_holds_everything(result: dict[str, Any], runs: Path) 
 
 
 def test_the_net_is_the_same_for_any_number_of_nodes(
-    result: dict[str, Any], data: Path, runs: Path
+    result: dict[str, Any], address: str, data: Path, runs: Path
 ) -> None:
-    again = train(data, runs, "--local-nodes", "1", "--quiet")
+    again = train(data, runs, "--bind", address, "--quiet", how=HERE)
     assert again["model_sha256"] == result["model_sha256"]
     assert len(again["nodes"]) == 1
 
@@ -123,12 +152,12 @@ def test_the_model_is_the_same_for_any_number_of_nodes(data: Path, tmp_path: Pat
 
 
 def test_a_run_can_be_repeated_from_its_configuration(
-    result: dict[str, Any], runs: Path, tmp_path: Path
+    result: dict[str, Any], address: str, runs: Path, tmp_path: Path
 ) -> None:
     config = runs / result["run"] / "config.yaml"
-    done = run(
-        *MAIN, "--config", str(config), "--run-dir", str(tmp_path), "--quiet",
-        env={**os.environ, "MNIST_THREADS": "1", "MNIST_SEED": "7"},
+    done = here(
+        MAIN_HERE, "--config", str(config), "--run-dir", str(tmp_path), "--quiet", "--bind",
+        address, "--local-nodes", "0", env={"MNIST_THREADS": "1", "MNIST_SEED": "7"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (metrics,) = tmp_path.glob("*/metrics.json")
@@ -183,15 +212,15 @@ def test_no_node_in_time_is_exit_code_5(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_job_that_fails_for_good_is_exit_code_4_with_its_story(
-    data: Path, tmp_path: Path
+    address: str, data: Path, tmp_path: Path
 ) -> None:
-    done = run(
-        *MAIN, *ANY_PORT, "--data", str(data), "--local-nodes", "1", "--run-dir", str(tmp_path),
+    done = here(
+        MAIN_HERE, "--bind", address, "--data", str(data), "--run-dir", str(tmp_path),
         "--lr", "1e6", "--jobs", "1", "--limit", "100",
     )  # fmt: skip
     assert done.returncode == 4
     assert "round 1 job 1 failed for good after 3 attempts" in done.stderr
-    assert "attempt 3 at local-1" in done.stderr
+    assert "attempt 3 at helper" in done.stderr
     assert "not finite: its training diverged; try a smaller" in done.stderr
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from main_node.run.evaluation import TEST_JOBS
 from main_node.run.label import Label
 
 from ..conftest import make_idx_folder
-from ..processes import MAIN, run
+from ..processes import COMPUTE, MAIN_HERE, Process, free_port, here
 
 JOBS, ROUNDS, SEED = 3, 3, 4
 MAKE: dict[str, dict[str, Any]] = {
@@ -146,15 +147,27 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_idx_folder(tmp_path_factory.mktemp("data") / "idx", 300, 80)
 
 
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Return where every run finds the one node that is there for all of them."""
+    where = f"tcp://127.0.0.1:{free_port()}"
+    node = Process(*COMPUTE, "--connect", where)
+    yield where
+    node.send(signal.SIGTERM)
+    node.end()
+    node.close()
+
+
 @pytest.fixture(scope="module", params=["neural", "algebraic"])
 def whole(
-    request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict[str, Any], str]:
+    request: pytest.FixtureRequest, address: str, data: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Return the result of a run of this release, and its learner."""
-    done = run(
-        *MAIN, "--bind", "tcp://127.0.0.1:0", "--data", str(data), "--local-nodes", "1", "--json",
-        "--jobs", str(JOBS), "--rounds", str(ROUNDS), "--seed", str(SEED), "--run-dir",
-        str(tmp_path_factory.mktemp("whole")), *OPTIONS[request.param], timeout=110,
+    done = here(
+        MAIN_HERE, "--bind", address, "--data", str(data), "--json", "--jobs", str(JOBS),
+        "--rounds", str(ROUNDS), "--seed", str(SEED), "--run-dir",
+        str(tmp_path_factory.mktemp("whole")), *OPTIONS[request.param],
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), request.param
@@ -184,7 +197,7 @@ END = ("model.safetensors", "metrics.json", "*.png")
     ids=["third round", "first round", "end"],
 )  # fmt: skip
 def test_a_run_of_the_first_release_comes_to_the_same_model(
-    whole: tuple[dict[str, Any], str], data: Path, tmp_path: Path,
+    whole: tuple[dict[str, Any], str], address: str, data: Path, tmp_path: Path,
     gone: tuple[str, ...], said: tuple[str, ...],
 ) -> None:  # fmt: skip
     result, learner = whole
@@ -194,7 +207,7 @@ def test_a_run_of_the_first_release_comes_to_the_same_model(
     first.rewrite()
     first.cut_short(*END, *gone)
     kept = {each: each.read_bytes() for each in path.glob("[ms]*/*.safetensors")}
-    done = run(*MAIN, "--resume", str(path), "--local-nodes", "1", "--json", timeout=110)
+    done = here(MAIN_HERE, "--resume", str(path), "--bind", address, "--json")
     assert done.returncode == 0, done.stderr
     again = json.loads(done.stdout)
     assert again["model_sha256"] == result["model_sha256"]
@@ -217,6 +230,6 @@ def test_other_data_is_refused_under_its_first_name_too(
     first.rewrite()
     first.cut_short(*END)
     make_idx_folder(tmp_path / "other", 300, 81)
-    done = run(*MAIN, "--resume", str(path), "--data", str(tmp_path / "other"))
+    done = here(MAIN_HERE, "--resume", str(path), "--data", str(tmp_path / "other"))
     assert done.returncode == 2
     assert "the data is not what run" in done.stderr

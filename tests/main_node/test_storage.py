@@ -174,7 +174,7 @@ def test_any_byte_of_a_database_may_be_another_one(tmp_path: Path) -> None:
     database.close()
     whole, chance = path.read_bytes(), random.Random(0)
     written = [place for place, byte in enumerate(whole) if byte]
-    for _ in range(300):
+    for _ in range(200):
         damaged = bytearray(whole)
         damaged[chance.choice(written)] = chance.randrange(256)
         path.write_bytes(damaged)
