@@ -381,7 +381,7 @@ def test_a_hundred_deaf_watchers_cost_little_and_are_told_at_a_pace(
         deaf.append(peer)
     newcomer = peers(main.address)
     with growth() as grown:
-        for turn in range(60):
+        for turn in range(30):
             for peer in deaf:
                 with suppress(zmq.Again):
                     peer.socket.send_multipart(encode([Watch("x", "deaf", 0)]), zmq.NOBLOCK)
@@ -439,7 +439,7 @@ def test_a_hundred_hostile_connections_silence_nobody_and_cost_little(
     trips = []
     with growth() as grown, attack_of(attack, main.address, 100):
         heard.event(None, reason=bool)  # somebody was dropped
-        until = time.monotonic() + 3
+        until = time.monotonic() + 1.5
         while time.monotonic() < until:
             begun = time.process_time()
             assert main.submit(JobDataType("a")).result(SECONDS).to_string() == "A"
@@ -461,7 +461,7 @@ def test_one_key_can_not_make_others_jobs_fail(tmp_path: Path, heard: Heard, att
         )
         with node, attack_of(attack, main.address, 3, tmp_path / "nodes" / "bad"):
             heard.event("node.joined", key="bad")
-            until, solved = time.monotonic() + 3, 0
+            until, solved = time.monotonic() + 1.5, 0
             while time.monotonic() < until or solved < 300:
                 futures = [main.submit(JobDataType("a")) for _ in range(100)]
                 assert {future.result(SECONDS).to_string() for future in futures} == {"A"}
@@ -536,7 +536,7 @@ class LyingMain:
 
     def welcome(self) -> None:
         self.hear(Hello)
-        self.send(Welcome("liar", 1.0, ("neural",)))
+        self.send(Welcome("liar", 1.0, ("linear",)))
 
     def hear(self, kind: type[Message]) -> Message:
         while True:
@@ -561,7 +561,9 @@ def liar() -> Iterator[LyingMain]:
     context.term()
 
 
-def test_offers_that_a_node_did_not_ask_for_are_not_kept(liar: LyingMain, start: Start) -> None:
+def test_offers_that_a_node_did_not_ask_for_are_not_kept(
+    liar: LyingMain, start: Start, linear: None
+) -> None:
     node = start(*COMPUTE, "--connect", liar.address)
     liar.welcome()
     process = psutil.Process(node.popen.pid)
@@ -571,7 +573,7 @@ def test_offers_that_a_node_did_not_ask_for_are_not_kept(liar: LyingMain, start:
     returned = 0
     for task in range(1, 1001):
         array = ArraySpec("uint8", (1 << 21,), task.to_bytes(16, "big"))
-        liar.send(JobOffer(task, task, "neural", values, b"", {"a": array}))
+        liar.send(JobOffer(task, task, "linear", values, b"", {"a": array}))
         if task % 8 == 0:  # it is not flooded: that is another test
             while returned < task - 16:
                 liar.hear(Returned)
@@ -580,7 +582,7 @@ def test_offers_that_a_node_did_not_ask_for_are_not_kept(liar: LyingMain, start:
 
 
 def test_nothing_is_allocated_at_a_node_for_what_a_main_node_only_claims(
-    liar: LyingMain, start: Start
+    liar: LyingMain, start: Start, linear: None
 ) -> None:
     start(*COMPUTE, "--connect", liar.address, "--tasks", "4")
     liar.welcome()
@@ -588,7 +590,7 @@ def test_nothing_is_allocated_at_a_node_for_what_a_main_node_only_claims(
     specs = [ArraySpec("uint8", (1 << 30,), bytes([task]) * 16) for task in range(1, 6)]
     labels = np.zeros(5, np.int64)
     for task, spec in enumerate(specs, 1):
-        liar.send(JobOffer(task, task, "neural", {}, b"", {"images": spec, "labels": labels}))
+        liar.send(JobOffer(task, task, "linear", {}, b"", {"images": spec, "labels": labels}))
     content = np.zeros(1 << 30, np.uint8)  # only what is read takes room
     for _ in range(5):
         need = liar.hear(Need)
@@ -637,7 +639,7 @@ def test_a_main_nodes_words_are_one_line_each(liar: LyingMain, start: Start) -> 
 
 
 def test_a_main_node_that_speaks_nonsense_is_let_alone_and_fills_no_log(
-    liar: LyingMain, start: Start
+    liar: LyingMain, start: Start, linear: None
 ) -> None:
     node = start(*COMPUTE, "--connect", liar.address)
     liar.welcome()
@@ -712,7 +714,7 @@ def test_a_job_that_kills_every_node_that_takes_it_is_stopped(
 
 
 def test_ten_thousand_connections_do_not_disturb_a_run(
-    start: Start, idx_folder: Path, tmp_path: Path
+    start: Start, idx_folder: Path, tmp_path: Path, linear: None
 ) -> None:
     """They say nothing, or nonsense; a node that comes after them works as ever."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -722,7 +724,7 @@ def test_ten_thousand_connections_do_not_disturb_a_run(
     port = free_port()
     main = start(
         *MAIN, "--bind", f"tcp://127.0.0.1:{port}", "--data", str(idx_folder), "--rounds", "1",
-        "--epochs", "1", "--json", "--run-dir", str(tmp_path),
+        "--learner", "linear", "--json", "--run-dir", str(tmp_path),
     )  # fmt: skip
     main.event("run.opened")
     crowd = []
