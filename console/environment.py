@@ -16,7 +16,7 @@ PREFIX = "MNIST"
 #: Read by others than the commands: docker-compose.yml, and what is fetched to a place.
 OTHERS = frozenset(
     ["MNIST_CACHE", "MNIST_CPUS", "MNIST_GID", "MNIST_IMAGE", "MNIST_MAIN",
-     "MNIST_MEMORY", "MNIST_RUNS", "MNIST_UID"]
+     "MNIST_MEMORY", "MNIST_RESTART", "MNIST_RUNS", "MNIST_UID"]
 )  # fmt: skip
 #: The group of entry points that names every command: `mnist-main = package.module:command`.
 GROUP = "mnist_merge.commands"
