@@ -20,7 +20,7 @@ from .conftest import start_relay
 SECONDS = 90
 
 
-@pytest.mark.parametrize("nodes", [50])
+@pytest.mark.parametrize("nodes", [100])
 def test_a_relay_with_many_nodes_is_killed_ten_times(
     main_node: Callable[..., AsyncMainNode], start: Start, nodes: int
 ) -> None:
