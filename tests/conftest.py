@@ -10,10 +10,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -31,8 +29,6 @@ pytest_plugins = ["tests.lanes", "tests.alone"]
 
 ANY_PORT = "tcp://127.0.0.1:0"
 PROGRAMS = Path(__file__).parent / "programs"
-#: Where a learner is that was installed, as far as commands can tell.
-BROUGHT = Path(__file__).parent / "brought"
 
 
 def upper(job: JobDataType, task_id: int, client_id: str) -> JobSolutionDataType:
@@ -118,21 +114,6 @@ def relay() -> Iterator[Callable[[str], Relay]]:
     yield make
     for each in made:
         each.close()
-
-
-@contextmanager
-def brought() -> Iterator[None]:
-    """Let commands find the learner of `tests/brought`: `--learner linear`."""
-    found = os.pathsep.join(filter(None, [str(BROUGHT), os.environ.get("PYTHONPATH")]))
-    with mock.patch.dict(os.environ, PYTHONPATH=found):
-        yield
-
-
-@pytest.fixture(scope="module")
-def linear() -> Iterator[None]:
-    """Let a module's commands find `--learner linear`."""
-    with brought():
-        yield
 
 
 class Heard(Told, logging.Handler):

@@ -176,7 +176,6 @@ def test_a_story_stands_below_its_line(told: Callable[[str], io.StringIO]) -> No
     assert str(Entry("job.failed", story="one:\n  two", job=3)).splitlines()[1:] == story
 
 
-@pytest.mark.usefixtures("linear")
 def test_everything_that_a_run_says_is_json(start: Start, idx_folder: Path, tmp_path: Path) -> None:
     main = start(
         *MAIN, "--data", str(idx_folder), "--jobs", "2", "--rounds", "1",

@@ -561,9 +561,7 @@ def liar() -> Iterator[LyingMain]:
     context.term()
 
 
-def test_offers_that_a_node_did_not_ask_for_are_not_kept(
-    liar: LyingMain, start: Start, linear: None
-) -> None:
+def test_offers_that_a_node_did_not_ask_for_are_not_kept(liar: LyingMain, start: Start) -> None:
     node = start(*COMPUTE, "--connect", liar.address)
     liar.welcome()
     process = psutil.Process(node.popen.pid)
@@ -582,7 +580,7 @@ def test_offers_that_a_node_did_not_ask_for_are_not_kept(
 
 
 def test_nothing_is_allocated_at_a_node_for_what_a_main_node_only_claims(
-    liar: LyingMain, start: Start, linear: None
+    liar: LyingMain, start: Start
 ) -> None:
     start(*COMPUTE, "--connect", liar.address, "--tasks", "4")
     liar.welcome()
@@ -639,7 +637,7 @@ def test_a_main_nodes_words_are_one_line_each(liar: LyingMain, start: Start) -> 
 
 
 def test_a_main_node_that_speaks_nonsense_is_let_alone_and_fills_no_log(
-    liar: LyingMain, start: Start, linear: None
+    liar: LyingMain, start: Start
 ) -> None:
     node = start(*COMPUTE, "--connect", liar.address)
     liar.welcome()
@@ -714,7 +712,7 @@ def test_a_job_that_kills_every_node_that_takes_it_is_stopped(
 
 
 def test_ten_thousand_connections_do_not_disturb_a_run(
-    start: Start, idx_folder: Path, tmp_path: Path, linear: None
+    start: Start, idx_folder: Path, tmp_path: Path
 ) -> None:
     """They say nothing, or nonsense; a node that comes after them works as ever."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

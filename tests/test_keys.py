@@ -381,7 +381,7 @@ def test_a_damaged_key_is_named_and_lets_nobody_in(folder: Path, content: bytes)
 
 
 def test_the_commands_make_a_cluster_with_keys(
-    linear: None, start: Start, idx_folder: Path, tmp_path: Path
+    start: Start, idx_folder: Path, tmp_path: Path
 ) -> None:
     made = run(str(Path(MAIN[0]).with_name("mnist-keys")), "new", "keys", "lab1", cwd=tmp_path)
     assert made.returncode == 0, made.stderr

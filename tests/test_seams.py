@@ -35,9 +35,10 @@ from main_node.store.directory import RunDirectory
 from main_node.store.results import Result
 from protocol import JobDataType, JobSolutionDataType
 
+from . import BROUGHT
 from .alone import Threads, running, solve
 from .brought.linear import LinearLearner
-from .conftest import ANY_PORT, BROUGHT, make_idx_folder
+from .conftest import ANY_PORT, make_idx_folder
 from .processes import MAIN, SECONDS, Process, run
 from .test_house import ROOT, TOP
 

@@ -29,7 +29,6 @@ from ..processes import COMPUTE, Start
 from .common import linear_fit
 
 SECONDS = 60
-pytestmark = pytest.mark.usefixtures("linear")
 
 
 @pytest.fixture

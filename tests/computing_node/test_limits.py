@@ -28,7 +28,6 @@ from .common import linear_fit
 
 SECONDS = 60
 COMPUTE_HERE = "computing_node.command:main"
-pytestmark = pytest.mark.usefixtures("linear")
 
 
 def work(epochs: int = 1, rows: int = 64, **values: Any) -> tuple[dict[Any, Any], dict[str, Any]]:
@@ -80,7 +79,7 @@ def replier() -> Iterator[Callable[..., ChildReplier]]:
 
 
 @pytest.fixture
-def slow_start(tmp_path: Path, linear: None) -> dict[str, str]:
+def slow_start(tmp_path: Path) -> dict[str, str]:
     """Return an environment in which a child takes three seconds to start."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, time\n"

@@ -16,7 +16,7 @@ import pytest
 
 from loaders.fetching import cache_folder
 
-from ..conftest import BROUGHT
+from .. import BROUGHT
 from ..documents import Block
 from ..processes import MAIN, Process, has, run
 from .engine import IMAGE, LINEAR, ROOT, NoEngine, call, engine

@@ -8,21 +8,18 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import psutil
 import pytest
 
-from learning import registry
 from main_node.store.memory import LIFE
 from protocol.machine.ledger import first_task
 
-from ..conftest import BROUGHT, brought, make_idx_folder
+from ..conftest import make_idx_folder
 from ..processes import COMPUTE, MAIN, MAIN_HERE, Process, Relay, Start, free_port, here, run
 
 #: A job takes 0.3 s, so that it can be met at work, and next to no CPU: there are dozens of runs.
@@ -184,7 +181,7 @@ class Gate:
 
 
 @pytest.fixture
-def gate(tmp_path: Path, linear: None) -> Gate:
+def gate(tmp_path: Path) -> Gate:
     """Make a gate in the second round: one job of it passes, the others wait."""
     (tmp_path / "gate").mkdir()
     return Gate(tmp_path / "gate")
@@ -215,17 +212,7 @@ class Calm:
 
 
 @pytest.fixture(scope="package")
-def linear() -> Iterator[None]:
-    """Let commands find `--learner linear`, those of this process too that are told of a run."""
-    known = registry._classes()
-    with mock.patch.object(sys, "path", [str(BROUGHT), *sys.path]):
-        learner = import_module("linear").LinearLearner
-    with brought(), mock.patch.dict(known, linear=learner):
-        yield
-
-
-@pytest.fixture(scope="package")
-def calm(small: Path, linear: None, tmp_path_factory: pytest.TempPathFactory) -> Calm:
+def calm(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Calm:
     runs = tmp_path_factory.mktemp("calm")
     done = run(
         *MAIN, "--bind", "tcp://127.0.0.1:0", "--local-nodes", "1", "--data", str(small),

@@ -174,7 +174,7 @@ def kill_in_second_round(cluster: Cluster) -> None:
 
 @pytest.fixture(scope="module")
 def begun(
-    small: Path, linear: None, tmp_path_factory: pytest.TempPathFactory
+    small: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:  # fmt: skip
     """Return the directory of runs of a main node that was killed in the second round."""
     yield from _begun(small, tmp_path_factory, Cluster.shape)

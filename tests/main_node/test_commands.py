@@ -41,8 +41,6 @@ from ..processes import (
     run,
 )
 
-pytestmark = pytest.mark.usefixtures("linear")
-
 BIND = "tcp://127.0.0.1:0"
 ANY_PORT = ("--bind", BIND)
 COMPUTE_HERE = "computing_node.command:main"

@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from main_node.commands.options import TrainOptions, cut_short
 
 from ..brought.linear import GATE
@@ -38,7 +36,6 @@ def test_the_newest_run_of_the_same_kind_that_was_cut_short_is_taken(tmp_path: P
     assert cut_short(TrainOptions.of(run_dir=str(tmp_path / "none"), jobs=4)) is None
 
 
-@pytest.mark.usefixtures("linear")
 def test_a_killed_run_goes_on_and_a_finished_one_is_followed_by_another(
     start: Start, tmp_path: Path
 ) -> None:

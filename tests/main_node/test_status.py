@@ -30,7 +30,6 @@ from ..conftest import Heard, upper
 from ..processes import MAIN, Start, free_port, here, run
 
 SECONDS = 20
-pytestmark = pytest.mark.usefixtures("linear")
 STATUS = (str(Path(sys.executable).with_name("mnist-status")),)
 STATUS_HERE = "status_node.command:main"
 Mains = Callable[..., AsyncMainNode]

@@ -12,7 +12,7 @@ import pytest
 from ..processes import COMPUTE, MAIN, Process, has
 from .conftest import Host, Networks
 
-pytestmark = [pytest.mark.lane("machines"), pytest.mark.usefixtures("linear")]
+pytestmark = pytest.mark.lane("machines")
 DISCOVER = (*COMPUTE, "--discover", "--name", "n")
 #: It waits for nodes that never come, and so is there until it is told to end.
 PATIENT = ("--min-nodes", "9", "--jobs", "2", "--rounds", "1")

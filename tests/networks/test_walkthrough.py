@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ..conftest import BROUGHT
+from .. import BROUGHT
 from ..documents import Block, blocks, named_tests
 from ..processes import SECONDS, Process, Start, has, run
 from .conftest import Host, Networks
