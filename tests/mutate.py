@@ -116,14 +116,25 @@ def copied(place: Path) -> Path:
     return place
 
 
+def near(copy: Path, file: str) -> list[str]:
+    """Return the tests of a file's package, and those that import it, or one beside it."""
+    words = re.compile(
+        rf"^(?:from|import) .*\b({Path(file).stem}|{Path(file).parent.name})\b", re.M
+    )
+    found = [
+        str(path.relative_to(copy))
+        for path in (copy / "tests").rglob("test_*.py")
+        if path.parent.name == Path(file).parts[0] or words.search(path.read_text())
+    ]
+    return sorted(found)
+
+
 def noticed(copy: Path, file: str) -> str:
     """Return the first test that fails in a copy; nothing if none does."""
-    near = sorted((copy / "tests").rglob(f"test_{Path(file).stem}*.py"))
-    for tests in ([*map(str, near)], []) if near else ([],):
+    for tests in (near(copy, file), []):
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-x", "-q", "-n", "2", "--dist", "loadfile",
-             "--no-loadscope-reorder", "--lane", "fast", "--no-header", "-p", "no:cacheprovider",
-             *tests],
+            [sys.executable, "-m", "pytest", "-x", "-q", "-n", "3", "--dist", "loadfile",
+             "--lane", "fast", "--no-header", "-p", "no:cacheprovider", *tests],
             cwd=copy, capture_output=True, text=True, check=False,
             env={**os.environ, "PYTHONPATH": str(copy)},
         )  # fmt: skip
