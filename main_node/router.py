@@ -336,7 +336,7 @@ class Router(Shell):
         if self._finished:
             self._hand_over()
         self._guard.turned = now
-        return self._due(now) if drained else now
+        return self._due(now) if drained and not self._leaving else now
 
     def _due(self, now: float) -> float:
         due = min(self._tick_at, self._chronicle.due)
@@ -765,8 +765,9 @@ class Router(Shell):
         outbox = peer.outbox
         try:
             waits = outbox.send(lambda frames: send(self._socket, [peer.id, *frames]), now)
-        except ConnectionError:
-            self._forget(peer.id, "connection lost", now)
+        except ConnectionError:  # what it said before is heard first: a goodbye, or a solution
+            outbox.clear()
+            self._leaving.setdefault(peer.id, now + LEAVE_SECONDS)
             return False
         if outbox.nbytes > OUTBOX_BYTES or now - outbox.waits_since > DEAF_SECONDS:
             self._cut(peer, "it does not read what it is told", now)
@@ -806,7 +807,10 @@ class Router(Shell):
         nobody.
         """
         told = {*self.dispatcher.peers, *self._board.peers, *self._controlling}
-        here = {id_ for id_, peer in self._peers.items() if id_ in told and not peer.cut}
+        here = {
+            id_ for id_, peer in self._peers.items()
+            if id_ in told and not peer.cut and id_ not in self._leaving
+        }  # fmt: skip
         poller = Poller()
         poller.register(self._socket, READABLE)
         until = time.monotonic() + GOODBYE_SECONDS

@@ -226,8 +226,10 @@ class Board:
             nodes.setdefault(status.id, status)  # no watcher hides a node by taking its name
         changed = [status for name, status in nodes.items() if self._told.get(name) != status]
         self._told = nodes
-        for name in [n for n, status in self._gone.items() if status.kind == "status"]:
-            del self._gone[name]  # who only looked on is told once, and not remembered
+        if not any(watcher.behind for watcher in self._watchers.values()):
+            # Who only looked on is not remembered, once everybody is told how it went.
+            for name in [n for n, status in self._gone.items() if status.kind == "status"]:
+                del self._gone[name]
         jobs, about = self._jobs(view, now), self.about
         news = bool(changed) or (jobs, about) != self._told_of_it
         self._told_of_it = (jobs, about)
@@ -382,6 +384,8 @@ class Watching:
             view.nodes[node.id] = node
             if node.kind == "status" and node.state != NodeState.RUNNING.value:
                 del view.nodes[node.id]
+                if old is None:  # it was told before, or had gone before
+                    continue
             if old is None or old.state != node.state:
                 changes.append(node)
         if not message.more:

@@ -22,9 +22,10 @@ from main_node import AsyncMainNode, ConfigError, NodeError, StatusListener, Sta
 from protocol import JobDataType, JobSolutionDataType
 from protocol.carrier import keys
 from protocol.carrier.discovery import Found
+from protocol.carrier.monitor import address_of
 from protocol.carrier.sockets import make_pair
 from protocol.machine.watching import Overview
-from protocol.wire.messages import NodeStatus
+from protocol.wire.messages import Heartbeat, NodeStatus
 
 from ..conftest import Heard, upper
 from ..processes import MAIN, Start, free_port, here, run
@@ -55,7 +56,7 @@ class Seen(StatusListener):
         """Wait until a node has been in exactly these states, in this order."""
         with self._more:
             assert self._more.wait_for(lambda: self.states(node) == [*states], SECONDS), (
-                f"{node}: {self.states(node)}, not {states}"
+                f"{node}: {[(s.state, s.reason) for s in self.all if s.id == node]}, not {states}"
             )
 
 
@@ -172,6 +173,34 @@ def test_a_status_node_says_nothing_after_its_goodbye(main_node: Mains, watch: W
     last.stop_processing()
     seen.wait_for(last.get_id(), "running", "stopped")  # and so is the end of the connection
     assert seen.states(node.get_id()) == ["running", "stopped"]
+
+
+@pytest.mark.parametrize("kind", ["status", "computing"])
+def test_a_goodbye_that_waits_to_be_read_is_heard_though_its_connection_is_over(
+    main_node: Mains, computing_node: Nodes, watch: Watch, kind: str
+) -> None:
+    """Found here: what could not be sent any more told of the end first, and was believed."""
+    main = main_node()
+    _, seen = watch(main)
+    node = watch(main, name="leaver")[0] if kind == "status" else computing_node(main)
+    seen.wait_for(node.get_id(), "running")
+    router = main._router
+    flush, (*_, peer) = router._flush, router._peers.values()
+    assert peer.connection is not None
+    descriptor = peer.connection.descriptor
+
+    def leave_first(*arguments: Any) -> None:
+        """Have it go in a turn in which it is told something, after its words were read."""
+        router._flush = flush  # type: ignore[method-assign]
+        node.stop()
+        deadline = time.monotonic() + SECONDS
+        while address_of(descriptor):
+            assert time.monotonic() < deadline
+        router._tell(peer, Heartbeat())
+        flush(*arguments)
+
+    router.call(lambda: setattr(router, "_flush", leave_first))
+    seen.wait_for(node.get_id(), "running", "stopped")
 
 
 def test_who_comes_later_is_told_of_everybody_who_was_there(

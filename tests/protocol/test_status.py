@@ -233,6 +233,51 @@ def test_a_watcher_says_what_it_hears_in_time() -> None:
     assert states == ["running", "stopped"] * 20
 
 
+@given(st.randoms(use_true_random=False))
+def test_a_watcher_that_is_behind_hears_later_how_who_only_looked_on_went(
+    dice: random.Random,
+) -> None:
+    """Found here: a goodbye that was said meanwhile was forgotten, and became a death."""
+    b = board()
+    ends = {p: Watching(Watch(f"0000000{p}", p, 0), "tcp://x:1") for p in "vw"}
+    heard: dict[tuple[str, str], list[str]] = {}
+    letters: list[tuple[str, Status]] = []
+    for p, end in ends.items():
+        end.greet(0.0)
+        b.receive(p.encode(), end.sign(0.0), 0.0)
+
+    def publish(now: float) -> None:
+        effects = b.publish(view(), str, now)
+        for p in ends:
+            letters.extend((p, message) for message in told(effects, p.encode()))
+
+    def read(now: float, everything: bool = False) -> None:
+        reading = set(ends) if everything else {p for p in ends if dice.random() < 0.3}
+        for p, message in [letter for letter in letters if letter[0] in reading]:
+            for change in ends[p].receive(message, now):
+                if change.id[0] == "o":
+                    heard.setdefault((p, change.id), []).append(change.state)
+            letters.remove((p, message))
+        for p in reading:
+            b.receive(p.encode(), ends[p].sign(now), now)
+
+    now = 0.0
+    for n in range(20):
+        b.receive(b"o", Watch(f"{n:08}", "o", 0), now)
+        publish(now)
+        read(now)
+        b.leave(b"o", "stopped", stopped=True)
+        for _ in range(dice.randrange(3)):
+            now += 0.1
+            publish(now)
+            read(now)
+    for _ in range(3):
+        read(now, everything=True)
+        publish(now)
+    for states in heard.values():
+        assert states == ["running", "stopped"]
+
+
 def test_who_went_while_nothing_was_told_is_gone_all_the_same() -> None:
     watching = Watching(Watch("00000000", "w", 0), "tcp://x:1")
     watching.greet(0.0)
