@@ -25,7 +25,8 @@ import numpy as np
 from learning import Action, Solution, Turn, create
 from learning import merging as strategies
 from learning.algebraic.counting import Count
-from learning.algebraic.course import USUAL, BatchSizes, Course, embedded, prepare
+from learning.algebraic.compiling import prepare
+from learning.algebraic.course import USUAL, BatchSizes, Course, embedded
 from learning.algebraic.embedding import ImageEmbedding, TableEmbedding, shifted
 from learning.algebraic.model import AlgebraicModel, from_arrays, to_arrays
 from loaders import OneAgainstRest, Rows, load, shard
@@ -325,8 +326,8 @@ def speed() -> Iterator[str]:
         ("import numpy, for comparison", "import numpy"),
     ):
         yield row(what, f"{_started(code):.2f} s")
-    cold = _started("from learning.algebraic.course import prepare; prepare(print)", cold=True)
-    warm = _started("from learning.algebraic.course import prepare; prepare(print)")
+    cold = _started("from learning.algebraic.compiling import prepare; prepare(print)", cold=True)
+    warm = _started("from learning.algebraic.compiling import prepare; prepare(print)")
     yield row("kernels ready, never compiled before / before", f"{cold:.1f} s / {warm:.1f} s")
 
 

@@ -2,7 +2,7 @@
 
 A test is in the lane that its marker names (`pytest.mark.lane("machines")`), else in the fast one;
 `scripts/test` runs every lane. Simulated runs (`pytest.mark.deep`) are in the deep one too, where
-there are four times as many of them. Files begin in the order of what they took when
+there are eight times as many of them. Files begin in the order of what they took when
 `durations.tsv` was written, the longest first, so that no worker is left with a long one at the
 end; new ones begin before them.
 
@@ -48,7 +48,7 @@ def depth() -> int:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "deep: simulated runs; the more the better")
     if config.getoption("--lane") == "deep":
-        os.environ[_DEPTH] = "4"
+        os.environ[_DEPTH] = "8"
     config.addinivalue_line("markers", "lane(name): what a test needs; `fast` if nothing")
     target = config.getoption("--durations-to")
     if target is not None and not hasattr(config, "workerinput"):
@@ -75,9 +75,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_in(lane: str, item: pytest.Item) -> bool:
-    if lane == "deep":
-        return item.get_closest_marker("deep") is not None
-    return lane_of(item) == lane
+    return lane_of(item) == lane or (lane == "deep" and item.get_closest_marker("deep") is not None)
 
 
 def read(path: Path) -> dict[str, float]:

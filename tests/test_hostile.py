@@ -711,13 +711,14 @@ def test_a_job_that_kills_every_node_that_takes_it_is_stopped(
     assert len({attempt.node for attempt in story}) == len(story)
 
 
+@pytest.mark.parametrize("most", [1_000, pytest.param(10_000, marks=pytest.mark.lane("deep"))])
 def test_ten_thousand_connections_do_not_disturb_a_run(
-    start: Start, idx_folder: Path, tmp_path: Path
+    start: Start, idx_folder: Path, tmp_path: Path, most: int
 ) -> None:
     """They say nothing, or nonsense; a node that comes after them works as ever."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    wanted = min(10_000, hard - 1000)
+    wanted = min(most, hard - 1000)
     assert wanted >= 1000, f"the system allows {hard} descriptors only"
     port = free_port()
     main = start(

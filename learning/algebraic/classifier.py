@@ -19,7 +19,8 @@ from sklearn.utils.validation import (
 
 from loaders.rows import Array
 
-from .course import Batch, Course, check_rows, embedded, prepare
+from .compiling import prepare
+from .course import Batch, Course, check_rows, embedded
 from .embedding import LEVELS, MOST_LEVELS, ON, Embedding, ImageEmbedding, TableEmbedding, shifted
 from .model import AlgebraicModel
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +22,7 @@ from .atoms import (
     rows_of,
     unpack,
 )
-from .embedding import Embedding, ImageEmbedding
+from .embedding import Embedding
 from .errors import ContradictionError, check_equal_rows
 from .model import MOST_VIOLATIONS, AlgebraicModel, weights_of
 from .sparse import Duples, SparseCrossing, meets, seeded, singletons
@@ -272,30 +271,3 @@ class _Tally:
             missed = kernels.misses(starts, constants, mine, self._table, len(self._truth))
             self._votes[class_] += weights[mine] @ unpack(missed, len(self._truth))
             self._most[class_] += weights[mine].sum()
-
-
-#: Loading kernels that have been compiled before takes a fraction of this.
-_LOADING_SECONDS = 2.0
-
-
-def prepare(say: Callable[[str], object]) -> None:
-    """Compile the kernels, or load them if that has been done, by learning something tiny.
-
-    Args:
-        say: told that it takes a while, where it does.
-    """
-    note = threading.Timer(
-        _LOADING_SECONDS, say,
-        ["compiling the algebraic learner's inner loops; once on this machine, some 15 s"],
-    )  # fmt: skip
-    note.daemon = True
-    note.start()
-    try:
-        embedding = ImageEmbedding(1, 2)
-        terms = embedded(embedding, 2, np.array([[[0, 0]], [[0, 255]], [[255, 0]]], np.uint8))
-        labels = np.array([0, 1, 1])
-        course = Course(embedding, 2, seed=0)
-        list(course.learn(terms, labels, 2, (terms, labels)))
-        course.model(terms, labels)
-    finally:
-        note.cancel()

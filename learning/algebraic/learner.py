@@ -85,7 +85,7 @@ class AlgebraicLearner(Learner):
         """Compile the kernels, or load them; says so on standard error where it takes long."""
         import sys
 
-        from .course import prepare
+        from .compiling import prepare
 
         prepare(lambda text: print(text, file=sys.stderr, flush=True))
 
@@ -103,7 +103,8 @@ class AlgebraicLearner(Learner):
         Raises:
             ContradictionError: equal images of different classes.
         """
-        from .course import Course, check_rows, embedded, prepare
+        from .compiling import prepare
+        from .course import Course, check_rows, embedded
         from .embedding import ImageEmbedding, shifted
         from .model import from_arrays, to_arrays
 

@@ -57,6 +57,7 @@ def _inside(thing: Any) -> Iterator[Any]:
         yield from getattr(thing, "__dict__", {}).values()
 
 
+@pytest.mark.lane("deep")
 def test_nothing_grows_in_a_month(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("jobs.INLINE_BYTES", "transfer.CHUNK_BYTES", "flow.CHUNK_BYTES"):
         monkeypatch.setattr(f"protocol.wire.{name}", 64)

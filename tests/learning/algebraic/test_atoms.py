@@ -162,6 +162,7 @@ def checked() -> dict[str, str]:
 
 
 @pytest.mark.skipif("NUMBA_BOUNDSCHECK" in os.environ, reason="this is that run")
+@pytest.mark.lane("deep")
 @pytest.mark.timeout(400)
 def test_no_kernel_reads_or_writes_out_of_bounds(checked: dict[str, str]) -> None:
     """Run the tests of this folder that use kernels once more, with every index checked."""
@@ -184,6 +185,7 @@ def test_no_kernel_reads_or_writes_out_of_bounds(checked: dict[str, str]) -> Non
 
 
 @pytest.mark.skipif("NUMBA_BOUNDSCHECK" in os.environ, reason="for the other run")
+@pytest.mark.lane("deep")
 @pytest.mark.timeout(400)
 def test_compiling_is_said_and_done_once(checked: dict[str, str], tmp_path: Path) -> None:
     """On a machine where a kernel is not compiled yet; the others are, by the test above."""
@@ -193,8 +195,8 @@ def test_compiling_is_said_and_done_once(checked: dict[str, str], tmp_path: Path
         path.unlink()
     environment = {**checked, "NUMBA_CACHE_DIR": str(tmp_path)}
     code = (
-        "from learning.algebraic import course; course._LOADING_SECONDS = 0.01;"
-        "course.prepare(print)"
+        "from learning.algebraic import compiling; compiling._LOADING_SECONDS = 0.01;"
+        "compiling.prepare(print)"
     )
 
     def told() -> str:
@@ -211,6 +213,28 @@ def test_compiling_is_said_and_done_once(checked: dict[str, str], tmp_path: Path
     assert any(name.startswith("kernels.listed-") for name in made)
     told()
     assert compiled() == made
+
+
+@pytest.mark.skipif("NUMBA_BOUNDSCHECK" in os.environ, reason="for the other run")
+@pytest.mark.lane("deep")
+def test_of_processes_that_start_together_one_compiles(
+    checked: dict[str, str], tmp_path: Path
+) -> None:
+    if (kept := Path(checked["NUMBA_CACHE_DIR"])).exists():
+        shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+    for path in [*tmp_path.rglob("kernels.listed-*"), *tmp_path.rglob("kernels.compiled")]:
+        path.unlink()
+    code = (
+        "from learning.algebraic import compiling, kernels; compiling.prepare(lambda text: None);"
+        "print(kernels.listed.stats.cache_misses.total())"
+    )
+    environment = {**checked, "NUMBA_CACHE_DIR": str(tmp_path)}
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment)
+        for _ in range(3)
+    ]
+    misses = sorted(int(process.communicate(timeout=110)[0]) for process in started)
+    assert misses[:2] == [0, 0] and misses[2] > 0
 
 
 @pytest.mark.skipif("NUMBA_BOUNDSCHECK" not in os.environ, reason="only where indices are checked")
