@@ -24,8 +24,8 @@ import numpy as np
 
 from learning import Action, Solution, Turn, create
 from learning import merging as strategies
-from learning.algebraic.counting import Count
 from learning.algebraic.compiling import prepare
+from learning.algebraic.counting import Count
 from learning.algebraic.course import USUAL, BatchSizes, Course, embedded
 from learning.algebraic.embedding import ImageEmbedding, TableEmbedding, shifted
 from learning.algebraic.model import AlgebraicModel, from_arrays, to_arrays
