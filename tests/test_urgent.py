@@ -111,15 +111,14 @@ def test_no_main_node_overtakes_another_by_its_priorities(
 ) -> None:
     """What is urgent to one is not to all who share a node."""
     one, other, gate = main_node("one"), main_node("other"), Gate()
-    computing_node(one, other, callback=gate, tasks=1)
+    node = computing_node(one, other, callback=gate, tasks=1)
     one.submit(JobDataType("slow 1"))
     assert gate.begun.get(timeout=SECONDS) == "slow 1"
     patient = one.submit(JobDataType("patient"))
-    while not one.view().nodes[0].waiting:
+    while node._dealer.call(lambda: len(node._dealer._at_work)) < 2:  # it has come
         pass
     urgent = other.submit(JobDataType("urgent", priority=100))
-    nodes = other._router.dispatcher._nodes
-    while not other._router.call(lambda: any(node.waiting for node in nodes.values())):
+    while node._dealer.call(lambda: len(node._dealer._at_work)) < 3:
         pass
     gate.let()
     assert [gate.begun.get(timeout=SECONDS) for _ in range(2)] == ["patient", "urgent"]

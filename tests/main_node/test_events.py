@@ -426,9 +426,12 @@ def test_who_floods_is_cut_off_and_who_works_is_not(
     tell(main, range(1, MINUTE))
     flood, over = raws(main), threading.Event()
 
+    words = encode([Watch(flood.name, "w", 0), *[Follow("", 0, ANSWER_BYTES, 0)] * 50])
+
     def say() -> None:
         while not over.is_set():
-            flood.send(*[Follow("", 0, ANSWER_BYTES, 0)] * 50)
+            if flood.socket.poll(100, zmq.POLLOUT):  # a thread that spins is itself a nuisance here
+                flood.socket.send_multipart(words)
 
     thread = threading.Thread(target=say)
     with growth() as grown:
@@ -436,7 +439,7 @@ def test_who_floods_is_cut_off_and_who_works_is_not(
         try:
             for _ in range(200):
                 assert main.submit(JobDataType("a")).result(SECONDS).to_string() == "A"
-            heard.event("peer.cut", reason="it says too much that serves nobody")
+            heard.event("peer.cut")  # for what it says, or for what of it is not read yet
         finally:
             over.set()
             thread.join()
