@@ -122,12 +122,12 @@ def test_nodes_hand_over_what_they_hold_when_the_main_node_comes_back(cluster: C
     main = cluster.main()
     node.event("task.started", action="fit")
     main.kill()
-    node.event("task.solved", times=3)  # one in its hands, one waiting; the trial was before
+    node.event("task.solved", times=2)  # what was in its hands; the trial was before
     assert cluster.solved() == {TRIAL}
     cluster.same(cluster.resume())
     begun_once(node)
     old = [t for tasks in cluster.tasks().values() for t in tasks if not cluster.start_of(t)]
-    assert len(old) == 3
+    assert len(old) >= 2  # and one that waited, if it had come already
 
 
 def test_a_host_that_shuts_down_leaves_the_nodes_with_what_they_hold(cluster: Cluster) -> None:
@@ -136,7 +136,7 @@ def test_a_host_that_shuts_down_leaves_the_nodes_with_what_they_hold(cluster: Cl
     node.event("task.started", action="fit")
     main.send(signal.SIGTERM)
     assert main.end()[0] == 130
-    node.event("task.solved", times=3)
+    node.event("task.solved", times=2)
     assert node.never("main.ended")
     cluster.same(cluster.resume())  # though nothing was solved before
     assert len(fits(node)) == 8
