@@ -7,27 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from unittest import mock
-
-import pytest
 
 from computing_node import AsyncComputingNode
-from learning import registry
 from learning.actions import perform
 from protocol import JobDataType, JobSolutionDataType
 from protocol.carrier.keys import NodeKeys
 
-from .brought.linear import LinearLearner
-
 Solve = Callable[[JobDataType], JobSolutionDataType]
-
-
-@pytest.fixture(scope="module")
-def linear_here() -> Iterator[None]:
-    """Let this process find the learner of `tests/brought`, as if it were installed."""
-    found = {**registry._classes(), LinearLearner.name: LinearLearner}
-    with mock.patch.object(registry, "_classes", lambda: found):
-        yield
 
 
 def solve(job: JobDataType) -> JobSolutionDataType:

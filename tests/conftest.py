@@ -25,7 +25,7 @@ from protocol.wire.entry import Entry
 
 from .processes import Process, Relay, Told
 
-pytest_plugins = ["tests.lanes", "tests.alone"]
+pytest_plugins = ["tests.lanes"]
 
 ANY_PORT = "tcp://127.0.0.1:0"
 PROGRAMS = Path(__file__).parent / "programs"

@@ -54,7 +54,6 @@ KEYS_HERE = "main_node.commands.keys:main"
 RUNS_HERE = "main_node.commands.runs:main"
 RUNS = (MAIN[0], "-c", "from main_node.__main__ import run_runs; run_runs()")
 STATUS_HERE = "status_node.command:main"
-pytestmark = pytest.mark.usefixtures("linear_here")
 Nodes = Callable[..., AsyncComputingNode]
 Mains = Callable[..., AsyncMainNode]
 ROLES = {
@@ -770,7 +769,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def calm(linear_here: None, small: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def calm(small: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return open_run(plan(small, tmp_path_factory.mktemp("calm"))).see_through().model_sha256
 
 

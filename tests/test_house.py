@@ -36,58 +36,30 @@ def copied(folder: Path) -> Path:
 MISPLACED = [
     ("protocol/machine/added.py", "import zmq", "know ZeroMQ", "zmq"),
     ("protocol/wire/added.py", "import zmq.asyncio", "know ZeroMQ", "zmq"),
-    (
-        "protocol/machine/added.py",
-        "from ..carrier import sockets",
-        "decides",
-        "protocol.carrier.sockets",
-    ),
+    ("protocol/machine/added.py", "from ..carrier import sockets",
+     "decides", "protocol.carrier.sockets"),
     ("learning/added.py", "import torch", "know torch", "torch"),
     ("learning/algebraic/added.py", "from torch import nn", "know torch", "torch"),
     ("learning/merging/mean.py", "import numba", "know numba", "numba"),
     ("learning/added.py", "import main_node", "stands below", "main_node"),
-    (
-        "learning/merging/mean.py",
-        "from ..neural import nets",
-        "needs the nets",
-        "learning.neural.nets",
-    ),
-    (
-        "main_node/run/added.py",
-        "from learning.neural import nets",
-        "needs the nets",
-        "learning.neural.nets",
-    ),
-    (
-        "learning/algebraic/checks.py",
-        "from . import sparse",
-        "need no compiler",
-        "learning.algebraic.sparse",
-    ),
+    ("learning/merging/mean.py", "from ..neural import nets",
+     "needs the nets", "learning.neural.nets"),
+    ("main_node/run/added.py", "from learning.neural import nets",
+     "needs the nets", "learning.neural.nets"),
+    ("learning/algebraic/checks.py", "from . import sparse",
+     "need no compiler", "learning.algebraic.sparse"),
     ("console/added.py", "import learning", "stands below", "learning"),
     ("protocol/options.py", "from .carrier import sockets", "decides", "protocol.carrier.sockets"),
     ("protocol/added.py", "import time", "decides", ""),
     ("main_node/added.py", "import time", "store knows no run", ""),
-    (
-        "main_node/waiting.py",
-        "from .store import memory",
-        "store knows no run",
-        "main_node.store.memory",
-    ),
+    ("main_node/waiting.py", "from .store import memory",
+     "store knows no run", "main_node.store.memory"),
     ("computing_node/added.py", "import main_node", "stands below", "main_node"),
-    (
-        "main_node/store/added.py",
-        "from ..run import events",
-        "store knows no run",
-        "main_node.run.events",
-    ),
-    (
-        "main_node/run/added.py",
-        "from ..views import terminal",
-        "store knows no run",
-        "main_node.views.terminal",
-    ),
-]
+    ("main_node/store/added.py", "from ..run import events",
+     "store knows no run", "main_node.run.events"),
+    ("main_node/run/added.py", "from ..views import terminal",
+     "store knows no run", "main_node.views.terminal"),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -555,7 +555,6 @@ def lie(
     return JobSolutionDataType(arrays, solution.metrics)
 
 
-@pytest.mark.usefixtures("linear_here")
 def test_what_a_strategy_keeps_of_a_shard_is_checked_whoever_sends_it(house: House) -> None:
     options = ("--learner", "linear", "--merge", "scaffold", "--jobs", "8")
     company = ("--min-nodes", str(len(LIES)), "--max-attempts", "20")
@@ -636,7 +635,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(linear_here: None, small: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+def whole(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     """Return the result of a run that nobody disturbed."""
     return open_run(scaffold(small, tmp_path_factory.mktemp("whole"))).see_through()
 

@@ -134,7 +134,6 @@ def test_the_net_is_the_same_for_any_number_of_nodes(
     assert len(again["nodes"]) == 1
 
 
-@pytest.mark.usefixtures("linear_here")
 def test_the_model_is_the_same_for_any_number_of_nodes(data: Path, tmp_path: Path) -> None:
     models = []
     for nodes in (1, 3):

@@ -484,7 +484,6 @@ def test_many_threads_tell_and_each_event_has_a_number(main_node: Mains, follow:
 # A training run.
 
 
-@pytest.mark.usefixtures("linear_here")
 def test_a_runs_events_are_those_that_a_local_listener_hears(
     tmp_path: Path, follow: Follows
 ) -> None:

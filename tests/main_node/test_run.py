@@ -51,8 +51,6 @@ from protocol.machine.limits import Limits, NodeLimits
 from ..alone import Threads
 from ..conftest import ANY_PORT, make_idx_folder, write_idx
 
-pytestmark = pytest.mark.usefixtures("linear_here")
-
 
 class Heard:
     """A listener that remembers."""
