@@ -12,6 +12,7 @@ RUN python -c "from configparser import ConfigParser as C; c = C(); c.read('setu
         print(c['options']['install_requires'])" > needs.txt \
     && pip install -c constraints.txt -r needs.txt
 COPY pyproject.toml README.md LICENSE ./
+COPY mnist_merge.py ./
 COPY protocol protocol
 COPY console console
 COPY status_node status_node

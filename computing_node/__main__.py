@@ -1,14 +1,8 @@
-"""`python -m computing_node`, and the entry of `mnist-compute`."""
+"""`python -m computing_node`: `mnist-compute`."""
 
 from __future__ import annotations
 
-from console.entry import run as _run
-
-
-def run() -> None:
-    """Run `mnist-compute`."""
-    _run("computing_node.command:main")
-
+from mnist_merge import compute
 
 if __name__ == "__main__":
-    run()
+    compute()

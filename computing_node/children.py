@@ -9,13 +9,13 @@ import queue
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from typing import IO, Any
 
 from console.logs import speaks_json
+from mnist_merge import command
 from protocol import JobSolutionDataType
 from protocol.carrier.logbudget import LogBudget
 from protocol.wire.entry import Entry
@@ -69,10 +69,7 @@ class Child:
         heard = speaks_json()  # whatever its libraries print would be none
         with theirs:
             self.process = subprocess.Popen(
-                [
-                    sys.executable, "-m", "computing_node.child", str(theirs.fileno()),
-                    str(max_bytes),
-                ],
+                command("computing_node.child", str(theirs.fileno()), str(max_bytes)),
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
                 stderr=subprocess.PIPE if heard else None,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},  # torch sets its own, by the job

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -15,6 +17,10 @@ def run(place: str) -> None:
     Args:
         place: `package.module:command`, a `click.Command`.
     """
+    from .streams import take
+
+    take()
+    _hang_up_ends()
     module, _, name = place.partition(":")
     try:
         command = getattr(importlib.import_module(module), name)
@@ -24,6 +30,12 @@ def run(place: str) -> None:
     except KeyboardInterrupt:  # before the command could say anything about it
         sys.exit(130)
     _run(command)
+
+
+def _hang_up_ends() -> None:
+    """Have a terminal that is closed end a command as SIGTERM does, but where that is ignored."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not with `nohup`
+        signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGTERM))
 
 
 def _explain() -> None:
@@ -45,11 +57,25 @@ def _run(command: Any) -> None:
 
     from .exits import Exit, tell_end
     from .logs import speak, speaks_json
+    from .streams import OutputFailed
 
+    command.context_settings.setdefault("help_option_names", ["-h", "--help"])
     if _wants_json(command):
         speak("json")
     try:
         code = _code(command)
+        sys.stdout.flush()
+    except OutputFailed as error:
+        code = Exit.DONE
+        if not error.unread:
+            code = Exit.STORAGE
+            tell_end(code, f"standard output can't be written: {error.strerror}", _called())
+    except OSError as error:
+        code = Exit.STORAGE
+        tell_end(code, f"this machine does not let it: {_refused(error)}", _called())
+    except MemoryError:
+        code = Exit.STORAGE
+        tell_end(code, "this machine has no memory left for it", _called())
     except Exception as error:
         if not speaks_json():
             raise
@@ -89,6 +115,20 @@ def _code(command: Any) -> Any:
         path = safe_line(str(error.filename))
         tell_end(Exit.USAGE, f"the path is too long: {path[:60]}... ({len(path):,} letters)")
         return Exit.USAGE
+
+
+def _called() -> str:
+    """Return what people have called this command."""
+    return Path(sys.argv[0]).name
+
+
+def _refused(error: OSError) -> str:
+    """Return what the system has refused, and where."""
+    from protocol.wire.words import in_words, safe_line
+
+    if error.strerror is None:
+        return in_words(error)
+    return safe_line(error.strerror + (f": {error.filename}" if error.filename else ""))
 
 
 def _wants_json(command: Any) -> bool:

@@ -124,7 +124,7 @@ def _type(option: Option) -> click.ParamType[Any] | type[str]:
     if about.size:
         return Size(about.least or 0)
     if about.choices:
-        return click.Choice(about.choices)
+        return click.Choice(about.choices, case_sensitive=False)
     if option.type is int:
         return _Whole(about.least, about.most)
     if option.type is float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from mnist_merge import take
 
 if TYPE_CHECKING:
     from protocol.machine.chronicle import Happening
@@ -57,4 +58,4 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     place = _PLACES[name]
-    return getattr(import_module(place if "." in place else f".{place}", __name__), name)
+    return take(__name__, place if "." in place else f".{place}", name)

@@ -79,8 +79,6 @@ def main(
             _tell(node, once, as_json, follow)
     except KeyboardInterrupt:
         sys.exit(Exit.DONE if answered else Exit.INTERRUPTED)
-    except BrokenPipeError:
-        sys.stdout = None  # nobody flushes it at the end
     except (AddressError, KeysError) as error:
         _end(Exit.USAGE, str(error))
     except NodeError as error:

@@ -26,11 +26,11 @@ class Printer:
     def __init__(self, as_json: bool) -> None:
         self._line = as_object if as_json else in_words
         self._log = ""
-        self._over = False
+        self._failure: OSError | None = None
 
     def __call__(self, happening: Happening) -> None:
         """Print an event."""
-        if self._over:
+        if self._failure is not None:
             return
         lines = [self._line(happening)]
         if self._line is in_words and happening.log != self._log:
@@ -38,18 +38,18 @@ class Printer:
             self._log = happening.log
         try:
             print(*lines, sep="\n", flush=True)
-        except OSError:  # nobody reads, or the disk is full
-            self._over = True
+        except OSError as error:  # nobody reads, or the disk is full
+            self._failure = error
 
     def wait(self) -> NoReturn:
         """Wait until nobody reads.
 
         Raises:
-            BrokenPipeError: that is so.
+            OSError: that is so, or the disk is full.
         """
-        while not self._over:
+        while self._failure is None:
             time.sleep(_LOOK_SECONDS)
-        raise BrokenPipeError
+        raise self._failure
 
 
 def as_object(happening: Happening) -> str:

@@ -27,6 +27,8 @@ LANES = {
     "deep": "some minutes more",
 }  # fmt: skip
 _DEPTH = "TESTS_DEPTH"
+#: Whether it is counted which lines are reached, which takes several times as long.
+COUNTED = "COVERAGE_DATA" in os.environ
 DURATIONS = Path(__file__).parent / "durations.tsv"
 HEAD = "file\tseconds\tCPU seconds\ttests"
 
@@ -47,6 +49,7 @@ def depth() -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "deep: simulated runs; the more the better")
+    config.addinivalue_line("markers", "cost: says what may be used; not where lines are counted")
     if config.getoption("--lane") == "deep":
         os.environ[_DEPTH] = "8"
     config.addinivalue_line("markers", "lane(name): what a test needs; `fast` if nothing")
@@ -75,6 +78,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_in(lane: str, item: pytest.Item) -> bool:
+    if COUNTED and item.get_closest_marker("cost") is not None:
+        return False
     return lane_of(item) == lane or (lane == "deep" and item.get_closest_marker("deep") is not None)
 
 

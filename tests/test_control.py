@@ -52,7 +52,7 @@ from .processes import MAIN, SECONDS, Process, Start, free_port, here, run
 
 KEYS_HERE = "main_node.commands.keys:main"
 RUNS_HERE = "main_node.commands.runs:main"
-RUNS = (MAIN[0], "-c", "from main_node.__main__ import run_runs; run_runs()")
+RUNS = (MAIN[0], "-c", "import mnist_merge; mnist_merge.runs()")
 STATUS_HERE = "status_node.command:main"
 Nodes = Callable[..., AsyncComputingNode]
 Mains = Callable[..., AsyncMainNode]

@@ -511,6 +511,7 @@ def test_a_name_that_can_not_be_shown_is_the_same_id_on_both_sides(
     assert future.server_id.isprintable()
 
 
+@pytest.mark.cost
 def test_thousands_of_arrays_are_there_in_no_time(
     main_node: Callable[..., AsyncMainNode], computing_node: Callable[..., AsyncComputingNode]
 ) -> None:

@@ -19,6 +19,7 @@ def test_no_lie_breaks_anything_and_honest_nodes_solve_every_job(seed: int) -> N
     assert fuzzer.solved > 100
 
 
+@pytest.mark.cost
 @pytest.mark.parametrize("seed", range(2))
 def test_no_message_costs_more_than_it_may(seed: int) -> None:
     cost = amplify(300, seed)

@@ -397,6 +397,7 @@ def test_a_hundred_deaf_watchers_cost_little_and_are_told_at_a_pace(
         assert grown() < 100
 
 
+@pytest.mark.cost
 def test_a_peer_that_says_what_serves_nobody_is_cut_off_and_who_works_is_not(
     main_node: Callable[..., AsyncMainNode],
     computing_node: Callable[..., AsyncComputingNode],
@@ -432,6 +433,7 @@ def attack_of(name: str, address: str, connections: int, *keys: Path) -> Iterato
         process.wait()
 
 
+@pytest.mark.cost
 @pytest.mark.parametrize("attack", ["unknown kinds", "lists", "hellos", "large solutions"])
 def test_a_hundred_hostile_connections_silence_nobody_and_cost_little(
     main_node: Callable[..., AsyncMainNode],

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+import mnist_merge
+
 from .conftest import make_idx_folder
 from .processes import Process, run
 
@@ -28,6 +30,7 @@ def copied(folder: Path) -> Path:
     """Return a copy of all packages, to be built on."""
     for package in TOP:
         shutil.copytree(ROOT / package, folder / package)
+    shutil.copy(mnist_merge.__file__, folder)
     shutil.copy(ROOT / "setup.cfg", folder)
     return folder
 
@@ -224,6 +227,7 @@ def test_there_is_one_list_of_packages() -> None:
     assert set(PACKAGES) == there
     folders = {path.parent for top in TOP for path in (ROOT / top).rglob("*.py")}
     assert {folder for folder in folders if not (folder / "__init__.py").exists()} == set()
+    assert TOP == mnist_merge.PACKAGES
     assert set(CONFIG["importlinter"]["root_packages"].split()) == TOP
     checked = {name.strip() for name in CONFIG["mypy"]["files"].split(",")}
     assert checked >= TOP

@@ -43,8 +43,8 @@ from .processes import MAIN, SECONDS, Process, run
 from .test_house import ROOT, TOP
 
 SEAMS = Path(__file__).parent / "seams"
-PREDICT = (MAIN[0], "-c", "from main_node.__main__ import run_predict; run_predict()")
-RUNS = (MAIN[0], "-c", "from main_node.__main__ import run_runs; run_runs()")
+PREDICT = (MAIN[0], "-c", "import mnist_merge; mnist_merge.predict()")
+RUNS = (MAIN[0], "-c", "import mnist_merge; mnist_merge.runs()")
 #: Where a file of each name belongs.
 PLACES = {
     "colours": "loaders/sources", "table": "loaders/sources", "heavy": "learning/merging",

@@ -17,6 +17,7 @@ from console.exits import Exit, end
 from console.interrupts import Interrupts
 from console.logs import say, speak
 from console.options import defaults_from, given, options
+from console.streams import OutputFailed
 from loaders import SourceOptions
 from protocol import AddressError, KeysError
 from protocol.wire.entry import Entry
@@ -188,22 +189,30 @@ def _show(result: Result, path: Path, as_json: bool) -> None:
     """Print a result; draw it, unless it is drawn, where a person sees to it."""
     from rich.console import Console
 
-    from learning import LearningError
-
-    from ..views.ending.pictures import draw, pictures
+    from ..views.ending.pictures import pictures
     from ..views.ending.summary import print_summary
 
+    unprinted = ""
     try:
         if as_json:
             print(json.dumps(result.as_json()), flush=True)
         else:
             print_summary(result, Console())
             sys.stdout.flush()
-    except OSError as error:
-        sys.stdout = None  # nobody flushes it at the end
-        _end(Exit.STORAGE, f"can't be printed: {error.strerror}; see {path / 'metrics.json'}")
-    if as_json or all((path / name).exists() for name in pictures(result)):
-        return  # a program takes none; `mnist-runs draw` does it when they are wanted
+    except OutputFailed as error:
+        if not error.unread:
+            unprinted = f"can't be printed: {error.strerror}; see {path / 'metrics.json'}"
+    if not (as_json or all((path / name).exists() for name in pictures(result))):
+        _draw(result, path)  # for programs `mnist-runs draw` does it when they are wanted
+    if unprinted:
+        _end(Exit.STORAGE, unprinted)
+
+
+def _draw(result: Result, path: Path) -> None:
+    from learning import LearningError
+
+    from ..views.ending.pictures import draw
+
     try:
         draw(result, path)
     except KeyboardInterrupt:

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from mnist_merge import command
 from protocol.carrier.keys import NodeKeys, write_node_keys
 from protocol.options import Checked, option
 from protocol.wire.entry import RESERVED, Entry
@@ -79,8 +79,10 @@ class LocalNodes:
 
     def _start(self, name: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "computing_node", "--name", name, *self._arguments,
-             "--lifeline", str(self._theirs)],
+            command(
+                "computing_node", "--name", name, *self._arguments,
+                "--lifeline", str(self._theirs),
+            ),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             text=True, errors="backslashreplace", pass_fds=[self._theirs],
             start_new_session=True,  # Ctrl-C is this process's to handle

@@ -54,7 +54,7 @@ STAGES: dict[str, list[Stage]] = {
         ("run.round-merged", {"round": 1}),
     ],
 }
-RUNS = (MAIN[0], "-c", "from main_node.__main__ import run_runs; run_runs()")
+RUNS = (MAIN[0], "-c", "import mnist_merge; mnist_merge.runs()")
 
 
 def nothing_twice(cluster: Cluster, *solved: set[str]) -> None:

@@ -59,6 +59,13 @@ class Seen(StatusListener):
                 f"{node}: {[(s.state, s.reason) for s in self.all if s.id == node]}, not {states}"
             )
 
+    def wait_until(self, node: str, state: str) -> None:
+        """Wait until a node is in this state."""
+        with self._more:
+            assert self._more.wait_for(lambda: self.states(node)[-1:] == [state], SECONDS), (
+                self.states(node)
+            )
+
 
 @pytest.fixture
 def watch() -> Iterator[Callable[..., tuple[StatusNode, Seen]]]:
@@ -200,7 +207,8 @@ def test_a_goodbye_that_waits_to_be_read_is_heard_though_its_connection_is_over(
         flush(*arguments)
 
     router.call(lambda: setattr(router, "_flush", leave_first))
-    seen.wait_for(node.get_id(), "running", "stopped")
+    seen.wait_until(node.get_id(), "stopped")  # meanwhile the main node may have seemed silent
+    assert "dropped" not in seen.states(node.get_id())
 
 
 def test_who_comes_later_is_told_of_everybody_who_was_there(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from console.entry import run
+from mnist_merge import run
 
 if __name__ == "__main__":
     run("shouting_node.command:main")

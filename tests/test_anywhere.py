@@ -1,0 +1,154 @@
+"""Commands wherever they are started: what lies there, and what they are given to write to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mnist_merge
+from console.exits import Exit
+
+from .processes import COMPUTE, MAIN, MAIN_HERE, Start, free_port, here, run
+
+COMMANDS = ("main", "compute", "predict", "relay", "keys", "runs", "status")
+RUN = ("--bind", "tcp://127.0.0.1:0", "--learner", "linear", "--rounds", "1", "--local-nodes", "1")
+
+
+def installed(command: str) -> str:
+    """Return a command as it was installed."""
+    return str(Path(sys.executable).with_name(f"mnist-{command}"))
+
+
+def test_nothing_that_lies_in_the_current_folder_is_imported(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    """A `queue.py` of the user's there was run by nodes and their children."""
+    used = ["msgpack", "zmq", "numpy", "click", "torch", "yaml", "rich", "linear"]
+    for name in {*sys.stdlib_module_names, *used, *mnist_merge.PACKAGES, "mnist_merge"}:
+        (tmp_path / f"{name}.py").write_text(
+            f"import os\nos.write(2, b'{name} was imported\\n')\nos._exit(99)\n"
+        )
+    done = run(installed("main"), *RUN, "--data", str(idx_folder), "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "was imported" not in done.stderr
+
+
+def test_packages_of_the_same_names_on_the_path_are_not_taken_for_ours(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    for name in mnist_merge.PACKAGES:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("import os\nos._exit(99)\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = run(
+        installed("main"), *RUN, "--data", str(idx_folder), "--json", cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [("main_node", "AsyncMainNode"), ("computing_node", "AsyncComputingNode"),
+     ("relay_node", "RelayNode"), ("status_node", "StatusNode")],
+)  # fmt: skip
+def test_a_programs_own_module_that_hides_a_package_is_named(
+    tmp_path: Path, package: str, name: str
+) -> None:
+    (tmp_path / "protocol.py").write_text("")
+    program = tmp_path / "program.py"
+    program.write_text(f"from {package} import {name}\n")
+    done = run(sys.executable, str(program), cwd=tmp_path)
+    *_, last = done.stderr.splitlines()
+    assert last == (
+        f"ImportError: {tmp_path}/protocol.py has the name of a package that this project's are"
+        " built on (protocol): give it another"
+    )
+
+
+def finished(command: str, redirected: str, **options: str) -> subprocess.CompletedProcess[str]:
+    """Run a command's help in a shell, with its standard output redirected."""
+    return run(
+        "sh", "-c", f"{installed(command)} --help {redirected}", env={**os.environ, **options}
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_gets_by_with_any_standard_output(command: str) -> None:
+    closed = finished(command, ">&-")
+    assert (closed.returncode, closed.stderr) == (0, "")
+    full = finished(command, ">/dev/full")
+    assert full.returncode == Exit.STORAGE
+    assert full.stderr == (
+        f"mnist-{command}: standard output can't be written: No space left on device\n"
+    )
+    left = finished(command, "| true")
+    assert left.stderr == ""
+    for encoding in ("ascii:strict", "latin-1:strict"):
+        told = finished(command, "", PYTHONIOENCODING=encoding)
+        assert (told.returncode, told.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code"), [(">&-", 0), (">/dev/full", 7), ("| true; exit ${PIPESTATUS[0]}", 0)]
+)
+def test_a_run_is_finished_whoever_hears_of_it(
+    tmp_path: Path, idx_folder: Path, redirected: str, code: int
+) -> None:
+    words = " ".join([*RUN, "--data", str(idx_folder), "--run-dir", str(tmp_path)])
+    done = run("bash", "-c", f"{installed('main')} {words} {redirected}")
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    (folder,) = (path for path in tmp_path.iterdir() if not path.is_symlink())
+    assert json.loads((folder / "metrics.json").read_text())["accuracy"] > 0
+    assert (folder / "learning.png").exists()
+    if code:
+        assert str(folder / "metrics.json") in done.stderr.splitlines()[-1]
+
+
+def test_a_log_that_takes_no_more_ends_no_run(tmp_path: Path, idx_folder: Path) -> None:
+    words = " ".join([*RUN, "--data", str(idx_folder), "--run-dir", str(tmp_path), "--json"])
+    for redirected in ("2>&-", "2>/dev/full", "2> >(true)"):
+        done = run("bash", "-c", f"{installed('main')} {words} {redirected}")
+        assert json.loads(done.stdout)["accuracy"] > 0
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_no_trouble(tmp_path: Path, idx_folder: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/caf\xe9 \xe2\x97\x8f"
+    for encoding in ("utf-8:strict", "ascii:strict"):
+        done = subprocess.run(
+            [*MAIN, *RUN, "--data", str(idx_folder), "--run-dir", folder],
+            capture_output=True, check=False, env={**os.environ, "PYTHONIOENCODING": encoding},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert b"Traceback" not in done.stderr
+
+
+def test_a_terminal_that_is_closed_ends_a_command_as_a_signal_does(
+    start: Start, idx_folder: Path, tmp_path: Path
+) -> None:
+    address = f"tcp://127.0.0.1:{free_port()}"
+    node = start(*COMPUTE, "--connect", address)
+    node.event("node.looking")
+    main = start(
+        *MAIN, "--bind", address, "--data", str(idx_folder), "--run-dir", str(tmp_path),
+        "--learner", "linear", "--pause", "1",
+    )  # fmt: skip
+    main.event("run.opened")
+    for process, code in ((main, Exit.INTERRUPTED), (node, Exit.DONE)):
+        process.send(signal.SIGHUP)
+        assert process.end()[0] == code
+        assert "Traceback" not in "".join(process.seen)
+
+
+def test_what_is_chosen_may_be_written_in_capitals_and_help_is_short_too() -> None:
+    assert here(MAIN_HERE, "-h").stdout == here(MAIN_HERE, "--help").stdout
+    told = here(MAIN_HERE, "--log-level", "INFO", "--print-config")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "log_level: info\n" in told.stdout
