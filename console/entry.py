@@ -69,7 +69,7 @@ def _run(command: Any) -> None:
         code = Exit.DONE
         if not error.unread:
             code = Exit.STORAGE
-            tell_end(code, f"standard output can't be written: {error.strerror}", _called())
+            tell_end(code, f"standard output can't be written: {error}", _called())
     except OSError as error:
         code = Exit.STORAGE
         tell_end(code, f"this machine does not let it: {_refused(error)}", _called())

@@ -20,12 +20,17 @@ _READABLE = "console.readable"
 
 
 class OutputFailed(OSError):
-    """Standard output takes no more: its reader has left, or its disk is full."""
+    """Standard output takes no more: its reader has left, or its disk is full.
 
-    @property
-    def unread(self) -> bool:
-        """Whether nobody reads it any more."""
-        return self.errno in (errno.EPIPE, errno.ECONNRESET)
+    It has no `errno`: click and rich would end the process by themselves, with 1.
+
+    Attributes:
+        unread: whether nobody reads it any more.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error.strerror)
+        self.unread = error.errno in (errno.EPIPE, errno.ECONNRESET)
 
 
 class _Steady(io.RawIOBase):
@@ -65,7 +70,7 @@ class _Steady(io.RawIOBase):
             self._failed = True
             if not self._tells:
                 return len(data)
-            raise OutputFailed(error.errno, error.strerror) from error
+            raise OutputFailed(error) from error
 
 
 def take() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import sys
@@ -148,6 +149,12 @@ class Ran:
     result: dict[str, Any]
 
 
+def on_path(house: Path) -> dict[str, str]:
+    """Return an environment in which what is in a folder is installed."""
+    path = os.pathsep.join(filter(None, [str(house), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path}
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     """Build a view on, some that fail, and the learner and strategy of docs/where.md; use all."""
@@ -179,7 +186,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         *MAIN, "--data", str(data), "--jobs", "2", "--rounds", "2", "--learner", "nearest",
         "--merge", "momentum", "--scale", "2", "--local-nodes", "1", "--json", "--bind",
         "tcp://127.0.0.1:0", *(word for flag in seen for word in (flag, str(house / flag[2:]))),
-        cwd=house,
+        cwd=house, env=on_path(house),
     )  # fmt: skip
     try:
         yield Ran(house, main, main.result())
@@ -188,7 +195,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
 
 
 def test_a_view_with_an_option_is_one_file(ran: Ran) -> None:
-    assert "--tally FILE" in run(*MAIN, "--help", cwd=ran.house).stdout
+    assert "--tally FILE" in run(*MAIN, "--help", env=on_path(ran.house)).stdout
     counts = {}
     for line in (ran.house / "tally").read_text().splitlines():
         count, kind = line.split()

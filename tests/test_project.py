@@ -39,28 +39,25 @@ VERSION = CONFIG["metadata"]["version"]
 def test_a_wheel_holds_our_packages_and_nothing_else(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    for name in (*PACKAGES, "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in (
+        *PACKAGES,
+        "mnist_merge.py",
+        "setup.cfg",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+    ):
         place = ROOT / name
         (shutil.copytree if place.is_dir() else shutil.copy)(place, source / name)
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "-q",
-            "--no-deps",
-            "--no-build-isolation",
-            "-w",
-            str(tmp_path),
-            str(source),
-        ],
-        check=True,
-    )
+    pip = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation")
+    subprocess.run([*pip, "-w", str(tmp_path), str(source)], check=True)
     (wheel,) = tmp_path.glob(f"mnist_merge-{VERSION}-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == PACKAGES
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {
+        "mnist_merge.py",
+        *PACKAGES,
+    }
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     wanted = {
         str(p.relative_to(ROOT)) for package in PACKAGES for p in (ROOT / package).rglob("*.py")

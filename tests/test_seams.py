@@ -40,7 +40,7 @@ from .alone import Threads, running, solve
 from .brought.linear import LinearLearner
 from .conftest import ANY_PORT, make_idx_folder
 from .processes import MAIN, SECONDS, Process, run
-from .test_house import ROOT, TOP
+from .test_house import copied
 
 SEAMS = Path(__file__).parent / "seams"
 PREDICT = (MAIN[0], "-c", "import mnist_merge; mnist_merge.predict()")
@@ -55,9 +55,7 @@ PLACES = {
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of all packages, with every file of `tests/seams` where it belongs."""
-    path = tmp_path_factory.mktemp("house")
-    for package in TOP:
-        shutil.copytree(ROOT / package, path / package)
+    path = copied(tmp_path_factory.mktemp("house"))
     for name, place in PLACES.items():
         shutil.copy(SEAMS / f"{name}.py", path / place)
     more = (SEAMS / "colours.py").read_text().replace('"colours"', '"more"')

@@ -201,7 +201,7 @@ def _show(result: Result, path: Path, as_json: bool) -> None:
             sys.stdout.flush()
     except OutputFailed as error:
         if not error.unread:
-            unprinted = f"can't be printed: {error.strerror}; see {path / 'metrics.json'}"
+            unprinted = f"can't be printed: {error}; see {path / 'metrics.json'}"
     if not (as_json or all((path / name).exists() for name in pictures(result))):
         _draw(result, path)  # for programs `mnist-runs draw` does it when they are wanted
     if unprinted:
