@@ -195,7 +195,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
 
 
 def test_a_view_with_an_option_is_one_file(ran: Ran) -> None:
-    assert "--tally FILE" in run(*MAIN, "--help", env=on_path(ran.house)).stdout
+    assert "--tally FILE" in run(*MAIN, "--help", cwd=ran.house, env=on_path(ran.house)).stdout
     counts = {}
     for line in (ran.house / "tally").read_text().splitlines():
         count, kind = line.split()
