@@ -29,8 +29,9 @@ DTYPES = frozenset(
 )  # fmt: skip
 #: The same, as a safetensors file names them.
 _KINDS = frozenset(
-    "BOOL" if np.dtype(name).kind == "b" else f"{np.dtype(name).kind.upper()}"
-    f"{np.dtype(name).itemsize * 8}"
+    "BOOL"
+    if np.dtype(name).kind == "b"
+    else f"{np.dtype(name).kind.upper()}{np.dtype(name).itemsize * 8}"
     for name in DTYPES
 )
 

@@ -112,7 +112,9 @@ def colour_picture(path: Path, shape: tuple[int, int]) -> Picture:
         over = Image.new("RGBA", image.size, "white")
         plain = Image.alpha_composite(over, image.convert("RGBA")).convert("RGB")
     pixels = _scaled(plain, shape)
-    return Picture(pixels, int(np.ptp(pixels.reshape(-1, pixels.shape[2]), axis=0).max()) < CONTRAST)
+    return Picture(
+        pixels, int(np.ptp(pixels.reshape(-1, pixels.shape[2]), axis=0).max()) < CONTRAST
+    )
 
 
 # Decoding.
@@ -124,7 +126,7 @@ def _decoded(path: Path) -> Iterator[Any]:
 
     A decoder raises whatever it comes upon in a damaged file, and warns of what is told anyway.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     _check_file(path)
     with warnings.catch_warnings():
@@ -133,7 +135,7 @@ def _decoded(path: Path) -> Iterator[Any]:
             with Image.open(path, formats=tuple(FORMATS)) as image:
                 _check_size(path, image.width, image.height)
                 image.load()
-                upright = image
+                upright: Any = image
                 with suppress(Exception):  # notes that can't be read say nothing of which way is up
                     upright = ImageOps.exif_transpose(image)
                 yield upright
@@ -141,7 +143,7 @@ def _decoded(path: Path) -> Iterator[Any]:
             raise
         except Image.DecompressionBombError:
             raise CorruptDataset(f"{path}: {_too_large()}") from None
-        except Image.UnidentifiedImageError as error:
+        except UnidentifiedImageError as error:
             raise CorruptDataset(
                 f"{path}: not a picture that can be read ({', '.join(FORMATS)})"
             ) from error
