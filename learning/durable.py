@@ -117,6 +117,8 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
             raise ValueError("a folder, a pipe or a device")
         with safe_open(path, framework="numpy") as file:
             notes = dict(file.metadata() or {})
+            if _CONTENT not in notes:
+                raise ValueError("a safetensors file, but not one that mnist-main wrote")
             names = list(file.keys())
             for name in names:
                 _check_kind(name, file.get_slice(name).get_dtype())
@@ -125,10 +127,7 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         raise
     except (SafetensorError, OSError, ValueError, MemoryError) as error:
         raise DamagedFile(f"{path}: not a file that can be read: {error}") from error
-    checksum = notes.pop(_CONTENT, None)
-    if checksum is None:
-        raise DamagedFile(f"{path}: a safetensors file, but not one that mnist-main wrote")
-    if checksum != _checksum(arrays, notes):
+    if notes.pop(_CONTENT) != _checksum(arrays, notes):
         raise DamagedFile(f"{path}: damaged: its content does not match its checksum")
     return arrays, notes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import stat
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Grey = npt.NDArray[np.float32]
+
+# Pillow also logs what it raises anyway.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 #: What is read, whatever a file is called, and the names that such files have in a folder. Pillow
 #: knows more, and starts other programs for some of it.

@@ -91,6 +91,8 @@ def main(
         _end(Exit.USAGE, str(error))
     except LoaderError as error:
         _end(Exit.DATA, str(error))
+    except MemoryError:
+        _end(Exit.USAGE, f"{model}: a model that there is not enough memory for")
     return None
 
 
@@ -347,11 +349,13 @@ def _answers(model: Model, rows: Rows) -> list[tuple[int, float | None]]:
     import numpy as np
 
     from learning import ModelError
+    from learning.errors import told_of
 
     learner = _learner(model)
-    likely = learner.probabilities(model.arrays, rows)
+    with told_of(f"learner {model.learner!r}"):
+        likely = learner.probabilities(model.arrays, rows)
+        labels = np.zeros(0, np.int64) if likely is not None else learner.predict(model.arrays, rows)
     if likely is None:
-        labels = learner.predict(model.arrays, rows)
         sure: list[float | None] = [None] * len(labels)
     else:
         likely = np.nan_to_num(likely)  # of weights whose sums overflow: of nothing it is sure
