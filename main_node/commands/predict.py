@@ -354,7 +354,9 @@ def _answers(model: Model, rows: Rows) -> list[tuple[int, float | None]]:
     learner = _learner(model)
     with told_of(f"learner {model.learner!r}"):
         likely = learner.probabilities(model.arrays, rows)
-        labels = np.zeros(0, np.int64) if likely is not None else learner.predict(model.arrays, rows)
+        labels = (
+            np.zeros(0, np.int64) if likely is not None else learner.predict(model.arrays, rows)
+        )
     if likely is None:
         sure: list[float | None] = [None] * len(labels)
     else:
