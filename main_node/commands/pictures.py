@@ -197,7 +197,9 @@ def _grey(image: Any) -> Any:
             raise ValueError("it holds numbers that are not finite")
         whole = image.mode.startswith("I")
         top = (65535 if values.max() > 255 else 255) if whole else max(values.max(), 1e-9)
-        return Image.fromarray((values.clip(0, top) / top * 255).astype(np.uint8))
+        np.clip(values, 0, top, out=values)  # in place: there may be a hundred million
+        values *= np.float32(255 / top)
+        return Image.fromarray(values.astype(np.uint8))
     if "A" not in image.getbands() and "transparency" not in image.info:
         return image.convert("L")
     colours = image.convert("RGBA")

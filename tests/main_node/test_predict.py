@@ -18,7 +18,6 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-
 from learning import DamagedFile, LearningError, create
 from learning import model as models
 from learning.durable import read_arrays, write_arrays
@@ -92,7 +91,8 @@ def centre(pixels: Pixels) -> list[float]:
 @pytest.mark.parametrize(
     ("size", "at", "paper", "ink"),
     [
-        ((280, 280), (40, 70), 255, 0), ((400, 600), (3, 5), 255, 0), ((400, 600), (199, 459), 0, 255),
+        ((280, 280), (40, 70), 255, 0), ((400, 600), (3, 5), 255, 0),
+        ((400, 600), (199, 459), 0, 255),
         ((1500, 2600), (1200, 100), 210, 60), ((220, 160), (10, 10), 40, 200),
     ],
 )  # fmt: skip
@@ -433,7 +433,8 @@ def test_a_damaged_picture_is_read_or_told_whatever_it_is(tmp_path: Path) -> Non
                 assert str(error).startswith(f"{path}: ")
                 told += 1
             else:
-                assert (pixels.shape[:2], pixels.dtype) == (SIZE, np.uint8)
+                assert pixels.shape[:2] == SIZE
+                assert pixels.dtype == np.uint8
                 read += 1
             slowest = max(slowest, time.process_time() - begun)
     assert slowest < 10  # seconds of a core
