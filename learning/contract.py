@@ -154,6 +154,17 @@ class Learner:
         """
         raise NotImplementedError
 
+    def probabilities(self, model: Arrays, rows: Rows) -> Array | None:
+        """Return how likely each class is for each row; None: it can't say.
+
+        Returns:
+            float64, shape (rows, classes), 0 to 1; the most likely is what `predict` says.
+
+        Raises:
+            ModelError: the model is not for such data.
+        """
+        return None
+
     def actions(self) -> tuple[type[Action], ...]:
         """Return what can be asked of nodes beside what every learner can do."""
         return ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import xxhash
 
 from loaders.rows import Array, Arrays, bytes_of
+from protocol.wire.words import safe_line
 
 from .errors import DamagedFile
 
@@ -25,6 +27,13 @@ DTYPES = frozenset(
     ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
      "float16", "float32", "float64"]
 )  # fmt: skip
+#: The same, as a safetensors file names them.
+_KINDS = frozenset(
+    "BOOL"
+    if np.dtype(name).kind == "b"
+    else f"{np.dtype(name).kind.upper()}{np.dtype(name).itemsize * 8}"
+    for name in DTYPES
+)
 
 
 @contextmanager
@@ -81,6 +90,9 @@ def write_arrays(path: Path, arrays: Arrays, notes: Mapping[str, str]) -> None:
     kept = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     notes = {**notes, _CONTENT: _checksum(kept, notes)}
     with written_whole(path) as part:
+        part.unlink(missing_ok=True)  # of one that was killed
+        part.touch()  # safetensors lets nobody else read what it makes; as others' files may be
+        mode = part.stat().st_mode
         try:
             save_file(kept, part, notes)
         except SafetensorError as error:  # its way to say that the disk is full
@@ -88,6 +100,7 @@ def write_arrays(path: Path, arrays: Arrays, notes: Mapping[str, str]) -> None:
             if full in str(error):
                 raise OSError(errno.ENOSPC, full) from error
             raise OSError(errno.EIO, str(error)) from error
+        part.chmod(mode & 0o777)
 
 
 def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
@@ -100,19 +113,32 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("a folder, a pipe or a device")
         with safe_open(path, framework="numpy") as file:
             notes = dict(file.metadata() or {})
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if _CONTENT not in notes:
+                raise ValueError("a safetensors file, but not one that mnist-main wrote")
+            names = list(file.keys())
+            for name in names:
+                _check_kind(name, file.get_slice(name).get_dtype())
+            arrays = {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, MemoryError) as error:
         raise DamagedFile(f"{path}: not a file that can be read: {error}") from error
-    checksum = notes.pop(_CONTENT, None)
-    if checksum is None:
-        raise DamagedFile(f"{path}: a safetensors file, but not one that mnist-main wrote")
-    if checksum != _checksum(arrays, notes):
+    if notes.pop(_CONTENT) != _checksum(arrays, notes):
         raise DamagedFile(f"{path}: damaged: its content does not match its checksum")
     return arrays, notes
+
+
+def _check_kind(name: str, kind: str) -> None:
+    """Raise unless numpy has numbers of a kind that safetensors has."""
+    if kind not in _KINDS:
+        raise ValueError(
+            f"array {safe_line(name, 80)!r} is of {safe_line(kind)}, which numpy lacks; convert it"
+            " to F32"
+        )
 
 
 def _checksum(arrays: Arrays, notes: Mapping[str, str]) -> str:

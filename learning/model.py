@@ -68,7 +68,7 @@ def load(path: Path) -> Model:
         ModelError: no such file, damaged, or not one of ours.
     """
     if path.is_dir():
-        raise ModelError(f"{path}: a folder; name the model.safetensors in it")
+        raise ModelError(f"{path}: a folder; name the model.safetensors of a run, or its directory")
     try:
         arrays, notes = read_arrays(path)
     except FileNotFoundError as error:

@@ -12,7 +12,7 @@ from ..contract import Cancelled, Learner, Progress, Solution, grey_form
 from ..errors import ModelError
 
 if TYPE_CHECKING:
-    from loaders.rows import Arrays, Form, Labels, Rows
+    from loaders.rows import Array, Arrays, Form, Labels, Rows
 
     from ..merging.strategy import Client
     from .nets import Training
@@ -95,6 +95,11 @@ class NeuralLearner(Learner):
         """
         _size(rows.form)
         return self._training.evaluate(model, rows)
+
+    def probabilities(self, model: Arrays, rows: Rows) -> Array:
+        """Return how likely each class is for each image, as the net has it."""
+        _size(rows.form)
+        return self._training.probabilities(model, rows)
 
     def check_form(self, form: Form) -> None:
         """Raise unless rows are grey images that are large enough for the net."""

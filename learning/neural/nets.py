@@ -102,9 +102,12 @@ class Training:
     def _net(self, model: Arrays, rows: Rows) -> nn.Module:
         """Return the net with a model's weights, for images such as these."""
         height, width = _images(rows).shape[1:]
-        classes = len(model.get("dense2.bias", ()))
-        net = SmallNet(height, width, max(1, classes))
-        _load(net, model)
+        bias = model.get("dense2.bias", np.zeros(0))
+        size = height, width, max(1, bias.size)
+        with torch.device("meta"):  # a lying file asks for no memory
+            _check(SmallNet(*size), model)
+        net = SmallNet(*size)
+        net.load_state_dict({name: self._tensor(array) for name, array in model.items()})
         return net.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def _batches(
@@ -132,6 +135,11 @@ class Training:
         """Return the most likely class of each image."""
         found = [logits.argmax(1).cpu().numpy() for logits, _ in self._logits(model, rows)]
         return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+    def probabilities(self, model: Arrays, rows: Rows) -> Array:
+        """Return the net's softmax of each image, float64, shape (rows, classes)."""
+        found = [each.double().softmax(1).cpu().numpy() for each, _ in self._logits(model, rows)]
+        return np.concatenate(found) if found else np.zeros((0, 1))
 
     def evaluate(self, model: Arrays, rows: Rows) -> tuple[Labels, float]:
         """Return the most likely class of each image, and the mean cross-entropy over them."""
@@ -183,9 +191,12 @@ def _arrays(net: nn.Module) -> dict[str, Array]:
     return {name: _array(tensor) for name, tensor in net.state_dict().items()}
 
 
-def _load(net: nn.Module, model: Arrays) -> None:
+def _check(net: nn.Module, model: Arrays) -> None:
+    """Raise unless a model's arrays are the weights of such a net."""
     own = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     given = {name: array.shape for name, array in model.items()}
     if own != given:
         raise ModelError(f"the model does not fit images of this size: {given}, not {own}")
-    net.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in model.items()})
+    odd = [name for name, array in model.items() if array.dtype.kind != "f"]
+    if odd:
+        raise ModelError(f"array {odd[0]!r} of the model is {model[odd[0]].dtype}, no weights")

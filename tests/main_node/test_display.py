@@ -21,7 +21,7 @@ from main_node.run.events import (
     Stood,
 )
 from main_node.run.label import Label
-from main_node.views.ending.summary import confusion_table
+from main_node.views.ending.summary import confusion_table, print_confusion, worst
 from main_node.views.terminal.lines import Lines, Quiet
 from main_node.views.terminal.screen import ConsoleStream, Screen
 from protocol.machine.views import NodeView, View
@@ -105,3 +105,38 @@ def test_the_confusion_table_holds_every_count() -> None:
     assert [line.split() for line in capture.get().splitlines()[-2:]] == [
         ["0", "5", "."], ["1", "3", "7"]
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("classes", "width", "table"),
+    [(10, 80, True), (10, 30, False), (27, 80, False), (27, 200, True), (47, 80, False),
+     (47, 1000, False)],
+)  # fmt: skip
+def test_where_the_confusion_table_does_not_fit_the_worst_confusions_are_told(
+    classes: int, width: int, table: bool
+) -> None:
+    confusion = [
+        [100 * (true == predicted) for predicted in range(classes)] for true in range(classes)
+    ]
+    confusion[4][9], confusion[9][4] = 12, 1
+    stream = io.StringIO()
+    print_confusion(
+        Console(file=stream, width=width), confusion, (), "all of them: /a/b/confusion.png"
+    )
+    lines = [line.split() for line in stream.getvalue().splitlines()]
+    if table:
+        counts = {line[0]: line[1:] for line in lines}
+        assert (counts["4"][9], counts["9"][4], len(counts["0"])) == ("12", "1", classes)
+    else:
+        assert [" ".join(line) for line in lines] == [
+            f"2 kinds of mistakes among {classes} classes; the most frequent:",
+            "4 taken for 9: 12 times", "9 taken for 4: 1 time", "all of them: /a/b/confusion.png",
+        ]  # fmt: skip
+
+
+def test_the_worst_confusions_come_first_and_are_few() -> None:
+    every = [[true * 20 + predicted for predicted in range(20)] for true in range(20)]
+    told = worst(every, [f"class {number}" for number in range(20)])
+    assert told[1] == "  class 19 taken for class 18: 398 times"
+    assert len(told) == 11
+    assert worst([[3, 0], [0, 4]]) == ["no mistake among 2 classes"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -16,13 +19,15 @@ from ...store.results import Result
 
 #: A table of more classes fits no screen; letters of a class's name in it.
 MOST_SHOWN, NAME_LETTERS = 30, 12
+#: Where the table does not fit, so many of its mistakes are told, the most frequent first.
+WORST_TOLD = 10
 
 
 def print_summary(result: Result, console: Console) -> None:
     """Print how good the model is, where it is and how to use it."""
     seconds = result.seconds
-    if 0 < len(result.confusion) <= MOST_SHOWN:
-        console.print(confusion_table(result.confusion, result.classes))
+    picture = Path(result.model).parent / "confusion.png"
+    print_confusion(console, result.confusion, result.classes, f"all of them: {picture}")
     retries = f"; {plural(result.retries, 'attempt')} failed" if result.retries else ""
     if result.left_out:
         retries += f"; left out: {', '.join(result.left_out)}"
@@ -53,6 +58,53 @@ def _what(result: Result) -> str:
 def short(name: str) -> str:
     """Return a class's name as a table shows it, whatever is in it."""
     return safe_line(name)[:NAME_LETTERS]
+
+
+def print_confusion(
+    console: Console, confusion: Sequence[Sequence[int]], classes: Sequence[str], rest: str
+) -> None:
+    """Print the confusion matrix, or where that does not fit the worst confusions.
+
+    Args:
+        console: where to.
+        confusion: true class by predicted class, counts; empty: there is nothing to print.
+        classes: their names; their numbers unless given.
+        rest: where all of it is, in words.
+    """
+    if not confusion:
+        return None
+    if len(confusion) <= MOST_SHOWN:
+        table = confusion_table(confusion, classes)
+        wide = console.options.update(width=sys.maxsize)
+        if Measurement.get(console, wide, table).maximum <= console.width:
+            return console.print(table)
+    for line in worst(confusion, classes):
+        console.print(Text(line), soft_wrap=True)
+    return console.print(Text(rest, "dim"), soft_wrap=True)
+
+
+def worst(confusion: Sequence[Sequence[int]], classes: Sequence[str] = ()) -> list[str]:
+    """Return the most frequent confusions, in words.
+
+    Args:
+        confusion: true class by predicted class, counts.
+        classes: their names; their numbers unless given.
+    """
+    names = [short(name) for name in classes or map(str, range(len(confusion)))]
+    mistakes = [
+        (count, true, predicted)
+        for true, row in enumerate(confusion) for predicted, count in enumerate(row)
+        if count and true != predicted
+    ]  # fmt: skip
+    told = heapq.nsmallest(WORST_TOLD, mistakes, key=lambda each: (-each[0], *each[1:]))
+    kinds = plural(len(mistakes), "kind")
+    lines = [f"{kinds} of mistakes among {len(confusion)} classes; the most frequent:"]
+    if not told:
+        return [f"no mistake among {len(confusion)} classes"]
+    return lines + [
+        f"  {names[true]} taken for {names[predicted]}: {plural(count, 'time')}"
+        for count, true, predicted in told
+    ]
 
 
 def confusion_table(confusion: Sequence[Sequence[int]], classes: Sequence[str] = ()) -> Table:

@@ -1,0 +1,295 @@
+"""Pictures as a model takes them: decoded within limits, upright, and placed as MNIST's digits."""
+
+from __future__ import annotations
+
+import logging
+import stat
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from loaders import CorruptDataset, DatasetNotFound
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Grey = npt.NDArray[np.float32]
+
+# Pillow also logs what it raises anyway.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+#: What is read, whatever a file is called, and the names that such files have in a folder. Pillow
+#: knows more, and starts other programs for some of it.
+FORMATS = {
+    "PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "GIF": (".gif",), "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"), "WEBP": (".webp",), "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}  # fmt: skip
+#: Pixels of a picture, and bytes of its file, at most: a camera has no more, and memory has room.
+MOST_PIXELS, MOST_BYTES = 100_000_000, 256 << 20
+#: A drawing is looked for in a picture of so many pixels a side.
+_LOOKED_AT = 1024
+#: MNIST's rule: what is drawn fits into 20 of 28 pixels.
+_BOX = 20 / 28
+#: Grey levels, of 255, by which a drawing differs from its paper; share of that at which it begins,
+#: and below which it is a speck of the paper.
+CONTRAST, _INK, _SPECK = 40, 0.3, 0.1
+#: Share of the edge that may be ink; where there is more, the paper is not plain.
+_PLAIN = 0.25
+
+
+class Picture(NamedTuple):
+    """A picture as a model takes it.
+
+    Args:
+        pixels: uint8, shape (height, width) or (height, width, 3).
+        blank: whether nothing is on it.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    blank: bool
+
+
+def pictures_in(path: Path) -> list[Path]:
+    """Return the pictures of a folder, in order of their names; of anything else, itself.
+
+    Raises:
+        DatasetNotFound: it is a folder without pictures, or can't be looked into.
+    """
+    endings = tuple(ending for each in FORMATS.values() for ending in each)
+    try:
+        if not path.is_dir():
+            return [path]
+        found = sorted(
+            each for each in path.iterdir()
+            if each.suffix.lower() in endings and not each.name.startswith(".")
+        )  # fmt: skip
+    except OSError as error:
+        raise DatasetNotFound(f"{path}: can't be looked into: {error.strerror}") from error
+    if not found:
+        raise DatasetNotFound(f"{path}: a folder without a picture ({', '.join(endings)})")
+    return found
+
+
+def grey_picture(path: Path, shape: tuple[int, int], *, whole: bool = False) -> Picture:
+    """Return a picture as MNIST would show it, light on dark.
+
+    One of just this size is taken as it is, but for a light background. In any other, what is
+    drawn is found, scaled to 20 of 28 pixels and put where its centre of mass is in the middle.
+
+    Args:
+        path: of its file.
+        shape: height and width, pixels.
+        whole: scale the picture only, whatever is where on it.
+
+    Raises:
+        DatasetNotFound: no such file.
+        CorruptDataset: it is no picture, or too large a one.
+    """
+    import numpy as np
+
+    with _decoded(path) as image:
+        grey = _grey(image)
+    drawing = None
+    if not whole and (grey.height, grey.width) != shape:
+        drawing = _drawing(_reduced(grey))
+    pixels = _scaled(grey, shape) if drawing is None else _placed(drawing, shape)
+    blank = int(np.ptp(pixels)) < CONTRAST
+    if drawing is None and np.median(_edge(pixels)) > 127:
+        pixels = 255 - pixels
+    return Picture(pixels, blank)
+
+
+def colour_picture(path: Path, shape: tuple[int, int]) -> Picture:
+    """Return a picture in red, green and blue, scaled to this height and width.
+
+    Raises:
+        DatasetNotFound: no such file.
+        CorruptDataset: it is no picture, or too large a one.
+    """
+    import numpy as np
+    from PIL import Image
+
+    with _decoded(path) as image:
+        over = Image.new("RGBA", image.size, "white")
+        plain = Image.alpha_composite(over, image.convert("RGBA")).convert("RGB")
+    pixels = _scaled(plain, shape)
+    return Picture(
+        pixels, int(np.ptp(pixels.reshape(-1, pixels.shape[2]), axis=0).max()) < CONTRAST
+    )
+
+
+# Decoding.
+
+
+@contextmanager
+def _decoded(path: Path) -> Iterator[Any]:
+    """Give a picture's first frame, upright; what is wrong with it is told as its file's.
+
+    A decoder raises whatever it comes upon in a damaged file, and warns of what is told anyway.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    _check_file(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(path, formats=tuple(FORMATS)) as image:
+                _check_size(path, image.width, image.height)
+                image.load()
+                upright: Any = image
+                with suppress(Exception):  # notes that can't be read say nothing of which way is up
+                    upright = ImageOps.exif_transpose(image)
+                yield upright
+        except (CorruptDataset, DatasetNotFound):
+            raise
+        except Image.DecompressionBombError:
+            raise CorruptDataset(f"{path}: {_too_large()}") from None
+        except UnidentifiedImageError as error:
+            raise CorruptDataset(
+                f"{path}: not a picture that can be read ({', '.join(FORMATS)})"
+            ) from error
+        except MemoryError as error:
+            raise CorruptDataset(f"{path}: there is not enough memory for it") from error
+        except Exception as error:
+            raise CorruptDataset(
+                f"{path}: not a picture that can be read: {error or type(error).__name__}"
+            ) from error
+
+
+def _check_file(path: Path) -> None:
+    """Raise unless it is a file, and no pipe or device, that nobody would see the end of."""
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise DatasetNotFound(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise DatasetNotFound(f"{path}: can't be read: {error}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise CorruptDataset(f"{path}: a folder in a folder of pictures; name it itself")
+    if not stat.S_ISREG(status.st_mode):
+        raise CorruptDataset(f"{path}: not a file, but a pipe or a device")
+    if status.st_size > MOST_BYTES:
+        raise CorruptDataset(f"{path}: larger than {MOST_BYTES >> 20} MiB; no picture is")
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise CorruptDataset(f"{path}: {width:,} x {height:,} pixels: {_too_large()}")
+    if not width * height:
+        raise CorruptDataset(f"{path}: a picture of no pixels")
+
+
+def _too_large() -> str:
+    return f"more than {MOST_PIXELS // 10**6:,} million pixels; make it smaller"
+
+
+def _grey(image: Any) -> Any:
+    """Return a picture as one of 8-bit grey, whatever it was."""
+    import numpy as np
+    from PIL import Image
+
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits or more: Pillow would clip
+        values = np.asarray(image).astype(np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds numbers that are not finite")
+        whole = image.mode.startswith("I")
+        top = (65535 if values.max() > 255 else 255) if whole else max(values.max(), 1e-9)
+        np.clip(values, 0, top, out=values)  # in place: there may be a hundred million
+        values *= np.float32(255 / top)
+        return Image.fromarray(values.astype(np.uint8))
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image.convert("L")
+    colours = image.convert("RGBA")
+    grey, alpha = np.asarray(colours.convert("L")), np.asarray(colours.getchannel("A"))
+    ink = grey[alpha > 127]
+    if len(ink) < grey.size and (not len(ink) or np.ptp(ink) <= 64):
+        return Image.fromarray(alpha)  # one colour on nothing: its shape is its opacity
+    background = Image.new("RGBA", image.size, "black" if np.median(ink) > 127 else "white")
+    return Image.alpha_composite(background, colours).convert("L")
+
+
+# Placing.
+
+
+def _reduced(grey: Any) -> Any:
+    """Return a grey picture that is small enough to look at every pixel often."""
+    return grey.reduce(max(1, -(-max(grey.size) // _LOOKED_AT)))
+
+
+def _drawing(grey: Any) -> Grey | None:
+    """Return what is drawn on plain paper, cut out, 0 to 1; None if nothing is, or it isn't plain.
+
+    Paper is what most of the edge is; ink is what is further from it, lighter or darker.
+    """
+    import numpy as np
+
+    values = np.asarray(grey, np.float32)
+    paper = float(np.median(_edge(values)))
+    dark, light = paper - float(values.min()), float(values.max()) - paper
+    most = max(dark, light)
+    if most < CONTRAST:
+        return None
+    ink = ((paper - values if dark >= light else values - paper) / most).clip(0, 1)
+    drawn = _without_specks(ink >= _INK)
+    if not drawn.any() or _edge(drawn).mean() > _PLAIN:
+        return None
+    rows, columns = (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
+    found = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return np.where(found < _SPECK, np.float32(0), found)
+
+
+def _edge(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    import numpy as np
+
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+
+
+def _without_specks(drawn: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return which pixels are drawn and have a neighbour that is, unless none has."""
+    import numpy as np
+
+    height, width = drawn.shape
+    around = np.pad(drawn, 1)
+    near = np.zeros_like(drawn)
+    for y in range(3):
+        for x in range(3):
+            if (y, x) != (1, 1):
+                near |= around[y : y + height, x : x + width]
+    return drawn & near if (drawn & near).any() else drawn
+
+
+def _placed(drawing: Grey, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Return what is drawn as MNIST places it.
+
+    Source: LeCun, Cortes, Burges, "The MNIST database": a digit is scaled to fit a box of 20 x 20
+    pixels with its proportions, and put into 28 x 28 with its centre of mass in the middle.
+
+    Args:
+        drawing: 0 to 1, as `_drawing` returns it.
+        shape: height and width, pixels.
+    """
+    import numpy as np
+    from PIL import Image
+
+    scale = min(_BOX * full / own for full, own in zip(shape, drawing.shape, strict=True))
+    size = (max(1, round(own * scale)) for own in drawing.shape)
+    small = _scaled(Image.fromarray((drawing * 255).astype(np.uint8)), tuple(size)).astype(float)
+    small *= 255 / max(1, small.max())  # thin lines fade as they shrink
+    pixels = np.zeros(shape, np.uint8)
+    corner = []
+    for axis, (full, own) in enumerate(zip(shape, small.shape, strict=True)):
+        centre = (small.sum(axis=1 - axis) * (np.arange(own) + 0.5)).sum() / max(1, small.sum())
+        corner.append(int(np.clip(round(full / 2 - centre), 0, full - own)))
+    (y, x), (height, width) = corner, small.shape
+    pixels[y : y + height, x : x + width] = small.round().astype(np.uint8)
+    return pixels
+
+
+def _scaled(image: Any, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    import numpy as np
+    from PIL import Image
+
+    return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.LANCZOS), np.uint8)
