@@ -185,7 +185,10 @@ def _plan(start: TrainOptions) -> Plan:
 
 
 def _show(result: Result, path: Path, as_json: bool) -> None:
-    """Print a result; draw it, unless it is drawn, where a person sees to it."""
+    """Print a result; draw it, unless it is drawn, where a person sees to it.
+
+    A model that is not good enough ends the command so.
+    """
     from rich.console import Console
 
     from learning import LearningError
@@ -202,14 +205,17 @@ def _show(result: Result, path: Path, as_json: bool) -> None:
     except OSError as error:
         sys.stdout = None  # nobody flushes it at the end
         _end(Exit.STORAGE, f"can't be printed: {error.strerror}; see {path / 'metrics.json'}")
-    if as_json or all((path / name).exists() for name in pictures(result)):
-        return  # a program takes none; `mnist-runs draw` does it when they are wanted
-    try:
-        draw(result, path)
-    except KeyboardInterrupt:
-        _end(Exit.INTERRUPTED, f"interrupted; the run is done, but not drawn: {path}")
-    except (OSError, LearningError, ValueError, OverflowError) as error:
-        _end(Exit.STORAGE, f"the run is done, but can't be drawn: {error}")
+    # A program takes none; `mnist-runs draw` does it when they are wanted.
+    if not as_json and not all((path / name).exists() for name in pictures(result)):
+        try:
+            draw(result, path)
+        except KeyboardInterrupt:
+            _end(Exit.INTERRUPTED, f"interrupted; the run is done, but not drawn: {path}")
+        except (OSError, LearningError, ValueError, OverflowError) as error:
+            _end(Exit.STORAGE, f"the run is done, but can't be drawn: {error}")
+    if result.shortcoming:
+        told = f"the run is done, but its model is not good enough: {result.shortcoming}"
+        _end(Exit.NOT_GOOD, f"{told}; let it learn for longer, or in smaller steps")
 
 
 def _how_to_go_on(path: Path | None) -> str:

@@ -97,6 +97,7 @@ def test_the_result_is_what_is_promised(result: dict[str, Any], data: Path) -> N
         "run", "data", "learner", "jobs", "rounds", "nodes", "accuracy", "macro_f1", "confusion",
         "examples", "seconds", "starts", "retries", "left_out", "model", "model_sha256",
         "accuracy_by_round", "loss_by_round", "model_parts", "target_digit", "merge", "classes",
+        "shortcoming",
     }  # fmt: skip
     assert set(result["seconds"]) == {"total", "setup", "training", "merging", "evaluating"}
     assert (result["learner"], result["jobs"], result["rounds"]) == ("neural", 4, 2)
@@ -108,6 +109,7 @@ def test_the_result_is_what_is_promised(result: dict[str, Any], data: Path) -> N
     assert confusion.sum() == 100
     assert result["accuracy"] == pytest.approx(confusion.trace() / 100)
     assert result["accuracy"] > 0.5
+    assert result["shortcoming"] == ""
     assert result["data"]["digest"] == loaders.load(data).digest
 
 

@@ -21,7 +21,7 @@ from learning import Diverged
 from learning.actions import Fit
 from learning.model import load, sha256
 from loaders import DataOptions, LoaderError, SourceOptions
-from loaders.idx import read_idx
+from loaders.idx import read_labels
 from main_node import AsyncMainNode, StatusNode
 from main_node.commands.options import TrainOptions
 from main_node.options import JobOptions, ListenOptions
@@ -191,7 +191,7 @@ def test_a_test_set_may_have_other_classes(tmp_path: Path, train: int, test: int
     folder = make_idx_folder(tmp_path / "data", 400, 100)
     for split, classes in (("train", train), ("t10k", test)):
         path = folder / f"{split}-labels-idx1-ubyte"
-        labels = read_idx(path, 0x801).copy()
+        labels = read_labels(path)
         labels[0] = classes - 1
         write_idx(path, labels)
     result = open_run(plan(tmp_path, folder)).see_through()
