@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,47 @@ def zeros(*shape: int) -> Any:
 def test_solutions_that_do_not_fit_are_refused(second: Solution, words: str) -> None:
     with pytest.raises(MergeError, match=words):
         WeightedMean().merge([solution(1, 1), second])
+
+
+@pytest.mark.parametrize(
+    ("array", "examples"),
+    [
+        (np.array([1 + 2j, -3]), 2),
+        (np.array([2**53 + 1, -(2**62), 7]), 60_000),
+        (np.array(2**53 + 1), 3),
+        (np.array([2**64 - 1], np.uint64), 5),
+        (np.array([1e305, -1.5e308, 1.0]), 1 << 16),
+        (np.array([2.0**899, 3.0]), 3),
+    ],
+    ids=["complex", "counters", "a counter", "unsigned", "large", "nearly large"],
+)
+def test_the_mean_of_equal_solutions_is_each(array: np.ndarray, examples: int) -> None:
+    (mean, _) = WeightedMean().merge([Solution({"w": array}, examples)] * 3)
+    assert mean["w"].dtype == array.dtype
+    np.testing.assert_array_equal(mean["w"], array)
+
+
+def test_large_whole_numbers_have_the_mean_that_fractions_have() -> None:
+    parts = [(10**17 + 1, 3), (-5, 2), (10**17 + 4, 1), (2**60 + 1, 7)]
+    solutions = [Solution({"w": np.array([value])}, count) for value, count in parts]
+    (mean, _) = WeightedMean().merge(solutions)
+    wanted = Fraction(sum(v * n for v, n in parts), sum(n for _, n in parts))
+    assert mean["w"].tolist() == [round(wanted)]
+
+
+@pytest.mark.parametrize(
+    ("array", "examples", "words"),
+    [
+        (np.array(["a"]), 1, "array 'w' is of <U1, which has no mean"),
+        (np.array([None]), 1, "array 'w' is of object, which has no mean"),
+        (np.array([complex(1, math.inf)]), 1, "not finite"),
+        (np.ones(1), math.nan, "it has nan examples"),
+        (np.ones(1), math.inf, "it has inf examples"),
+    ],
+)
+def test_what_has_no_mean_is_told(array: np.ndarray, examples: Any, words: str) -> None:
+    with pytest.raises(MergeError, match=words):
+        WeightedMean().merge([Solution({"w": array}, examples)])
 
 
 def test_nothing_can_not_be_merged() -> None:

@@ -17,7 +17,7 @@ import pytest
 import zmq
 
 from computing_node import AsyncComputingNode
-from learning import Diverged
+from learning import Diverged, learner
 from learning.actions import Fit
 from learning.model import load, sha256
 from loaders import DataOptions, LoaderError, SourceOptions
@@ -180,6 +180,20 @@ def test_what_fails_in_a_round_that_never_was_fails_no_run(
     assert result.rounds == 1
     assert result.left_out == []
     assert not heard.of(JobFailed)
+
+
+def test_a_loss_that_is_not_finite_is_a_shortcoming(
+    tmp_path: Path, idx_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned = open_run(plan(tmp_path, idx_folder)).see_through()
+    assert learned.shortcoming == ""
+    kind: Any = learner("linear")
+    evaluate = kind.evaluate
+    monkeypatch.setattr(kind, "evaluate", lambda *about: (evaluate(*about)[0], math.inf))
+    result = open_run(plan(tmp_path, idx_folder)).see_through()
+    assert result.shortcoming == "its loss on the test images is not finite"
+    assert result.accuracy == learned.accuracy
+    assert Path(result.model).exists()
 
 
 @pytest.mark.parametrize(("train", "test"), [(11, 12), (12, 11)])
