@@ -23,6 +23,7 @@ class Exit(IntEnum):
     NO_NODE = 5
     REFUSED = 6
     STORAGE = 7
+    NOT_GOOD = 8
     INTERRUPTED = 130
 
 
@@ -39,6 +40,8 @@ EXIT_MEANINGS = {
     Exit.STORAGE: "the run directory, or standard output, can't be written any more: the disk is"
     " full, say (or the system refuses something else); nothing that was accepted is lost, and the"
     " line says how to go on",
+    Exit.NOT_GOOD: "the run is done, and its model is not good enough: it takes everything for one"
+    " class, or its loss is not finite; the line says which, and everything is kept",
     Exit.INTERRUPTED: "interrupted by Ctrl-C, SIGTERM or `mnist-runs stop` (a computing node or a"
     " relay that was asked to leave and did, a status that was shown: 0)",
 }

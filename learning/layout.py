@@ -81,7 +81,7 @@ class Layout(Mapping[str, tuple[str, tuple[int, ...]]]):
 def endless(arrays: Arrays) -> str:
     """Return which array holds numbers that are not finite, in words; empty if none does."""
     for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind in "fc" and not np.isfinite(array).all():
             return (
                 f"array {name!r} holds numbers that are not finite: its training diverged;"
                 " try a smaller learning rate"

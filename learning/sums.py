@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 
 from loaders.rows import Array, Arrays
 
 from .contract import Solution
 from .errors import MergeError
 from .layout import Layout, endless
+
+#: Whole numbers up to this are exact in float64; numbers from this on may overflow when summed.
+_EXACT, _LARGE, _SHIFT = 1 << 53, 2.0**900, 120
+_rounded = np.frompyfunc(lambda number, total: round(Fraction(number, total)), 2, 1)
+
+
+class _Sum:
+    """A sum of arrays, each taken so many times: in float64, and exact where that would not do.
+
+    Whole numbers beyond 2**53 are summed as Python's; numbers that would overflow are made smaller
+    by a power of two, which changes no bit of theirs.
+    """
+
+    def __init__(self, like: Array) -> None:
+        self._whole, self._most, self._shift = like.dtype.kind in "iu", 0, 0
+        kind = np.complex128 if like.dtype.kind == "c" else np.float64
+        self._sum: Array = np.zeros(like.shape, kind)
+
+    def add(self, array: Array, times: int) -> None:
+        """Add an array, so many times."""
+        if self._whole:
+            if array.size:
+                self._most += max(int(array.max()), -int(array.min())) * times
+            if self._most > _EXACT and self._sum.dtype != object:
+                self._sum = np.asarray(self._sum.astype(np.int64), object)
+            kind = self._sum.dtype
+            self._sum = np.asarray(self._sum + array.astype(kind) * times, kind)
+            return
+        wide = array.astype(self._sum.dtype)
+        if not self._shift and array.size and float(np.abs(wide).max()) > _LARGE:
+            self._shift, self._sum = _SHIFT, self._sum * 2.0**-_SHIFT
+        self._sum += (wide * 2.0**-_SHIFT if self._shift else wide) * times
+
+    def mean(self, total: int) -> Array:
+        """Return the sum of so many, divided by their number."""
+        if self._sum.dtype == object:
+            return np.asarray(_rounded(self._sum, total), object)
+        return self._sum / total * 2.0**self._shift
 
 
 def weighted_mean(solutions: Iterable[Solution]) -> Arrays:
@@ -22,28 +61,39 @@ def weighted_mean(solutions: Iterable[Solution]) -> Arrays:
     rounded.
 
     Raises:
-        MergeError: no solution, no examples, or arrays that don't fit together.
+        MergeError: no solution, no examples, arrays that don't fit together, or that are of no
+            numbers.
     """
-    sums: dict[str, npt.NDArray[np.float64]] = {}
+    sums: dict[str, _Sum] = {}
     layout = Layout({})
     total = 0
     for number, solution in enumerate(solutions, 1):
         if number == 1:
             layout = Layout(solution.arrays)
-            sums = {name: np.zeros(a.shape, np.float64) for name, a in solution.arrays.items()}
-        wrong = layout.difference(solution.arrays) or endless(solution.arrays)
-        if solution.examples < 0:
-            wrong = f"it has {solution.examples} examples"
+            sums = {name: _Sum(array) for name, array in solution.arrays.items()}
+        wrong = _not_numbers(solution) or layout.difference(solution.arrays)
+        wrong = wrong or endless(solution.arrays)
         if wrong:
             raise MergeError(f"solution {number} does not fit the first: {wrong}")
         for name, array in solution.arrays.items():
-            sums[name] += array.astype(np.float64) * solution.examples
+            sums[name].add(array, solution.examples)
         total += solution.examples
     if not total:
         raise MergeError("nothing to merge: no solution with any example")
-    return {name: as_type(array / total, layout[name][0]) for name, array in sums.items()}
+    return {name: as_type(each.mean(total), layout[name][0]) for name, each in sums.items()}
 
 
-def as_type(array: npt.NDArray[np.float64], dtype: str) -> Array:
+def _not_numbers(solution: Solution) -> str:
+    """Return what of a solution is no number that has a mean, in words; empty if nothing is."""
+    if not (solution.examples >= 0 and math.isfinite(solution.examples)):
+        return f"it has {solution.examples} examples"
+    for name, array in solution.arrays.items():
+        if array.dtype.kind not in "biufc":
+            return f"array {name!r} is of {array.dtype}, which has no mean"
+    return ""
+
+
+def as_type(array: Array, dtype: str) -> Array:
     """Return sums or means as an array of some type: rounded where it is of whole numbers."""
-    return np.asarray(np.rint(array) if np.dtype(dtype).kind in "iub" else array).astype(dtype)
+    rounds = np.dtype(dtype).kind in "iub" and array.dtype != object
+    return np.asarray(np.rint(array) if rounds else array).astype(dtype)

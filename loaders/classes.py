@@ -25,6 +25,7 @@ class OneAgainstRest:
             raise LoaderError(f"no class {target}: {source.name} has 0 to {len(classes) - 1}")
         self._source, self._target = source, target
         self.name, self.splits = source.name, source.splits
+        self.absent = getattr(source, "absent", {})
         self.form = Form(source.form.fields, against_rest(classes[target]))
 
     @property

@@ -1,6 +1,7 @@
-"""IDX files, the format of MNIST: a magic number, lengths, then bytes.
+"""IDX files, the format of MNIST: what numbers there are, lengths, then the numbers.
 
-Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database", file format section.
+Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database", file format section. A file
+says by its first bytes what it is, whatever it is called: packed or not, and of which numbers.
 """
 
 from __future__ import annotations
@@ -10,64 +11,184 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from protocol.wire.words import safe_line
+
 from .errors import CorruptDataset, DatasetNotFound
 
-IMAGES_MAGIC = 0x0803  # unsigned bytes, three dimensions
-LABELS_MAGIC = 0x0801  # unsigned bytes, one dimension
-_MEANING = {IMAGES_MAGIC: "images", LABELS_MAGIC: "labels"}
 
-
-def read_idx(path: Path, magic: int) -> npt.NDArray[np.uint8]:
-    """Return an IDX file's array, uint8, read-only; `.gz` files are decompressed.
+class Kind(NamedTuple):
+    """What a file should hold.
 
     Args:
-        path: the file.
-        magic: `IMAGES_MAGIC` or `LABELS_MAGIC`, what it should be.
+        what: in a word.
+        axes: how many its array may have.
+    """
+
+    what: str
+    axes: tuple[int, ...]
+
+
+IMAGES, LABELS = Kind("images", (3, 4)), Kind("labels", (1, 2))
+#: Element types, by the third byte of a file.
+_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+#: Columns of QMNIST's labels; the class is the first.
+_QMNIST_COLUMNS = 8
+#: No class has a number as large as this; a damaged file of int32 may say so.
+MOST_CLASSES = 1 << 20
+#: Read to tell what a file is; read at once; bytes that an array may be said to have.
+_HEAD, _CHUNK, _MOST = 512, 1 << 20, 1 << 53
+_GZIP = b"\x1f\x8b"
+_BREAKS = str.maketrans("\r\n\t", "   ")
+#: What is taken for data by mistake, by how it begins (in small letters), and what to do.
+_OTHERS = (
+    (b"<!doctype html", "an HTML page, not data: its download went wrong; fetch it again"),
+    (b"<html", "an HTML page, not data: its download went wrong; fetch it again"),
+    (b"<?xml", "an XML page, not data: its download went wrong; fetch it again"),
+    (b"version https://git-lfs", "a pointer of git-lfs, not the data; run: git lfs pull"),
+    (b"outs:", "a pointer of dvc, not the data; run: dvc pull"),
+    (b"md5:", "a pointer of dvc, not the data; run: dvc pull"),
+    (b"/annex/objects/", "a pointer of git-annex, not the data; run: git annex get"),
+    (b"pk\x03\x04", "a zip archive; unpack it"),
+    (b"bzh", "compressed by bzip2; unpack it"),
+    (b"\xfd7zxz", "compressed by xz; unpack it"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd; unpack it"),
+    (b"7z\xbc\xaf", "a 7z archive; unpack it"),
+    (_GZIP, "compressed by gzip twice; unpack it once"),
+    (b"\x93numpy", "an array of NumPy's, not an IDX file"),
+)
+
+
+def read_images(path: Path) -> npt.NDArray[np.uint8]:
+    """Return the images of an IDX file: uint8, (n, height, width), or with colours behind.
+
+    Whole numbers from 0 to 255 are taken as they are, whatever their type; fractions from 0 to 1
+    are made 0 to 255.
 
     Raises:
         DatasetNotFound: there is no such file.
-        CorruptDataset: it can't be read, has another magic number, or is not as long as it says.
-
-    Cost: some 20 ms for 47 MB that the system has in memory.
+        CorruptDataset: it can't be read, or holds no images.
     """
-    return parse_idx(_read(path), magic, path)
+    array = read_idx(path, IMAGES)
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.dtype == np.uint8 or not array.size:
+        return array.astype(np.uint8, copy=False)
+    low, high = array.min(), array.max()
+    if array.dtype.kind == "f" and low >= 0 and high <= 1:
+        array = array * 255
+    elif not (low >= 0 and high <= 255):  # neither are numbers that are none
+        raise CorruptDataset(
+            f"{path}: pixels from {low:g} to {high:g}; they should be from 0 to 255, or fractions"
+            " from 0 to 1"
+        )
+    pixels: npt.NDArray[np.uint8] = np.rint(array).astype(np.uint8)
+    return pixels
 
 
-def _read(path: Path) -> bytes:
+def read_labels(path: Path) -> npt.NDArray[np.int64]:
+    """Return the labels of an IDX file, int64 (n,): of whole numbers, or QMNIST's.
+
+    Raises:
+        DatasetNotFound: there is no such file.
+        CorruptDataset: it can't be read, or holds no labels.
+    """
+    array = read_idx(path, LABELS)
+    if array.ndim == 2:
+        if array.dtype != ">i4" or array.shape[1] != _QMNIST_COLUMNS:
+            raise CorruptDataset(
+                f"{path}: {_sizes(array.shape)} numbers where there should be a label a row"
+            )
+        array = array[:, 0]
+    if array.size:
+        low, high = array.min(), array.max()
+        fits = low >= 0 and high < MOST_CLASSES  # numbers that are none don't
+        if not fits or (array.dtype.kind == "f" and (array % 1).any()):
+            raise CorruptDataset(
+                f"{path}: labels from {low:g} to {high:g}; they should be whole numbers from 0 on"
+            )
+    return array.astype(np.int64)
+
+
+def read_idx(path: Path, kind: Kind) -> npt.NDArray[Any]:
+    """Return an IDX file's array, in its own type; it may be written.
+
+    Args:
+        path: the file, compressed by gzip or not.
+        kind: `IMAGES` or `LABELS`, what it should be.
+
+    Raises:
+        DatasetNotFound: there is no such file.
+        CorruptDataset: it can't be read, is something else, or is not as long as it says.
+
+    Cost: some 20 ms for 47 MB that the system has in memory; no memory for what a header says and
+    the file has not.
+    """
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
+        if path.exists() and not path.is_file():  # a pipe would keep us waiting
+            raise CorruptDataset(f"{path}: not a file")
+        with path.open("rb") as file:
+            if file.peek(2)[:2] != _GZIP:
+                return _read(file, path, kind)
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                return _read(unpacked, path, kind)
     except FileNotFoundError as error:
         raise DatasetNotFound(f"{path}: no such file") from error
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise CorruptDataset(f"{path}: can't be read: {error}") from error
 
 
-def parse_idx(content: bytes, magic: int, path: Path) -> npt.NDArray[np.uint8]:
-    """Return the array in an IDX file's content; `path` is for error messages only.
+def _read(file: BinaryIO | gzip.GzipFile, path: Path, kind: Kind) -> npt.NDArray[Any]:
+    head = file.read(_HEAD)
+    dtype, shape = _header(head, path, kind)
+    start, wanted = 4 + 4 * len(shape), math.prod(shape) * dtype.itemsize
+    body = bytearray(head[start:])
+    while len(body) <= wanted and (more := file.read(min(_CHUNK, wanted + 1 - len(body)))):
+        body += more
+    if len(body) != wanted:
+        short = len(body) < wanted
+        found = f"truncated: {start + len(body)} bytes" if short else "too long: more bytes"
+        end = f"where its header ({_sizes(shape)}) makes {start + wanted}"
+        raise CorruptDataset(f"{path}: {found} {end}")
+    return np.frombuffer(body, dtype).reshape(shape)
 
-    Raises:
-        CorruptDataset: another magic number, or another length than its header says.
-    """
-    dimensions = magic & 0xFF
-    start = 4 + 4 * dimensions
-    if len(content) < start:
-        raise CorruptDataset(f"{path}: truncated: {len(content)} bytes, less than its header")
-    found, *shape = struct.unpack_from(f">{dimensions + 1}I", content)
-    if found != magic:
-        hint = f" (those of {_MEANING[found]})" if found in _MEANING else ""
+
+def _header(head: bytes, path: Path, kind: Kind) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Return element type and shape, as the first bytes of a file tell them."""
+    is_idx = len(head) < 4 or (head[:2] == b"\0\0" and head[2] in _TYPES)
+    if not is_idx:
+        raise CorruptDataset(f"{path}: {_what_else(head)}")
+    if len(head) < 4 or len(head) < 4 + 4 * head[3] <= _HEAD:
+        raise CorruptDataset(f"{path}: truncated: {len(head)} bytes, less than its header")
+    axes = head[3]
+    if axes not in kind.axes:
+        named = [each.what for each in (IMAGES, LABELS) if axes in each.axes]
+        hint = f" ({named[0]} have so many)" if named else ""
         raise CorruptDataset(
-            f"{path}: magic number {found}{hint}, not {magic}: not an IDX file of {_MEANING[magic]}"
+            f"{path}: not an IDX file of {kind.what}: its array has {axes} axes{hint},"
+            f" not {kind.axes[0]}"
         )
-    wanted = start + math.prod(shape)
-    if len(content) != wanted:
-        what = "truncated" if len(content) < wanted else "too long"
-        raise CorruptDataset(
-            f"{path}: {what}: {len(content)} bytes where its header"
-            f" ({' x '.join(map(str, shape))}) makes {wanted}"
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    dtype, shape = np.dtype(_TYPES[head[2]]), struct.unpack_from(f">{axes}I", head, 4)
+    if math.prod(max(1, length) for length in shape) * dtype.itemsize > _MOST:
+        raise CorruptDataset(f"{path}: its header makes {_sizes(shape)} numbers, which can't be")
+    return dtype, shape
+
+
+def _what_else(head: bytes) -> str:
+    """Return what a file that is no IDX file is, and what to do."""
+    begins = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for sign, what in _OTHERS:
+        if begins.startswith(sign):
+            return what
+    text = head[:40].decode("utf-8", "replace")
+    if "\ufffd" not in text[:-1] and text.translate(_BREAKS).isprintable():  # the last may be cut
+        return f"not an IDX file, but text: {safe_line(text)!r}"
+    return f"not an IDX file: it begins with the bytes {head[:4].hex(' ')}"
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -15,7 +15,28 @@ with warnings.catch_warnings():
     import mnist
 
 from .errors import CorruptDataset
-from .idx import IMAGES_MAGIC, LABELS_MAGIC, read_idx
+from .idx import read_images, read_labels
+
+
+def read_pair(
+    images_path: Path, labels_path: Path, turned: bool = False
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Return images, uint8 (n, height, width), and labels, int64 (n,), of two IDX files.
+
+    Args:
+        images_path, labels_path: the files.
+        turned: whether the images lie on their side, as EMNIST's; they are put upright.
+
+    Raises:
+        DatasetNotFound: a file is missing.
+        CorruptDataset: a file is damaged, or the two don't match.
+    """
+    images, labels = read_images(images_path), read_labels(labels_path)
+    if len(images) != len(labels):
+        raise CorruptDataset(
+            f"{images_path} holds {len(images)} images, {labels_path} holds {len(labels)} labels"
+        )
+    return np.ascontiguousarray(images.swapaxes(1, 2)) if turned else images, labels
 
 
 class MNIST(mnist.MNIST):  # type: ignore[misc]  # python-mnist has no annotations
@@ -28,7 +49,7 @@ class MNIST(mnist.MNIST):  # type: ignore[misc]  # python-mnist has no annotatio
         path: the folder.
         mode: python-mnist's `vanilla`, `randomly_binarized` or `rounded_binarized`.
         return_type: accepted for compatibility; arrays are returned in any case.
-        gz: read `.gz` files; plain files are read as `.gz` too where only those are there.
+        gz: take the `.gz` files first; else, the others. Whatever is there is read.
     """
 
     def __init__(
@@ -48,26 +69,21 @@ class MNIST(mnist.MNIST):  # type: ignore[misc]  # python-mnist has no annotatio
         """Return images, uint8 (n, 784), and labels, int64 (n,), of two IDX files.
 
         Args:
-            path_img: the images' file, without `.gz`.
-            path_lbl: the labels' file, without `.gz`.
+            path_img: the images' file, without `.gz`; it may have a dot before `idx`.
+            path_lbl: the labels' file, likewise.
             batch: [first row, rows]; None: all.
 
         Raises:
             DatasetNotFound: a file is missing.
             CorruptDataset: a file is damaged, or the two don't match.
         """
-        images = read_idx(self._file(path_img), IMAGES_MAGIC)
-        labels = read_idx(self._file(path_lbl), LABELS_MAGIC)
-        if len(images) != len(labels):
-            raise CorruptDataset(
-                f"{path_img} holds {len(images)} images, {path_lbl} holds {len(labels)} labels"
-            )
-        if self.emnistRotate:  # EMNIST's images lie on their side
-            images = images.transpose(0, 2, 1)
+        images, labels = read_pair(
+            self._file(path_img), self._file(path_lbl), turned=self.emnistRotate
+        )
         self.image_shape = images.shape[1:]
         flat = images.reshape(len(images), math.prod(self.image_shape))
         rows = slice(None) if batch is None else slice(batch[0], sum(batch))
-        return flat[rows], labels[rows].astype(np.int64)
+        return flat[rows], labels[rows]
 
     def load_training_in_batches(
         self, batch_size: int
@@ -80,8 +96,12 @@ class MNIST(mnist.MNIST):  # type: ignore[misc]  # python-mnist has no annotatio
             yield self.train_images, self.train_labels
 
     def _file(self, path: str) -> Path:
-        plain, packed = Path(path), Path(path + ".gz")
-        return packed if self.gz or (packed.exists() and not plain.exists()) else plain
+        """Return the file that is there: packed or not, with a dash in its name or a dot."""
+        dotted = Path(path).name.replace("-idx", ".idx")
+        names = [path, str(Path(path).with_name(dotted))]
+        packed = [f"{name}.gz" for name in names]
+        found = [Path(each) for each in (packed + names if self.gz else names + packed)]
+        return next((each for each in found if each.is_file()), found[0])
 
     def process_images(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Return the images as the mode wants them: grey, or 0 and 1."""

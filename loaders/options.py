@@ -12,7 +12,12 @@ from protocol.wire.limits import MAX_COUNT
 class SourceOptions(Checked):
     """Where the data is; it may move, its content may not change."""
 
-    data: str = option("mnist", "'mnist', or a folder of IDX files.", metavar="SOURCE")
+    data: str = option(
+        "mnist",
+        "'mnist', or a folder of IDX files; of several sets in one, how the files begin:"
+        " FOLDER/emnist-letters.",
+        metavar="SOURCE",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
@@ -182,6 +183,8 @@ class Source(Protocol):
     Attributes:
         name: what people call it.
         form: of its rows; its classes are those of all splits together.
+
+    It may have `absent`, too: why a split is not there, a sentence by the split's name.
     """
 
     name: str
@@ -213,13 +216,17 @@ class ArraySource:
         name: what people call it.
         form: of its rows.
         splits: fields and labels of each, by name.
+        absent: why a split is not there, by its name.
 
     Raises:
         CorruptDataset: they are not of that form, or don't fit together.
     """
 
-    def __init__(self, name: str, form: Form, splits: Mapping[str, tuple[Arrays, Labels]]) -> None:
-        self.name, self.form, self._splits = name, form, splits
+    def __init__(
+        self, name: str, form: Form, splits: Mapping[str, tuple[Arrays, Labels]],
+        absent: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        self.name, self.form, self._splits, self.absent = name, form, splits, absent
         try:
             self.splits = {
                 split: form.check(arrays, labels) for split, (arrays, labels) in splits.items()

@@ -125,7 +125,8 @@ def rows_of(source: Source, split: str, limit: int | None = None) -> Rows:
     from ..rows import Rows
 
     if split not in source.splits:
-        raise DatasetNotFound(f"no split {split!r}; there is {' and '.join(source.splits)}")
+        why = f"no split {split!r}; there is {' and '.join(source.splits)}"
+        raise DatasetNotFound(getattr(source, "absent", {}).get(split, why))
     if not source.splits[split]:
         raise CorruptDataset(f"{source.name}: its {split} files hold no rows")
     return Rows(source, split).limited(limit)

@@ -1,11 +1,20 @@
-"""A folder of MNIST's four IDX files: grey images, and a byte for each label."""
+"""A folder of IDX files, named and packed as whoever brought them did: MNIST's, and its kin's.
+
+`train-images-idx3-ubyte`, `t10k-images.idx3-ubyte.gz`, `emnist-letters-test-labels-idx1-ubyte`,
+`qmnist-train-labels-idx2-int`; in the folder itself, or below it (torchvision's `MNIST/raw`).
+"""
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import DatasetNotFound
+from protocol.wire.words import safe_line
+
+from ..errors import CorruptDataset, DatasetNotFound
 from ..fetching import MNIST_FILES
 from . import Say
 
@@ -16,57 +25,236 @@ WHAT = "a folder of IDX files"
 NAMES = ()
 #: Labels are digits unless there are more: a file with few of them is of ten classes, too.
 LEAST_CLASSES = 10
+SPLITS = ("train", "test")
+#: Folders below the one that is named are looked into so deep; entries that are looked at, in all.
+_DEEP, _MOST_ENTRIES = 3, 10_000
+#: Names that are told where nothing fits.
+_TOLD = 8
+_NAME = re.compile(
+    r"(?P<set>.*?)[-_.]?(?P<split>train|t10k|test)(ing)?[-_.](?P<what>images|labels)"
+    r"([-_.]?idx\d)?([-_.]?(ubyte|byte|short|int|float|double))?(\.(idx|bin))?(?P<packed>\.gz)?",
+    re.IGNORECASE,
+)
+
+
+class _Slot(NamedTuple):
+    """What a file is of a data set."""
+
+    split: str
+    what: str
+
+
+#: MNIST's name for each; what is said to be missing.
+_SLOTS = {
+    _Slot("test" if name.startswith("t10k") else "train", name.split("-")[1]): name
+    for name in MNIST_FILES
+}
+
+
+class _Set(NamedTuple):
+    """A data set in a folder: there may be several, that begin differently."""
+
+    home: Path
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """What names it: the folder, or the beginning of its files' names there."""
+        return self.home / self.name
+
+
+_Files = dict[_Slot, Path]
 
 
 def knows(name: str) -> bool:
-    """Whether it is a folder."""
+    """Whether it is a folder, or how the files of a data set in a folder begin."""
     try:
-        return Path(name).is_dir()
-    except OSError:  # too long, say
+        return Path(name).is_dir() or bool(_of(Path(name))[1])
+    except (OSError, ValueError):  # too long, say
         return False
 
 
 def open_source(name: str, say: Say) -> ArraySource:
-    """Return what is in a folder.
+    """Return the data set in a folder; of several, the one that the name goes on with.
 
     Raises:
-        DatasetNotFound: a file is missing.
+        DatasetNotFound: a file is missing, or there are several data sets.
         CorruptDataset: one is damaged, or two don't match.
     """
-    folder = Path(name)
-    names = [f"{each} (or .gz)" for each in MNIST_FILES if not _there(folder, each)]
-    if names:
-        what = "is empty; it needs" if not any(folder.iterdir()) else "lacks"
-        raise DatasetNotFound(f"{folder} {what} {', '.join(names)}")
-    return read_folder(folder, name)
+    path = Path(name)
+    chosen, files = _only(path, _found(path)) if path.is_dir() else _of(path)
+    absent = {each: why for each in SPLITS if (why := _lacks(path, chosen.home, files, each))}
+    if len(absent) == len(SPLITS):
+        raise DatasetNotFound(_lacks(path, chosen.home, files))
+    turned = chosen.name.lower().startswith("emnist")
+    if turned:
+        say(f"{chosen.path}: EMNIST's images lie on their side; they are put upright")
+    return _read(files, name, absent, turned)
 
 
 def read_folder(folder: Path, name: str) -> ArraySource:
-    """Return what is in a folder that has all four files, as a source of this name."""
+    """Return what is in a folder that has MNIST's four files, as a source of this name."""
+    return _read({slot: folder / file for slot, file in _SLOTS.items()}, name, {}, turned=False)
+
+
+def _read(files: _Files, name: str, absent: Mapping[str, str], turned: bool) -> ArraySource:
+    """Return what is in files, as a source of this name.
+
+    Args:
+        files: both of each split that is not absent.
+        name: of the source.
+        absent: why a split is not there, by its name.
+        turned: whether images lie on their side.
+    """
     import numpy as np
 
-    from ..errors import CorruptDataset
-    from ..mnist import MNIST
+    from ..mnist import read_pair
     from ..rows import ArraySource, Field, Form, Numbered
 
-    reader, splits, sizes = MNIST(folder), {}, set()
-    for split, read in (("train", reader.load_training), ("test", reader.load_testing)):
-        flat, labels = read()
-        splits[split] = {"image": flat.reshape(len(flat), *reader.image_shape)}, labels
-        if len(labels):
-            sizes.add(tuple(reader.image_shape))
-    if len(sizes) > 1:
-        raise CorruptDataset(
-            f"{folder}: images of {' and of '.join(f'{h} x {w}' for h, w in sorted(sizes))} pixels"
-        )
-    size = sizes.pop() if sizes else (0, 0)
-    most = max((int(labels.max(initial=0)) for _, labels in splits.values()), default=0)
+    read = {
+        split: read_pair(files[_Slot(split, "images")], files[_Slot(split, "labels")], turned)
+        for split in SPLITS
+        if split not in absent
+    }
+    size = _size(name, {split: array.shape[1:] for split, (array, ls) in read.items() if len(ls)})
+    most = max((int(labels.max(initial=0)) for _, labels in read.values()), default=0)
     form = Form({"image": Field("uint8", size)}, Numbered(max(LEAST_CLASSES, most + 1)))
-    for split, (_, labels) in splits.items():
-        if not len(labels):  # which is said where it is asked for; its images may be of any size
-            splits[split] = {"image": np.zeros((0, *size), np.uint8)}, labels
-    return ArraySource(name, form, splits)
+    splits = {}
+    for split, (array, labels) in read.items():
+        # Of no rows the size may be any; that there are none is said where they are asked for.
+        images = array if len(labels) else np.zeros((0, *size), np.uint8)
+        images.flags.writeable = False  # every learner is handed these
+        splits[split] = {"image": images}, labels
+    return ArraySource(name, form, splits, absent)
 
 
-def _there(folder: Path, name: str) -> bool:
-    return (folder / name).exists() or (folder / f"{name}.gz").exists()
+def _size(name: str, sizes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the one size, and channels, of the images of all splits.
+
+    Raises:
+        CorruptDataset: they are of several.
+    """
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(
+            f"its {split} images are {' x '.join(map(str, size))}" for split, size in sizes.items()
+        )
+        raise CorruptDataset(f"{name}: {told} pixels; they must be of one size")
+    return next(iter(sizes.values()), (0, 0))
+
+
+# Which files there are.
+
+
+def _named(path: Path) -> tuple[str, _Slot] | None:
+    """Return which data set a file is of, and what of it, by its name."""
+    found = _NAME.fullmatch(path.name)
+    if found is None:
+        return None
+    split = "train" if found["split"].lower() == "train" else "test"
+    return found["set"], _Slot(split, found["what"].lower())
+
+
+def _of(path: Path) -> tuple[_Set, _Files]:
+    """Return the data set that a path names: how its files begin, or one of them; or no files."""
+    named = _named(path) if path.is_file() else None
+    chosen = _Set(path.parent, path.name if named is None else named[0])
+    files: _Files = {}
+    if path.parent.is_dir() and (named is not None or not path.exists()):
+        for file in _files(path.parent, 0):
+            of = _named(file)
+            if of is not None and of[0] == chosen.name:
+                files.setdefault(of[1], file)
+    return chosen, files
+
+
+def _files(folder: Path, deep: int) -> Iterator[Path]:
+    """Yield files of a folder and those below it, the nearest first; unpacked before packed."""
+    folders, left = [folder], _MOST_ENTRIES
+    for _ in range(deep + 1):
+        below: list[Path] = []
+        for each in folders:
+            there = _entries(each, left)
+            left -= len(there)
+            yield from (entry for entry in there if entry.is_file())
+            below += (entry for entry in there if entry.is_dir() and entry.name[0] != ".")
+        folders = below
+
+
+def _entries(folder: Path, most: int) -> list[Path]:
+    """Return what is in a folder: shorter names first, so that no copy comes before a file."""
+    found: list[Path] = []
+    try:
+        with os.scandir(folder) as entries:
+            found += (Path(entry.path) for _, entry in zip(range(most), entries, strict=False))
+    except PermissionError:  # maybe that of somebody else, below
+        pass
+    return sorted(found, key=lambda path: (path.suffix.lower() == ".gz", len(path.name), path.name))
+
+
+def _found(folder: Path) -> dict[_Set, _Files]:
+    """Return the data sets that there are in a folder and below it, in parts or whole."""
+    found: dict[_Set, _Files] = {}
+    for path in _files(folder, _DEEP):
+        named = _named(path)
+        if named is not None:
+            home = path.parent
+            if home != folder and _named(home) == named:  # some unpackers make a folder of each
+                home = home.parent
+            found.setdefault(_Set(home, named[0]), {}).setdefault(named[1], path)
+    return found
+
+
+def _only(folder: Path, found: Mapping[_Set, _Files]) -> tuple[_Set, _Files]:
+    """Return the data set that is meant: of those with a whole split, the nearest.
+
+    Raises:
+        DatasetNotFound: there are several.
+    """
+    whole = [each for each, files in found.items() if any(_whole(files, split) for split in SPLITS)]
+    if not whole:
+        most = max(found, key=lambda each: len(found[each]), default=_Set(folder, ""))
+        return most, found.get(most, {})
+    if _Set(folder, "") in whole:  # by MNIST's own names, whatever else there is
+        whole = [_Set(folder, "")]
+    near = min(len(each.home.parts) for each in whole)
+    nearest = [each for each in whole if len(each.home.parts) == near]
+    if len(nearest) > 1:
+        paths = sorted(str(each.path) for each in nearest)
+        raise DatasetNotFound(
+            f"{folder} holds {len(paths)} data sets; name one of them: {_some(paths)}"
+        )
+    return nearest[0], found[nearest[0]]
+
+
+def _whole(files: _Files, split: str) -> bool:
+    return all(slot in files for slot in _SLOTS if slot.split == split)
+
+
+def _lacks(path: Path, home: Path, files: _Files, split: str = "") -> str:
+    """Return which files are missing, and what is there instead; empty if none is.
+
+    Args:
+        path: that was named.
+        home: the folder that holds the files that there are.
+        files: these.
+        split: of this only; both unless given.
+    """
+    missing = [
+        name for slot, name in _SLOTS.items() if slot not in files and split in ("", slot.split)
+    ]
+    if not missing:
+        return ""
+    there = [each.name + "/" * each.is_dir() for each in _entries(home, _MOST_ENTRIES)]
+    told = f"{', '.join(missing)} (or .gz)"
+    if not there:
+        return f"{path} is empty; it needs {told}"
+    pointers = any(name.endswith(".dvc") for name in there)
+    hint = "; what ends in .dvc is no data, but says where some is: run dvc pull" * pointers
+    where = "it" if home == path else str(home)
+    return f"{path} lacks {told}; {where} holds {_some(there)}{hint}"
+
+
+def _some(names: list[str]) -> str:
+    """Return names, of whatever letters, in one line that is not too long."""
+    more = f" and {len(names) - _TOLD:,} more" if len(names) > _TOLD else ""
+    return ", ".join(safe_line(name) for name in names[:_TOLD]) + more

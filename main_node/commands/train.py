@@ -186,7 +186,10 @@ def _plan(start: TrainOptions) -> Plan:
 
 
 def _show(result: Result, path: Path, as_json: bool) -> None:
-    """Print a result; draw it, unless it is drawn, where a person sees to it."""
+    """Print a result; draw it, unless it is drawn, where a person sees to it.
+
+    A model that is not good enough ends the command so.
+    """
     from rich.console import Console
 
     from ..views.ending.pictures import pictures
@@ -206,6 +209,9 @@ def _show(result: Result, path: Path, as_json: bool) -> None:
         _draw(result, path)  # for programs `mnist-runs draw` does it when they are wanted
     if unprinted:
         _end(Exit.STORAGE, unprinted)
+    if result.shortcoming:
+        told = f"the run is done, but its model is not good enough: {result.shortcoming}"
+        _end(Exit.NOT_GOOD, f"{told}; let it learn for longer, or in smaller steps")
 
 
 def _draw(result: Result, path: Path) -> None:

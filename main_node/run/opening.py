@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from console.interrupts import Interrupts
 from learning.errors import told_of
 from learning.first import data_digest
@@ -40,6 +42,9 @@ from .progress import Looks, Progress
 from .rounds import Learning, Rounds
 from .spec import CompanyOptions, MergeOptions, RunSpec
 from .telling import Telling
+
+#: Names of classes in a line.
+_TOLD_CLASSES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +186,24 @@ def _load(plan: Plan, heard: Listeners) -> _Data:
     if options.target_digit is not None:
         source = OneAgainstRest(source, options.target_digit)
     train, test = rows_of(source, "train", options.limit), rows_of(source, "test")
+    _say_if_unknown(source, heard)
     cut = shard(train.labels, options.jobs, options.sharding, plan.spec.plan.seed)
     return _Data(train=train, test=test, shards=[train.of(rows) for rows in cut])
+
+
+def _say_if_unknown(source: Source, heard: Listeners) -> None:
+    """Tell of classes that only the test set has: no model can know them."""
+    tested = source.labels("test")
+    new = np.setdiff1d(tested, source.labels("train"))
+    if len(new):
+        rows = np.count_nonzero(np.isin(tested, new))
+        names = ", ".join(safe_line(source.form.classes[each]) for each in new[:_TOLD_CLASSES])
+        heard.warn(
+            f"{source.name}: {rows:,} of {len(tested):,} test rows are of classes that the training"
+            f" rows have not, and that no model can know: {names}"
+            + " and others"
+            * (len(new) > _TOLD_CLASSES)
+        )
 
 
 def _remember(
@@ -414,6 +435,15 @@ class Run:
             return {}
         return parts
 
+    def _shortcoming(self, last: Evaluated) -> str:
+        """Return why nobody should use a model, going by the test set; empty where one may."""
+        what = self._data.test.kind
+        if last.scores.blind:
+            return f"it takes every {what} of the test set for one class, though several are there"
+        if last.loss is None and self._learner.tells_loss:
+            return f"its loss on the test {what}s is not finite"
+        return ""
+
     def _finish(self, model: Arrays) -> Result:
         spec, data, rounds = self._plan.spec, self._data.train, self._rounds.done
         path = self.directory.write_model(self._learning.model(model, {}))
@@ -436,6 +466,7 @@ class Run:
             model=str(path), model_sha256=sha256(model),
             model_parts=self._described(model), merge=spec.merge,
             classes=list(classes) if len(classes) <= MOST_TABLED else [],
+            shortcoming=self._shortcoming(done[-1]),
         )  # fmt: skip
         self.directory.write_metrics(result.as_json())
         self._database.state(accuracy=last.accuracy)

@@ -33,6 +33,7 @@ class Result:
         left_out: titles of jobs that it went on without.
         model, model_sha256: its file, and sha256 over its arrays.
         model_parts: what it is made of, by name.
+        shortcoming: why the model is not good enough to be used, a sentence; empty where it may be.
     """
 
     run: str
@@ -57,6 +58,7 @@ class Result:
     model_parts: Mapping[str, object]
     merge: str = ""
     classes: list[str] = field(default_factory=list)
+    shortcoming: str = ""
 
     def as_json(self) -> dict[str, object]:
         """Return it as plain values."""
@@ -72,7 +74,7 @@ class Result:
         if not isinstance(values, dict):
             raise ValueError("not values by name")
         hints = typing.get_type_hints(cls)
-        values = {"loss_by_round": [], "merge": "", "classes": [], **values}
+        values = {"loss_by_round": [], "merge": "", "classes": [], "shortcoming": "", **values}
         for each in fields(cls):
             if each.name not in values:
                 raise ValueError(f"no {each.name}")

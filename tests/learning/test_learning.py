@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,47 @@ def test_solutions_that_do_not_fit_are_refused(second: Solution, words: str) -> 
         WeightedMean().merge([solution(1, 1), second])
 
 
+@pytest.mark.parametrize(
+    ("array", "examples"),
+    [
+        (np.array([1 + 2j, -3]), 2),
+        (np.array([2**53 + 1, -(2**62), 7]), 60_000),
+        (np.array(2**53 + 1), 3),
+        (np.array([2**64 - 1], np.uint64), 5),
+        (np.array([1e305, -1.5e308, 1.0]), 1 << 16),
+        (np.array([2.0**899, 3.0]), 3),
+    ],
+    ids=["complex", "counters", "a counter", "unsigned", "large", "nearly large"],
+)
+def test_the_mean_of_equal_solutions_is_each(array: np.ndarray, examples: int) -> None:
+    (mean, _) = WeightedMean().merge([Solution({"w": array}, examples)] * 3)
+    assert mean["w"].dtype == array.dtype
+    np.testing.assert_array_equal(mean["w"], array)
+
+
+def test_large_whole_numbers_have_the_mean_that_fractions_have() -> None:
+    parts = [(10**17 + 1, 3), (-5, 2), (10**17 + 4, 1), (2**60 + 1, 7)]
+    solutions = [Solution({"w": np.array([value])}, count) for value, count in parts]
+    (mean, _) = WeightedMean().merge(solutions)
+    wanted = Fraction(sum(v * n for v, n in parts), sum(n for _, n in parts))
+    assert mean["w"].tolist() == [round(wanted)]
+
+
+@pytest.mark.parametrize(
+    ("array", "examples", "words"),
+    [
+        (np.array(["a"]), 1, "array 'w' is of <U1, which has no mean"),
+        (np.array([None]), 1, "array 'w' is of object, which has no mean"),
+        (np.array([complex(1, math.inf)]), 1, "not finite"),
+        (np.ones(1), math.nan, "it has nan examples"),
+        (np.ones(1), math.inf, "it has inf examples"),
+    ],
+)
+def test_what_has_no_mean_is_told(array: np.ndarray, examples: Any, words: str) -> None:
+    with pytest.raises(MergeError, match=words):
+        WeightedMean().merge([Solution({"w": array}, examples)])
+
+
 def test_nothing_can_not_be_merged() -> None:
     with pytest.raises(MergeError, match="nothing to merge"):
         WeightedMean().merge([])
@@ -120,11 +163,11 @@ def test_the_digest_of_a_model_is_over_its_bytes_in_name_order() -> None:
     assert sha256(model) == wanted == sha256(dict(sorted(model.items())))
 
 
-def test_scores_are_of_every_class_even_one_that_never_occurs() -> None:
+def test_a_class_that_never_occurs_costs_no_score_and_is_in_the_table() -> None:
     scores = score(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]), 4)
     assert scores.accuracy == 0.75
     assert scores.confusion == ((1, 0, 0, 0), (0, 1, 1, 0), (0, 0, 1, 0), (0, 0, 0, 0))
-    assert scores.macro_f1 == pytest.approx((1 + 2 / 3 + 2 / 3 + 0) / 4)
+    assert scores.macro_f1 == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
 
 
 @settings(deadline=None)  # scikit-learn's first import takes seconds
@@ -136,7 +179,7 @@ def test_scores_are_scikit_learns(classes: int, rows: int, seed: int) -> None:
     labels, predicted = random.integers(0, classes, (2, rows))
     scores, every = score(labels, predicted, classes), range(classes)
     assert scores.accuracy == pytest.approx(accuracy_score(labels, predicted))
-    wanted = f1_score(labels, predicted, labels=every, average="macro", zero_division=0)
+    wanted = f1_score(labels, predicted, average="macro", zero_division=0)
     assert scores.macro_f1 == pytest.approx(wanted)
     table = confusion_matrix(labels, predicted, labels=every)
     assert scores.confusion == tuple(map(tuple, table.tolist()))
@@ -151,9 +194,31 @@ def test_of_100_000_classes_there_is_no_table_but_there_are_scores() -> None:
     scores = score(labels, predicted, classes)
     assert scores.confusion == ()
     assert scores.accuracy == pytest.approx(np.mean(labels == predicted))
-    present = f1_score(labels, predicted, average="macro", zero_division=0)
-    there = len(np.union1d(labels, predicted))
-    assert scores.macro_f1 == pytest.approx(present * there / classes)
+    assert scores.macro_f1 == pytest.approx(
+        f1_score(labels, predicted, average="macro", zero_division=0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "predicted", "blind"),
+    [
+        ([0, 1, 2, 3] * 5, [2] * 20, True),
+        ([0] * 990 + [1] * 10, [0] * 1000, True),  # as good as it looks, and of no use
+        ([0] * 990 + [1] * 10, [0] * 999 + [1], False),
+        ([0, 1] * 10, [7] * 20, True),
+        ([3] * 20, [3] * 20, False),  # there is but one
+        ([3] * 20, [4] * 20, False),
+        ([0, 0, 0, 1], [0] * 4, False),  # by chance, maybe
+        ([], [], False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Mean of empty", "ignore:invalid value")
+def test_a_model_that_takes_everything_for_one_class_is_blind(
+    labels: list[int], predicted: list[int], blind: bool
+) -> None:
+    scores = score(np.array(labels, np.int64), np.array(predicted, np.int64), 10)
+    assert scores.blind is blind
+    assert sum(map(sum, scores.confusion)) == len(labels)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from main_node.run.opening import Plan, open_run
 from main_node.run.spec import CompanyOptions, RunSpec
 
 from ..alone import Threads
-from ..conftest import make_idx_folder
+from ..conftest import make_idx_folder, write_idx
 from ..processes import (
     COMPUTE,
     MAIN,
@@ -97,6 +97,7 @@ def test_the_result_is_what_is_promised(result: dict[str, Any], data: Path) -> N
         "run", "data", "learner", "jobs", "rounds", "nodes", "accuracy", "macro_f1", "confusion",
         "examples", "seconds", "starts", "retries", "left_out", "model", "model_sha256",
         "accuracy_by_round", "loss_by_round", "model_parts", "target_digit", "merge", "classes",
+        "shortcoming",
     }  # fmt: skip
     assert set(result["seconds"]) == {"total", "setup", "training", "merging", "evaluating"}
     assert (result["learner"], result["jobs"], result["rounds"]) == ("neural", 4, 2)
@@ -108,6 +109,7 @@ def test_the_result_is_what_is_promised(result: dict[str, Any], data: Path) -> N
     assert confusion.sum() == 100
     assert result["accuracy"] == pytest.approx(confusion.trace() / 100)
     assert result["accuracy"] > 0.5
+    assert result["shortcoming"] == ""
     assert result["data"]["digest"] == loaders.load(data).digest
 
 
@@ -219,6 +221,29 @@ def test_a_job_that_fails_for_good_is_exit_code_4_with_its_story(
     assert "round 1 job 1 failed for good after 3 attempts" in done.stderr
     assert "attempt 3 at helper" in done.stderr
     assert "not finite: its training diverged; try a smaller" in done.stderr
+
+
+@pytest.mark.parametrize(("tested", "code"), [(range(10), 8), ([3], 0)])
+def test_a_model_that_is_not_good_enough_is_exit_code_8(
+    address: str, tmp_path: Path, tested: Sequence[int], code: int
+) -> None:
+    """One that has seen one class takes all for it; which is right where there is but one."""
+    folder, runs = make_idx_folder(tmp_path / "data", 40, 30), str(tmp_path / "runs")
+    write_idx(folder / "train-labels-idx1-ubyte", np.full(40, 3))
+    write_idx(folder / "t10k-labels-idx1-ubyte", np.resize(tested, 30))
+    done = here(
+        MAIN_HERE, "--bind", address, "--data", str(folder), "--run-dir", runs, *LINEAR, "--json",
+        "--rounds", "1", "--jobs", "1",
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    result = json.loads(done.stdout)
+    again = here(MAIN_HERE, "--resume", result["run"], "--run-dir", runs, "--json")
+    assert (again.returncode, json.loads(again.stdout)) == (code, result)
+    assert Path(result["model"]).exists()
+    told = "not good enough: it takes every image of the test set for one class, though several"
+    assert (told in done.stderr) == (told in again.stderr) == (code == 8)
+    unknown = "27 of 30 test rows are of classes that the training rows have not"
+    assert (unknown in done.stderr) == (code == 8)
 
 
 def test_images_too_small_for_the_learner_are_refused_before_anybody_works(tmp_path: Path) -> None:

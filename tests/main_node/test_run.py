@@ -17,11 +17,11 @@ import pytest
 import zmq
 
 from computing_node import AsyncComputingNode
-from learning import Diverged
+from learning import Diverged, learner
 from learning.actions import Fit
 from learning.model import load, sha256
 from loaders import DataOptions, LoaderError, SourceOptions
-from loaders.idx import read_idx
+from loaders.idx import read_labels
 from main_node import AsyncMainNode, StatusNode
 from main_node.commands.options import TrainOptions
 from main_node.options import JobOptions, ListenOptions
@@ -182,6 +182,20 @@ def test_what_fails_in_a_round_that_never_was_fails_no_run(
     assert not heard.of(JobFailed)
 
 
+def test_a_loss_that_is_not_finite_is_a_shortcoming(
+    tmp_path: Path, idx_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned = open_run(plan(tmp_path, idx_folder)).see_through()
+    assert learned.shortcoming == ""
+    kind: Any = learner("linear")
+    evaluate = kind.evaluate
+    monkeypatch.setattr(kind, "evaluate", lambda *about: (evaluate(*about)[0], math.inf))
+    result = open_run(plan(tmp_path, idx_folder)).see_through()
+    assert result.shortcoming == "its loss on the test images is not finite"
+    assert result.accuracy == learned.accuracy
+    assert Path(result.model).exists()
+
+
 @pytest.mark.parametrize(("train", "test"), [(11, 12), (12, 11)])
 def test_a_test_set_may_have_other_classes(tmp_path: Path, train: int, test: int) -> None:
     """Found in review: a loss of classes that no model knew, or answers that no test set had.
@@ -191,7 +205,7 @@ def test_a_test_set_may_have_other_classes(tmp_path: Path, train: int, test: int
     folder = make_idx_folder(tmp_path / "data", 400, 100)
     for split, classes in (("train", train), ("t10k", test)):
         path = folder / f"{split}-labels-idx1-ubyte"
-        labels = read_idx(path, 0x801).copy()
+        labels = read_labels(path)
         labels[0] = classes - 1
         write_idx(path, labels)
     result = open_run(plan(tmp_path, folder)).see_through()
