@@ -115,10 +115,7 @@ def colour_picture(path: Path, shape: tuple[int, int]) -> Picture:
     with _decoded(path) as image:
         over = Image.new("RGBA", image.size, "white")
         plain = Image.alpha_composite(over, image.convert("RGBA")).convert("RGB")
-    pixels = _scaled(plain, shape)
-    return Picture(
-        pixels, int(np.ptp(pixels.reshape(-1, pixels.shape[2]), axis=0).max()) < CONTRAST
-    )
+    return Picture(_scaled(plain, shape), blank=False)  # one colour may be what it is about
 
 
 # Decoding.
