@@ -36,8 +36,8 @@ EXIT_MEANINGS = {
     Exit.NO_NODE: "no computing node in time (`--timeout`); the line says how to start one;"
     " `mnist-status`, `mnist-runs stop`: no main node answered",
     Exit.REFUSED: "every main node refused this node, or to stop, and says why",
-    Exit.STORAGE: "the run directory can't be written any more: the disk is full, say; nothing that"
-    " was accepted is lost, and the line says how to go on",
+    Exit.STORAGE: "the run directory can't be written, or not any more: the disk is full, say, or"
+    " it is somebody else's; nothing that was accepted is lost, and the line says how to go on",
     Exit.INTERRUPTED: "interrupted by Ctrl-C, SIGTERM or `mnist-runs stop` (a computing node or a"
     " relay that was asked to leave and did, a status that was shown: 0)",
 }

@@ -12,7 +12,7 @@ from protocol.wire.limits import MAX_COUNT
 class SourceOptions(Checked):
     """Where the data is; it may move, its content may not change."""
 
-    data: str = option("mnist", "'mnist', or a folder of IDX files.", metavar="SOURCE")
+    data: str = option("mnist", "'mnist', or a folder of IDX files.", metavar="SOURCE", path=True)
 
 
 @dataclass(frozen=True, kw_only=True)
