@@ -29,7 +29,7 @@ class ComputeOptions(Checked):
     domain: int = option(0, "Work with main nodes of this domain only.", least=0, most=MAX_COUNT)
     keys: str | None = option(
         None, "This node's keys, as mnist-keys makes them: to reach main nodes that have some.",
-        metavar="DIR",
+        metavar="DIR", path=True,
     )  # fmt: skip
     insecure: bool = option(
         False,
@@ -63,6 +63,7 @@ class ComputeOptions(Checked):
         "Change this file's time every second, for a health check. (systemd's watchdog is told"
         " where there is one.)",
         metavar="FILE",
+        path=True,
     )
     log_level: str = option(
         "info", "Say things of this importance and above, on standard error.", choices=LOG_LEVELS

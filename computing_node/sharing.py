@@ -1,14 +1,17 @@
 """Arrays in memory that two processes share, and a channel that passes them.
 
-The memory is an unlinked file in the system's memory, handed over as a descriptor: nothing is
-copied, and nothing is left behind whoever dies.
+The memory is a file without a name in the system's memory, handed over as a descriptor: nothing is
+copied, and nothing is left behind whoever dies. It is not in /dev/shm where that can be helped: a
+container has 64 MB there.
 """
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import select
+import shutil
 import socket
 import struct
 import tempfile
@@ -26,6 +29,7 @@ from protocol.wire.messages import AnyArray
 SMALL_BYTES = 1 << 16
 _PREFIX = struct.Struct("<IQ")  # header bytes, bytes of small arrays
 _MAX_SHARED = 200  # descriptors in one message; the system takes at most 253
+#: Where files go that can't be in the system's memory without a name.
 _MEMORY = Path("/dev/shm")
 
 
@@ -49,10 +53,31 @@ def allocate(nbytes: int) -> npt.NDArray[np.uint8]:
     """
     if nbytes == 0:
         return np.empty(0, np.uint8)
-    folder = _MEMORY if os.access(_MEMORY, os.W_OK) else None
-    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # lives as long as the array
+    file = _nameless(nbytes)
     file.truncate(nbytes)
     return np.frombuffer(_map(file, nbytes), np.uint8)
+
+
+def _nameless(nbytes: int) -> Any:
+    """Return an empty file without a name, where there is room for so many bytes.
+
+    Raises:
+        OSError: there is no such place.
+    """
+    try:
+        return os.fdopen(os.memfd_create("mnist-arrays"), "r+b")
+    except (AttributeError, OSError) as error:  # another system, or not allowed here
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+    folders = [_MEMORY, Path(tempfile.gettempdir())]
+    for folder in folders:
+        if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= nbytes:
+            return tempfile.TemporaryFile(dir=folder)
+    raise OSError(
+        errno.ENOSPC,
+        f"no room for an array of {nbytes:,} bytes in {' or '.join(map(str, folders))};"
+        " make one larger, or name another folder with TMPDIR",
+    )
 
 
 def reserve(array: AnyArray, start: int, stop: int) -> None:
@@ -63,7 +88,11 @@ def reserve(array: AnyArray, start: int, stop: int) -> None:
     """
     memory = _memory_of(array)
     if memory is not None and stop > start and hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(memory.file.fileno(), start, stop - start)
+        try:
+            os.posix_fallocate(memory.file.fileno(), start, stop - start)
+        except OSError as error:
+            what = f"no room for an array of {array.nbytes:,} bytes: {error.strerror}"
+            raise OSError(error.errno, what) from error
 
 
 class SharedMemory:

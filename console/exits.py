@@ -37,9 +37,9 @@ EXIT_MEANINGS = {
     Exit.NO_NODE: "no computing node in time (`--timeout`); the line says how to start one;"
     " `mnist-status`, `mnist-runs stop`: no main node answered",
     Exit.REFUSED: "every main node refused this node, or to stop, and says why",
-    Exit.STORAGE: "the run directory, or standard output, can't be written any more: the disk is"
-    " full, say (or the system refuses something else); nothing that was accepted is lost, and the"
-    " line says how to go on",
+    Exit.STORAGE: "the run directory, or standard output, can't be written, or not any more: the"
+    " disk is full, say, or it is somebody else's (or the system refuses something else); nothing"
+    " that was accepted is lost, and the line says how to go on",
     Exit.NOT_GOOD: "the run is done, and its model is not good enough: it takes everything for one"
     " class, or its loss is not finite; the line says which, and everything is kept",
     Exit.INTERRUPTED: "interrupted by Ctrl-C, SIGTERM or `mnist-runs stop` (a computing node or a"

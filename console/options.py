@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import click
 
 from protocol.errors import ConfigError
-from protocol.options import Option, declared, fit
+from protocol.options import Option, at_home, declared, fit
 from protocol.wire.limits import MAX_COUNT
+from protocol.wire.words import safe_line
 
 from .formats import check_format
 
@@ -24,6 +25,8 @@ FORMAT = 2
 _FORMAT = "format"
 #: Behind the name of an option of a time, in files and in the environment.
 _SECONDS = "_seconds"
+#: Letters of what stands in a file that are shown where it is wrong.
+_MOST_SHOWN = 200
 
 
 class _Whole(click.IntRange):
@@ -99,6 +102,29 @@ class Size(click.ParamType[int]):
         return nbytes
 
 
+class Place(click.ParamType[Path]):
+    """A file or folder; `~` is somebody's home."""
+
+    name = "path"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path:
+        """Return its path."""
+        try:
+            return Path(at_home(str(value)))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+def homed(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Return the text of an option with the home that `~` means; for a callback."""
+    try:
+        return value if value is None else at_home(value)
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 class _Told(click.Option):
     """An option whose errors name what was written: the flag, or the variable."""
 
@@ -117,6 +143,10 @@ def _not_empty(context: click.Context, parameter: click.Parameter, value: object
     if isinstance(value, str) and not value.strip():
         raise click.BadParameter("it is empty")
     return value
+
+
+def _path(context: click.Context, parameter: click.Parameter, value: object) -> object:
+    return homed(context, parameter, _not_empty(context, parameter, value))
 
 
 def _type(option: Option) -> click.ParamType[Any] | type[str]:
@@ -150,7 +180,7 @@ def _click(option: Option, prefix: str) -> Callable[[Command], Command]:
     return click.option(
         option.flag, option.name, cls=_Told, type=_type(option), multiple=option.several, help=told,
         envvar=variables, default=option.default, metavar=about.metavar or None,
-        callback=None if about.may_be_empty else _not_empty,
+        callback=_path if about.path else None if about.may_be_empty else _not_empty,
         show_default=not about.unset and option.default is not None,
     )  # fmt: skip
 
@@ -178,6 +208,12 @@ def given(context: click.Context) -> set[str]:
     return {name for name in context.params if context.get_parameter_source(name) is by_hand}
 
 
+def told(context: click.Context) -> set[str]:
+    """Return the names of the options that somebody set, wherever: they have no default."""
+    default = click.core.ParameterSource.DEFAULT
+    return {name for name in context.params if context.get_parameter_source(name) is not default}
+
+
 # Files.
 
 
@@ -192,18 +228,7 @@ def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, object
         LaterFormat: a later release has written it.
         ConfigError: it can't be read, or sets what is no option, or to what it can't be.
     """
-    import yaml
-
-    try:
-        values = yaml.load(path.read_text(), _once(yaml.SafeLoader))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:  # and its dates
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{where}: not YAML: {getattr(error, 'problem', error)}") from error
+    values = read_yaml(path)
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -216,7 +241,8 @@ def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, object
     for told, value in values.items():
         name = _name(str(told), options_)
         if name is None:
-            raise ConfigError(f"{path}: no such option: {told}{meant(str(told), options_)}")
+            shown = safe_line(str(told), _MOST_SHOWN)
+            raise ConfigError(f"{path}: no such option: {shown}{meant(shown, options_)}")
         if name in read:
             raise ConfigError(f"{path}: {told} is there twice, by another name; leave one out")
         try:
@@ -226,21 +252,31 @@ def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, object
     return read
 
 
-def _once(loader: type) -> type:
-    """Return a loader of YAML that refuses a name that is there twice, of which one would win."""
-    from yaml.constructor import ConstructorError
+def read_yaml(path: Path) -> object:
+    """Return what a YAML file says.
 
-    class Once(loader):  # type: ignore[misc]
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            seen = []
-            for key, _ in node.value:
-                if key.value in seen:
-                    what = f"{key.value} is there twice; leave one out"
-                    raise ConstructorError(None, None, what, key.start_mark)
-                seen.append(key.value)
-            return super().construct_mapping(node, deep)
+    Raises:
+        ConfigError: it can't be read.
+    """
+    import yaml
 
-    return Once
+    from .yaml12 import MAX_BYTES, load
+
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ConfigError(f"{path}: more than {MAX_BYTES:,} bytes; options take fewer")
+        return load(content.decode())
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        what = safe_line(str(getattr(error, "problem", None) or error), _MOST_SHOWN)
+        raise ConfigError(f"{path}{where}: not YAML: {what}") from error
 
 
 def _name(told: str, options_: Mapping[str, Option]) -> str | None:
@@ -269,10 +305,10 @@ def meant(told: str, names: Iterable[str], prefix: str = "") -> str:
 
 def as_yaml(values: Mapping[str, object]) -> str:
     """Return options as a file that `read_options` reads."""
-    import yaml
+    from .yaml12 import dump
 
     plain = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
-    return str(yaml.safe_dump({_FORMAT: FORMAT, **plain}, sort_keys=False))
+    return dump({_FORMAT: FORMAT, **plain})
 
 
 def defaults_from(options_: Mapping[str, Option]) -> Callable[..., None]:
@@ -282,7 +318,7 @@ def defaults_from(options_: Mapping[str, Option]) -> Callable[..., None]:
         if path is None:
             return
         try:
-            values = read_options(Path(path), options_)
+            values = read_options(Path(at_home(path)), options_)
         except ConfigError as error:
             raise click.BadParameter(str(error)) from error
         context.default_map = {**(context.default_map or {}), **values}

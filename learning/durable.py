@@ -44,6 +44,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         OSError: it can't be written; nothing is left of it.
     """
     part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)  # a link would lead to somebody's file
     try:
         yield part
         sync(part)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from .caches import cache_folder
 from .errors import DatasetNotFound
 
 log = logging.getLogger("mnist.loaders")
@@ -43,13 +44,6 @@ CONNECT_SECONDS = 5.0
 Say = Callable[[str], object]
 
 
-def cache_folder() -> Path:
-    """Return where fetched data sets are kept: `MNIST_CACHE`, or the system's cache folder."""
-    import pooch
-
-    return Path(os.environ.get("MNIST_CACHE") or pooch.os_cache("mnist-merge"))
-
-
 def fetch_mnist(say: Say = log.info) -> Path:
     """Return a folder with MNIST's four files, fetched unless the cache holds them.
 
@@ -57,13 +51,14 @@ def fetch_mnist(say: Say = log.info) -> Path:
         say: told what happens, a line each.
 
     Raises:
-        DatasetNotFound: no source could be reached; the message says what to do.
+        DatasetNotFound: no source could be reached, or there is nowhere to keep what it has; the
+            message says what to do.
     """
     folder = cache_folder() / "mnist"
     missing = [name for name in MNIST_FILES if not _good(folder / name)]
     if not missing:
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
+    _make(folder)
     troubles: list[str] = []
     for source, fetch in _sources():
         say(f"fetching MNIST from {source}")
@@ -79,7 +74,26 @@ def fetch_mnist(say: Say = log.info) -> Path:
     raise DatasetNotFound(
         "MNIST could not be fetched:\n" + "\n".join(troubles) + "\n"
         f"Put its four files into a folder and name it (--data FOLDER), or into {folder}"
+        " (MNIST_CACHE names another)"
     )
+
+
+def _make(folder: Path) -> None:
+    """See that a folder is there and can be written.
+
+    Raises:
+        DatasetNotFound: it can't.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        raise DatasetNotFound(
+            f"MNIST is to be kept in {folder}, which can't be made or written"
+            f" ({error.strerror}): name another folder with MNIST_CACHE, or one that has MNIST's"
+            " four files with --data"
+        ) from error
 
 
 def _brief(error: Exception) -> str:

@@ -17,6 +17,7 @@ class SourceOptions(Checked):
         "'mnist', or a folder of IDX files; of several sets in one, how the files begin:"
         " FOLDER/emnist-letters.",
         metavar="SOURCE",
+        path=True,
     )
 
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError
@@ -343,7 +344,7 @@ class AsyncMainNode:
         if not crowd.wait_for(nodes, timeout):
             raise NoNode(
                 f"{crowd.size} of {nodes} computing nodes after {timeout:g} s;"
-                f" start some: mnist-compute --connect {self.address}"
+                f" start some: mnist-compute --connect {quote(self.address)}"
             )
         if crowd.closed:
             self._check_alive()
@@ -473,7 +474,7 @@ class MainNode:
             future.cancel()
             raise NoNode(
                 f"no solution after {timeout:g} s, from {len(self._node.view().nodes)} nodes;"
-                f" start some: mnist-compute --connect {self.address}"
+                f" start some: mnist-compute --connect {quote(self.address)}"
             ) from None
 
     def tell_event(self, event: Mapping[str, Any]) -> None:

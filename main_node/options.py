@@ -22,6 +22,7 @@ class ListenOptions(Checked):
         "This main node's keys and whom it lets in, as mnist-keys makes them: for any address but"
         " this machine's own.",
         metavar="DIR",
+        path=True,
     )
     insecure: bool = option(
         False,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
+from shlex import quote
 from typing import Any
 
 from protocol import JobSolutionDataType, ProtocolError, VersionMismatch
@@ -590,7 +591,7 @@ class Router(Shell):
             name, wanted = peer.key.name, in_order([role, *peer.roles], ",")
             why = (
                 f"the key of {name} lacks the role {role}; where the main node's keys are,"
-                f" `mnist-keys roles DIR {name} {wanted}` gives it"
+                f" `mnist-keys roles DIR {quote(name)} {wanted}` gives it"
             )
         if self._complaints.new(peer.host, why, now):
             log.warning(Entry("role.missing", peer=str(peer), cause=why))

@@ -7,6 +7,7 @@ documents are made from that (`console/options.py`).
 from __future__ import annotations
 
 import math
+import os
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,6 +36,7 @@ class About:
         size: whether it is a number of bytes, that may be given as `4GB`.
         may_be_empty: whether a text of spaces will do.
         this_start: whether it is of one start of a run, and not kept for the next.
+        path: whether it names a file or folder: `~` is somebody's home there.
         added: whether runs of earlier releases know nothing of it; they had its default.
     """
 
@@ -49,6 +51,7 @@ class About:
     size: bool = False
     may_be_empty: bool = False
     this_start: bool = False
+    path: bool = False
     added: bool = False
 
 
@@ -192,13 +195,28 @@ def fit(option_: Option, value: object) -> object:
     """
     if option_.several and isinstance(value, list | tuple):
         return tuple(fit(replace(option_, several=False), each) for each in value)
-    if option_.type is float and isinstance(value, str):  # YAML takes 1e-2 for a text
+    if option_.type is float and isinstance(value, str):  # some take 1e-2 for a text
         with suppress(ValueError):
             value = float(value)
+    if option_.type is bool and isinstance(value, str):  # some take yes for one
+        value = _SWITCHES.get(value.lower(), value)
     _check(option_, value)
-    return value
+    return at_home(value) if option_.about.path and isinstance(value, str) else value
 
 
+def at_home(path: str) -> str:
+    """Return a path with the home that a `~`, or a `~name`, at its beginning means.
+
+    Raises:
+        ConfigError: whoever runs this has no home.
+    """
+    whole = os.path.expanduser(path)  # noqa: PTH111  # pathlib drops a ./ before a ~
+    if whole == "~" or whole.startswith("~/"):
+        raise ConfigError(f"{path}: this user has no home; give the path from / on, or set HOME")
+    return whole
+
+
+_SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
 _MEANT = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 

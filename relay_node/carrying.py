@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 import socket
 
+from protocol.carrier.hosts import needs_ipv6
+
 from .errors import RelayError
 
 #: Read at once. Two of them for each connection that is carried.
@@ -214,7 +216,7 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         OSError: it can't.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = socket.AF_INET6 if needs_ipv6(host) else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

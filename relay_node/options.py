@@ -33,6 +33,7 @@ class RelayOptions(Checked):
         None,
         "What relays that --dial and --accept have in common: made by mnist-keys secret FILE.",
         metavar="FILE",
+        path=True,
     )
     insecure: bool = option(
         False,
@@ -47,6 +48,7 @@ class RelayOptions(Checked):
         None,
         "With --announce: where the main node's public key is (main.pub), to announce it too.",
         metavar="DIR",
+        path=True,
     )
     log_level: str = option(
         "info", "Say things of this importance and above, on standard error.", choices=LOG_LEVELS

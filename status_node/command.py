@@ -33,8 +33,10 @@ _end = partial(end, "mnist-status")
 LOOK_SECONDS = 0.5
 #: With --discover, others may answer a little later than the first.
 SETTLE_SECONDS = 1.5
-_COLOURS = {"running": "green", "unknown": "yellow", "stopped": "dim", "dropped": "red"}
-_SIGNS = {"running": "●", "unknown": "?", "stopped": "○", "dropped": "✗"}
+_COLOURS = {"running": "green", "unknown": "yellow", "stopped": "dim", "dropped": "red",
+            "done": "green", "let go": "dim"}  # fmt: skip
+_SIGNS = {"running": "●", "unknown": "?", "stopped": "○", "dropped": "✗", "done": "✓",
+          "let go": "○"}  # fmt: skip
 
 
 @click.command(context_settings={"show_default": True})
@@ -177,7 +179,10 @@ def render(view: Overview, names: int = 28) -> Any:
     from rich.text import Text
 
     state, here = view.main.state, view.main.state == NodeState.RUNNING.value
+    ended = state == NodeState.STOPPED.value
     why = f": {view.main.reason}" if view.main.reason else ""
+    if ended and view.about.get("done") is True:
+        state, why = "done", ""
     head = Text.assemble(
         (f"{_SIGNS.get(state, '?')} ", _COLOURS.get(state, "")),
         (view.main.id or "a main node", "bold"), f" at {view.address}",
@@ -190,7 +195,9 @@ def render(view: Overview, names: int = 28) -> Any:
     for node in sorted(view.nodes.values(), key=lambda node: node.state != "running"):
         if node.kind == "status":
             continue
-        shown = Text(f"{_SIGNS.get(node.state, '?')} {node.state}", _COLOURS.get(node.state, ""))
+        # Nobody tells how they are any more, and nobody needs to worry: it has let them go.
+        now = "let go" if ended and node.state == NodeState.UNKNOWN.value else node.state
+        shown = Text(f"{_SIGNS.get(now, '?')} {now}", _COLOURS.get(now, ""))
         table.add_row(
             Text(shortened(node.id, names)), shown,
             str(node.waiting or ""), str(node.solved),

@@ -24,7 +24,7 @@ class WatchOptions(Checked):
     domain: int = option(0, "Watch main nodes of this domain only.", least=0, most=MAX_COUNT)
     keys: str | None = option(
         None, "A node's keys, as mnist-keys makes them: to reach main nodes that have some.",
-        metavar="DIR",
+        metavar="DIR", path=True,
     )  # fmt: skip
     insecure: bool = option(
         False, "With --discover and without keys, watch main nodes on other machines too."

@@ -10,6 +10,7 @@ compiler.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numba
@@ -17,6 +18,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+
+from loaders.caches import has_home, homeless_folder
 
 #: Words of positives that are looked at together while crossing: 64 positives each.
 BLOCK_WORDS = 8
@@ -28,6 +31,12 @@ FLOOR = 256
 _U = np.uint64
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ONE, _ZERO = np.uint64(1), np.uint64(0)
+
+
+_settings: Any = numba.config
+if not (_settings.CACHE_DIR or has_home()):  # it would make a folder named ~ right here
+    with suppress(OSError):
+        _settings.CACHE_DIR = str(homeless_folder() / "numba")
 
 
 def _compiled(function: Any) -> Any:

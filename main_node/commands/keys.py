@@ -6,16 +6,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 import click
 
 from console.exits import Exit
+from console.options import Place
 from protocol import KeysError
 from protocol.carrier import keys
 from protocol.carrier.sockets import make_pair
 from protocol.wire.key import CONTROL, DEFAULT_ROLES, ROLES, WATCH, WORK, Roles, as_roles, in_order
 
-_FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+_FOLDER = click.argument("folder", metavar="DIR", type=Place())
 
 
 @contextmanager
@@ -35,9 +37,11 @@ _USES = {WORK: "mnist-compute", WATCH: "mnist-status", CONTROL: "mnist-runs stop
 def _say_how(folder: Path, name: str, roles: Roles = DEFAULT_ROLES) -> None:
     own = folder / "nodes" / name
     command = next(_USES[role] for role in ROLES if role in roles)
-    print(f"{name}: copy {own} to its host, then there: {command} --keys {name} --connect ...")
+    print(
+        f"{name}: copy {own} to its host, then there: {command} --keys {quote(name)} --connect ..."
+    )
     if CONTROL in roles:
-        print(f"{name} may stop runs: mnist-runs stop --keys {name} --connect ...")
+        print(f"{name} may stop runs: mnist-runs stop --keys {quote(name)} --connect ...")
 
 
 def _as_roles(context: click.Context, parameter: click.Parameter, text: str) -> Roles:
@@ -63,7 +67,7 @@ def new(folder: Path, names: tuple[str, ...]) -> None:
     """Make a main node's keys in DIR, and those of computing nodes ("node" unless named)."""
     with _told():
         keys.create(folder, list(names) or ["node"], make_pair)
-    print(f"made {folder}; start the main node with --keys {folder}")
+    print(f"made {folder}; start the main node with --keys {quote(str(folder))}")
     for name in names or ["node"]:
         _say_how(folder, name)
 
@@ -98,7 +102,7 @@ def roles_(folder: Path, name: str, roles: Roles) -> None:
 
 
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=Place())
 def secret(file: Path) -> None:
     """Make a secret for relays that meet (mnist-relay --accept and --dial)."""
     with _told():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from console.formats import LaterFormat
-from console.options import as_yaml, read_options
+from console.options import as_yaml, read_options, read_yaml
 from learning import (
     LearnerOptions,
     LearningError,
@@ -22,10 +22,10 @@ from learning import (
 from learning.registry import SHIPPED
 from loaders import DataOptions, SourceOptions
 from loaders.sources import is_name
-from protocol.options import Option, declared, make
+from protocol.options import Option, at_home, declared, make
 
 from ..engine.local import EngineOptions
-from ..errors import ConfigError
+from ..errors import ConfigError, StorageError
 from ..options import JobOptions, ListenOptions
 from ..run.spec import CompanyOptions, MergeOptions, PlanOptions, RunSpec
 from ..store.options import StoreOptions
@@ -177,10 +177,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def _learner_in(path: Path) -> object:
     """Return the learner that a file names, whatever else is in it; None: none."""
-    import yaml
-
-    with suppress(OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
-        return yaml.safe_load(path.read_text()).get("learner")
+    with suppress(ConfigError):
+        found = read_yaml(path)
+        return found.get("learner") if isinstance(found, dict) else None
     return None
 
 
@@ -217,14 +216,21 @@ def find_run(name: str, runs: Path) -> Path:
 
     Raises:
         ConfigError: there is none.
+        StorageError: who runs this may not look there.
     """
     from ..store.directory import is_run
 
     if not name.strip():
         raise ConfigError("name a run; `mnist-runs list` shows them")
-    for path in (Path(name), runs / name):
+    for path in (Path(at_home(name)), runs / name):
         if is_run(path):
             return path.absolute()
+        try:
+            path.stat()
+        except PermissionError as error:
+            raise StorageError(f"{path}: can't be looked at: {error.strerror}") from error
+        except (OSError, ValueError):  # not there
+            continue
     raise ConfigError(f"{name}: no run, neither here nor in {runs}; `mnist-runs list` shows them")
 
 

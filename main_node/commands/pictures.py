@@ -109,7 +109,6 @@ def colour_picture(path: Path, shape: tuple[int, int]) -> Picture:
         DatasetNotFound: no such file.
         CorruptDataset: it is no picture, or too large a one.
     """
-    import numpy as np
     from PIL import Image
 
     with _decoded(path) as image:

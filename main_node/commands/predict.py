@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from console.exits import Exit, end, tell_end
+from console.options import Place, homed
 
 from .pictures import MOST_PIXELS, Picture, colour_picture, grey_picture, pictures_in
 
@@ -36,9 +37,12 @@ _end = partial(end, "mnist-predict")
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGE]...")
-@click.option("--data", metavar="SOURCE", help="Predict a whole test set: 'mnist' or a folder.")
+@click.argument("model", type=Place())
+@click.argument("images", nargs=-1, type=Place(), metavar="[IMAGE]...")
+@click.option(
+    "--data", metavar="SOURCE", callback=homed,
+    help="Predict a whole test set: 'mnist' or a folder.",
+)  # fmt: skip
 @click.option(
     "--split", default="test", type=click.Choice(["test", "train"]), help="Which part of --data."
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import time
@@ -17,7 +18,7 @@ import click
 from console.exits import Exit, end
 from console.formats import LaterFormat
 from console.logs import set_up_logs
-from console.options import options
+from console.options import options, told
 from protocol.errors import AddressError, ControlRefused, KeysError, NoAnswer
 from protocol.wire.words import safe_line
 
@@ -69,11 +70,14 @@ def summarize(path: Path) -> Summary:
     from ..store.directory import locked
 
     done = len(list((path / "solutions").glob("*-job-*.safetensors")))
+    if not (path / "config.yaml").is_file():  # nor is a pipe waited for
+        return _damaged(path, f"{path / 'config.yaml'}: no such file", done)
     try:
         config = {**defaults(), **read_config(path / "config.yaml")}
+    except LaterFormat as error:
+        return _damaged(path, str(error), done, "too new")
     except ConfigError as error:
-        state = "too new" if isinstance(error, LaterFormat) else "damaged"
-        return Summary(path.name, state, str(error), "", "", done, 0, None, 0, str(path))
+        return _damaged(path, str(error), done)
     accuracy: float | None = None
     starts = 0
     try:
@@ -91,6 +95,18 @@ def summarize(path: Path) -> Summary:
         path.name, "running" if locked(path) else state, ending, config["learner"], config["data"],
         done, config["jobs"] * config["rounds"], accuracy, starts, str(path),
     )  # fmt: skip
+
+
+def _damaged(path: Path, why: str, done: int = 0, state: str = "damaged") -> Summary:
+    return Summary(path.name, state, safe_line(why), "", "", done, 0, None, 0, str(path))
+
+
+def _at_a_glance(path: Path) -> Summary:
+    """Return what is to be said of a run in a list: whatever is wrong with it, others are, too."""
+    try:
+        return summarize(path)
+    except Exception as error:
+        return _damaged(path, f"{type(error).__name__}: {error}")
 
 
 def tell(path: Path) -> Story:
@@ -131,11 +147,18 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and on
 @main.command("list")
 @_RUN_DIR
 @_JSON
-def list_(run_dir: str, as_json: bool) -> None:
+@click.pass_context
+def list_(context: click.Context, run_dir: str, as_json: bool) -> None:
     """List the runs, the oldest first."""
     from ..store.directory import runs_in
 
-    runs = [summarize(path) for path in runs_in(Path(run_dir))]
+    folder = Path(run_dir)
+    if "run_dir" in told(context) and not folder.is_dir():
+        there = os.path.lexists(folder)
+        _end(Exit.USAGE, f"{run_dir}: {'not a folder' if there else 'no such folder'}")
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+        _end(Exit.STORAGE, f"{run_dir}: can't be read")
+    runs = [_at_a_glance(path) for path in runs_in(folder)]
     if as_json:
         print(json.dumps([asdict(run) for run in runs]))
         return
@@ -162,6 +185,16 @@ def list_(run_dir: str, as_json: bool) -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
+def _found(run: str, run_dir: str) -> Path:
+    """Return a run's directory, or end."""
+    try:
+        return find_run(run, Path(run_dir))
+    except ConfigError as error:
+        _end(Exit.USAGE, str(error))
+    except StorageError as error:
+        _end(Exit.STORAGE, str(error))
+
+
 @main.command()
 @click.argument("run")
 @_RUN_DIR
@@ -169,10 +202,7 @@ def list_(run_dir: str, as_json: bool) -> None:
 @click.option("--events", is_flag=True, help="Show everything that happened.")
 def show(run: str, run_dir: str, as_json: bool, events: bool) -> None:
     """Show one run: its directory, or its name in --run-dir."""
-    try:
-        path = find_run(run, Path(run_dir))
-    except ConfigError as error:
-        _end(Exit.USAGE, str(error))
+    path = _found(run, run_dir)
     summary = summarize(path)
     try:
         story = tell(path)
@@ -197,10 +227,7 @@ def draw(run: str, run_dir: str) -> None:
     from ..views.ending.pictures import draw as draw_
     from ..views.ending.pictures import pictures
 
-    try:
-        path = find_run(run, Path(run_dir))
-    except ConfigError as error:
-        _end(Exit.USAGE, str(error))
+    path = _found(run, run_dir)
     result = finished(path)
     if result is None:
         _end(Exit.USAGE, f"{path}: the run is not done; {summarize(path).state}")

@@ -30,8 +30,8 @@ class StopOptions(Checked):
     )
     keys: str | None = option(
         None, "Keys with the role control, as mnist-keys makes them: a node's own, or the main"
-        " node's whole folder.", metavar="DIR", unset="the whole folder that the run was started"
-        " with",
+        " node's whole folder.", metavar="DIR", path=True,
+        unset="the whole folder that the run was started with",
     )  # fmt: skip
     reason: str = option(
         "", "Why; people are shown it where the run is.", metavar="TEXT", may_be_empty=True

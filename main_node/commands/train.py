@@ -161,9 +161,11 @@ def _run(
     except (ConfigError, AddressError, KeysError, LearningError) as error:
         _end(Exit.USAGE, str(error))
     except StorageError as error:
-        _end(Exit.STORAGE, f"{error}\nonce that is mended: {_how_to_go_on(path)}")
+        then = "start it again" if path is None else _how_to_go_on(path)
+        _end(Exit.STORAGE, f"{error}\nonce that is mended: {then}")
     except JobFailed as error:
-        _end(Exit.JOB_FAILED, f"{error}\n{error.tell()}\n{_how_to_go_on(path)}")
+        more = _more_time(error, start.part(JobOptions))
+        _end(Exit.JOB_FAILED, f"{error}\n{error.tell()}\n{_how_to_go_on(path, more)}")
     except NoNode as error:
         _end(Exit.NO_NODE, str(error))
     except NodeError as error:
@@ -227,7 +229,25 @@ def _draw(result: Result, path: Path) -> None:
         _end(Exit.STORAGE, f"the run is done, but can't be drawn: {error}")
 
 
-def _how_to_go_on(path: Path | None) -> str:
+def _more_time(error: JobFailed, options: JobOptions) -> str:
+    """Return the options that give a job twice the time where it ran out of it; or nothing."""
+    limits = {
+        "deadline": ("--deadline", options.deadline_seconds),
+        "stalled": ("--stall", options.stall_seconds),
+    }
+    kinds = {attempt.kind for attempt in error.story}
+    found = [limits[kind] for kind in sorted(kinds & limits.keys())]
+    return "".join(f" {flag} {2 * seconds:g}" for flag, seconds in found if seconds is not None)
+
+
+def _how_to_go_on(path: Path | None, more: str = "") -> str:
+    """Return what to do, in words.
+
+    Args:
+        path: of the run, if there is one.
+        more: options without which the same would happen again.
+    """
     if path is None or not path.exists():
         return "before any job was done; start it again"
-    return f"go on with: mnist-main --resume {shlex.quote(str(path))}"
+    how = f"go on with: mnist-main --resume {shlex.quote(str(path))}{more}"
+    return f"{how} (a job had too little time)" if more else how

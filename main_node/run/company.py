@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 
 from protocol.machine.views import View
 
@@ -101,11 +102,11 @@ def invitation(options: ListenOptions, address: str) -> str:
         flag += " --keys DIR"
     if host in ("0.0.0.0", "[::]", "*"):
         address = f"tcp://{socket.gethostname()}:{port}"
-    way = "--discover" if options.announce else f"--connect {address}"
+    way = "--discover" if options.announce else f"--connect {quote(address)}"
     sentence = f"start computing nodes: mnist-compute {way}{flag}"
     here = host in ("127.0.0.1", "[::1]", "localhost")
     if options.announce and options.keys is None and not here:
-        sentence += f" --insecure (or --connect {address})"
+        sentence += f" --insecure (or --connect {quote(address)})"
     elif here:
         sentence += f" (on this machine; for other hosts --bind tcp://0.0.0.0:{port} --keys DIR)"
     elif options.keys is not None:

@@ -61,6 +61,7 @@ class RunDatabase:
         self.damage = ""
         self._lock = threading.RLock()
         try:
+            self._check_links()
             self._connection = self._open()
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if isinstance(error, sqlite3.OperationalError) and _of_the_disk(error):
@@ -68,6 +69,25 @@ class RunDatabase:
             self.damage = safe_line(str(error))
             self._put_aside()
             self._connection = self._open()
+
+    def _check_links(self) -> None:
+        """See that nothing is written to another's file, which a link may lead to.
+
+        Raises:
+            sqlite3.DatabaseError: the database is one.
+            StorageError: a link can't be removed.
+        """
+        for left in ("-wal", "-shm", "-journal"):
+            beside = self.path.with_name(self.path.name + left)
+            if beside.is_symlink():
+                try:
+                    beside.unlink()
+                except OSError as error:
+                    raise StorageError(f"{beside}: a link that can't be removed") from error
+        if self.path.is_symlink():
+            raise sqlite3.DatabaseError("it is a link to another file")
+        if self.path.exists() and not self.path.is_file():
+            raise sqlite3.DatabaseError("it is not a file")
 
     def _put_aside(self) -> None:
         """Keep a damaged database under another name."""
@@ -274,6 +294,8 @@ class RunHistory:
     """
 
     def __init__(self, path: Path) -> None:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise StorageError(f"{path}: can't be read: it is not a file")
         try:
             try:
                 self._fill(path, "mode=ro")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from learning import DamagedFile, ModelError
 from learning.durable import read_arrays, sync, write_arrays, write_text
@@ -27,6 +27,10 @@ from ..errors import ConfigError, StorageError
 #: The lock of a run directory is tried so often, so many seconds apart: somebody who only looks
 #: whether it is held (`locked`) holds it for a moment.
 LOCK_TRIES, LOCK_SECONDS = 5, 0.05
+#: A folder could be there, and written, if the disk or its owner had nothing against it.
+_OF_THE_DISK = frozenset(
+    [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO]
+)
 #: Later is nobody's clock.
 _LAST_YEAR = 9999
 _STAMP = "%Y%m%d-%H%M%S"
@@ -55,7 +59,8 @@ class RunDirectory:
         new: whether to make it.
 
     Raises:
-        ConfigError: it can't be made, is not there, or another main node works in it.
+        ConfigError: there can be none, it is not there, or another main node works in it.
+        StorageError: there is no room for it, or it may not be written.
     """
 
     def __init__(self, path: Path, *, new: bool) -> None:
@@ -80,10 +85,9 @@ class RunDirectory:
                 sync(folder)
         except OSError as error:
             self._unmake()
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageError(f"{path}: can't be made: {error.strerror}") from error
             hint = "name another with --run-dir" if new else "it must be writable to go on"
-            raise ConfigError(
+            what = StorageError if error.errno in _OF_THE_DISK else ConfigError
+            raise what(
                 f"the run directory {path} can't be {'made' if new else 'used'}"
                 f" ({error.strerror}); {hint}"
             ) from error
@@ -96,7 +100,8 @@ class RunDirectory:
         """Make the directory of a new run in `parent`.
 
         Raises:
-            ConfigError: it can't be made.
+            ConfigError: there can be none.
+            StorageError: there is no room for it, or nothing may be written there.
         """
         return cls(parent / f"{_stamp(parent)}-{secrets.token_hex(2)}", new=True)
 
@@ -313,13 +318,26 @@ class _Lock:
             held.callback(os.close, folder)
             with suppress(_Unlockable):  # on some network's disks only files can be
                 _flock(folder, fcntl.LOCK_EX)
-            self.file = held.enter_context((path / "lock").open("a+"))
+            self.file = held.enter_context(_own_file(path / "lock"))
             _flock(self.file.fileno(), fcntl.LOCK_EX)
             self._held = held.pop_all()
 
     def close(self) -> None:
         """Let go; twice is once."""
         self._held.close()
+
+
+def _own_file(path: Path) -> IO[str]:
+    """Return a file, open to write behind what is there; a link to another's file is replaced."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    except OSError:
+        if not path.is_symlink():
+            raise
+        path.unlink()
+        descriptor = os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    return os.fdopen(descriptor, "a+")
 
 
 class _Unlockable(OSError):
@@ -362,6 +380,8 @@ def _lock(path: Path) -> _Lock:
 
 def host_of(path: Path) -> str:
     """Return the host whose main node works in a run directory, or did; empty if nobody knows."""
+    if not (path / "lock").is_file():
+        return ""
     try:
         return safe_line((path / "lock").read_text(errors="replace").rpartition(" on ")[2].strip())
     except OSError:
@@ -392,8 +412,12 @@ def locked(path: Path) -> bool:
         try:
             with suppress(_Unlockable):
                 _flock(folder, fcntl.LOCK_SH)
-            with (path / "lock").open() as file:
-                _flock(file.fileno(), fcntl.LOCK_SH)
+            # A pipe that somebody has put there is not waited for.
+            file = os.open(path / "lock", os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                _flock(file, fcntl.LOCK_SH)
+            finally:
+                os.close(file)
         finally:
             os.close(folder)
     except BlockingIOError:

@@ -11,4 +11,4 @@ from protocol.options import Checked, option
 class StoreOptions(Checked):
     """Where runs are kept."""
 
-    run_dir: str = option("runs", "Where runs are kept.", metavar="DIR")
+    run_dir: str = option("runs", "Where runs are kept.", metavar="DIR", path=True)

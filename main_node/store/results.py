@@ -102,6 +102,8 @@ def _kinds(hint: Any) -> tuple[type, ...]:
 def finished(path: Path) -> Result | None:
     """Return the result of the run in this directory, if it has come to its end."""
     model = path / "model.safetensors"
+    if not (path / "metrics.json").is_file():  # nor is a pipe waited for
+        return None
     try:
         result = Result.of(json.loads((path / "metrics.json").read_text()))
         if result.model_sha256 != sha256(load(model).arrays):

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from shlex import quote
 
 from ..errors import KeysError
 from ..wire.key import DEFAULT_ROLES, WATCH, Key, Roles, in_order
@@ -75,7 +76,7 @@ def keys_for(folder: Path, role: str) -> NodeKeys:
         return node_keys(folder / "nodes" / able[0])
     raise KeysError(
         f"{folder}: no node's keys in there have the role {role}; make some:"
-        f" mnist-keys add {folder} NAME --role {role}"
+        f" mnist-keys add {quote(str(folder))} NAME --role {role}"
     )
 
 
@@ -189,7 +190,9 @@ def create(folder: Path, names: list[str], make_pair: MakePair) -> None:
         KeysError: there are keys in it already, a name that can't be, or it can't be written.
     """
     if (folder / "main.key").exists():
-        raise KeysError(f"{folder} holds keys already; add nodes with mnist-keys add {folder} NAME")
+        raise KeysError(
+            f"{folder} holds keys already; add nodes with mnist-keys add {quote(str(folder))} NAME"
+        )
     for name in names:
         _check_name(name)
     if len(set(names)) < len(names):
@@ -289,7 +292,8 @@ def _check_main(folder: Path) -> None:
         raise KeysError(f"{folder}: the keys of a computing node, not of a main node")
     if not (folder / "main.key").exists():
         raise KeysError(
-            f"{folder}: no main node's keys in there; make some: mnist-keys new {folder} NAME..."
+            f"{folder}: no main node's keys in there; make some:"
+            f" mnist-keys new {quote(str(folder))} NAME..."
         )
 
 

@@ -35,6 +35,7 @@ from ..wire.limits import (
     STRANGER_SECONDS,
     WINDOW,
 )
+from .hosts import needs_ipv6
 from .keys import MainKeys, NodeKeys, node_keys
 from .monitor import Monitor
 from .security import Security
@@ -89,7 +90,8 @@ def _set_up(socket: Socket, address: str) -> None:
     socket.sndhwm, socket.rcvhwm = HIGH_WATER_MARK, READ_MARK
     socket.maxmsgsize = MAX_FRAME_BYTES
     socket.handshake_ivl = int(STRANGER_SECONDS * 1000)
-    socket.ipv6 = "[" in address  # else a plain address would be reported in IPv6's notation
+    # Not always: a plain address would be reported in IPv6's notation.
+    socket.ipv6 = needs_ipv6(split_address(address, 0)[0])
     socket.tcp_keepalive = 1
     socket.tcp_keepalive_idle = 30
 

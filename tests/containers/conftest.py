@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from loaders.fetching import cache_folder
+from loaders.caches import cache_folder
 
 from .. import BROUGHT
 from ..documents import Block

@@ -75,12 +75,12 @@ def test_what_a_failed_start_made_is_removed(
         raise OSError(13, "Permission denied")
 
     monkeypatch.setattr("main_node.store.directory.sync", full)
-    with pytest.raises(ConfigError):
+    with pytest.raises(StorageError):
         RunDirectory.make(tmp_path / "new" / "runs")
     assert not (tmp_path / "new").exists()
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "something").touch()
-    with pytest.raises(ConfigError):
+    with pytest.raises(StorageError):
         RunDirectory.make(tmp_path / "old")
     assert [path.name for path in (tmp_path / "old").iterdir()] == ["something"]
 
@@ -193,7 +193,9 @@ def test_any_byte_of_a_database_may_be_another_one(tmp_path: Path) -> None:
         path.with_name("run.db.damaged").unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("text", ["keys: 2026-99-99", "jobs: " + "9" * 5000, "[" * 2000])
+@pytest.mark.parametrize(
+    "text", ["keys: !!timestamp 2026-99-99", "jobs: " + "9" * 5000, "[" * 2000]
+)
 def test_options_that_are_no_options_are_told_in_words(tmp_path: Path, text: str) -> None:
     """And the other runs are listed, all the same."""
     run = make_run(tmp_path, "1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,15 +32,22 @@ def draw(result: Result, folder: Path) -> None:
         OSError: they can't be written.
         LearningError: the model can't be read.
     """
+    # It would advise about a home that can't be written, or that is not there.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     from matplotlib.figure import Figure  # half a second
 
-    if result.confusion:
-        _draw_confusion(Figure, result, folder / "confusion.png")
-    _draw_curve(Figure, result.accuracy_by_round, folder / "learning.png")
-    own = learner(result.learner)()
-    if own.pictures:
-        model = models.load(folder / "model.safetensors")
-        own.draw(model, _solutions(folder), folder)
+    # Each is whole or not there, and nothing is drawn over a file that a link leads to.
+    with tempfile.TemporaryDirectory(prefix=".drawn-", dir=folder) as scratch:
+        drawn = Path(scratch)
+        if result.confusion:
+            _draw_confusion(Figure, result, drawn / "confusion.png")
+        _draw_curve(Figure, result.accuracy_by_round, drawn / "learning.png")
+        own = learner(result.learner)()
+        if own.pictures:
+            model = models.load(folder / "model.safetensors")
+            own.draw(model, _solutions(folder), drawn)
+        for picture in drawn.iterdir():
+            picture.replace(folder / picture.name)
 
 
 def _solutions(folder: Path) -> Iterator[tuple[int, int, Arrays]]:
@@ -72,8 +81,8 @@ def _draw_confusion(figure_class: Any, result: Result, path: Path) -> None:
     if few:
         # A dollar begins a formula.
         names = [short(name).replace("$", r"\$") for name in result.classes] or None
-        turned = 0 if names is None or max(map(len, names)) < 3 else 90
-        axes.set_xticks(range(len(confusion)), names, rotation=turned)
+        turned = {"rotation": 90} if names is not None and max(map(len, names)) > 2 else {}
+        axes.set_xticks(range(len(confusion)), names, **turned)
         axes.set_yticks(range(len(confusion)), names)
     axes.set_title(f"accuracy {result.accuracy:.2%} on the test set")
     figure.colorbar(image, label="share of the true class", shrink=0.8)

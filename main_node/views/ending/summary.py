@@ -6,6 +6,7 @@ import heapq
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -43,7 +44,7 @@ def print_summary(result: Result, console: Console) -> None:
                  + (f" since start {result.starts}" if result.starts > 1 else "")),
         ("run directory", str(Path(result.model).parent)),
         ("model sha256", result.model_sha256),
-        ("use it", f"mnist-predict {result.model} {_what(result)}"),
+        ("use it", f"mnist-predict {quote(result.model)} {_what(result)}"),
         ("load it", f"safetensors.numpy.load_file({result.model!r})"),
     )  # fmt: skip
     for name, value in lines:
@@ -52,7 +53,7 @@ def print_summary(result: Result, console: Console) -> None:
 
 def _what(result: Result) -> str:
     images = result.data.get("kind", "image") == "image"
-    return "IMAGE.png" if images else f"--data {result.data['source']}"
+    return "IMAGE.png" if images else f"--data {quote(str(result.data['source']))}"
 
 
 def short(name: str) -> str:
