@@ -126,7 +126,11 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
             arrays = {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise
-    except (SafetensorError, OSError, ValueError, MemoryError) as error:
+    except SafetensorError as error:
+        raise DamagedFile(
+            f"{path}: not a file that can be read: no safetensors file, or a damaged one ({error})"
+        ) from error
+    except (OSError, ValueError, MemoryError) as error:
         raise DamagedFile(f"{path}: not a file that can be read: {error}") from error
     if notes.pop(_CONTENT) != _checksum(arrays, notes):
         raise DamagedFile(f"{path}: damaged: its content does not match its checksum")
