@@ -15,6 +15,7 @@ from loaders import CorruptDataset, DatasetNotFound
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from PIL import Image
 
     Grey = npt.NDArray[np.float32]
 
@@ -121,7 +122,7 @@ def colour_picture(path: Path, shape: tuple[int, int]) -> Picture:
 
 
 @contextmanager
-def _decoded(path: Path) -> Iterator[Any]:
+def _decoded(path: Path) -> Iterator[Image.Image]:
     """Give a picture's first frame, upright; what is wrong with it is told as its file's.
 
     A decoder raises whatever it comes upon in a damaged file, and warns of what is told anyway.
@@ -135,7 +136,7 @@ def _decoded(path: Path) -> Iterator[Any]:
             with Image.open(path, formats=tuple(FORMATS)) as image:
                 _check_size(path, image.width, image.height)
                 image.load()
-                upright: Any = image
+                upright: Image.Image = image
                 with suppress(Exception):  # notes that can't be read say nothing of which way is up
                     upright = ImageOps.exif_transpose(image)
                 yield upright
@@ -182,7 +183,7 @@ def _too_large() -> str:
     return f"more than {MOST_PIXELS // 10**6:,} million pixels; make it smaller"
 
 
-def _grey(image: Any) -> Any:
+def _grey(image: Image.Image) -> Image.Image:
     """Return a picture as one of 8-bit grey, whatever it was."""
     import numpy as np
     from PIL import Image
@@ -210,12 +211,12 @@ def _grey(image: Any) -> Any:
 # Placing.
 
 
-def _reduced(grey: Any) -> Any:
+def _reduced(grey: Image.Image) -> Image.Image:
     """Return a grey picture that is small enough to look at every pixel often."""
     return grey.reduce(max(1, -(-max(grey.size) // _LOOKED_AT)))
 
 
-def _drawing(grey: Any) -> Grey | None:
+def _drawing(grey: Image.Image) -> Grey | None:
     """Return what is drawn on plain paper, cut out, 0 to 1; None if nothing is, or it isn't plain.
 
     Paper is what most of the edge is; ink is what is further from it, lighter or darker.
@@ -284,7 +285,7 @@ def _placed(drawing: Grey, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def _scaled(image: Any, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+def _scaled(image: Image.Image, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     import numpy as np
     from PIL import Image
 

@@ -554,7 +554,7 @@ def listed(cluster: Cluster) -> dict[str, Any]:
     return dict(row)
 
 
-def test_runs_are_listed_and_shown(cut_short: Cluster) -> None:
+def test_runs_are_listed_and_shown(cut_short: Cluster, tmp_path: Path) -> None:
     where = ("--run-dir", str(cut_short.runs))
     (row,) = json.loads(run(*RUNS, "list", *where, "--json").stdout)
     assert (row["state"], row["jobs"], row["accuracy"]) == ("died", 8, None)
@@ -564,7 +564,9 @@ def test_runs_are_listed_and_shown(cut_short: Cluster) -> None:
     missing = here(RUNS_HERE, "show", "nothing", *where)
     assert missing.returncode == 2
     assert "nothing: no run, neither here nor in" in missing.stderr
-    assert "no runs in" in here(RUNS_HERE, "list", "--run-dir", "/nowhere").stdout
+    assert "no runs in" in here(RUNS_HERE, "list", "--run-dir", str(tmp_path)).stdout
+    nowhere = here(RUNS_HERE, "list", "--run-dir", "/nowhere")
+    assert (nowhere.returncode, "no such folder" in nowhere.stderr) == (2, True)
 
 
 def test_what_is_shown_of_a_run_draws_nothing_else(cluster: Cluster, calm: Calm) -> None:
