@@ -113,6 +113,8 @@ def copied(place: Path) -> Path:
     for name in filter(None, names.split("\0")):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, place / name)
+    for words in (["init", "-q"], ["add", "-A"]):  # some tests ask git
+        subprocess.run(["git", *words], cwd=place, check=True)
     return place
 
 

@@ -431,3 +431,18 @@ def test_what_is_kept_makes_room_for_what_comes() -> None:
     assert cache.nbytes == 900
     with pytest.raises(OSError, match="No space"):
         memory.allocate(1001)
+
+
+def test_every_late_chunk_of_what_was_given_up_has_come() -> None:
+    """Found by changing a line that no test missed: only the first was counted as sent."""
+    array = np.arange(5 * CHUNK_BYTES // 8)
+    spec = specify(array)
+    inbox = Inbox()
+    inbox._flow.window = 1 << 30
+    inbox.want(spec, 0.0)
+    inbox.forget(spec.digest)
+    for index in range(5):
+        (chunk,) = answer(Need(spec.digest, index, 1), array)
+        inbox.receive(chunk, 0.1 * index)
+    assert inbox._flow._got == inbox._flow._asked == array.nbytes
+    assert not inbox.surplus
