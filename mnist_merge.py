@@ -6,8 +6,8 @@ which a command is started, is not what is meant: neither is imported.
     python .../mnist_merge.py MODULE ARGUMENT ...   # runs a module of ours in its own process
 
 By its path, because `python -m` searches the current folder first, and because Python 3.10 has no
-`-P`. So this file is imported before it is known what else may be: it imports what is built in, or
-loaded whenever Python starts.
+`-P`. Until its own folder is off the path, it imports only what is built in, or loaded whenever
+Python starts.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import sys
 # What `pathlib` imports might be found in that folder, too.
 ROOT = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
 _BY_ITS_PATH = __name__ == "__main__"
-_SAFE = getattr(sys.flags, "safe_path", False)  # then Python itself puts nothing first
+# Then Python itself puts nothing first; before 3.11 only an isolated one did so.
+_SAFE = bool(getattr(sys.flags, "safe_path", sys.flags.isolated))
 if _BY_ITS_PATH and not _SAFE:
     del sys.path[0]  # this folder, in which all that is installed may be
 
+from functools import partial  # noqa: E402
 from importlib import import_module  # noqa: E402
 from importlib.machinery import ModuleSpec, PathFinder  # noqa: E402
 from typing import Any  # noqa: E402
@@ -33,6 +35,8 @@ PACKAGES = frozenset(
         "status_node",
     }
 )  # fmt: skip
+
+_MAINS = frozenset(f"{package}.__main__" for package in PACKAGES)
 
 
 class _Ours:
@@ -48,9 +52,9 @@ def _keep_together() -> None:
     """Have this process import our packages from here, and nothing from the current folder."""
     if _Ours not in sys.meta_path:
         sys.meta_path.insert(0, _Ours)
-    by_module = getattr(sys.modules["__main__"], "__spec__", None) is not None
-    if by_module and not _BY_ITS_PATH and not _SAFE:
-        del sys.path[0]  # `python -m` has put the current folder there
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.name in _MAINS and not _BY_ITS_PATH and not _SAFE:
+        del sys.path[0]  # `python -m` of ours has put the current folder there
 
 
 def take(package: str, place: str, name: str) -> Any:
@@ -99,40 +103,14 @@ def run(place: str) -> None:
     run(place)
 
 
-def main() -> None:
-    """Run `mnist-main`."""
-    run("main_node.commands.train:main")
-
-
-def predict() -> None:
-    """Run `mnist-predict`."""
-    run("main_node.commands.predict:main")
-
-
-def runs() -> None:
-    """Run `mnist-runs`."""
-    run("main_node.commands.runs:main")
-
-
-def keys() -> None:
-    """Run `mnist-keys`."""
-    run("main_node.commands.keys:main")
-
-
-def compute() -> None:
-    """Run `mnist-compute`."""
-    run("computing_node.command:main")
-
-
-def relay() -> None:
-    """Run `mnist-relay`."""
-    run("relay_node.command:main")
-
-
-def status() -> None:
-    """Run `mnist-status`."""
-    run("status_node.command:main")
-
+#: The commands, `mnist-main` and so on.
+main = partial(run, "main_node.commands.train:main")
+predict = partial(run, "main_node.commands.predict:main")
+runs = partial(run, "main_node.commands.runs:main")
+keys = partial(run, "main_node.commands.keys:main")
+compute = partial(run, "computing_node.command:main")
+relay = partial(run, "relay_node.command:main")
+status = partial(run, "status_node.command:main")
 
 if __name__ == "__main__":
     _keep_together()

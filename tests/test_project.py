@@ -99,11 +99,13 @@ def test_the_commands_are_installed_and_say_their_version(
     (entry,) = metadata.entry_points(group="console_scripts", name=command)
     module, _, name = entry.value.partition(":")
     assert f"from {module} import {name}\n" in path.read_text()
+    before = [*sys.path]
     monkeypatch.setattr(sys, "argv", [str(path), "--version"])
     with pytest.raises(SystemExit) as end:  # as its script does it, without a process
         entry.load()()
     assert end.value.code == 0
     assert capsys.readouterr().out == f"{command}, version {VERSION}\n"
+    assert sys.path == before  # a program that calls it finds its own modules still
 
 
 def test_an_installed_command_is_a_program() -> None:
