@@ -19,6 +19,11 @@ def ip(*arguments: str) -> None:
     assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"
 
 
+def mark() -> str:
+    """Return what names of namespaces begin with: other tests make some at the same time."""
+    return f"mnist-{uuid.uuid4().hex[:6]}"
+
+
 class Host:
     """A host in a network of its own.
 
@@ -56,14 +61,14 @@ class Networks:
     """Hosts and the networks between them: a bridge each, in a namespace of its own."""
 
     def __init__(self, start: Start) -> None:
-        self._mark = uuid.uuid4().hex[:6]
+        self._mark = mark()
         self._start = start
         self._names: list[str] = []
         self._networks: dict[str, int] = {}
         self._middle = self._namespace("middle")
 
     def _namespace(self, name: str) -> str:
-        made = f"mnist-{self._mark}-{name}"
+        made = f"{self._mark}-{name}"
         ip("netns", "add", made)
         self._names.append(made)
         ip("-n", made, "link", "set", "lo", "up")
@@ -107,13 +112,15 @@ class Networks:
 @pytest.fixture
 def networks(start: Start) -> Iterator[Networks]:
     """Make hosts in networks; they are removed at the end. Never skipped in CI."""
-    reason = ""
+    reason, name = "", f"{mark()}-try"
     if shutil.which("ip") is None:
         reason = "no ip: apt-get install iproute2"
-    elif os.geteuid() != 0 or run("ip", "netns", "add", "mnist-try").returncode:
+    elif os.geteuid() != 0:
         reason = "only root may make network namespaces"
+    elif (tried := run("ip", "netns", "add", name)).returncode:
+        reason = f"no network namespace can be made: {tried.stderr.strip()}"
     else:
-        run("ip", "netns", "del", "mnist-try")
+        run("ip", "netns", "del", name)
     if reason:
         assert os.environ.get("CI") != "true", reason
         pytest.skip(reason)
