@@ -11,14 +11,17 @@ import math
 import struct
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from protocol.wire.words import safe_line
+from .errors import CorruptDataset
+from .places import opened
+from .signs import GZIP, tell
 
-from .errors import CorruptDataset, DatasetNotFound
+if TYPE_CHECKING:
+    from .places import Joined, Where
 
 
 class Kind(NamedTuple):
@@ -42,28 +45,9 @@ _QMNIST_COLUMNS = 8
 MOST_CLASSES = 1 << 20
 #: Read to tell what a file is; read at once; bytes that an array may be said to have.
 _HEAD, _CHUNK, _MOST = 512, 1 << 20, 1 << 53
-_GZIP = b"\x1f\x8b"
-_BREAKS = str.maketrans("\r\n\t", "   ")
-#: What is taken for data by mistake, by how it begins (in small letters), and what to do.
-_OTHERS = (
-    (b"<!doctype html", "an HTML page, not data: its download went wrong; fetch it again"),
-    (b"<html", "an HTML page, not data: its download went wrong; fetch it again"),
-    (b"<?xml", "an XML page, not data: its download went wrong; fetch it again"),
-    (b"version https://git-lfs", "a pointer of git-lfs, not the data; run: git lfs pull"),
-    (b"outs:", "a pointer of dvc, not the data; run: dvc pull"),
-    (b"md5:", "a pointer of dvc, not the data; run: dvc pull"),
-    (b"/annex/objects/", "a pointer of git-annex, not the data; run: git annex get"),
-    (b"pk\x03\x04", "a zip archive; unpack it"),
-    (b"bzh", "compressed by bzip2; unpack it"),
-    (b"\xfd7zxz", "compressed by xz; unpack it"),
-    (b"\x28\xb5\x2f\xfd", "compressed by zstd; unpack it"),
-    (b"7z\xbc\xaf", "a 7z archive; unpack it"),
-    (_GZIP, "compressed by gzip twice; unpack it once"),
-    (b"\x93numpy", "an array of NumPy's, not an IDX file"),
-)
 
 
-def read_images(path: Path) -> npt.NDArray[np.uint8]:
+def read_images(path: Where | Joined) -> npt.NDArray[np.uint8]:
     """Return the images of an IDX file: uint8, (n, height, width), or with colours behind.
 
     Whole numbers from 0 to 255 are taken as they are, whatever their type; fractions from 0 to 1
@@ -90,7 +74,7 @@ def read_images(path: Path) -> npt.NDArray[np.uint8]:
     return pixels
 
 
-def read_labels(path: Path) -> npt.NDArray[np.int64]:
+def read_labels(path: Where | Joined) -> npt.NDArray[np.int64]:
     """Return the labels of an IDX file, int64 (n,): of whole numbers, or QMNIST's.
 
     Raises:
@@ -114,7 +98,7 @@ def read_labels(path: Path) -> npt.NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def read_idx(path: Path, kind: Kind) -> npt.NDArray[Any]:
+def read_idx(path: Where | Joined, kind: Kind) -> npt.NDArray[Any]:
     """Return an IDX file's array, in its own type; it may be written.
 
     Args:
@@ -129,20 +113,20 @@ def read_idx(path: Path, kind: Kind) -> npt.NDArray[Any]:
     the file has not.
     """
     try:
-        if path.exists() and not path.is_file():  # a pipe would keep us waiting
-            raise CorruptDataset(f"{path}: not a file")
-        with path.open("rb") as file:
-            if file.peek(2)[:2] != _GZIP:
+        if isinstance(path, Path) and path.exists() and not path.is_file():
+            raise CorruptDataset(f"{path}: not a file")  # a pipe would keep us waiting
+        with opened(path) as file:
+            packed = file.read(2) == GZIP
+            file.seek(0)
+            if not packed:
                 return _read(file, path, kind)
             with gzip.GzipFile(fileobj=file) as unpacked:
                 return _read(unpacked, path, kind)
-    except FileNotFoundError as error:
-        raise DatasetNotFound(f"{path}: no such file") from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise CorruptDataset(f"{path}: can't be read: {error}") from error
 
 
-def _read(file: BinaryIO | gzip.GzipFile, path: Path, kind: Kind) -> npt.NDArray[Any]:
+def _read(file: BinaryIO | gzip.GzipFile, path: Where | Joined, kind: Kind) -> npt.NDArray[Any]:
     head = file.read(_HEAD)
     dtype, shape = _header(head, path, kind)
     start, wanted = 4 + 4 * len(shape), math.prod(shape) * dtype.itemsize
@@ -157,11 +141,11 @@ def _read(file: BinaryIO | gzip.GzipFile, path: Path, kind: Kind) -> npt.NDArray
     return np.frombuffer(body, dtype).reshape(shape)
 
 
-def _header(head: bytes, path: Path, kind: Kind) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _header(head: bytes, path: Where | Joined, kind: Kind) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """Return element type and shape, as the first bytes of a file tell them."""
     is_idx = len(head) < 4 or (head[:2] == b"\0\0" and head[2] in _TYPES)
     if not is_idx:
-        raise CorruptDataset(f"{path}: {_what_else(head)}")
+        raise CorruptDataset(f"{path}: {tell(head)}")
     if len(head) < 4 or len(head) < 4 + 4 * head[3] <= _HEAD:
         raise CorruptDataset(f"{path}: truncated: {len(head)} bytes, less than its header")
     axes = head[3]
@@ -176,18 +160,6 @@ def _header(head: bytes, path: Path, kind: Kind) -> tuple[np.dtype[Any], tuple[i
     if math.prod(max(1, length) for length in shape) * dtype.itemsize > _MOST:
         raise CorruptDataset(f"{path}: its header makes {_sizes(shape)} numbers, which can't be")
     return dtype, shape
-
-
-def _what_else(head: bytes) -> str:
-    """Return what a file that is no IDX file is, and what to do."""
-    begins = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for sign, what in _OTHERS:
-        if begins.startswith(sign):
-            return what
-    text = head[:40].decode("utf-8", "replace")
-    if "\ufffd" not in text[:-1] and text.translate(_BREAKS).isprintable():  # the last may be cut
-        return f"not an IDX file, but text: {safe_line(text)!r}"
-    return f"not an IDX file: it begins with the bytes {head[:4].hex(' ')}"
 
 
 def _sizes(shape: tuple[int, ...]) -> str:

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,12 @@ with warnings.catch_warnings():
 from .errors import CorruptDataset
 from .idx import read_images, read_labels
 
+if TYPE_CHECKING:
+    from .places import Joined, Where
+
 
 def read_pair(
-    images_path: Path, labels_path: Path, turned: bool = False
+    images_path: Where | Joined, labels_path: Where | Joined, turned: bool = False
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Return images, uint8 (n, height, width), and labels, int64 (n,), of two IDX files.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protocol.options import Checked, option
 from protocol.wire.limits import MAX_COUNT
@@ -22,8 +22,20 @@ class SourceOptions(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReadingOptions(Checked):
+    """How a source is read, where it does not say so itself."""
+
+    label: str | None = option(
+        None, "Of tables: the column that says the class.", metavar="COLUMN",
+        unset="'label', 'class', 'target' or 'y'", added=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataOptions(Checked):
     """Which rows a run learns from, and how they are cut into jobs."""
+
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
 
     jobs: int = option(4, "Shards of the data.", least=1, most=MAX_COUNT)
     limit: int | None = option(

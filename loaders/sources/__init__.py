@@ -1,44 +1,125 @@
-"""Where data may come from: a file here is a source.
+"""Where data may come from: a file here is a layout of files that a source is read from.
 
     WHAT = "a folder of IDX files"               # in a sentence that says what there is
+    ORDER = 10                                   # who is asked first, of those that know a folder
     NAMES = ("mnist",)                           # that it takes whatever folders there are; or none
 
-    def knows(name: str) -> bool: ...            # whether it is one of its own; cheap
-    def open_source(name: str, say: Say) -> Source: ...
+    def knows(asked: Asked) -> bool: ...         # whether it is one of its own; cheap
+    def open_source(asked: Asked) -> Source: ...
 
-Nothing else has to know of it. What it needs that is large it imports when it opens something.
+Nothing else has to know of it. Where files are is none of its business (`loaders/places.py`). What
+it needs that is large it imports when it opens something.
 """
 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from ..errors import DatasetNotFound, LoaderError
+from protocol.wire.words import safe_line
+
+from .. import places
+from ..errors import CorruptDataset, DatasetNotFound, LoaderError
+from ..options import ReadingOptions
+from ..signs import HEAD, tell
 
 if TYPE_CHECKING:
+    from ..places import Where
     from ..rows import Rows, Source
 
 #: Told what happens while it takes time, a line each.
 Say = Callable[[str], object]
+#: Folders below the one that is named are looked into so deep; entries that are looked at, in all.
+DEEP, MOST_ENTRIES = 3, 10_000
+#: Names that are told where nothing fits.
+_TOLD = 8
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for: looked at once, by whoever wants to know whether it is one of its own.
+
+    Args:
+        name: as a user gave it.
+        reading: how it is to be read.
+        say: told what happens while it takes time, a line each.
+    """
+
+    name: str
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
+    say: Say = str
+
+    @cached_property
+    def where(self) -> Where:
+        """The place that it names, if it is one."""
+        return places.at(self.name)
+
+    @cached_property
+    def is_folder(self) -> bool:
+        """Whether a folder is there."""
+        return places.is_folder(self.where)
+
+    @cached_property
+    def is_file(self) -> bool:
+        """Whether a file is there."""
+        return places.is_file(self.where)
+
+    @cached_property
+    def head(self) -> bytes:
+        """The first bytes of the file that is there; none of a folder, or of nothing."""
+        return places.head(self.where, HEAD) if self.is_file else b""
+
+    @cached_property
+    def entries(self) -> tuple[Where, ...]:
+        """What is in the folder that is there, shorter names first; nothing without one."""
+        return tuple(ordered(self.where, MOST_ENTRIES)) if self.is_folder else ()
+
+    @cached_property
+    def files(self) -> tuple[Where, ...]:
+        """The files in the folder and those below it, the nearest first; so many at most."""
+        return tuple(walk(self.where, DEEP)) if self.is_folder else ()
+
+
+def ordered(folder: Where, most: int) -> list[Where]:
+    """Return what is in a folder: shorter names first, so that no copy comes before a file."""
+    found = places.entries(folder, most)
+    return sorted(found, key=lambda each: (each.suffix.lower() == ".gz", len(each.name), each.name))
+
+
+def walk(folder: Where, deep: int) -> Iterator[Where]:
+    """Yield files of a folder and those below it, the nearest first; unpacked before packed."""
+    folders, left = [folder], MOST_ENTRIES
+    for _ in range(deep + 1):
+        below: list[Where] = []
+        for each in folders:
+            there = ordered(each, left)
+            left -= len(there)
+            for entry in there:
+                if places.is_file(entry):
+                    yield entry
+                elif entry.name[:1] != "." and places.is_folder(entry):
+                    below.append(entry)
+        folders = below
 
 
 class SourceKind(Protocol):
     """What a file here has."""
 
     WHAT: str
+    ORDER: int
     NAMES: tuple[str, ...]
 
-    def knows(self, name: str) -> bool:
-        """Whether a name is one that this kind opens."""
+    def knows(self, asked: Asked) -> bool:
+        """Whether it is one that this kind opens."""
 
-    def open_source(self, name: str, say: Say) -> Source:
-        """Open what has this name."""
+    def open_source(self, asked: Asked) -> Source:
+        """Open it."""
 
 
 @contextmanager
@@ -59,10 +140,11 @@ def told_of(name: str) -> Iterator[None]:
 @cache
 def kinds() -> tuple[SourceKind, ...]:
     """Return every kind of source; those with names first: no folder takes a name from them."""
-    names = sorted(found.name for found in pkgutil.iter_modules(__path__))
-    modules = [import_module(f".{name}", __name__) for name in names]
+    modules = [
+        import_module(f".{found.name}", __name__) for found in pkgutil.iter_modules(__path__)
+    ]
     found = [cast(SourceKind, module) for module in modules if hasattr(module, "open_source")]
-    return tuple(sorted(found, key=lambda kind: not kind.NAMES))
+    return tuple(sorted(found, key=lambda kind: (not kind.NAMES, kind.ORDER)))
 
 
 def is_name(text: str) -> bool:
@@ -70,31 +152,67 @@ def is_name(text: str) -> bool:
     return any(text in kind.NAMES for kind in kinds())
 
 
-def open_source(name: str | Path, say: Say = str) -> Source:
+def open_source(name: str | Path, say: Say = str, reading: ReadingOptions | None = None) -> Source:
     """Return the source that has a name.
 
     Args:
-        name: one that a kind of source knows: `mnist`, a folder, and so on.
+        name: one that a kind of source knows: `mnist`, a folder, a file, and so on.
         say: told what happens while it takes time, a line each.
+        reading: how it is to be read; None: as it says itself.
 
     Raises:
         DatasetNotFound: nothing knows it, or what it names is not there.
         CorruptDataset: it is not what it should be.
         LoaderError: whatever else its kind raised.
     """
+    asked = Asked(str(name), reading or ReadingOptions(), say)
     for kind in kinds():
-        with told_of(str(name)):
-            if kind.knows(str(name)):
-                return kind.open_source(str(name), say)
+        with told_of(asked.name):
+            if kind.knows(asked):
+                return kind.open_source(asked)
+    with told_of(asked.name):
+        raise DatasetNotFound(_nothing(asked))
+
+
+def _nothing(asked: Asked) -> str:
+    """Return what there is where nothing is that any kind knows, and what could be."""
     what = [repr(each) for kind in kinds() for each in kind.NAMES]
     what += [kind.WHAT for kind in kinds() if not kind.NAMES]
-    listed = f"neither {what[0]} nor {what[1]}" if len(what) == 2 else f"none of {', '.join(what)}"
-    raise DatasetNotFound(f"{name}: {listed}")
+    could = f"a source is {', '.join(what[:-1])} or {what[-1]}"
+    name = safe_line(asked.name)
+    if asked.is_folder:
+        there = (
+            f"it holds {listed(asked.entries)}{pulled(asked.entries)}"
+            if asked.entries
+            else "it is empty"
+        )
+        return f"{name}: a folder without data that is known: {there}; {could}"
+    if asked.is_file:
+        return f"{name}: {tell(asked.head, 'data that is known')}; {could}"
+    return f"{name}: no such file or folder; {could}"
+
+
+def listed(found: Sequence[Where]) -> str:
+    """Return what files and folders are called, in one line that is not too long."""
+    told = [each.name + "/" * places.is_folder(each) for each in found[:_TOLD]]
+    return some([*told, *(each.name for each in found[_TOLD:])])
+
+
+def pulled(found: Sequence[Where]) -> str:
+    """Return what to do where files only say where data is; empty where none does."""
+    pointers = any(each.name.endswith(".dvc") for each in found)
+    return "; what ends in .dvc is no data, but says where some is: run dvc pull" * pointers
+
+
+def some(names: Sequence[str]) -> str:
+    """Return names, of whatever letters, in one line that is not too long."""
+    more = f" and {len(names) - _TOLD:,} more" if len(names) > _TOLD else ""
+    return ", ".join(safe_line(name) for name in names[:_TOLD]) + more
 
 
 def load(
     source: str | Path = "mnist", split: str = "train", limit: int | None = None,
-    say: Say = str,
+    say: Say = str, reading: ReadingOptions | None = None,
 ) -> Rows:  # fmt: skip
     """Return the rows of one split.
 
@@ -104,13 +222,14 @@ def load(
         split: `train` or `test`.
         limit: the first so many rows; None: all.
         say: told what happens while it takes time, a line each.
+        reading: how it is to be read; None: as it says itself.
 
     Raises:
         DatasetNotFound: no such source, or a file of it is missing.
         CorruptDataset: a file is damaged, or fields and labels don't match.
         LoaderError: `limit` is not positive.
     """
-    return rows_of(open_source(source, say), split, limit)
+    return rows_of(open_source(source, say, reading), split, limit)
 
 
 def rows_of(source: Source, split: str, limit: int | None = None) -> Rows:
@@ -121,7 +240,6 @@ def rows_of(source: Source, split: str, limit: int | None = None) -> Rows:
         CorruptDataset: there is nothing in it.
         LoaderError: `limit` is not positive.
     """
-    from ..errors import CorruptDataset
     from ..rows import Rows
 
     if split not in source.splits:

@@ -6,30 +6,26 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from protocol.wire.words import safe_line
-
 from ..errors import CorruptDataset, DatasetNotFound
 from ..fetching import MNIST_FILES
-from . import Say
+from ..places import Joined, is_folder
+from . import MOST_ENTRIES, Asked, listed, ordered, pulled, some, walk
 
 if TYPE_CHECKING:
+    from ..places import Where
     from ..rows import ArraySource
 
 WHAT = "a folder of IDX files"
+ORDER = 10
 NAMES = ()
 #: Labels are digits unless there are more: a file with few of them is of ten classes, too.
 LEAST_CLASSES = 10
 SPLITS = ("train", "test")
-#: Folders below the one that is named are looked into so deep; entries that are looked at, in all.
-_DEEP, _MOST_ENTRIES = 3, 10_000
-#: Names that are told where nothing fits.
-_TOLD = 8
 _NAME = re.compile(
     r"(?P<set>.*?)[-_.]?(?P<split>train|t10k|test)(ing)?[-_.](?P<what>images|labels)"
     r"([-_.]?idx\d)?([-_.]?(ubyte|byte|short|int|float|double))?(\.(idx|bin))?(?P<packed>\.gz)?",
@@ -54,42 +50,44 @@ _SLOTS = {
 class _Set(NamedTuple):
     """A data set in a folder: there may be several, that begin differently."""
 
-    home: Path
+    home: Where
     name: str
 
     @property
-    def path(self) -> Path:
+    def path(self) -> Where:
         """What names it: the folder, or the beginning of its files' names there."""
         return self.home / self.name
 
 
-_Files = dict[_Slot, Path]
+_Files = dict[_Slot, "Where | Joined"]
 
 
-def knows(name: str) -> bool:
-    """Whether it is a folder, or how the files of a data set in a folder begin."""
-    try:
-        return Path(name).is_dir() or bool(_of(Path(name))[1])
-    except (OSError, ValueError):  # too long, say
-        return False
+def knows(asked: Asked) -> bool:
+    """Whether there are files named as MNIST's, or it is how such names begin."""
+    if asked.is_folder:
+        return any(_slot_of(asked.where, file) for file in asked.files)
+    return bool(_of(asked)[1])
 
 
-def open_source(name: str, say: Say) -> ArraySource:
+def open_source(asked: Asked) -> ArraySource:
     """Return the data set in a folder; of several, the one that the name goes on with.
 
     Raises:
         DatasetNotFound: a file is missing, or there are several data sets.
         CorruptDataset: one is damaged, or two don't match.
     """
-    path = Path(name)
-    chosen, files = _only(path, _found(path)) if path.is_dir() else _of(path)
-    absent = {each: why for each in SPLITS if (why := _lacks(path, chosen.home, files, each))}
+    where = asked.where
+    chosen, files = _only(where, _found(asked)) if asked.is_folder else _of(asked)
+    absent = {each: why for each in SPLITS if (why := _lacks(where, chosen.home, files, each))}
     if len(absent) == len(SPLITS):
-        raise DatasetNotFound(_lacks(path, chosen.home, files))
+        raise DatasetNotFound(_lacks(where, chosen.home, files))
     turned = chosen.name.lower().startswith("emnist")
     if turned:
-        say(f"{chosen.path}: EMNIST's images lie on their side; they are put upright")
-    return _read(files, name, absent, turned)
+        asked.say(f"{chosen.path}: EMNIST's images lie on their side; they are put upright")
+    for file in files.values():
+        if isinstance(file, Joined) and file.scrambled:
+            asked.say(f"{file}: its {len(file.parts)} parts are put in the order of their numbers")
+    return _read(files, asked.name, absent, turned)
 
 
 def read_folder(folder: Path, name: str) -> ArraySource:
@@ -145,66 +143,62 @@ def _size(name: str, sizes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
 # Which files there are.
 
 
-def _named(path: Path) -> tuple[str, _Slot] | None:
+def _named(name: str) -> tuple[str, _Slot] | None:
     """Return which data set a file is of, and what of it, by its name."""
-    found = _NAME.fullmatch(path.name)
+    found = _NAME.fullmatch(name)
     if found is None:
         return None
     split = "train" if found["split"].lower() == "train" else "test"
     return found["set"], _Slot(split, found["what"].lower())
 
 
-def _of(path: Path) -> tuple[_Set, _Files]:
+def _slot_of(folder: Where, file: Where) -> tuple[_Set, _Slot] | None:
+    """Return what a file is, or is a part of, somewhere below a folder."""
+    named, home = _named(file.name), file.parent
+    if home != folder and (above := _named(home.name)):  # a folder of each, whole or in parts
+        if named not in (None, above):
+            return None
+        named, home = above, home.parent
+    if named is None:
+        return None
+    if home != folder and home.name.lower() in SPLITS:
+        home = home.parent
+    return _Set(home, named[0]), named[1]
+
+
+def _of(asked: Asked) -> tuple[_Set, _Files]:
     """Return the data set that a path names: how its files begin, or one of them; or no files."""
-    named = _named(path) if path.is_file() else None
-    chosen = _Set(path.parent, path.name if named is None else named[0])
+    where = asked.where
+    named = _named(where.name) if asked.is_file else None
+    chosen = _Set(where.parent, where.name if named is None else named[0])
     files: _Files = {}
-    if path.parent.is_dir() and (named is not None or not path.exists()):
-        for file in _files(path.parent, 0):
-            of = _named(file)
+    begins = not (asked.is_file or asked.is_folder) and is_folder(where.parent)
+    if named is not None or begins:
+        for file in walk(where.parent, 0):
+            of = _named(file.name)
             if of is not None and of[0] == chosen.name:
                 files.setdefault(of[1], file)
     return chosen, files
 
 
-def _files(folder: Path, deep: int) -> Iterator[Path]:
-    """Yield files of a folder and those below it, the nearest first; unpacked before packed."""
-    folders, left = [folder], _MOST_ENTRIES
-    for _ in range(deep + 1):
-        below: list[Path] = []
-        for each in folders:
-            there = _entries(each, left)
-            left -= len(there)
-            yield from (entry for entry in there if entry.is_file())
-            below += (entry for entry in there if entry.is_dir() and entry.name[0] != ".")
-        folders = below
-
-
-def _entries(folder: Path, most: int) -> list[Path]:
-    """Return what is in a folder: shorter names first, so that no copy comes before a file."""
-    found: list[Path] = []
-    try:
-        with os.scandir(folder) as entries:
-            found += (Path(entry.path) for _, entry in zip(range(most), entries, strict=False))
-    except PermissionError:  # maybe that of somebody else, below
-        pass
-    return sorted(found, key=lambda path: (path.suffix.lower() == ".gz", len(path.name), path.name))
-
-
-def _found(folder: Path) -> dict[_Set, _Files]:
+def _found(asked: Asked) -> dict[_Set, _Files]:
     """Return the data sets that there are in a folder and below it, in parts or whole."""
     found: dict[_Set, _Files] = {}
-    for path in _files(folder, _DEEP):
-        named = _named(path)
-        if named is not None:
-            home = path.parent
-            if home != folder and _named(home) == named:  # some unpackers make a folder of each
-                home = home.parent
-            found.setdefault(_Set(home, named[0]), {}).setdefault(named[1], path)
+    parts: dict[tuple[_Set, _Slot], list[Where]] = {}
+    for file in asked.files:
+        of = _slot_of(asked.where, file)
+        if of is None:
+            continue
+        if _named(file.name) is None:
+            parts.setdefault(of, []).append(file)
+        else:
+            found.setdefault(of[0], {}).setdefault(of[1], file)
+    for (chosen, slot), files in parts.items():
+        found.setdefault(chosen, {}).setdefault(slot, Joined.of(files[0].parent, files))
     return found
 
 
-def _only(folder: Path, found: Mapping[_Set, _Files]) -> tuple[_Set, _Files]:
+def _only(folder: Where, found: Mapping[_Set, _Files]) -> tuple[_Set, _Files]:
     """Return the data set that is meant: of those with a whole split, the nearest.
 
     Raises:
@@ -221,7 +215,7 @@ def _only(folder: Path, found: Mapping[_Set, _Files]) -> tuple[_Set, _Files]:
     if len(nearest) > 1:
         paths = sorted(str(each.path) for each in nearest)
         raise DatasetNotFound(
-            f"{folder} holds {len(paths)} data sets; name one of them: {_some(paths)}"
+            f"{folder} holds {len(paths)} data sets; name one of them: {some(paths)}"
         )
     return nearest[0], found[nearest[0]]
 
@@ -230,7 +224,7 @@ def _whole(files: _Files, split: str) -> bool:
     return all(slot in files for slot in _SLOTS if slot.split == split)
 
 
-def _lacks(path: Path, home: Path, files: _Files, split: str = "") -> str:
+def _lacks(path: Where, home: Where, files: _Files, split: str = "") -> str:
     """Return which files are missing, and what is there instead; empty if none is.
 
     Args:
@@ -244,17 +238,9 @@ def _lacks(path: Path, home: Path, files: _Files, split: str = "") -> str:
     ]
     if not missing:
         return ""
-    there = [each.name + "/" * each.is_dir() for each in _entries(home, _MOST_ENTRIES)]
+    there = ordered(home, MOST_ENTRIES)
     told = f"{', '.join(missing)} (or .gz)"
     if not there:
         return f"{path} is empty; it needs {told}"
-    pointers = any(name.endswith(".dvc") for name in there)
-    hint = "; what ends in .dvc is no data, but says where some is: run dvc pull" * pointers
     where = "it" if home == path else str(home)
-    return f"{path} lacks {told}; {where} holds {_some(there)}{hint}"
-
-
-def _some(names: list[str]) -> str:
-    """Return names, of whatever letters, in one line that is not too long."""
-    more = f" and {len(names) - _TOLD:,} more" if len(names) > _TOLD else ""
-    return ", ".join(safe_line(name) for name in names[:_TOLD]) + more
+    return f"{path} lacks {told}; {where} holds {listed(there)}{pulled(there)}"

@@ -5,24 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..fetching import fetch_mnist
-from . import Say, idx
+from . import Asked, idx
 
 if TYPE_CHECKING:
     from ..rows import ArraySource
 
 WHAT = "a data set that is known by name"
+ORDER = 0
 NAMES = ("mnist",)
 
 
-def knows(name: str) -> bool:
+def knows(asked: Asked) -> bool:
     """Whether it is one of the names."""
-    return name in NAMES
+    return asked.name in NAMES
 
 
-def open_source(name: str, say: Say) -> ArraySource:
+def open_source(asked: Asked) -> ArraySource:
     """Return MNIST.
 
     Raises:
         DatasetNotFound: it could not be fetched.
     """
-    return idx.read_folder(fetch_mnist(say), name)
+    return idx.read_folder(fetch_mnist(asked.say), asked.name)

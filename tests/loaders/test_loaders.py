@@ -134,12 +134,12 @@ def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path, what: str, w
 
 
 def test_a_folder_that_lacks_files_is_told_which(tmp_path: Path) -> None:
-    with pytest.raises(DatasetNotFound, match="is empty; it needs train-images"):
+    with pytest.raises(DatasetNotFound, match="it is empty; a source is 'mnist'"):
         loaders.load(tmp_path)
     write_idx(tmp_path / IMAGES, np.zeros((1, 28, 28)))
     with pytest.raises(DatasetNotFound, match="lacks train-labels"):
         loaders.load(tmp_path)
-    with pytest.raises(DatasetNotFound, match="neither 'mnist' nor a folder"):
+    with pytest.raises(DatasetNotFound, match="no such file or folder; a source is"):
         loaders.load(tmp_path / "nowhere")
     whole = make_idx_folder(tmp_path / "ok")
     with pytest.raises(DatasetNotFound, match="no split 'validation'; there is train and test"):
