@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from protocol.errors import ConfigError
-from protocol.options import Option, at_home, declared, fit
+from protocol.options import Option, at_home, declared, fit, is_choice
 from protocol.wire.limits import MAX_COUNT
 from protocol.wire.words import safe_line
 
@@ -57,6 +57,18 @@ class _Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value} is not a number to work with", param, ctx)
         return number
+
+
+class _Choice(click.Choice[str]):
+    """One of some words, in whatever letters; behind one such as `dirichlet:ALPHA`, a number."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = str(value).lower()
+        return (
+            text
+            if ":" in text and is_choice(self.choices, text)
+            else super().convert(value, param, ctx)
+        )
 
 
 class _Switch(click.types.BoolParamType):
@@ -154,7 +166,7 @@ def _type(option: Option) -> click.ParamType[Any] | type[str]:
     if about.size:
         return Size(about.least or 0)
     if about.choices:
-        return click.Choice(about.choices, case_sensitive=False)
+        return _Choice(about.choices, case_sensitive=False)
     if option.type is int:
         return _Whole(about.least, about.most)
     if option.type is float:

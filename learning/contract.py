@@ -185,6 +185,14 @@ class Learner:
             UnfitData: it can't; the rows are named.
         """
 
+    def seen(self, rows: Rows) -> Array:
+        """Return what it sees of each row, (n, anything): equal if it can't tell two apart."""
+        import numpy as np
+
+        fields = [rows.arrays[name] for name in sorted(rows.form.fields)]
+        flat = [np.ascontiguousarray(each.reshape(len(rows), -1)) for each in fields]
+        return np.concatenate([each.view(np.uint8) for each in flat], axis=1)
+
     def largest(self, layout: Layout) -> int:
         """Return how many bytes the arrays of a solution have, at most, by a fresh one's layout."""
         return layout.nbytes

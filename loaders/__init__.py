@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .errors import CorruptDataset, DatasetNotFound, LoaderError, SourceUnreachable
-from .options import DataOptions, SourceOptions
+from .options import DataOptions, ReadingOptions, SourceOptions
 
 if TYPE_CHECKING:
     from .classes import OneAgainstRest
@@ -27,6 +27,7 @@ __all__ = [
     "LoaderError",
     "Numbered",
     "OneAgainstRest",
+    "ReadingOptions",
     "Rows",
     "Source",
     "SourceOptions",

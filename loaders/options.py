@@ -29,6 +29,16 @@ class ReadingOptions(Checked):
         None, "Of tables: the column that says the class.", metavar="COLUMN",
         unset="'label', 'class', 'target' or 'y'", added=True,
     )  # fmt: skip
+    test_fraction: float | None = option(
+        None, "Keep this part of the training rows, drawn from each class, as the test set, where"
+        " the data has none.", least=0, above=True, most=0.9, metavar="FRACTION",
+        unset="0.2, where the data is not in two parts", added=True,
+    )  # fmt: skip
+    contradictions: str | None = option(
+        None, "Equal training rows of different classes: raise: end, and say which; drop: leave"
+        " them out, and say which.", choices=("raise", "drop"),
+        unset="learn from them, if the learner can", added=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +55,18 @@ class DataOptions(Checked):
     sharding: str = option(
         "disjoint",
         "disjoint: each row in one job; sample: each job its own random rows/jobs; labels:"
-        " disjoint and skewed, a few classes a job.",
-        choices=("disjoint", "sample", "labels"),
+        " disjoint and skewed, a few classes a job; dirichlet: disjoint, each class in shares drawn"
+        " with this concentration, e.g. dirichlet:0.5.",
+        choices=("disjoint", "sample", "labels", "dirichlet:ALPHA"),
     )
+    shared_rows: float = option(
+        0.0, "This part of the rows, drawn at random, is in every job: 0.02 halves what skewed"
+        " labels cost.", least=0, most=1, metavar="FRACTION", added=True,
+    )  # fmt: skip
+    validation: float = option(
+        0.0, "Keep this part of the training rows, drawn from each class, to try each round's model"
+        " on; the test set is for the last one.", least=0, most=0.9, metavar="FRACTION", added=True,
+    )  # fmt: skip
     target_digit: int | None = option(
         None, "Learn this class against the rest, as class 1 against 0.", least=0, most=MAX_COUNT,
         metavar="CLASS", unset="every class",

@@ -29,7 +29,7 @@ class About:
         help: for people; ends with a point.
         least, most: bounds of a number; both may be reached, but `above`.
         above: whether `least` itself may not be reached.
-        choices: of a text.
+        choices: of a text; of one such as `dirichlet:ALPHA`, a number above 0 stands behind it.
         metavar: what stands for the value in a usage line: a unit, mostly.
         flag: on the command line, where that is not its name.
         unset: how the default is told, where the value does not tell it.
@@ -141,6 +141,8 @@ class Checked:
 
     def __post_init__(self) -> None:
         for option_ in declared(type(self)):
+            if not hasattr(self, option_.name):  # of a part, which has looked at its own
+                continue
             value = getattr(self, option_.name)
             for each in value if option_.several and isinstance(value, tuple) else (value,):
                 _check(option_, each)
@@ -175,7 +177,7 @@ def misfit(about: About, value: str | float) -> str:
         value: a number, a text, or true or false.
     """
     if isinstance(value, str):
-        if about.choices and value not in about.choices:
+        if about.choices and not is_choice(about.choices, value):
             return f"not one of {', '.join(about.choices)}"
         return "" if value.strip() or about.may_be_empty else "which is empty"
     if isinstance(value, float) and not math.isfinite(value):
@@ -185,6 +187,17 @@ def misfit(about: About, value: str | float) -> str:
     if about.most is not None and value > about.most:
         return f"more than {about.most:,.0f}"
     return ""
+
+
+def is_choice(choices: Iterable[str], value: str) -> bool:
+    """Whether a text is one of some choices, or one with a number behind it."""
+    before, colon, number = value.partition(":")
+    if not colon:
+        return value in choices
+    with suppress(ValueError):
+        fits = 0 < float(number) < math.inf
+        return fits and any(each.startswith(f"{before}:") for each in choices)
+    return False
 
 
 def fit(option_: Option, value: object) -> object:

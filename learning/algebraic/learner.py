@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from loaders.rows import Arrays, Form, Labels, Rows
+    from loaders.rows import Array, Arrays, Form, Labels, Rows
 
     from ..actions import Action
     from ..layout import Layout
@@ -167,6 +167,17 @@ class AlgebraicLearner(Learner):
         from .checks import check_images
 
         check_images(grey_images(rows, self.name), rows.labels, self.made.levels)
+
+    def seen(self, rows: Rows) -> Array:
+        """Return the term of each image, packed: it sees no more."""
+        import numpy as np
+
+        from .embedding import ImageEmbedding
+
+        images = grey_images(rows, self.name)
+        height, width = images.shape[1:]
+        embedding = ImageEmbedding.of_levels(height, width, self.made.levels)
+        return np.packbits(embedding.bits(images), axis=1)
 
     def largest(self, layout: Layout) -> int:
         """Return how many bytes a solution has, at most."""

@@ -133,7 +133,7 @@ class TrainOptions:
         values["run_dir"] = str(Path(values["run_dir"]).absolute())
         if values["keys"] is not None:
             values["keys"] = str(Path(values["keys"]).absolute())
-        if not is_name(values["data"]) and _is_folder(values["data"]):
+        if not is_name(values["data"]) and _is_there(values["data"]):
             values["data"] = str(Path(values["data"]).absolute())
         return values
 
@@ -142,9 +142,9 @@ class TrainOptions:
         return as_yaml(self.resolved())
 
 
-def _is_folder(name: str) -> bool:
+def _is_there(name: str) -> bool:
     try:
-        return Path(name).is_dir()
+        return Path(name).exists()
     except OSError:  # too long, say
         return False
 

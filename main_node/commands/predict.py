@@ -5,6 +5,8 @@ from __future__ import annotations
 import json as json_
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from learning import Learner
     from learning.algebraic.model import AlgebraicModel
     from learning.model import Model
-    from loaders import Rows, Source
+    from loaders import ReadingOptions, Rows, Source
 
 #: Channels of a picture: red, green, blue.
 COLOURS = 3
@@ -47,6 +49,7 @@ _end = partial(end, "mnist-predict")
     "--split", default="test", type=click.Choice(["test", "train"]), help="Which part of --data."
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="ROWS", help="Of --data, the first.")
+@click.option("--label", metavar="COLUMN", help="Of a table, as --data: what says the class.")
 @click.option(
     "--whole", is_flag=True,
     help="Only scale pictures; don't look for what is drawn on them, to centre it as MNIST does.",
@@ -61,7 +64,7 @@ _end = partial(end, "mnist-predict")
 @click.version_option(package_name="mnist-merge", prog_name="mnist-predict")
 def main(
     model: Path, images: tuple[Path, ...], data: str | None, split: str, limit: int | None,
-    whole: bool, explain: bool, export: str | None, json: bool,
+    label: str | None, whole: bool, explain: bool, export: str | None, json: bool,
 ) -> None:  # fmt: skip
     """Say what a MODEL sees in each IMAGE, or how good it is on a test set (--data).
 
@@ -88,7 +91,7 @@ def main(
             return _explain(model, _named(images), whole, json)
         read = _load(model)
         if data:
-            result, classes = _try_data(read, data, split, limit)
+            result, classes = _try_data(read, data, split, limit, label)
             return click.echo(json_.dumps(result)) if json else _print(result, read, classes)
         _tell_images(read, _named(images), whole, json)
     except LearningError as error:
@@ -211,17 +214,22 @@ def _print(result: dict[str, Any], model: Model, classes: Sequence[str]) -> None
 
 
 def _try_data(
-    model: Model, source: str, split: str, limit: int | None
+    model: Model, source: str, split: str, limit: int | None, label: str | None
 ) -> tuple[dict[str, Any], Sequence[str]]:
     """Return how good a model is on some data, and the names of the classes that are there."""
     from learning import ModelError
     from learning.metrics import score
     from loaders import OneAgainstRest, open_source, rows_of
+    from loaders.splits import with_test
 
-    found: Source = open_source(source, lambda text: click.echo(text, err=True))
+    say = partial(click.echo, err=True)
+    reading, seed = _reading(model)
+    found: Source = open_source(source, say, replace(reading, label=label or reading.label))
     target = _target(model, found)
     if target is not None:
         found = OneAgainstRest(found, target)
+    if split not in found.splits:  # it may have been drawn for the run
+        found = with_test(found, reading.test_fraction, seed, say)
     rows = rows_of(found, split, limit)
     if dict(rows.form.fields) != dict(model.form.fields):
         raise ModelError(
@@ -236,6 +244,20 @@ def _try_data(
         "confusion": scores.confusion, "examples": len(rows),
     }  # fmt: skip
     return result, classes
+
+
+def _reading(model: Model) -> tuple[ReadingOptions, int]:
+    """Return how the run that a model is of read its data, and its seed, as far as it says."""
+    from loaders import ReadingOptions
+    from protocol.errors import ConfigError
+    from protocol.options import make
+
+    with suppress(ValueError, RecursionError, ConfigError):  # it may be from anybody
+        options = json_.loads(model.notes.get("options", "{}"))
+        if isinstance(options, dict):
+            seed = options.get("seed")
+            return make(ReadingOptions, options), seed if type(seed) is int and seed >= 0 else 0
+    return ReadingOptions(), 0
 
 
 def _target(model: Model, source: Source) -> int | None:

@@ -36,20 +36,22 @@ class Evaluated(NamedTuple):
 
 
 class Evaluation:
-    """Has the models of rounds tried on the test set, while other things go on.
+    """Has the models of rounds tried on the test set, or on others, while other things go on.
 
     Args:
         asking: asks for the jobs.
-        test: the test set.
+        rows: that they are tried on.
+        what: what these are, in a word: `test` or `validation`.
         loss: whether the learner tells how much a model loses.
         left_out: the jobs that may be done without.
         listeners: are told.
     """
 
     def __init__(
-        self, asking: Asking, test: Rows, loss: bool, left_out: LeftOut, listeners: Listeners
-    ) -> None:
-        self._asking, self._test, self._loss = asking, test, loss
+        self, asking: Asking, *, rows: Rows, what: str, loss: bool, left_out: LeftOut,
+        listeners: Listeners,
+    ) -> None:  # fmt: skip
+        self._asking, self._rows, self._what, self._loss = asking, rows, what, loss
         self._left_out, self._listeners = left_out, listeners
         #: What rounds' models predict, that is not scored yet, and what was asked for.
         self._open: dict[int, tuple[Asked, dict[Label, Predict]]] = {}
@@ -59,8 +61,8 @@ class Evaluation:
     def begin(self, round_: int, model: Arrays, check: Callable[[], object]) -> None:
         """Have a round's model tried, from now on."""
         actions = {
-            Label(round_, "test", part): Predict(rows=rows, model=model, loss=self._loss)
-            for part, rows in enumerate(self._test.parts(TEST_JOBS), 1)
+            Label(round_, self._what, part): Predict(rows=rows, model=model, loss=self._loss)
+            for part, rows in enumerate(self._rows.parts(TEST_JOBS), 1)
             if len(rows)
         }
         self._open[round_] = self._asking.ask(actions, check), actions
@@ -100,16 +102,16 @@ class Evaluation:
         rows = sum(len(asked_for.rows) for asked_for, _ in found)
         if len(found) < len(asked):
             self._listeners.warn(
-                f"round {round_ + 1}: scored on {rows:,} of {len(self._test):,} test"
-                f" {self._test.kind}s"
+                f"round {round_ + 1}: scored on {rows:,} of {len(self._rows):,}"
+                f" {self._what} {self._rows.kind}s"
             )
         none = [np.zeros(0, np.int64)]
         scores = score(
             np.concatenate([asked_for.rows.labels for asked_for, _ in found] or none),
             np.concatenate([predicted.labels for _, predicted in found] or none),
-            self._test.classes,
+            self._rows.classes,
         )
         total = sum(predicted.loss * len(asked_for.rows) for asked_for, predicted in found)
         loss = total / rows if rows and math.isfinite(total) else None
         self.done[round_] = Evaluated(scores, loss)
-        self._listeners.tell(RoundEvaluated(round=round_, scores=scores, loss=loss))
+        self._listeners.tell(RoundEvaluated(round=round_, scores=scores, loss=loss, on=self._what))

@@ -126,17 +126,19 @@ class RoundMerged(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RoundEvaluated(Event):
-    """A round's model has been tried on the test set.
+    """A round's model has been tried.
 
     Args:
         round: counted from 0.
         scores: how good it is.
-        loss: the mean over the test set; None where the learner tells none.
+        loss: the mean over what it was tried on; None where the learner tells none.
+        on: what that is: `test`, the test set, or `validation`, training rows kept aside.
     """
 
     round: int
     scores: Scores
     loss: float | None = None
+    on: str = "test"
 
 
 @dataclass(frozen=True, kw_only=True)

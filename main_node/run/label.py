@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 #: Of the number of a job: digits, at least; of some kinds there are few.
-DIGITS, FEW = 4, {"test": 1, "trial": 1}
+DIGITS, FEW = 4, {"test": 1, "trial": 1, "validation": 1}
 _NAME = re.compile(r"round-(\d{3,})-([a-z]+)-(\d+)")
 
 
@@ -16,8 +16,8 @@ class Label:
 
     Args:
         round: counted from 0.
-        kind: `job` learns, `test` predicts, `trial` tries the learner out; other actions of a
-            learner's are called as it calls them, e.g. `count`.
+        kind: `job` learns, `test` and `validation` predict, `trial` tries the learner out; other
+            actions of a learner's are called as it calls them, e.g. `count`.
         part: which of the round's jobs of this kind, counted from 1.
     """
 

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from console.interrupts import Interrupts
+from learning.contract import Learner
 from learning.errors import told_of
 from learning.first import data_digest
 from learning.metrics import MOST_TABLED
 from learning.model import sha256
 from loaders import OneAgainstRest, Rows, Source, SourceOptions, open_source, rows_of, shard
-from loaders.rows import Arrays
+from loaders.rows import Array, Arrays
+from loaders.splits import with_test, with_validation, without_contradictions
 from protocol import AddressError
 from protocol.wire.addresses import is_loopback
 from protocol.wire.words import safe_line
@@ -102,11 +104,19 @@ class _Data:
 
     train: Rows
     test: Rows
+    #: What each round's model is tried on: rows kept aside, or the test set.
+    tried: Rows
     shards: Sequence[Rows]
 
     @property
     def digest(self) -> str:
-        return f"{self.train.digest}+{self.test.digest}"
+        each = (self.train, self.test, *((self.tried,) * self.keeps_aside))
+        return "+".join(rows.digest for rows in each)
+
+    @property
+    def keeps_aside(self) -> bool:
+        """Whether each round's model is tried on other rows than the test set."""
+        return self.tried is not self.test
 
     @property
     def first_digest(self) -> str:
@@ -145,7 +155,7 @@ def open_run(
             stack.callback(directory.close)
         spec = plan.spec
         learner = spec.learner_at(spec.turn(0))
-        data = _load(plan, heard)
+        data = _load(plan, learner, heard)
         with told_of(f"the {learner.name} learner can't say whether it takes this data"):
             learner.check_form(data.train.form)
             learner.check_data(data.train)
@@ -179,16 +189,32 @@ def open_run(
         return run
 
 
-def _load(plan: Plan, heard: Listeners) -> _Data:
+def _load(plan: Plan, learner: Learner, heard: Listeners) -> _Data:
     """Return the data; with a target digit, of two classes: 1 is the digit, 0 the rest."""
-    options = plan.spec.data
-    source: Source = open_source(plan.source.data, heard.note)
+    options, seed = plan.spec.data, plan.spec.plan.seed
+    source: Source = open_source(plan.source.data, heard.note, options.reading)
     if options.target_digit is not None:
         source = OneAgainstRest(source, options.target_digit)
+    source = with_test(source, options.reading.test_fraction, seed, heard.note)
+    rows_of(source, "test")  # or say that there is none
+    rows_of(source, "train")
+    source = without_contradictions(
+        source, options.reading.contradictions, partial(_seen, learner), heard.warn
+    )
+    source = with_validation(source, options.validation, seed)
     train, test = rows_of(source, "train", options.limit), rows_of(source, "test")
+    tried = rows_of(source, "validation") if options.validation else test
     _say_if_unknown(source, heard)
-    cut = shard(train.labels, options.jobs, options.sharding, plan.spec.plan.seed)
-    return _Data(train=train, test=test, shards=[train.of(rows) for rows in cut])
+    cut = shard(train.labels, options.jobs, options.sharding, seed, options.shared_rows)
+    shards = [train.of(rows) for rows in cut]
+    return _Data(train=train, test=test, tried=tried, shards=shards)
+
+
+def _seen(learner: Learner, rows: Rows) -> Array:
+    """Return what a learner sees of rows, if it can learn from such rows at all."""
+    with told_of(f"the {learner.name} learner can't say whether it takes this data"):
+        learner.check_form(rows.form)
+        return learner.seen(rows)
 
 
 def _say_if_unknown(source: Source, heard: Listeners) -> None:
@@ -316,10 +342,15 @@ class Run:
             node, memory, self._learner, plan.job, labels, self._looks.look, listeners.warn
         )
         self._left_out = LeftOut(plan.merge.partial, listeners)
-        self._evaluation = Evaluation(
-            asking, data.test, self._learner.tells_loss, self._left_out, listeners
+        evaluation = partial(
+            Evaluation, asking, loss=self._learner.tells_loss, left_out=self._left_out,
+            listeners=listeners,
         )  # fmt: skip
-        checks.append(self._evaluation.look)
+        what = "validation" if data.keeps_aside else "test"
+        self._evaluation = evaluation(rows=data.tried, what=what)
+        #: Of the last model, where those of rounds are tried on other rows.
+        self._test = evaluation(rows=data.test, what="test") if data.keeps_aside else None
+        checks += [each.look for each in (self._evaluation, self._test) if each is not None]
         self._rounds = Rounds(
             learning, plan.merge.count == "main", self._left_out, directory, memory.starts > 1,
             asking, self._evaluation, self._progress, listeners, interrupts.check, plan.is_over,
@@ -392,7 +423,12 @@ class Run:
     def _run(self) -> Result:
         with self._clock.phase("setup"):
             self._gather()
-        return self._finish(self._rounds.run(self._clock.phase))
+        model = self._rounds.run(self._clock.phase)
+        if self._test is not None:
+            with self._clock.phase("evaluating"):
+                self._test.begin(self._rounds.done - 1, model, self._interrupts.check)
+                self._test.wait()
+        return self._finish(model)
 
     def _gather(self) -> None:
         """Start nodes, if they are to be started, and wait until there are enough."""
@@ -446,9 +482,11 @@ class Run:
 
     def _finish(self, model: Arrays) -> Result:
         spec, data, rounds = self._plan.spec, self._data.train, self._rounds.done
-        path = self.directory.write_model(self._learning.model(model, {}))
+        notes = {"options": spec.text()}
+        path = self.directory.write_model(self._learning.model(model, notes))
         done = [self._evaluation.done[round_] for round_ in range(rounds)]
-        last, classes = done[-1].scores, data.form.classes
+        tested = done[-1] if self._test is None else self._test.done[rounds - 1]
+        last, classes = tested.scores, data.form.classes
         result = Result(
             run=self.directory.run_id,
             data={
@@ -459,6 +497,8 @@ class Run:
             rounds=rounds, nodes=self._database.solved_by(), accuracy=last.accuracy,
             macro_f1=last.macro_f1, confusion=list(map(list, last.confusion)),
             examples=sum(len(rows) for rows in self._learning.shards),
+            validation_rows=len(self._data.tried) if self._data.keeps_aside else 0,
+            test_loss=tested.loss,
             accuracy_by_round=[each.scores.accuracy for each in done],
             loss_by_round=[each.loss for each in done],
             seconds=self._clock.read(), starts=self._memory.starts,
@@ -466,7 +506,7 @@ class Run:
             model=str(path), model_sha256=sha256(model),
             model_parts=self._described(model), merge=spec.merge,
             classes=list(classes) if len(classes) <= MOST_TABLED else [],
-            shortcoming=self._shortcoming(done[-1]),
+            shortcoming=self._shortcoming(tested),
         )  # fmt: skip
         self.directory.write_metrics(result.as_json())
         self._database.state(accuracy=last.accuracy)

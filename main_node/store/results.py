@@ -25,8 +25,10 @@ class Result:
         classes: names of the classes; empty where there are too many to table.
         accuracy, macro_f1, confusion: of the last model, on the test set.
         examples: how many rows all jobs together learned from.
-        accuracy_by_round: on the test set.
-        loss_by_round: mean loss on the test set; None where the learner has none.
+        accuracy_by_round: on the test set, or on the validation rows where there are some.
+        loss_by_round: mean loss there; None where the learner has none.
+        validation_rows: training rows that were kept aside to try each round's model on.
+        test_loss: of the last model, on the test set; None where the learner has none.
         seconds: in each phase, and `total`, since this start.
         starts: how often the run was started.
         retries: attempts that failed.
@@ -59,6 +61,8 @@ class Result:
     merge: str = ""
     classes: list[str] = field(default_factory=list)
     shortcoming: str = ""
+    validation_rows: int = 0
+    test_loss: float | None = None
 
     def as_json(self) -> dict[str, object]:
         """Return it as plain values."""
@@ -74,7 +78,12 @@ class Result:
         if not isinstance(values, dict):
             raise ValueError("not values by name")
         hints = typing.get_type_hints(cls)
-        values = {"loss_by_round": [], "merge": "", "classes": [], "shortcoming": "", **values}
+        losses = values.get("loss_by_round") or [None]
+        values = {
+            "loss_by_round": [], "merge": "", "classes": [], "shortcoming": "",
+            "validation_rows": 0, "test_loss": losses[-1] if isinstance(losses, list) else None,
+            **values,
+        }  # fmt: skip
         for each in fields(cls):
             if each.name not in values:
                 raise ValueError(f"no {each.name}")

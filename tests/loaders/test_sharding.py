@@ -12,12 +12,40 @@ from loaders import SHARDINGS, LoaderError, shard
 LABELS = np.random.default_rng(1).integers(0, 10, 1000)
 
 
-@given(st.integers(1, 50), st.integers(0, 5), st.sampled_from(["disjoint", "labels"]))
+@given(
+    st.integers(1, 50),
+    st.integers(0, 5),
+    st.sampled_from(["disjoint", "labels", "dirichlet:0.001", "dirichlet:0.5", "dirichlet:1e6"]),
+)
 def test_a_partition_holds_every_row_once(jobs: int, seed: int, how: str) -> None:
     shards = shard(LABELS, jobs, how, seed)
     assert len(shards) == jobs
     assert sorted(np.concatenate(shards).tolist()) == list(range(len(LABELS)))
-    assert max(map(len, shards)) - min(map(len, shards)) <= 2
+    assert min(map(len, shards)) >= 1
+    if not how.startswith("dirichlet"):
+        assert max(map(len, shards)) - min(map(len, shards)) <= 2
+
+
+def test_the_concentration_says_how_skewed_shards_are() -> None:
+    def classes(how: str) -> float:
+        return float(np.mean([len(set(LABELS[rows])) for rows in shard(LABELS, 5, how)]))
+
+    assert classes("dirichlet:0.01") < 4 < classes("dirichlet:0.3") < classes("dirichlet:100") == 10
+
+
+@given(st.integers(1, 20), st.sampled_from(["disjoint", "sample", "labels", "dirichlet:0.1"]))
+def test_shared_rows_are_in_every_shard_once(jobs: int, how: str) -> None:
+    alone, together = shard(LABELS, jobs, how, 3), shard(LABELS, jobs, how, 3, shared=0.02)
+    assert all(np.array_equal(a, t[: len(a)]) for a, t in zip(alone, together, strict=True))
+    assert all(len(set(rows.tolist())) == len(rows) for rows in together)
+    everywhere = set.intersection(*(set(rows.tolist()) for rows in together))
+    assert len(everywhere) >= 20
+    if how != "sample":
+        others = set().union(
+            *(set(t[len(a) :].tolist()) for a, t in zip(alone, together, strict=True))
+        )
+        assert others <= everywhere
+        assert len(everywhere) == (20 if jobs > 1 else 1000)
 
 
 @given(st.integers(1, 50), st.integers(0, 5))
@@ -26,7 +54,7 @@ def test_samples_are_of_rows_by_jobs_without_repeats(jobs: int, seed: int) -> No
         assert len(set(rows.tolist())) == len(rows) == len(LABELS) // jobs
 
 
-@pytest.mark.parametrize("how", SHARDINGS)
+@pytest.mark.parametrize("how", [*SHARDINGS, "dirichlet:0.5"])
 def test_equal_seeds_give_equal_shards(how: str) -> None:
     first, second, other = (shard(LABELS, 4, how, seed) for seed in (3, 3, 4))
     assert all(map(np.array_equal, first, second))
@@ -47,6 +75,10 @@ def test_by_label_is_skewed_and_disjoint_is_not() -> None:
         (7, 4, "labels", "use fewer jobs"),
         (10, 0, "disjoint", "can't be cut into 0"),
         (10, 2, "stripes", "no sharding 'stripes'; there is disjoint"),
+        (10, 2, "dirichlet", "dirichlet:ALPHA"),
+        (10, 2, "dirichlet:0", "dirichlet:ALPHA"),
+        (10, 2, "dirichlet:nan", "dirichlet:ALPHA"),
+        (10, 2, "labels:2", "no sharding 'labels:2'"),
     ],
 )
 def test_what_can_not_be_cut_is_told(rows: int, jobs: int, how: str, words: str) -> None:

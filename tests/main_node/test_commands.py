@@ -97,8 +97,9 @@ def test_the_result_is_what_is_promised(result: dict[str, Any], data: Path) -> N
         "run", "data", "learner", "jobs", "rounds", "nodes", "accuracy", "macro_f1", "confusion",
         "examples", "seconds", "starts", "retries", "left_out", "model", "model_sha256",
         "accuracy_by_round", "loss_by_round", "model_parts", "target_digit", "merge", "classes",
-        "shortcoming",
+        "shortcoming", "validation_rows", "test_loss",
     }  # fmt: skip
+    assert result["test_loss"] == result["loss_by_round"][-1]
     assert set(result["seconds"]) == {"total", "setup", "training", "merging", "evaluating"}
     assert (result["learner"], result["jobs"], result["rounds"]) == ("neural", 4, 2)
     assert result["examples"] == 400
@@ -307,7 +308,7 @@ def _taken() -> tuple[str, Any]:
         (["--bind", "tcp://8.8.8.8:5555"], 2, "mnist-keys new DIR NAME"),
         (["--bind", "tcp://8.8.8.8:5555", "--insecure"], 2, "not an address of this machine"),
         (["--run-dir", "/proc/runs"], 2, "can't be made"),
-        (["--data", "/nowhere"], 3, "neither 'mnist' nor a folder"),
+        (["--data", "/nowhere"], 3, "no such file or folder"),
         (["--jobs", "9999"], 3, "can't be cut into 9999 jobs"),
         (["--config", "/nowhere"], 2, "/nowhere: no such file"),
         (["--job", "3"], 2, "No such option"),
@@ -406,7 +407,7 @@ def test_predict_says_how_good_a_model_is_and_what_it_sees(
         (["{model}", "/nowhere.png"], 3, "no such file"),
         (["{data}", "x.png"], 2, "a folder; name the model.safetensors"),
         (["{model}", "{data}/t10k-labels-idx1-ubyte"], 3, "not a picture"),
-        (["{model}", "--data", "/nowhere"], 3, "neither 'mnist'"),
+        (["{model}", "--data", "/nowhere"], 3, "no such file or folder"),
         (["{model}", "--export", "json"], 2, "a neural model; only an algebraic one"),
         (["{model}", "x.png", "--explain"], 2, "a neural model; only an algebraic one"),
         (["{model}", "x.png", "--export", "json"], 2, "it takes no images"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
 import socket
 import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,7 @@ from protocol.machine.limits import Limits, NodeLimits
 
 from ..alone import Threads
 from ..conftest import ANY_PORT, make_idx_folder, write_idx
+from ..processes import PREDICT_HERE, here
 
 
 class Heard:
@@ -92,6 +95,33 @@ def test_a_run_is_told_as_events(tmp_path: Path, data: Path) -> None:
     assert [event.at for event in heard.all] == sorted(event.at for event in heard.all)
     assert all(loss is not None and 0 < loss < 5 for loss in result.loss_by_round)
     assert result.loss_by_round[-1] < result.loss_by_round[0]  # type: ignore[operator]
+
+
+def test_rounds_are_tried_on_rows_kept_aside_and_the_last_model_on_the_test_set(
+    tmp_path: Path, data: Path
+) -> None:
+    (data / "t10k-labels-idx1-ubyte").rename(tmp_path / "labels")  # so that a test set is drawn
+    try:
+        heard, shape = Heard(), {"test_fraction": 0.25, "validation": 0.2, "contradictions": "drop"}
+        spec = TrainOptions.of(
+            learner="linear", jobs=2, rounds=3, sharding="dirichlet:0.5", shared_rows=0.1, **shape
+        ).spec
+        asked = replace(plan(tmp_path, data), spec=spec)
+        result = open_run(asked, [heard]).see_through()
+        again = open_run(asked).see_through()
+    finally:
+        (tmp_path / "labels").rename(data / "t10k-labels-idx1-ubyte")
+    told = {(vars(each)["round"], vars(each)["on"]) for each in heard.of(RoundEvaluated)}
+    assert told == {(0, "validation"), (1, "validation"), (2, "validation"), (2, "test")}
+    tested = sum(map(sum, result.confusion))
+    assert 90 <= tested <= 110
+    assert 50 <= result.validation_rows <= 70
+    assert result.data["rows"] == 400 - tested - result.validation_rows
+    assert result.examples > result.data["rows"]  # some are in every shard
+    assert len(result.accuracy_by_round) == 3
+    assert again.model_sha256 == result.model_sha256
+    predicted = here(PREDICT_HERE, result.model, "--data", str(data), "--split", "test", "--json")
+    assert json.loads(predicted.stdout)["examples"] == 100  # the data's own is there again
 
 
 def test_a_run_that_ends_early_leaves_no_trace_of_what_had_begun(

@@ -32,7 +32,7 @@ def print_summary(result: Result, console: Console) -> None:
     retries = f"; {plural(result.retries, 'attempt')} failed" if result.retries else ""
     if result.left_out:
         retries += f"; left out: {', '.join(result.left_out)}"
-    loss = result.loss_by_round[-1] if result.loss_by_round else None
+    loss = result.test_loss
     lines = (
         ("accuracy", f"{result.accuracy:.2%} (macro F1 {result.macro_f1:.4f}"
                      + (")" if loss is None else f", loss {loss:.4g})")),

@@ -103,7 +103,8 @@ class Lines:
         self.say(f"round {event.round + 1} of {self._rounds} merged; {told}{left}")
 
     def _evaluated(self, event: RoundEvaluated) -> None:
-        self.say(f"round {event.round + 1}: accuracy {event.scores.accuracy:.2%}")
+        where = f" on the {event.on} rows" * (event.on != "test")
+        self.say(f"round {event.round + 1}: accuracy {event.scores.accuracy:.2%}{where}")
 
 
 def _number(name: str, value: float) -> str:
