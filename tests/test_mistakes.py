@@ -33,7 +33,7 @@ mnist-main --jobs 0
 mnist-main --jobs many
 mnist-main --job 4
 MNIST_JOB=4 mnist-main
-mnist-main --jobs 9999 --data digits
+mnist-main --jobs 9999 --data bars
 mnist-main --lr nan
 mnist-main --sharding stripes
 mnist-main --learner psychic
@@ -42,7 +42,7 @@ mnist-main --learner algebraic --lr 1
 mnist-main --data nowhere
 mnist-main --data empty
 mnist-main --data page
-mnist-main --data digits/letters
+mnist-main --data bars/letters
 mnist-main --data s3://bucket/digits
 mnist-main --bind 5555
 mnist-main --bind localhost:5555
@@ -52,8 +52,8 @@ mnist-main --config nowhere.yaml
 mnist-main --config typo.yaml
 mnist-main --config broken.yaml
 mnist-main --resume nothing
-mnist-main --run-dir page/train-images-idx3-ubyte --data digits
-mnist-main --timeout 0 --data digits --bind tcp://127.0.0.1:0
+mnist-main --run-dir page/train-images-idx3-ubyte --data bars
+mnist-main --timeout 0 --data bars --bind tcp://127.0.0.1:0
 mnist-compute --connect localhost
 mnist-compute --connect tcp://127.0.0.1
 mnist-compute --max-memory 10
@@ -61,7 +61,7 @@ mnist-compute --keys nowhere
 mnist-compute lab1
 mnist-predict model.safetensors digit.png
 mnist-predict page/train-images-idx3-ubyte digit.png
-mnist-predict digits digit.png
+mnist-predict bars digit.png
 mnist-predict model.safetensors
 mnist-runs show nothing
 mnist-runs list --run-dir typo
@@ -86,7 +86,7 @@ Made by `python -m tests.test_mistakes`, and read by a person: a test holds it.
 
 def prepare(folder: Path) -> None:
     """Put there what the mistakes are made with."""
-    make_idx_folder(folder / "digits")
+    make_idx_folder(folder / "bars")
     (folder / "empty").mkdir()
     (folder / "page").mkdir()
     page = "<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n"

@@ -70,6 +70,11 @@ class Asked:
         """Whether a file is there."""
         return places.is_file(self.where)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it names a file or a folder."""
+        return self.is_folder or self.is_file
+
     @cached_property
     def head(self) -> bytes:
         """The first bytes of the file that is there; none of a folder, or of nothing."""
@@ -169,6 +174,8 @@ def open_source(name: str | Path, say: Say = str, reading: ReadingOptions | None
     for kind in kinds():
         with told_of(asked.name):
             if kind.knows(asked):
+                if asked.name in kind.NAMES and asked.is_there:
+                    say(f"{asked.name}: the data set of this name; what lies here is ./{asked.name}")
                 return kind.open_source(asked)
     with told_of(asked.name):
         raise DatasetNotFound(_nothing(asked))

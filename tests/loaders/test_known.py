@@ -242,6 +242,19 @@ def test_digits_are_scikit_learns() -> None:
     assert np.abs(rows.arrays["image"] / 255 - theirs.images / 16).max() < 1 / 255
 
 
+def test_a_name_goes_before_a_folder_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    digits = loaders.load("digits", say=said.append)
+    assert said == []
+    make_idx_folder(tmp_path / "digits", 20, 10)
+    assert loaders.load("digits", say=said.append).digest == digits.digest
+    assert said == ["digits: the data set of this name; what lies here is ./digits"]
+    assert len(loaders.load("./digits")) == 20
+
+
 # CIFAR's files.
 
 
