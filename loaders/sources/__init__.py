@@ -175,7 +175,8 @@ def open_source(name: str | Path, say: Say = str, reading: ReadingOptions | None
         with told_of(asked.name):
             if kind.knows(asked):
                 if asked.name in kind.NAMES and asked.is_there:
-                    say(f"{asked.name}: the data set of this name; what lies here is ./{asked.name}")
+                    here = f"./{asked.name}"
+                    say(f"{asked.name}: the data set of this name; what lies here is {here}")
                 return kind.open_source(asked)
     with told_of(asked.name):
         raise DatasetNotFound(_nothing(asked))
