@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-import stat
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from loaders import CorruptDataset, DatasetNotFound
+from loaders import DatasetNotFound
+from loaders.decoding import ENDINGS, decoded, in_bytes, is_deep
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,17 +15,6 @@ if TYPE_CHECKING:
 
     Grey = npt.NDArray[np.float32]
 
-# Pillow also logs what it raises anyway.
-logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-#: What is read, whatever a file is called, and the names that such files have in a folder. Pillow
-#: knows more, and starts other programs for some of it.
-FORMATS = {
-    "PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "GIF": (".gif",), "BMP": (".bmp",),
-    "TIFF": (".tif", ".tiff"), "WEBP": (".webp",), "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
-}  # fmt: skip
-#: Pixels of a picture, and bytes of its file, at most: a camera has no more, and memory has room.
-MOST_PIXELS, MOST_BYTES = 100_000_000, 256 << 20
 #: A drawing is looked for in a picture of so many pixels a side.
 _LOOKED_AT = 1024
 #: MNIST's rule: what is drawn fits into 20 of 28 pixels.
@@ -59,18 +44,17 @@ def pictures_in(path: Path) -> list[Path]:
     Raises:
         DatasetNotFound: it is a folder without pictures, or can't be looked into.
     """
-    endings = tuple(ending for each in FORMATS.values() for ending in each)
     try:
         if not path.is_dir():
             return [path]
         found = sorted(
             each for each in path.iterdir()
-            if each.suffix.lower() in endings and not each.name.startswith(".")
+            if each.suffix.lower() in ENDINGS and not each.name.startswith(".")
         )  # fmt: skip
     except OSError as error:
         raise DatasetNotFound(f"{path}: can't be looked into: {error.strerror}") from error
     if not found:
-        raise DatasetNotFound(f"{path}: a folder without a picture ({', '.join(endings)})")
+        raise DatasetNotFound(f"{path}: a folder without a picture ({', '.join(ENDINGS)})")
     return found
 
 
@@ -91,7 +75,7 @@ def grey_picture(path: Path, shape: tuple[int, int], *, whole: bool = False) -> 
     """
     import numpy as np
 
-    with _decoded(path) as image:
+    with decoded(path) as image:
         grey = _grey(image)
     drawing = None
     if not whole and (grey.height, grey.width) != shape:
@@ -112,75 +96,10 @@ def colour_picture(path: Path, shape: tuple[int, int]) -> Picture:
     """
     from PIL import Image
 
-    with _decoded(path) as image:
+    with decoded(path) as image:
         over = Image.new("RGBA", image.size, "white")
         plain = Image.alpha_composite(over, image.convert("RGBA")).convert("RGB")
     return Picture(_scaled(plain, shape), blank=False)  # one colour may be what it is about
-
-
-# Decoding.
-
-
-@contextmanager
-def _decoded(path: Path) -> Iterator[Image.Image]:
-    """Give a picture's first frame, upright; what is wrong with it is told as its file's.
-
-    A decoder raises whatever it comes upon in a damaged file, and warns of what is told anyway.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    _check_file(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(path, formats=tuple(FORMATS)) as image:
-                _check_size(path, image.width, image.height)
-                image.load()
-                upright: Image.Image = image
-                with suppress(Exception):  # notes that can't be read say nothing of which way is up
-                    upright = ImageOps.exif_transpose(image)
-                yield upright
-        except (CorruptDataset, DatasetNotFound):
-            raise
-        except Image.DecompressionBombError:
-            raise CorruptDataset(f"{path}: {_too_large()}") from None
-        except UnidentifiedImageError as error:
-            raise CorruptDataset(
-                f"{path}: not a picture that can be read ({', '.join(FORMATS)})"
-            ) from error
-        except MemoryError as error:
-            raise CorruptDataset(f"{path}: there is not enough memory for it") from error
-        except Exception as error:
-            raise CorruptDataset(
-                f"{path}: not a picture that can be read: {error or type(error).__name__}"
-            ) from error
-
-
-def _check_file(path: Path) -> None:
-    """Raise unless it is a file, and no pipe or device, that nobody would see the end of."""
-    try:
-        status = path.stat()
-    except FileNotFoundError as error:
-        raise DatasetNotFound(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
-        raise DatasetNotFound(f"{path}: can't be read: {error}") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise CorruptDataset(f"{path}: a folder in a folder of pictures; name it itself")
-    if not stat.S_ISREG(status.st_mode):
-        raise CorruptDataset(f"{path}: not a file, but a pipe or a device")
-    if status.st_size > MOST_BYTES:
-        raise CorruptDataset(f"{path}: larger than {MOST_BYTES >> 20} MiB; no picture is")
-
-
-def _check_size(path: Path, width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
-        raise CorruptDataset(f"{path}: {width:,} x {height:,} pixels: {_too_large()}")
-    if not width * height:
-        raise CorruptDataset(f"{path}: a picture of no pixels")
-
-
-def _too_large() -> str:
-    return f"more than {MOST_PIXELS // 10**6:,} million pixels; make it smaller"
 
 
 def _grey(image: Image.Image) -> Image.Image:
@@ -188,15 +107,8 @@ def _grey(image: Image.Image) -> Image.Image:
     import numpy as np
     from PIL import Image
 
-    if image.mode.startswith("I") or image.mode == "F":  # 16 bits or more: Pillow would clip
-        values = np.asarray(image).astype(np.float32)
-        if not np.isfinite(values).all():
-            raise ValueError("it holds numbers that are not finite")
-        whole = image.mode.startswith("I")
-        top = (65535 if values.max() > 255 else 255) if whole else max(values.max(), 1e-9)
-        np.clip(values, 0, top, out=values)  # in place: there may be a hundred million
-        values *= np.float32(255 / top)
-        return Image.fromarray(values.astype(np.uint8))
+    if is_deep(image):
+        return in_bytes(image)
     if "A" not in image.getbands() and "transparency" not in image.info:
         return image.convert("L")
     colours = image.convert("RGBA")

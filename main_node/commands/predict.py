@@ -15,8 +15,9 @@ import click
 
 from console.exits import Exit, end, tell_end
 from console.options import Place, homed
+from loaders.decoding import MOST_PIXELS
 
-from .pictures import MOST_PIXELS, Picture, colour_picture, grey_picture, pictures_in
+from .pictures import Picture, colour_picture, grey_picture, pictures_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

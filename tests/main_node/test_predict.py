@@ -23,8 +23,9 @@ from learning import model as models
 from learning.durable import read_arrays, write_arrays
 from learning.model import Model
 from loaders import CorruptDataset, Field, Form, LoaderError, Numbered
+from loaders.decoding import FORMATS, MOST_PIXELS
 from main_node.commands import predict
-from main_node.commands.pictures import FORMATS, MOST_PIXELS, colour_picture, grey_picture
+from main_node.commands.pictures import colour_picture, grey_picture
 from main_node.store.directory import RunDirectory
 
 from ..processes import PREDICT_HERE, here
