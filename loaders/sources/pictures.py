@@ -1,0 +1,216 @@
+"""Pictures in folders by class, with or without `train/` and `test/` above these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from protocol.wire.words import plural
+
+from ..decoding import ENDINGS
+from ..errors import CorruptDataset, DatasetNotFound, LoaderError
+from ..places import entries, is_folder, naturally, read
+from . import Asked, some
+
+if TYPE_CHECKING:
+    from ..places import Where
+    from ..rows import Array, ArraySource, Labels, Numbered
+
+WHAT = "a folder of pictures by class"
+ORDER = 50
+NAMES = ()
+#: Names of folders that are splits, in small letters: what is tried is the first that is there.
+_TRAIN, _TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
+#: Of one folder.
+_MOST_ENTRIES = 10_000_000
+#: Pictures of several sizes are scaled to one, of so many pixels a side at most.
+_MOST_SIDE = 64
+#: Pictures that are read together; damaged ones that are told.
+_TOGETHER, _TOLD = 1000, 5
+
+
+class _Labelled(NamedTuple):
+    """A picture and its class."""
+
+    file: Where
+    class_: str
+
+
+def knows(asked: Asked) -> bool:
+    """Whether there are pictures in folders below the one that is named."""
+    return any(_is_picture(file) and file.parent != asked.where for file in asked.files)
+
+
+def open_source(asked: Asked) -> ArraySource:
+    """Return the pictures of a folder as a source; the folders' names are the classes'.
+
+    They are in the order of their own names, numbers in these as numbers, whatever their class: so
+    that files that were numbered before they were put into folders keep their order.
+
+    Raises:
+        DatasetNotFound: a class or a split has no picture.
+        CorruptDataset: some can't be read.
+    """
+    import numpy as np
+
+    from ..rows import ArraySource, Field, Form
+
+    found = {split: _labelled(folder, asked) for split, folder in _splits(asked).items()}
+    names = sorted({each.class_ for split in found.values() for each in split})
+    if not names:
+        raise DatasetNotFound(f"{asked.name}: no picture in any folder of a class")
+    classes = _numbered(names)
+    numbers = {name: number for number, name in enumerate(classes)}
+    decoded = {split: _decoded(files) for split, files in found.items()}
+    arrays = _alike(asked, decoded)
+    splits: dict[str, tuple[Mapping[str, Array], Labels]] = {}
+    for split, files in found.items():
+        truth = np.array([numbers[each.class_] for each in files], np.int64)
+        splits[split] = {"image": arrays[split]}, truth
+    shape = next(iter(arrays.values())).shape[1:]
+    return ArraySource(asked.name, Form({"image": Field("uint8", shape)}, classes), splits)
+
+
+def _is_picture(file: Where) -> bool:
+    return file.suffix.lower() in ENDINGS and not file.name.startswith(".")
+
+
+def _folders(folder: Where) -> list[Where]:
+    there = [each for each in entries(folder, _MOST_ENTRIES) if each.name[:1] != "."]
+    return sorted(filter(is_folder, there), key=lambda each: each.name)
+
+
+def _splits(asked: Asked) -> dict[str, Where]:
+    """Return the folder of each split: those below, or the one that is named, of all."""
+    below = {each.name.lower(): each for each in _folders(asked.where)}
+    train = next((below[name] for name in _TRAIN if name in below), None)
+    test = next((below[name] for name in _TEST if name in below), None)
+    if train is None:
+        return {"train": asked.where}
+    if test is None:
+        return {"train": train}
+    left = [
+        name for name in below if name in (*_TRAIN, *_TEST) and below[name] not in (train, test)
+    ]
+    if left:
+        asked.say(f"{asked.name}: {test.name} is the test set; {some(left)} is not read")
+    return {"train": train, "test": test}
+
+
+def _labelled(folder: Where, asked: Asked) -> list[_Labelled]:
+    """Return the pictures below a folder, and their classes, in order.
+
+    Raises:
+        DatasetNotFound: the folder of a class has none.
+    """
+    found: list[_Labelled] = []
+    left = 0
+    for class_ in _folders(folder):
+        there = entries(class_, _MOST_ENTRIES)
+        pictures = [each for each in there if _is_picture(each)]
+        if not pictures:
+            raise DatasetNotFound(
+                f"{class_}: a class without a picture ({', '.join(ENDINGS)}); it holds"
+                f" {some(sorted(each.name for each in there)) or 'nothing'}"
+            )
+        found += [_Labelled(each, class_.name) for each in pictures]
+        left += len(there) - len(pictures)
+    if left:
+        asked.say(
+            f"{folder}: {plural(left, 'file')} in its folders of classes no picture, left out"
+        )
+    return sorted(found, key=lambda each: (naturally(each.file), each.class_))
+
+
+def _numbered(names: list[str]) -> tuple[str, ...] | Numbered:
+    """Return classes, by their numbers where these are just their names."""
+    from ..rows import Numbered
+
+    whole = [str(number) for number in range(len(names))]
+    return Numbered(len(names)) if sorted(names) == sorted(whole) else tuple(names)
+
+
+def _decoded(files: list[_Labelled]) -> list[Array]:
+    """Return the pictures of files, each (height, width), or (height, width, 3).
+
+    Raises:
+        CorruptDataset: some can't be read; they are named.
+        LoaderError: they can't be reached.
+    """
+    from ..decoding import pixels_of
+
+    pictures: list[Array] = []
+    damaged: list[str] = []
+    for first in range(0, len(files), _TOGETHER):
+        together = [each.file for each in files[first : first + _TOGETHER]]
+        for file, content in ((each, read(each)) for each in together):
+            try:
+                pictures.append(pixels_of(content, str(file)))
+            except LoaderError as error:
+                damaged.append(str(error))
+    if damaged:
+        more = f"; and {len(damaged) - _TOLD:,} more" if len(damaged) > _TOLD else ""
+        raise CorruptDataset(
+            f"{'; '.join(damaged[:_TOLD])}{more}: replace {plural(len(damaged), 'such file')}, or"
+            " take them away"
+        )
+    return pictures
+
+
+def _alike(asked: Asked, splits: Mapping[str, list[Array]]) -> dict[str, Array]:
+    """Return pictures of one size and of one kind, as one array a split.
+
+    They are grey if all are, though some may be in colours that are all grey.
+    """
+    import numpy as np
+
+    every = [each for pictures in splits.values() for each in pictures]
+    grey = all(each.ndim == 2 or _is_grey(each) for each in every)
+    sizes = {each.shape[:2] for each in every}
+    size = next(iter(sizes)) if len(sizes) == 1 else _common(every)
+    if len(sizes) > 1:
+        asked.say(
+            f"{asked.name}: pictures of {len(sizes):,} sizes, from {_told(min(sizes))} to"
+            f" {_told(max(sizes))} pixels; all are scaled to {_told(size)}"
+        )
+    made: dict[str, Array] = {}
+    for split, pictures in splits.items():
+        made[split] = np.empty((len(pictures), *size, *(() if grey else (3,))), np.uint8)
+        for row, each in enumerate(_as_kind(pictures, grey)):
+            made[split][row] = each if each.shape[:2] == size else _scaled(each, size)
+    return made
+
+
+def _is_grey(picture: Array) -> bool:
+    red = picture[..., 0]
+    return bool((red == picture[..., 1]).all() and (red == picture[..., 2]).all())
+
+
+def _as_kind(pictures: list[Array], grey: bool) -> Iterator[Array]:
+    for each in pictures:
+        if grey:
+            yield each if each.ndim == 2 else each[..., 0]
+        else:
+            yield each if each.ndim == 3 else each[..., None].repeat(3, axis=2)
+
+
+def _common(pictures: list[Array]) -> tuple[int, int]:
+    """Return one size for pictures of several: a square of their middle side."""
+    sides = sorted(min(each.shape[:2]) for each in pictures)
+    side = min(_MOST_SIDE, sides[len(sides) // 2])
+    return side, side
+
+
+def _told(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
+
+
+def _scaled(picture: Array, size: tuple[int, int]) -> Array:
+    """Return a picture scaled to a size in its proportions, its middle if it is longer."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    fitted = ImageOps.fit(
+        Image.fromarray(picture), (size[1], size[0]), method=Image.Resampling.LANCZOS
+    )
+    return np.asarray(fitted, np.uint8)

@@ -1,0 +1,160 @@
+"""Pictures in folders by class: as tools write them, as people leave them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import loaders
+from loaders import CorruptDataset, DatasetNotFound, LoaderError, Numbered
+
+from ..conftest import make_idx_folder
+
+
+def write_pictures(
+    folder: Path, idx: Path, ending: str = "png", name: Callable[[int], str] = "{:05}".format
+) -> Path:
+    """Write an IDX folder's pictures into folders by class; return where they are."""
+    source = loaders.open_source(idx)
+    for split in source.splits:
+        labels, images = source.labels(split), source.read(split, slice(None))["image"]
+        for row, (image, label) in enumerate(zip(images, labels, strict=True)):
+            place = folder / split / str(label)
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(place / f"{name(row)}.{ending}")
+    return folder
+
+
+@pytest.fixture
+def idx(tmp_path: Path) -> Path:
+    return make_idx_folder(tmp_path / "idx", 60, 30)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, idx: Path) -> Path:
+    return write_pictures(tmp_path / "pictures", idx)
+
+
+def test_pictures_are_the_rows_that_they_were_made_from(folder: Path, idx: Path) -> None:
+    source = loaders.open_source(folder)
+    assert source.form.classes == Numbered(10)
+    assert source.digest == loaders.open_source(idx).digest
+
+
+def test_numbers_in_names_are_numbers(tmp_path: Path, idx: Path) -> None:
+    folder = write_pictures(tmp_path / "plain", idx, "bmp", "img{}".format)
+    assert loaders.open_source(folder).digest == loaders.open_source(idx).digest
+
+
+def test_grey_pictures_in_colours_are_grey(tmp_path: Path, folder: Path, idx: Path) -> None:
+    for number, path in enumerate(sorted((folder / "train").glob("*/*.png"))):
+        with Image.open(path) as image:
+            kind = ("L", "RGB", "RGBA", "P")[number % 4]
+            image.convert(kind).save(path)
+    assert loaders.open_source(folder).digest == loaders.open_source(idx).digest
+
+
+def colour(path: Path, size: tuple[int, int] = (6, 4), shade: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (200, shade, 10)).save(path)
+
+
+def test_colours_and_the_names_of_classes_are_kept(tmp_path: Path) -> None:
+    for name in ("cat", "dog", "äpfel"):
+        for number in range(10):
+            colour(tmp_path / name / f"{number}.png", shade=number)
+    rows = loaders.load(tmp_path)
+    assert rows.form.fields["image"].shape == (4, 6, 3)
+    assert rows.form.classes == ("cat", "dog", "äpfel")
+    assert rows.labels.tolist() == [0, 1, 2] * 10  # by the files' names, then the classes'
+    assert rows.arrays["image"][::3, 0, 0].tolist() == [[200, shade, 10] for shade in range(10)]
+    assert "test" not in rows.source.splits  # one is drawn where it is wanted
+
+
+@pytest.mark.parametrize(
+    ("names", "splits", "said"),
+    [
+        (("training", "testing"), {"train": 2, "test": 2}, ""),
+        (("Train", "VAL"), {"train": 2, "test": 2}, ""),
+        (
+            ("train", "test", "val"),
+            {"train": 2, "test": 2},
+            "test is the test set; val is not read",
+        ),
+        (("train",), {"train": 2}, ""),
+        (("cat", "test"), {"train": 2}, ""),
+    ],
+)
+def test_splits_are_folders(
+    tmp_path: Path, names: tuple[str, ...], splits: dict[str, int], said: str
+) -> None:
+    told: list[str] = []
+    for name in names:
+        inner = ("a", "b") if splits != {"train": 2} or name == "train" else ("",)
+        for class_ in inner:
+            colour(tmp_path / name / class_ / "one.png")
+    assert loaders.open_source(tmp_path, told.append).splits == splits
+    assert told == [f"{tmp_path}: {said} read"] * bool(said)
+
+
+def test_classes_are_those_of_both_splits(tmp_path: Path) -> None:
+    colour(tmp_path / "train" / "a" / "1.png")
+    colour(tmp_path / "test" / "b" / "1.png")
+    source = loaders.open_source(tmp_path)
+    assert source.form.classes == ("a", "b")
+    assert source.labels("test").tolist() == [1]
+
+
+def test_pictures_of_several_sizes_are_scaled_and_that_is_said(tmp_path: Path) -> None:
+    for number, size in enumerate([(30, 20), (200, 100), (80, 90)]):
+        colour(tmp_path / "a" / f"{number}.jpg", size)
+    told: list[str] = []
+    rows = loaders.load(tmp_path, say=told.append)
+    assert rows.form.fields["image"].shape == (64, 64, 3)
+    assert "3 sizes, from 20 x 30 to 100 x 200 pixels; all are scaled to 64 x 64" in told[0]
+    assert np.abs(rows.arrays["image"].astype(int) - (200, 0, 10)).max() < 8
+
+
+def test_what_else_lies_about_is_left_out(folder: Path, idx: Path) -> None:
+    (folder / "train" / "3" / "Thumbs.db").write_bytes(b"x")
+    (folder / "train" / "3" / ".hidden.png").write_bytes(b"x")
+    (folder / "train" / ".cache").mkdir()
+    (folder / "readme.txt").write_text("hello")
+    told: list[str] = []
+    assert loaders.open_source(folder, told.append).digest == loaders.open_source(idx).digest
+    assert told == [f"{folder}/train: 2 files in its folders of classes no picture, left out"]
+
+
+def test_damaged_pictures_are_all_told(folder: Path) -> None:
+    broken = sorted((folder / "train").glob("*/*.png"))[:7]
+    for number, path in enumerate(broken):
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2] if number % 2 else b"<html>")
+    with pytest.raises(CorruptDataset) as caught:
+        loaders.load(folder)
+    assert str(broken[0]) in str(caught.value)
+    assert "and 2 more: replace 7 such files" in str(caught.value)
+
+
+def test_a_class_without_pictures_is_told(folder: Path) -> None:
+    (folder / "train" / "10").mkdir()
+    (folder / "train" / "10" / "notes.txt").touch()
+    with pytest.raises(DatasetNotFound, match=r"train/10: a class without a picture .* notes.txt"):
+        loaders.load(folder)
+
+
+def test_a_bomb_is_a_damaged_picture(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "a" / "large.png")
+    with pytest.raises(LoaderError, match="more than 100 million pixels"):
+        loaders.load(tmp_path)
+
+
+def test_pictures_beside_no_class_are_no_data(tmp_path: Path) -> None:
+    colour(tmp_path / "one.png")
+    with pytest.raises(DatasetNotFound, match="without data that is known: it holds one.png"):
+        loaders.load(tmp_path)
