@@ -98,7 +98,7 @@ def test_splits_are_folders(
         for class_ in inner:
             colour(tmp_path / name / class_ / "one.png")
     assert loaders.open_source(tmp_path, told.append).splits == splits
-    assert told == [f"{tmp_path}: {said} read"] * bool(said)
+    assert told == [f"{tmp_path}: {said}"] * bool(said)
 
 
 def test_classes_are_those_of_both_splits(tmp_path: Path) -> None:
