@@ -19,6 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from protocol.options import at_home
+
 from ..errors import DatasetNotFound, LoaderError
 
 if TYPE_CHECKING:
@@ -82,10 +84,12 @@ def open_source(name: str | Path, say: Say = str) -> Source:
         CorruptDataset: it is not what it should be.
         LoaderError: whatever else its kind raised.
     """
+    with told_of(str(name)):
+        named = at_home(str(name))
     for kind in kinds():
-        with told_of(str(name)):
-            if kind.knows(str(name)):
-                return kind.open_source(str(name), say)
+        with told_of(named):
+            if kind.knows(named):
+                return kind.open_source(named, say)
     what = [repr(each) for kind in kinds() for each in kind.NAMES]
     what += [kind.WHAT for kind in kinds() if not kind.NAMES]
     listed = f"neither {what[0]} nor {what[1]}" if len(what) == 2 else f"none of {', '.join(what)}"
