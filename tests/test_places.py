@@ -26,12 +26,14 @@ import pytest
 import yaml
 from rich.console import Console
 
+from computing_node import AsyncComputingNode
 from console import yaml12
 from console.formats import LaterFormat
 from learning.model import Model, sha256
-from loaders import DatasetNotFound, Field, Form, Numbered
+from loaders import DatasetNotFound, Field, Form, Numbered, load
 from loaders.caches import cache_folder, homeless_folder
 from loaders.fetching import fetch_mnist
+from main_node import AsyncMainNode
 from main_node.commands import runs as runs_
 from main_node.commands import train
 from main_node.commands.options import OPTIONS, TrainOptions, read_config
@@ -43,14 +45,18 @@ from main_node.store.directory import Kept, RunDirectory, host_of
 from main_node.store.results import Result, finished
 from main_node.views.ending.pictures import draw
 from main_node.views.ending.summary import print_summary
+from protocol.carrier.keys import create, create_secret
+from protocol.carrier.sockets import make_pair
 from protocol.errors import ConfigError
 from protocol.machine.ledger import Attempt
 from protocol.machine.watching import Watching
 from protocol.options import at_home
 from protocol.wire.messages import Message, NodeStatus, Status, Stop, Watch
+from relay_node import RelayNode
+from status_node import StatusNode
 from status_node.command import render
 
-from .conftest import make_idx_folder
+from .conftest import ANY_PORT, make_idx_folder, upper
 from .lanes import depth
 from .processes import MAIN, MAIN_HERE, PREDICT_HERE, RUNS_HERE, here, run
 
@@ -224,6 +230,22 @@ def test_a_tilde_is_a_home_for_every_command(
     assert done.returncode == 2
     assert str(tmp_path) in done.stderr
     assert "~" not in done.stderr
+
+
+def test_a_tilde_is_a_home_in_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found in review: `keys="~/keys"` was a folder named `~`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    create(tmp_path / "keys", ["node"], make_pair)
+    create_secret(tmp_path / "secret")
+    digits = make_idx_folder(tmp_path / "digits", 20, 10)
+    with (
+        AsyncMainNode("main", address=ANY_PORT, keys="~/keys") as main,
+        AsyncComputingNode("node", callback=upper, address=main.address, keys="~/keys/nodes/node"),
+        StatusNode("status", address=main.address, keys=Path("~/keys")),
+        RelayNode(bind=ANY_PORT, accept=ANY_PORT, secret="~/secret"),
+    ):
+        pass
+    assert load("~/digits").digest == load(digits).digest
 
 
 def test_a_tilde_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -406,6 +428,18 @@ def test_a_list_that_breaks_at_one_run_goes_on(
     assert [each["ending"] for each in json.loads(done.stdout)] == 2 * [
         "AttributeError: no such thing"
     ]
+
+
+def test_a_run_whose_model_is_not_good_enough_is_shown_as_such(tmp_path: Path) -> None:
+    path, why = make_run(tmp_path, "1"), "its loss on the test images is not finite"
+    with contextlib.closing(RunDatabase(path / "run.db")) as database:
+        database.state(ending="done", accuracy=0.1, shortcoming=why)
+    at = ["--run-dir", str(tmp_path)]
+    assert re.search("^ *1 +not good  .* 10.00%", here(RUNS_HERE, "list", *at).stdout, re.MULTILINE)
+    (listed,) = json.loads(here(RUNS_HERE, "list", "--json", *at).stdout)
+    assert (listed["state"], listed["shortcoming"]) == ("done", why)
+    told = here(RUNS_HERE, "show", "1", *at).stdout.splitlines()
+    assert told[1:3] == ["     state  done, accuracy 10.00%", f"  not good  as a model: {why}"]
 
 
 def test_a_folder_that_is_not_there_is_not_a_folder_without_runs(
