@@ -221,7 +221,7 @@ class Place:
         """
         done = subprocess.run(
             self.words(command, *arguments), capture_output=True, text=True, check=False,
-            timeout=SECONDS, encoding=self.environment.encoding, **self.options,  # type: ignore[call-overload]
+            timeout=SECONDS, encoding=self.environment.encoding, **self.options,
         )  # fmt: skip
         self.look(done.returncode, done.stderr, prints)
         return None if self.environment.output else str(done.stdout)

@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from rich.console import Console
 
 from computing_node import AsyncComputingNode
 from console import yaml12
-from console.formats import LaterFormat
 from learning.model import Model, sha256
 from loaders import DatasetNotFound, Field, Form, Numbered, load
 from loaders.caches import cache_folder, homeless_folder
@@ -37,11 +35,11 @@ from main_node import AsyncMainNode
 from main_node.commands import runs as runs_
 from main_node.commands import train
 from main_node.commands.options import OPTIONS, TrainOptions, read_config
-from main_node.errors import JobFailed, StorageError
+from main_node.errors import JobFailed
 from main_node.options import JobOptions, ListenOptions
 from main_node.run.company import invitation
 from main_node.store.database import DAMAGED, RunDatabase
-from main_node.store.directory import Kept, RunDirectory, host_of
+from main_node.store.directory import Kept, RunDirectory
 from main_node.store.results import Result, finished
 from main_node.views.ending.pictures import draw
 from main_node.views.ending.summary import print_summary
@@ -57,7 +55,6 @@ from status_node import StatusNode
 from status_node.command import render
 
 from .conftest import ANY_PORT, make_idx_folder, upper
-from .lanes import depth
 from .processes import MAIN, MAIN_HERE, PREDICT_HERE, RUNS_HERE, here, run
 
 FORM = Form({"image": Field("uint8", (28, 28))}, Numbered(10))
@@ -528,64 +525,6 @@ def test_options_that_say_too_much_are_refused_at_once(
     assert re.search(words, told), told
     assert len(told) < 1000
     assert time.process_time() - begun < 2
-
-
-PIECES = [
-    b"[", b"]", b"{", b"}", b": ", b"- ", b"&a ", b"*a ", b"!!int ", b"!!binary ", b"!x ", b"'",
-    b'"', b"|\n", b">\n", b"#", b"%", b"? ", b"\n", b"  ", b"\t", b"<<: ", b"---\n", b"...\n",
-    b"\0", b"\xff", b"\xef\xbb\xbf", b"9" * 20, b"1e999", b".nan", b"~", b"!!set ", b"!!merge ",
-    b"\xe2\x80\xa8", b"@", b"`",
-]  # fmt: skip
-
-
-def mutated(content: bytes, random: Random) -> bytes:
-    """Return something like it."""
-    made = bytearray(content)
-    for _ in range(random.randint(1, 4)):
-        at, length = random.randrange(len(made) + 1), random.randrange(12)
-        piece = random.choice([*PIECES, random.randbytes(3), bytes(made[at : at + length])])
-        made[at : at + random.choice([0, 0, 1, length])] = piece * random.choice([1, 1, 1, 30])
-    return bytes(made)
-
-
-@pytest.mark.deep
-def test_whatever_stands_in_a_configuration_is_read_or_refused(tmp_path: Path) -> None:
-    random, whole = Random(1), TrainOptions.of(jobs=7, keys="k").as_yaml().encode()
-    few = b"format: 2\njobs: &a 4\nlr: 1e-3\nlearner: neural\ndata: ~/d\nstall: *a\nkeys: 'b'\n"
-    refused, tries = 0, 500 * depth()
-    for number in range(tries):
-        path = config(tmp_path, mutated(few if number % 10 else whole, random))
-        begun = time.process_time()
-        try:
-            TrainOptions.of(**read_config(path)).as_yaml()
-        except ConfigError as error:
-            refused += 1
-            assert len(str(error)) < 2000
-        assert time.process_time() - begun < 1
-    assert tries / 4 < refused < tries
-
-
-@pytest.mark.deep
-def test_whatever_stands_in_a_run_folder_is_told(tmp_path: Path) -> None:
-    random, path = Random(2), make_run(tmp_path, "run")
-    (path / "metrics.json").write_text(json.dumps(RESULT.as_json()))
-    files = {name: (path / name).read_bytes() for name in ("config.yaml", "run.db", "metrics.json")}
-    files["lock"] = b"process 1 on host"
-    states = set()
-    for _ in range(200 * depth()):
-        name = random.choice(sorted(files))
-        (path / name).write_bytes(mutated(files[name], random))
-        begun = time.process_time()
-        summary = runs_.summarize(path)
-        states.add(summary.state)
-        assert summary.ending.isprintable()
-        with contextlib.suppress(StorageError, LaterFormat):
-            runs_.tell(path)
-        finished(path)
-        host_of(path)
-        assert time.process_time() - begun < 1
-        (path / name).write_bytes(files[name])
-    assert {"damaged", "interrupted"} <= states
 
 
 # A run that has ended.
