@@ -40,11 +40,9 @@ from status_node import StatusNode
 
 from .computing_node.common import linear_fit
 from .conftest import ANY_PORT, make_idx_folder
-from .processes import SECONDS, Process
+from .processes import AS_STRANGER, SECONDS, Process
 from .test_house import ROOT
 
-#: A user that the system knows nothing of.
-STRANGER = 54321
 #: Of folders, and so of what is printed: a letter that latin-1 has and ascii lacks, and a sign that
 #: both lack.
 NAME = "é●"
@@ -98,12 +96,8 @@ NO_SHARED_MEMORY = Environment(
 )  # fmt: skip
 NOBODY = Environment(
     env={"HOME": None, "USER": None, "LOGNAME": None, "PYTHONDONTWRITEBYTECODE": "1"},
-    as_root=(
-        "setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups",
-        # The interpreter and the packages may be in root's home: they may be read, not written.
-        "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
-    ),
-)  # fmt: skip
+    as_root=AS_STRANGER,
+)
 MODULES = Environment(modules=True)
 COLUMNS = {
     "closed": CLOSED, "full": FULL, "left": LEFT, "latin-1": LATIN, "ascii": ASCII,

@@ -55,7 +55,7 @@ from status_node import StatusNode
 from status_node.command import render
 
 from .conftest import ANY_PORT, make_idx_folder, upper
-from .processes import MAIN, MAIN_HERE, PREDICT_HERE, RUNS_HERE, here, run
+from .processes import AS_STRANGER, MAIN, MAIN_HERE, PREDICT_HERE, RUNS_HERE, STRANGER, here, run
 
 FORM = Form({"image": Field("uint8", (28, 28))}, Numbered(10))
 RESULT = Result(
@@ -64,8 +64,6 @@ RESULT = Result(
     loss_by_round=[None], seconds={"total": 1.0}, starts=1, retries=0, left_out=[], model="",
     model_sha256=sha256({"a": np.ones(3)}), model_parts={"weights": 3},
 )  # fmt: skip
-#: A user that the system knows nothing of.
-STRANGER = 54321
 
 
 @pytest.fixture
@@ -84,9 +82,7 @@ def as_stranger(folder: Path, *command: str, **env: str) -> subprocess.Completed
         pytest.skip("only root can be somebody else")
     kept = {name: value for name, value in os.environ.items() if name != "HOME"}
     return run(
-        "setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups",
-        # The interpreter and the packages may be in root's home: they may be read, not written.
-        "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", *command,
+        *AS_STRANGER, *command,
         cwd=folder, env={**kept, "TMPDIR": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **env},
     )  # fmt: skip
 
