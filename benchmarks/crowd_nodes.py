@@ -30,7 +30,7 @@ class Node:
     def __init__(self, context: Any, address: str, number: int) -> None:
         name = f"crowd{number}"
         self.session = Session(Hello(name, name, 0, ("",), {}, 1, 1, "", 1, 2))
-        self.socket, self.monitor = connect(context, address, None)
+        self.socket, self.monitor = connect(context, address, None, ipv6=False)
         self.tick_at = 0.0
         self._connected = False
         self._runs: deque[Run] = deque()

@@ -55,7 +55,8 @@ class ComputeOptions(Checked):
         above=True, metavar="SECONDS", unset="never",
     )  # fmt: skip
     learners: tuple[str, ...] = option(
-        (), "Take jobs of this kind only: neural, or algebraic; repeat it for several.",
+        (), "Take jobs of this learner only: neural, algebraic, or what an installed package"
+        " brings; repeat it for several.",
         metavar="NAME", unset="all",
     )  # fmt: skip
     pulse: str | None = option(

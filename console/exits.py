@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from protocol.wire.entry import Entry
 
-from .logs import say
+from .logs import in_detail, say
 
 
 class Exit(IntEnum):
@@ -60,7 +60,9 @@ def end(command: str, code: Exit, message: str) -> NoReturn:
 
 
 def tell_end(code: int, message: str, before: str = "", error: BaseException | None = None) -> None:
-    """Say why a command ends.
+    """Say why a command ends; to who asks for every detail, with the traceback that led to it.
+
+    What the system refused, say, may be what we should not have asked for.
 
     Args:
         code: how it ends.
@@ -68,6 +70,8 @@ def tell_end(code: int, message: str, before: str = "", error: BaseException | N
         before: the name of the command; what the line for people begins with.
         error: what broke it, where that is nobody's mistake but ours.
     """
+    if error is None and in_detail():
+        error = sys.exc_info()[1]
     command = before if before.startswith("mnist-") else None
     entry = Entry("command.failed", message, command=command, code=int(code))
     with contextlib.suppress(OSError):

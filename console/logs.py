@@ -95,6 +95,13 @@ def speaks_json() -> bool:
     return isinstance(_voice[0].formatter, _Json) if _voice else False
 
 
+def in_detail() -> bool:
+    """Whether somebody looks for a mistake in a program: the level is `debug`, or Python's own
+    development mode is on, where a command has no `--log-level`.
+    """
+    return sys.flags.dev_mode or logging.getLogger("mnist").isEnabledFor(logging.DEBUG)
+
+
 def say(
     entry: Entry,
     text: str,
@@ -110,10 +117,12 @@ def say(
         text: the same for people.
         level: of the JSON.
         at: when it was, seconds since 1970; now.
-        error: whose traceback belongs to the JSON.
+        error: whose traceback belongs to the JSON, and for people to what they asked `in_detail`.
     """
     if not speaks_json():
         if sys.stderr is not None:  # closed by whoever started this; print would take the other
+            if error is not None and in_detail():
+                print(_traceback(error), file=sys.stderr, flush=True)
             print(text, file=sys.stderr, flush=True)
         return
     exc_info = None if error is None else (type(error), error, error.__traceback__)
@@ -121,6 +130,12 @@ def say(
     if at is not None:
         record.created = at
     _voice[0].handle(record)
+
+
+def _traceback(error: BaseException) -> str:
+    import traceback
+
+    return safe_block("".join(traceback.format_exception(error)).rstrip())
 
 
 #: What writes to standard error, once that is known.

@@ -17,6 +17,8 @@ from typing import TextIO
 #: What our signs are in an encoding that lacks them.
 _PLAIN = {"●": "*", "○": "o", "✗": "x", "✓": "+", "·": ".", "…": "...", "→": "->", "━": "-"}
 _READABLE = "console.readable"
+#: ASCII by another name: what is called so click takes for a mistake, and writes UTF-8 there.
+_ASCII = "console_ascii"
 
 
 class OutputFailed(OSError):
@@ -93,17 +95,32 @@ def _steady(stream: TextIO | None, descriptor: int, tells: bool) -> TextIO:
     buffer = io.BufferedWriter(_Steady(descriptor, tells))  # type: ignore[type-var]
     if not isinstance(stream, io.TextIOWrapper):  # it was closed
         return io.TextIOWrapper(buffer, "utf-8", _READABLE)
+    ascii_only = codecs.lookup(stream.encoding).name == "ascii"
     return io.TextIOWrapper(
-        buffer, stream.encoding, _READABLE, line_buffering=stream.line_buffering,
-        write_through=stream.write_through,
+        buffer, _ASCII if ascii_only else stream.encoding, _READABLE,
+        line_buffering=stream.line_buffering, write_through=stream.write_through,
     )  # fmt: skip
+
+
+def _found(name: str) -> codecs.CodecInfo | None:
+    """Return the codec of this name, if it is one of ours."""
+    if name != _ASCII:
+        return None
+    there = codecs.lookup("ascii")
+    return codecs.CodecInfo(
+        there.encode, there.decode, there.streamreader, there.streamwriter,
+        there.incrementalencoder, there.incrementaldecoder, name,
+    )  # fmt: skip
+
+
+codecs.register(_found)
 
 
 def _readable(error: UnicodeError) -> tuple[str | bytes, int]:
     """Return what stands for letters that an encoding lacks."""
-    plain = None
     if isinstance(error, UnicodeEncodeError):
-        plain = _PLAIN.get(error.object[error.start : error.start + 1])
-    if plain is not None:
-        return plain, error.start + 1  # type: ignore[attr-defined]
+        error.end = error.start + 1  # one at a time: it may be of several, letters and signs
+        letter = error.object[error.start]
+        if letter in _PLAIN:
+            return _PLAIN[letter], error.end
     return codecs.lookup_error("backslashreplace")(error)

@@ -47,7 +47,12 @@ class DataOptions(Checked):
 
     reading: ReadingOptions = field(default_factory=ReadingOptions)
 
-    jobs: int = option(4, "Shards of the data.", least=1, most=MAX_COUNT)
+    jobs: int = option(
+        4,
+        "How many shards the data is cut into; each is a job, in each round.",
+        least=1,
+        most=MAX_COUNT,
+    )
     limit: int | None = option(
         None, "Train on the first so many rows only.", least=1, most=MAX_COUNT, metavar="ROWS",
         unset="all",

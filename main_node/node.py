@@ -24,7 +24,7 @@ from protocol.machine.effects import Accept, Fail, Stranded
 from protocol.machine.ledger import Job, Ledger, first_task
 from protocol.machine.limits import Limits
 from protocol.machine.views import View
-from protocol.options import check_names, check_value
+from protocol.options import check_names, check_value, path_at_home
 from protocol.wire.addresses import DEFAULT_ADDRESS
 from protocol.wire.codec import check_plain, pack_event
 from protocol.wire.entry import Entry
@@ -155,7 +155,7 @@ class AsyncMainNode:
             ),
         )  # fmt: skip
         self._failure: Exception | None = None
-        self._security = Security(None if keys is None else MainKeys(Path(keys)), insecure)
+        self._security = Security(None if keys is None else MainKeys(path_at_home(keys)), insecure)
         self._router = Router(
             name, address, dispatcher, self._finished, self._give_up, self._name_of, journal,
             self._security, self._deliveries.look, controls, self._deliveries.call,

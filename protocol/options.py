@@ -13,6 +13,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigError
@@ -227,6 +228,11 @@ def at_home(path: str) -> str:
     if whole == "~" or whole.startswith("~/"):
         raise ConfigError(f"{path}: this user has no home; give the path from / on, or set HOME")
     return whole
+
+
+def path_at_home(path: str | Path) -> Path:
+    """Return a path that a program has given, as one that a person has; errors as `at_home`."""
+    return Path(at_home(str(path)))
 
 
 _SWITCHES = {"yes": True, "on": True, "no": False, "off": False}

@@ -18,7 +18,7 @@ from protocol import AddressError, InsecureAddress
 from protocol.carrier.discovery import Announcement
 from protocol.carrier.keys import read_secret
 from protocol.carrier.sockets import raise_limit
-from protocol.options import check_value
+from protocol.options import check_value, path_at_home
 from protocol.wire.addresses import is_loopback, split_address
 from protocol.wire.entry import Entry
 from protocol.wire.limits import MAX_COUNT
@@ -88,7 +88,7 @@ class RelayNode:
         if secret is not None and not (dial or accept):
             raise ConfigError("a secret is for relays that dial and accept; this one does neither")
         self._insecure = insecure
-        self._secret = b"" if secret is None else read_secret(Path(secret))
+        self._secret = b"" if secret is None else read_secret(path_at_home(secret))
         if secret is None and not insecure and not all(map(is_loopback, [*accept, *dial])):
             raise InsecureAddress(
                 "where relays meet, strangers could too: give both the same --secret FILE (made by"

@@ -104,8 +104,9 @@ def _group(program: str, group: click.Group) -> str:
             if isinstance(parameter, click.Argument):
                 words.append(parameter.make_metavar(click.Context(command)))
             else:
-                metavar = "" if getattr(parameter, "is_flag", False) else f" {parameter.metavar}"
-                words.append(f"[{parameter.opts[0]}{metavar}]")
+                metavar = parameter.metavar or parameter.type.name.upper()
+                value = "" if getattr(parameter, "is_flag", False) else f" {metavar}"
+                words.append(f"[{parameter.opts[0]}{value}]")
         text = " ".join((command.help or "").split())
         lines.append(f"| `{program} {' '.join(words)}` | {text} |")
     return "\n".join(lines)

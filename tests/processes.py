@@ -35,6 +35,13 @@ def run(
     )
 
 
+#: A user that the system knows nothing of, and how root starts a command as one.
+STRANGER = 54321
+AS_STRANGER = (
+    "setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups",
+    # The interpreter and the packages may be in root's home: they may be read, not written.
+    "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search",
+)  # fmt: skip
 #: The commands that `here` runs.
 MAIN_HERE = "main_node.commands.train:main"
 PREDICT_HERE = "main_node.commands.predict:main"

@@ -25,20 +25,6 @@ def installed(command: str) -> str:
     return str(Path(sys.executable).with_name(f"mnist-{command}"))
 
 
-def test_nothing_that_lies_in_the_current_folder_is_imported(
-    tmp_path: Path, idx_folder: Path
-) -> None:
-    """A `queue.py` of the user's there was run by nodes and their children."""
-    used = ["msgpack", "zmq", "numpy", "click", "torch", "yaml", "rich", "linear"]
-    for name in {*sys.stdlib_module_names, *used, *mnist_merge.PACKAGES, "mnist_merge"}:
-        (tmp_path / f"{name}.py").write_text(
-            f"import os\nos.write(2, b'{name} was imported\\n')\nos._exit(99)\n"
-        )
-    done = run(installed("main"), *RUN, "--data", str(idx_folder), "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "was imported" not in done.stderr
-
-
 def test_packages_of_the_same_names_on_the_path_are_not_taken_for_ours(
     tmp_path: Path, idx_folder: Path
 ) -> None:
@@ -70,46 +56,6 @@ def test_a_programs_own_module_that_hides_a_package_is_named(
         f"ImportError: {tmp_path}/protocol.py has the name of a package that this project's are"
         " built on (protocol): give it another"
     )
-
-
-def finished(command: str, redirected: str, **options: str) -> subprocess.CompletedProcess[str]:
-    """Run a command's help in a shell, with its standard output redirected."""
-    return run(
-        "sh", "-c", f"{installed(command)} --help {redirected}", env={**os.environ, **options}
-    )
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_gets_by_with_any_standard_output(command: str) -> None:
-    closed = finished(command, ">&-")
-    assert (closed.returncode, closed.stderr) == (0, "")
-    full = finished(command, ">/dev/full")
-    assert full.returncode == Exit.STORAGE
-    assert full.stderr == (
-        f"mnist-{command}: standard output can't be written: No space left on device\n"
-    )
-    left = finished(command, "| true")
-    assert left.stderr == ""
-    for encoding in ("ascii:strict", "latin-1:strict"):
-        told = finished(command, "", PYTHONIOENCODING=encoding)
-        assert (told.returncode, told.stderr) == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("redirected", "code"), [(">&-", 0), (">/dev/full", 7), ("| true; exit ${PIPESTATUS[0]}", 0)]
-)
-def test_a_run_is_finished_whoever_hears_of_it(
-    tmp_path: Path, idx_folder: Path, redirected: str, code: int
-) -> None:
-    words = " ".join([*RUN, "--data", str(idx_folder), "--run-dir", str(tmp_path)])
-    done = run("bash", "-c", f"{installed('main')} {words} {redirected}")
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    (folder,) = (path for path in tmp_path.iterdir() if not path.is_symlink())
-    assert json.loads((folder / "metrics.json").read_text())["accuracy"] > 0
-    assert (folder / "learning.png").exists()
-    if code:
-        assert str(folder / "metrics.json") in done.stderr.splitlines()[-1]
 
 
 def test_a_log_that_takes_no_more_ends_no_run(tmp_path: Path, idx_folder: Path) -> None:

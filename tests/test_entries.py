@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.logs import set_up_logs
+from console.exits import Exit
+from console.logs import LOG_FORMATS, set_up_logs
+from main_node.commands import train
 from protocol.wire.entry import RESERVED, Entry
 
 from .processes import MAIN, MAIN_HERE, Process, here
@@ -174,6 +177,26 @@ def test_a_story_stands_below_its_line(told: Callable[[str], io.StringIO]) -> No
     assert line.endswith(" ERROR   job.failed job=3")
     assert story == ["    one:", "      two"]
     assert str(Entry("job.failed", story="one:\n  two", job=3)).splitlines()[1:] == story
+
+
+@pytest.mark.parametrize("format_", LOG_FORMATS)
+@pytest.mark.parametrize(("level", "told_"), [("info", False), ("debug", True)])
+def test_what_the_system_refuses_has_a_traceback_for_who_looks_for_a_mistake(
+    format_: str, level: str, told_: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in review: an OSError that is our own mistake was told as the machine's, for ever."""
+
+    def mistaken() -> None:
+        set_up_logs(level, format=format_)
+        os.close(9999)
+
+    monkeypatch.setattr(train.main, "callback", lambda **_: mistaken())
+    done = here(MAIN_HERE)
+    assert done.returncode == Exit.STORAGE
+    *before, line = done.stderr.splitlines()
+    assert "this machine does not let it: Bad file descriptor" in line
+    text = json.loads(line).get("traceback", "") if format_ == "json" else "\n".join(before)
+    assert ("in mistaken" in text) is told_
 
 
 def test_everything_that_a_run_says_is_json(start: Start, idx_folder: Path, tmp_path: Path) -> None:

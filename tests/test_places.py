@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
@@ -26,33 +25,37 @@ import pytest
 import yaml
 from rich.console import Console
 
+from computing_node import AsyncComputingNode
 from console import yaml12
-from console.formats import LaterFormat
 from learning.model import Model, sha256
-from loaders import DatasetNotFound, Field, Form, Numbered
+from loaders import DatasetNotFound, Field, Form, Numbered, load
 from loaders.caches import cache_folder, homeless_folder
 from loaders.fetching import fetch_mnist
+from main_node import AsyncMainNode
 from main_node.commands import runs as runs_
 from main_node.commands import train
 from main_node.commands.options import OPTIONS, TrainOptions, read_config
-from main_node.errors import JobFailed, StorageError
+from main_node.errors import JobFailed
 from main_node.options import JobOptions, ListenOptions
 from main_node.run.company import invitation
 from main_node.store.database import DAMAGED, RunDatabase
-from main_node.store.directory import Kept, RunDirectory, host_of
+from main_node.store.directory import Kept, RunDirectory
 from main_node.store.results import Result, finished
 from main_node.views.ending.pictures import draw
 from main_node.views.ending.summary import print_summary
+from protocol.carrier.keys import create, create_secret
+from protocol.carrier.sockets import make_pair
 from protocol.errors import ConfigError
 from protocol.machine.ledger import Attempt
 from protocol.machine.watching import Watching
 from protocol.options import at_home
 from protocol.wire.messages import Message, NodeStatus, Status, Stop, Watch
+from relay_node import RelayNode
+from status_node import StatusNode
 from status_node.command import render
 
-from .conftest import make_idx_folder
-from .lanes import depth
-from .processes import MAIN, MAIN_HERE, PREDICT_HERE, RUNS_HERE, here, run
+from .conftest import ANY_PORT, make_idx_folder, upper
+from .processes import AS_STRANGER, MAIN, MAIN_HERE, PREDICT_HERE, RUNS_HERE, STRANGER, here, run
 
 FORM = Form({"image": Field("uint8", (28, 28))}, Numbered(10))
 RESULT = Result(
@@ -61,8 +64,6 @@ RESULT = Result(
     loss_by_round=[None], seconds={"total": 1.0}, starts=1, retries=0, left_out=[], model="",
     model_sha256=sha256({"a": np.ones(3)}), model_parts={"weights": 3},
 )  # fmt: skip
-#: A user that the system knows nothing of.
-STRANGER = 54321
 
 
 @pytest.fixture
@@ -81,9 +82,7 @@ def as_stranger(folder: Path, *command: str, **env: str) -> subprocess.Completed
         pytest.skip("only root can be somebody else")
     kept = {name: value for name, value in os.environ.items() if name != "HOME"}
     return run(
-        "setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups",
-        # The interpreter and the packages may be in root's home: they may be read, not written.
-        "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", *command,
+        *AS_STRANGER, *command,
         cwd=folder, env={**kept, "TMPDIR": str(folder), "PYTHONDONTWRITEBYTECODE": "1", **env},
     )  # fmt: skip
 
@@ -224,6 +223,22 @@ def test_a_tilde_is_a_home_for_every_command(
     assert done.returncode == 2
     assert str(tmp_path) in done.stderr
     assert "~" not in done.stderr
+
+
+def test_a_tilde_is_a_home_in_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found in review: `keys="~/keys"` was a folder named `~`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    create(tmp_path / "keys", ["node"], make_pair)
+    create_secret(tmp_path / "secret")
+    digits = make_idx_folder(tmp_path / "digits", 20, 10)
+    with (
+        AsyncMainNode("main", address=ANY_PORT, keys="~/keys") as main,
+        AsyncComputingNode("node", callback=upper, address=main.address, keys="~/keys/nodes/node"),
+        StatusNode("status", address=main.address, keys=Path("~/keys")),
+        RelayNode(bind=ANY_PORT, accept=ANY_PORT, secret="~/secret"),
+    ):
+        pass
+    assert load("~/digits").digest == load(digits).digest
 
 
 def test_a_tilde_without_a_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,6 +423,18 @@ def test_a_list_that_breaks_at_one_run_goes_on(
     ]
 
 
+def test_a_run_whose_model_is_not_good_enough_is_shown_as_such(tmp_path: Path) -> None:
+    path, why = make_run(tmp_path, "1"), "its loss on the test images is not finite"
+    with contextlib.closing(RunDatabase(path / "run.db")) as database:
+        database.state(ending="done", accuracy=0.1, shortcoming=why)
+    at = ["--run-dir", str(tmp_path)]
+    assert re.search("^ *1 +not good  .* 10.00%", here(RUNS_HERE, "list", *at).stdout, re.MULTILINE)
+    (listed,) = json.loads(here(RUNS_HERE, "list", "--json", *at).stdout)
+    assert (listed["state"], listed["shortcoming"]) == ("done", why)
+    told = here(RUNS_HERE, "show", "1", *at).stdout.splitlines()
+    assert told[1:3] == ["     state  done, accuracy 10.00%", f"  not good  as a model: {why}"]
+
+
 def test_a_folder_that_is_not_there_is_not_a_folder_without_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -494,64 +521,6 @@ def test_options_that_say_too_much_are_refused_at_once(
     assert re.search(words, told), told
     assert len(told) < 1000
     assert time.process_time() - begun < 2
-
-
-PIECES = [
-    b"[", b"]", b"{", b"}", b": ", b"- ", b"&a ", b"*a ", b"!!int ", b"!!binary ", b"!x ", b"'",
-    b'"', b"|\n", b">\n", b"#", b"%", b"? ", b"\n", b"  ", b"\t", b"<<: ", b"---\n", b"...\n",
-    b"\0", b"\xff", b"\xef\xbb\xbf", b"9" * 20, b"1e999", b".nan", b"~", b"!!set ", b"!!merge ",
-    b"\xe2\x80\xa8", b"@", b"`",
-]  # fmt: skip
-
-
-def mutated(content: bytes, random: Random) -> bytes:
-    """Return something like it."""
-    made = bytearray(content)
-    for _ in range(random.randint(1, 4)):
-        at, length = random.randrange(len(made) + 1), random.randrange(12)
-        piece = random.choice([*PIECES, random.randbytes(3), bytes(made[at : at + length])])
-        made[at : at + random.choice([0, 0, 1, length])] = piece * random.choice([1, 1, 1, 30])
-    return bytes(made)
-
-
-@pytest.mark.deep
-def test_whatever_stands_in_a_configuration_is_read_or_refused(tmp_path: Path) -> None:
-    random, whole = Random(1), TrainOptions.of(jobs=7, keys="k").as_yaml().encode()
-    few = b"format: 2\njobs: &a 4\nlr: 1e-3\nlearner: neural\ndata: ~/d\nstall: *a\nkeys: 'b'\n"
-    refused, tries = 0, 500 * depth()
-    for number in range(tries):
-        path = config(tmp_path, mutated(few if number % 10 else whole, random))
-        begun = time.process_time()
-        try:
-            TrainOptions.of(**read_config(path)).as_yaml()
-        except ConfigError as error:
-            refused += 1
-            assert len(str(error)) < 2000
-        assert time.process_time() - begun < 1
-    assert tries / 4 < refused < tries
-
-
-@pytest.mark.deep
-def test_whatever_stands_in_a_run_folder_is_told(tmp_path: Path) -> None:
-    random, path = Random(2), make_run(tmp_path, "run")
-    (path / "metrics.json").write_text(json.dumps(RESULT.as_json()))
-    files = {name: (path / name).read_bytes() for name in ("config.yaml", "run.db", "metrics.json")}
-    files["lock"] = b"process 1 on host"
-    states = set()
-    for _ in range(200 * depth()):
-        name = random.choice(sorted(files))
-        (path / name).write_bytes(mutated(files[name], random))
-        begun = time.process_time()
-        summary = runs_.summarize(path)
-        states.add(summary.state)
-        assert summary.ending.isprintable()
-        with contextlib.suppress(StorageError, LaterFormat):
-            runs_.tell(path)
-        finished(path)
-        host_of(path)
-        assert time.process_time() - begun < 1
-        (path / name).write_bytes(files[name])
-    assert {"damaged", "interrupted"} <= states
 
 
 # A run that has ended.

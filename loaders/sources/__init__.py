@@ -22,6 +22,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from protocol.options import at_home
 from protocol.wire.words import safe_line
 
 from .. import places
@@ -170,7 +171,8 @@ def open_source(name: str | Path, say: Say = str, reading: ReadingOptions | None
         CorruptDataset: it is not what it should be.
         LoaderError: whatever else its kind raised.
     """
-    asked = Asked(str(name), reading or ReadingOptions(), say)
+    with told_of(str(name)):
+        asked = Asked(at_home(str(name)), reading or ReadingOptions(), say)
     for kind in kinds():
         with told_of(asked.name):
             if kind.knows(asked):

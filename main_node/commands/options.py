@@ -167,11 +167,12 @@ def read_config(path: Path) -> dict[str, Any]:
         raise
     except ConfigError as error:
         named = _learner_in(path)
-        if named in (None, *names()):
+        if not isinstance(named, str) or named in names():
             raise
         there = ", ".join(names())
         raise ConfigError(
-            f"{path}: no learner {named!r} here; there is {there}. Install the package that has it"
+            f"{path}: no learner {named!r:.80} here; there is {there}. Install the package that has"
+            " it"
         ) from error
 
 

@@ -44,13 +44,19 @@ _end = partial(end, "mnist-predict")
 @click.argument("images", nargs=-1, type=Place(), metavar="[IMAGE]...")
 @click.option(
     "--data", metavar="SOURCE", callback=homed,
-    help="Predict a whole test set: 'mnist' or a folder.",
+    help="Say how good the model is on a data set, named as mnist-main has it: 'mnist', or a folder"
+    " of IDX files.",
 )  # fmt: skip
 @click.option(
     "--split", default="test", type=click.Choice(["test", "train"]), help="Which part of --data."
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="ROWS", help="Of --data, the first.")
 @click.option("--label", metavar="COLUMN", help="Of a table, as --data: what says the class.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="ROWS",
+    help="Of --data, the first so many rows only.",
+)
 @click.option(
     "--whole", is_flag=True,
     help="Only scale pictures; don't look for what is drawn on them, to centre it as MNIST does.",
@@ -67,7 +73,7 @@ def main(
     model: Path, images: tuple[Path, ...], data: str | None, split: str, limit: int | None,
     label: str | None, whole: bool, explain: bool, export: str | None, json: bool,
 ) -> None:  # fmt: skip
-    """Say what a MODEL sees in each IMAGE, or how good it is on a test set (--data).
+    """Say what a MODEL sees in each IMAGE, or how good it is on a data set (--data).
 
     MODEL is the model.safetensors of a run, or the run's directory; an IMAGE may be a folder of
     them. An image may be of any size: it is scaled to the model's; for a model of grey images, it

@@ -40,6 +40,7 @@ class Summary:
         ending: how it ended, in its own words.
         done: fitting jobs that are solved, of `jobs` in all rounds.
         accuracy: on the test set; None before the end.
+        shortcoming: why the model is not good enough to be used, a sentence; empty where it may be.
     """
 
     run: str
@@ -52,6 +53,12 @@ class Summary:
     accuracy: float | None
     starts: int
     path: str
+    shortcoming: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The state in a list, where a run with a shortcoming is not as good as another."""
+        return "not good" if self.state == "done" and self.shortcoming else self.state
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ def summarize(path: Path) -> Summary:
     except ConfigError as error:
         return _damaged(path, str(error), done)
     accuracy: float | None = None
-    starts = 0
+    starts, shortcoming = 0, ""
     try:
         history = RunHistory(path / "run.db")
     except LaterFormat as error:
@@ -90,10 +97,11 @@ def summarize(path: Path) -> Summary:
         ending = history.facts.get("ending", "")
         state = ending.split(":")[0]
         accuracy, starts = history.accuracy, history.starts
+        shortcoming = history.facts.get("shortcoming", "")
     state = state or ("done" if (path / "metrics.json").exists() else "died")
     return Summary(
         path.name, "running" if locked(path) else state, ending, config["learner"], config["data"],
-        done, config["jobs"] * config["rounds"], accuracy, starts, str(path),
+        done, config["jobs"] * config["rounds"], accuracy, starts, str(path), shortcoming,
     )  # fmt: skip
 
 
@@ -178,7 +186,7 @@ def list_(context: click.Context, run_dir: str, as_json: bool) -> None:
     for run in runs:
         accuracy = "" if run.accuracy is None else f"{run.accuracy:.2%}"
         cells = (
-            run.run, run.state, f"{run.done}/{run.jobs}", accuracy, str(run.starts), run.learner,
+            run.run, run.shown, f"{run.done}/{run.jobs}", accuracy, str(run.starts), run.learner,
             run.data,
         )  # fmt: skip
         table.add_row(*(Text(safe_line(cell)) for cell in cells))
@@ -201,7 +209,10 @@ def _found(run: str, run_dir: str) -> Path:
 @_JSON
 @click.option("--events", is_flag=True, help="Show everything that happened.")
 def show(run: str, run_dir: str, as_json: bool, events: bool) -> None:
-    """Show one run: its directory, or its name in --run-dir."""
+    """Show one run.
+
+    RUN is its directory, or its name in --run-dir.
+    """
     path = _found(run, run_dir)
     summary = summarize(path)
     try:
@@ -218,8 +229,10 @@ def show(run: str, run_dir: str, as_json: bool, events: bool) -> None:
 @click.argument("run")
 @_RUN_DIR
 def draw(run: str, run_dir: str) -> None:
-    """Draw a run that is done, its directory or its name in --run-dir: as it ends with --json it
-    is not drawn. Prints where the pictures are.
+    """Draw a run that is done.
+
+    RUN is its directory, or its name in --run-dir. One that was started with --json is not drawn
+    at its end. Prints where the pictures are.
     """
     from learning import LearningError
 
@@ -243,10 +256,11 @@ def draw(run: str, run_dir: str) -> None:
 @_RUN_DIR
 @options(StopOptions)
 def stop(run: str | None, run_dir: str, **values: Any) -> None:
-    """Stop a run as Ctrl-C would: one that is under way here, or wherever --connect leads.
+    """Stop a run as Ctrl-C would.
 
-    RUN is its directory, or its name in --run-dir; it may be left out where only one is under way,
-    or with --connect. Its nodes are set free, and it can be resumed.
+    It is under way here, or wherever --connect leads. RUN is its directory, or its name in
+    --run-dir; it may be left out where only one is under way, or with --connect. Its nodes are set
+    free, and it can be resumed.
     """
     set_up_logs("error")
     try:
@@ -265,9 +279,11 @@ def print_story(run: Summary, story: Story, events: bool) -> None:
     """Print a run and its history."""
     accuracy = "" if run.accuracy is None else f", accuracy {run.accuracy:.2%}"
     ended = run.ending.removeprefix(f"{run.state}: ") if run.state != "running" else ""
+    short = [("not good", f"as a model: {run.shortcoming}")] if run.shortcoming else []
     lines = [
         ("run", run.run),
         ("state", run.state + (f" ({ended})" if ended not in ("", run.state) else "") + accuracy),
+        *short,
         ("learns", f"{run.learner} from {run.data}"),
         ("jobs", f"{run.done} of {run.jobs} solved"),
         ("started", f"{run.starts} time{'' if run.starts == 1 else 's'}"),

@@ -34,7 +34,11 @@ class StopOptions(Checked):
         unset="the whole folder that the run was started with",
     )  # fmt: skip
     reason: str = option(
-        "", "Why; people are shown it where the run is.", metavar="TEXT", may_be_empty=True
+        "",
+        "Why; people are shown it where the run is.",
+        metavar="TEXT",
+        may_be_empty=True,
+        unset="none",
     )
     timeout_seconds: float = option(
         10.0, "Give up if the main node has not answered after so long.", flag="--timeout", least=0,

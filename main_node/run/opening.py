@@ -509,7 +509,7 @@ class Run:
             shortcoming=self._shortcoming(tested),
         )  # fmt: skip
         self.directory.write_metrics(result.as_json())
-        self._database.state(accuracy=last.accuracy)
+        self._database.state(accuracy=last.accuracy, shortcoming=result.shortcoming)
         self._node.tell(
             run=self.directory.run_id, rounds=spec.plan.rounds, accuracy=last.accuracy, done=True
         )

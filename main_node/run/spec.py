@@ -14,6 +14,7 @@ from learning.merging import Strategy
 from loaders import DataOptions
 from protocol.options import Checked, declared, flat, make, option
 from protocol.wire.limits import MAX_COUNT
+from protocol.wire.words import from_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -134,7 +135,7 @@ class RunSpec:
     def is_that_of(self, text: str) -> bool:
         """Whether a text of `text`, maybe an earlier release's, is of an equal run."""
         try:
-            stored = json.loads(text)
+            stored = from_json(text)
         except ValueError:
             return False
         return isinstance(stored, dict) and self.shape.items() <= {**self._added, **stored}.items()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from console.formats import check_format
-from protocol.wire.words import safe_line
+from protocol.wire.words import from_json, safe_line
 
 from ..errors import StorageError
 
@@ -33,6 +33,10 @@ CREATE TABLE IF NOT EXISTS tasks (
     id INTEGER PRIMARY KEY, job INTEGER NOT NULL, node TEXT NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS events (at REAL NOT NULL, kind TEXT NOT NULL, what TEXT NOT NULL);
 """
+#: The same as SQLite keeps them, and has since the first release.
+_TABLES = {
+    " ".join(each.split()).replace("IF NOT EXISTS ", "") for each in _SCHEMA.split(";") if each
+}
 #: What the columns of each table hold.
 _KINDS: dict[str, tuple[Any, ...]] = {
     "facts": (str, str), "jobs": (int, str, str | None, float | None),
@@ -247,7 +251,7 @@ class RunDatabase:
 
 
 def _check_format(path: Path, connection: sqlite3.Connection) -> None:
-    """Raise where a database is of no format that this release reads.
+    """Raise where a database is of no format that this release reads, or not of our tables only.
 
     Raises:
         LaterFormat: a later release has written it.
@@ -258,6 +262,9 @@ def _check_format(path: Path, connection: sqlite3.Connection) -> None:
     if application != (_APPLICATION + number if number else 0):
         raise sqlite3.DatabaseError(f"malformed: format {number} of {application}")
     check_format(path, number or 1, FORMAT)
+    for (statement,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"):
+        if " ".join(str(statement).split()) not in _TABLES:  # a view may have rows without an end
+            raise sqlite3.DatabaseError(f"malformed: it has another table: {statement!r:.80}")
 
 
 def _moment(at: Any) -> float:
@@ -270,7 +277,7 @@ def _moment(at: Any) -> float:
     return float(at)
 
 
-def _said(what: Mapping[str, Any]) -> str:
+def _said(what: Any) -> str:
     return " ".join(f"{name}={value}" for name, value in what.items())
 
 
@@ -323,7 +330,7 @@ class RunHistory:
             ]
             #: What happened: when, the kind, and what is to be said of it.
             self.events = [
-                (_moment(at), safe_line(str(kind)), safe_line(_said(json.loads(what))))
+                (_moment(at), safe_line(str(kind)), safe_line(_said(from_json(what))))
                 for at, kind, what in connection.execute("SELECT * FROM events ORDER BY rowid")
             ]
         finally:

@@ -25,6 +25,7 @@ from protocol.machine.effects import (
     Retry,
 )
 from protocol.machine.ledger import first_task
+from protocol.wire.words import from_json
 
 from ..errors import RefusedSolution, StorageError
 from .database import RunDatabase
@@ -269,8 +270,8 @@ def _number(fact: str | None) -> int:
 def _software(fact: str | None) -> dict[str, list[str]]:
     """Return what has computed for a run; nothing where that is damaged."""
     try:
-        told = json.loads(fact or "{}")
-        sides = {str(side): [json.dumps(json.loads(each)) for each in told[side]] for side in told}
+        told: Any = from_json(fact or "{}")
+        sides = {str(side): [json.dumps(from_json(each)) for each in told[side]] for side in told}
     except (ValueError, TypeError):
         return {}
     return {side: each for side, each in sides.items() if all(e.startswith("{") for e in each)}

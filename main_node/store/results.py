@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -11,6 +10,7 @@ from typing import Any
 
 from learning import ModelError
 from learning.model import load, sha256
+from protocol.wire.words import from_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ def finished(path: Path) -> Result | None:
     if not (path / "metrics.json").is_file():  # nor is a pipe waited for
         return None
     try:
-        result = Result.of(json.loads((path / "metrics.json").read_text()))
+        result = Result.of(from_json((path / "metrics.json").read_text()))
         if result.model_sha256 != sha256(load(model).arrays):
             return None
     except (OSError, ValueError, ModelError):

@@ -11,16 +11,27 @@ import threading
 NAME_SECONDS = 1.0
 
 
-def needs_ipv6(host: str) -> bool:
-    """Return whether a host is reached by IPv6 only, as far as can be known within a second.
+def ways(host: str) -> tuple[bool, ...]:
+    """Return how a host is reached, as far as can be known within a second.
 
     Args:
         host: a name, or an address of either kind without brackets.
+
+    Returns:
+        Whether by IPv6, in the order in which it is to be tried; two, where its name has both.
     """
     try:
-        return ipaddress.ip_address(host.partition("%")[0]).version == 6
+        return (ipaddress.ip_address(host.partition("%")[0]).version == 6,)
     except ValueError:
-        return host != "*" and _families(host) == {socket.AF_INET6}
+        found = set() if host == "*" else _families(host)
+    if found == {socket.AF_INET, socket.AF_INET6}:
+        return (False, True)
+    return (found == {socket.AF_INET6},)
+
+
+def needs_ipv6(host: str) -> bool:
+    """Return whether a host is reached by IPv6 only; argument as for `ways`."""
+    return ways(host)[0]
 
 
 def _families(host: str) -> set[int]:

@@ -8,9 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..wire.addresses import split_address
 from ..wire.codec import Frame
 from ..wire.entry import Entry
 from ..wire.limits import NODE_LINES, NODE_LOG_BYTES, OUTBOX_BYTES
+from .hosts import ways
 from .keys import NodeKeys
 from .logbudget import LogBudget
 from .monitor import Event, Happened
@@ -30,7 +32,8 @@ MAX_RETRY_SECONDS = 4.0
 #: Handshakes that fail without a reason given are told from the second on: a main node that ends
 #: in the middle of one is no mistake.
 TELL_FROM = 2
-#: A main node that announces several addresses is tried at each for so long.
+#: A main node that announces several addresses, or whose host has one of either protocol by its
+#: name, is tried at each for so long.
 TRY_SECONDS = 2.0
 #: Where nothing happens for so long, a new connection is made: ZeroMQ may have stopped trying.
 STALE_SECONDS = 15.0
@@ -75,6 +78,10 @@ class Link:
         self._log = log
         self._looking_since = self._tried_since = time.monotonic()
         self._warned = False
+        #: Of the protocols by which the host is reached: how many, and which is to be tried.
+        self._ways, self._turn = 1, 0
+        #: Whether there was a connection since it was made last.
+        self._worked = False
         self._failures = 0
         self._told = ""
         self._ever = False
@@ -128,10 +135,14 @@ class Link:
 
     def _open(self) -> None:
         """Make a connection; where this machine has nothing left for one, later."""
+        by_ipv6 = ways(split_address(self.address, lowest_port=1)[0])
+        self._ways, self._worked = len(by_ipv6), False
         self._tried_since = time.monotonic()
         self._again_at = None
         try:
-            self.socket, self.monitor = connect(self._context, self.address, self.keys)
+            self.socket, self.monitor = connect(
+                self._context, self.address, self.keys, by_ipv6[self._turn % self._ways]
+            )
         except OSError as error:
             self._again_at = self._tried_since + MAX_RETRY_SECONDS
             self.say(logging.WARNING, self._unconnected(str(error)))
@@ -142,7 +153,13 @@ class Link:
     def reopen(self) -> None:
         """Make a new connection in place of one that is worth nothing."""
         self.close(0)
+        self._open_next()
+
+    def _open_next(self) -> None:
+        """Make a connection where it is to be tried next."""
         self._addresses.rotate(-1)
+        if not self._worked:
+            self._turn += 1
         self._open()
 
     def start_again(self, now: float) -> None:
@@ -172,14 +189,14 @@ class Link:
     def tick(self, now: float) -> None:
         """Connect again, if it is time; say once if nobody is there: the address may be wrong."""
         if self._again_at is not None and now >= self._again_at:
-            self._addresses.rotate(-1)
-            self._open()
+            self._open_next()
         if self.connected:
             return
         tried = now - self._tried_since
         if not self.has_others:  # ZeroMQ itself goes on after an end
             tried = min(tried, now - self._looking_since)
-        if not self.paused and tried > (TRY_SECONDS if self.has_others else STALE_SECONDS):
+        elsewhere = self.has_others or self._ways > 1
+        if not self.paused and tried > (TRY_SECONDS if elsewhere else STALE_SECONDS):
             self.reopen()
         if not self._warned and now - self._looking_since >= WARN_SECONDS:
             self._warned = True
@@ -215,7 +232,7 @@ class Link:
 
     def _take(self, event: Event, now: float) -> None:
         if event.what is Happened.CONNECTED:
-            self.connected, self._warned = True, False
+            self.connected, self._worked, self._warned = True, True, False
             self._failures, self._told, self._ever = 0, "", True
         elif event.what is Happened.DISCONNECTED:
             if self.connected:

@@ -23,6 +23,7 @@ import zmq
 from zmq.utils import z85
 
 from ..errors import AddressError, ConfigError, InsecureAddress, KeysError
+from ..options import path_at_home
 from ..wire.addresses import is_loopback, split_address
 from ..wire.codec import Frame, encode
 from ..wire.limits import (
@@ -85,13 +86,13 @@ def _keep_freed_memory() -> None:
     mallopt(trim_threshold, WINDOW * CHUNK_BYTES + 4 * RUN_BYTES)
 
 
-def _set_up(socket: Socket, address: str) -> None:
+def _set_up(socket: Socket, ipv6: bool) -> None:
     socket.linger = 1000  # milliseconds: long enough for a Bye, short enough for a Ctrl-C
     socket.sndhwm, socket.rcvhwm = HIGH_WATER_MARK, READ_MARK
     socket.maxmsgsize = MAX_FRAME_BYTES
     socket.handshake_ivl = int(STRANGER_SECONDS * 1000)
     # Not always: a plain address would be reported in IPv6's notation.
-    socket.ipv6 = needs_ipv6(split_address(address, 0)[0])
+    socket.ipv6 = ipv6
     socket.tcp_keepalive = 1
     socket.tcp_keepalive_idle = 30
 
@@ -115,7 +116,7 @@ def bind(
         InsecureAddress: others can reach it, there are no keys, and it is not said that this is
             meant.
     """
-    split_address(address, lowest_port=0)
+    host, _ = split_address(address, lowest_port=0)
     keys = security.keys
     if security.stays_home and not is_loopback(address):
         raise InsecureAddress(
@@ -125,7 +126,7 @@ def bind(
             " insecure=True)"
         )
     socket = context.socket(zmq.ROUTER)
-    _set_up(socket, address)
+    _set_up(socket, needs_ipv6(host))
     socket.router_mandatory = True  # a vanished node is an error, not a silent loss
     socket.backlog = BACKLOG
     if keys is not None:
@@ -148,10 +149,11 @@ def node_security(
 
     Raises:
         KeysError: the keys can't be used.
+        ConfigError: the folder is in a home that there is not.
     """
     if folder is None:
         return Security(insecure=insecure)
-    keys = node_keys(Path(folder), name, any_of)
+    keys = node_keys(path_at_home(folder), name, any_of)
     check_pair(keys.public, keys.secret)
     return Security(keys, insecure)
 
@@ -263,12 +265,17 @@ def _bind_failure(address: str, error: zmq.ZMQError) -> str:
 
 
 def connect(
-    context: zmq.Context[Socket], address: str, keys: NodeKeys | None
+    context: zmq.Context[Socket], address: str, keys: NodeKeys | None, ipv6: bool
 ) -> tuple[Socket, Monitor]:
     """Return a computing node's DEALER on its way to `address`, and its monitor.
 
     It retries for ever where nobody listens. After a failed handshake it may or may not, and may
     do so without a pause: close it then, and connect anew after a while.
+
+    Args:
+        address: `tcp://host:port`.
+        keys: the node's; None: the main node has none.
+        ipv6: which of the two protocols leads there: `hosts.ways`.
 
     Raises:
         AddressError: malformed.
@@ -276,16 +283,16 @@ def connect(
     """
     split_address(address, lowest_port=1)
     try:
-        return _connect(context, address, keys)
+        return _connect(context, address, keys, ipv6)
     except zmq.ZMQError as error:
         raise OSError(error.errno, str(error)) from error
 
 
 def _connect(
-    context: zmq.Context[Socket], address: str, keys: NodeKeys | None
+    context: zmq.Context[Socket], address: str, keys: NodeKeys | None, ipv6: bool
 ) -> tuple[Socket, Monitor]:
     socket = context.socket(zmq.DEALER)
-    _set_up(socket, address)
+    _set_up(socket, ipv6)
     socket.immediate = True  # queue nothing for a connection that does not exist
     socket.reconnect_ivl = 20  # milliseconds, doubling up to
     socket.reconnect_ivl_max = 500

@@ -6,6 +6,8 @@ that others write. Nothing else may be logged, shown or stored.
 
 from __future__ import annotations
 
+import json
+
 from .limits import (
     ARRAY_NAME_LETTERS,
     BLOCK_LETTERS,
@@ -14,6 +16,18 @@ from .limits import (
     NAME_LETTERS,
     NOTE_LETTERS,
 )
+
+
+def from_json(text: str) -> object:
+    """Return what a text says that somebody else may have written.
+
+    Raises:
+        ValueError: it is no JSON, or lists are in it too deep in each other.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("lists in lists, too many") from error
 
 
 def safe_line(text: str, limit: int = LINE_LETTERS) -> str:

@@ -44,7 +44,7 @@ from main_node.run.events import (
 from main_node.run.label import Label
 from main_node.run.opening import Plan, open_run
 from main_node.run.spec import MergeOptions, RunSpec
-from main_node.store.database import RunDatabase
+from main_node.store.database import RunDatabase, RunHistory
 from main_node.store.directory import RunDirectory
 from protocol import AddressError, JobDataType, JobSolutionDataType
 from protocol.errors import ConfigError
@@ -224,6 +224,8 @@ def test_a_loss_that_is_not_finite_is_a_shortcoming(
     assert result.shortcoming == "its loss on the test images is not finite"
     assert result.accuracy == learned.accuracy
     assert Path(result.model).exists()
+    facts = RunHistory(Path(result.model).with_name("run.db")).facts
+    assert facts["shortcoming"] == result.shortcoming
 
 
 @pytest.mark.parametrize(("train", "test"), [(11, 12), (12, 11)])

@@ -19,7 +19,7 @@ def test_a_connection_that_ends_when_nobody_watches_any_more_holds_up_no_other()
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         server.settimeout(5)
         for number in range(10):
-            socket, monitor = connect(context, address, None)
+            socket, monitor = connect(context, address, None, ipv6=False)
             connection, _ = server.accept()
             poller = Poller()
             poller.register(monitor.socket, READABLE)
