@@ -104,7 +104,8 @@ def _group(program: str, group: click.Group) -> str:
             if isinstance(parameter, click.Argument):
                 words.append(parameter.make_metavar(click.Context(command)))
             else:
-                metavar = "" if getattr(parameter, "is_flag", False) else f" {parameter.metavar}"
+                flag = getattr(parameter, "is_flag", False)
+                metavar = "" if flag else f" {parameter.make_metavar(click.Context(command))}"
                 words.append(f"[{parameter.opts[0]}{metavar}]")
         text = " ".join((command.help or "").split())
         lines.append(f"| `{program} {' '.join(words)}` | {text} |")
