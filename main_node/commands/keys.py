@@ -64,7 +64,10 @@ def main() -> None:
 @_FOLDER
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def new(folder: Path, names: tuple[str, ...]) -> None:
-    """Make a main node's keys in DIR, and those of computing nodes ("node" unless named)."""
+    """Make a main node's keys in DIR, and those of computing nodes.
+
+    Of one that is called "node", unless NAMEs are given; each has a folder, DIR/nodes/NAME.
+    """
     with _told():
         keys.create(folder, list(names) or ["node"], make_pair)
     print(f"made {folder}; start the main node with --keys {quote(str(folder))}")
@@ -81,7 +84,10 @@ def new(folder: Path, names: tuple[str, ...]) -> None:
     " stop runs (control); repeat it for several.  [default: work, watch]",
 )  # fmt: skip
 def add(folder: Path, name: str, given: tuple[str, ...]) -> None:
-    """Make keys for another node, and let it in: to work and watch, unless --role says other."""
+    """Make keys for another node, and let it in.
+
+    It may work and watch, unless --role says other.
+    """
     roles = frozenset(given) or DEFAULT_ROLES
     with _told():
         keys.add(folder, name, make_pair, roles)
@@ -93,7 +99,10 @@ def add(folder: Path, name: str, given: tuple[str, ...]) -> None:
 @click.argument("name")
 @click.argument("roles", callback=_as_roles)
 def roles_(folder: Path, name: str, roles: Roles) -> None:
-    """Let a node in for ROLES, like work,watch,control, and for nothing else from now on."""
+    """Let a node in for ROLES, and for nothing else from now on.
+
+    ROLES are some of work, watch and control: work,watch,control.
+    """
     with _told():
         keys.set_roles(folder, name, roles)
         for complaint in keys.complaints(folder):
@@ -104,7 +113,10 @@ def roles_(folder: Path, name: str, roles: Roles) -> None:
 @main.command()
 @click.argument("file", type=Place())
 def secret(file: Path) -> None:
-    """Make a secret for relays that meet (mnist-relay --accept and --dial)."""
+    """Make a secret for two relays that meet.
+
+    That is for mnist-relay --accept and --dial.
+    """
     with _told():
         keys.create_secret(file)
     print(f"made {file}; copy it to the other relay's host, readable by its user only (mode 0600)")
@@ -114,7 +126,10 @@ def secret(file: Path) -> None:
 @_FOLDER
 @click.argument("name")
 def revoke(folder: Path, name: str) -> None:
-    """Let a computing node in no more; one that is connected is dropped within a second."""
+    """Let a computing node in no more.
+
+    One that is connected is dropped within a second.
+    """
     with _told():
         others = keys.revoke(folder, name)
     print(f"{name} is not let in any more")

@@ -248,8 +248,10 @@ def show(run: str, run_dir: str, as_json: bool, events: bool) -> None:
 @click.argument("run")
 @_RUN_DIR
 def draw(run: str, run_dir: str) -> None:
-    """Draw a run that is done, its directory or its name in --run-dir: as it ends with --json it
-    is not drawn. Prints where the pictures are.
+    """Draw a run that is done, and print where the pictures are.
+
+    RUN is its directory, or its name in --run-dir. A run is drawn as it ends, unless --json is
+    given.
     """
     from learning import LearningError
 
@@ -273,7 +275,7 @@ def draw(run: str, run_dir: str) -> None:
 @_RUN_DIR
 @options(StopOptions)
 def stop(run: str | None, run_dir: str, **values: Any) -> None:
-    """Stop a run as Ctrl-C would: one that is under way here, or wherever --connect leads.
+    """Stop a run as Ctrl-C would, here or wherever --connect leads.
 
     RUN is its directory, or its name in --run-dir; it may be left out where only one is under way,
     or with --connect. Its nodes are set free, and it can be resumed.
