@@ -53,6 +53,9 @@ class _Finite(click.FloatRange):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
+        seconds = param is not None and param.metavar == "SECONDS"
+        if seconds and re.fullmatch(r"[\d.]+ ?[smhd]\w*", str(value).strip(), re.IGNORECASE):
+            self.fail(f"{value!r}: seconds are wanted, as a number alone, like 300", param, ctx)
         number = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value} is not a number to work with", param, ctx)
@@ -282,6 +285,10 @@ def read_yaml(path: Path) -> object:
         return load(content.decode())
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        own = path / "config.yaml"
+        meant = f"; it holds {own}" if own.is_file() else ""
+        raise ConfigError(f"{path}: a folder, not a file{meant}") from error
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -16,11 +17,13 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 import pdoc
+import pdoc.doc
 import pdoc.render
 
 PACKAGES = (
     "protocol", "loaders", "learning", "main_node", "computing_node", "relay_node", "status_node",
 )  # fmt: skip
+_FORMAT = inspect.formatannotation
 
 
 def public() -> dict[str, list[str]]:
@@ -36,7 +39,32 @@ def public() -> dict[str, list[str]]:
             value = vars(module)[name] = getattr(module, name)
             if hasattr(value, "_fields"):  # pdoc looks for a named tuple's annotations elsewhere
                 value.__new__.__annotations__ = get_type_hints(value)
+    values = [getattr(sys.modules[package], name) for package in names for name in names[package]]
+    classes = [value for value in values if inspect.isclass(value)]
+    for each in classes:
+        _take_what_is_inherited(each, classes)
     return names
+
+
+def _take_what_is_inherited(value: type, shown: list[type]) -> None:
+    """Give a class what it has of bases of ours that no page shows: pdoc leaves that out."""
+    for base in value.__mro__[1:]:
+        if base in shown or base.__module__.partition(".")[0] not in PACKAGES:
+            continue
+        told = inspect.get_annotations(base)
+        for name, member in vars(base).items():
+            if name.startswith("_") or name in vars(value) or not (member.__doc__ or name in told):
+                continue
+            setattr(value, name, member)
+            if name in told:
+                value.__annotations__.setdefault(name, told[name])
+
+
+def _in_few_words(annotation: Any, *more: Any, **others: Any) -> str:
+    """Return a type as a reader wants it: an array's element type and shape are anything's."""
+    text = _FORMAT(annotation, *more, **others)
+    array = "numpy.ndarray[tuple[typing.Any, ...], numpy.dtype[typing.Any]]"
+    return re.sub(r"\b(typing|collections\.abc)\.|~", "", text.replace(array, "numpy.ndarray"))
 
 
 def undocumented() -> list[str]:
@@ -61,6 +89,8 @@ def write(folder: Path) -> None:
     typeshed = ModuleType("_typeshed")
     vars(typeshed)["DataclassInstance"] = Any
     sys.modules.setdefault("_typeshed", typeshed)
+    # Parameters are written by inspect, what is returned by pdoc.
+    vars(inspect)["formatannotation"] = vars(pdoc.doc)["formatannotation"] = _in_few_words
     pdoc.render.configure(docformat="google", show_source=False, search=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -16,7 +16,7 @@ import click
 from console.exits import Exit, end
 from console.logs import set_up_logs
 from console.options import options
-from console.words import shortened
+from console.words import gap, shortened
 from protocol import AddressError, KeysError
 from protocol.errors import NodeError
 from protocol.machine.watching import NodeState, Overview
@@ -161,18 +161,21 @@ def _show(node: StatusNode) -> None:
     from rich.console import Console, Group
     from rich.live import Live
 
-    with Live(console=Console(), refresh_per_second=4, screen=False) as live:
+    console = Console()
+    with Live(console=console, refresh_per_second=4, screen=False) as live:
         while True:
-            live.update(Group(*(render(view) for view in node.overviews())))
+            views = [render(view, width=console.width) for view in node.overviews()]
+            live.update(Group(*views))
             time.sleep(LOOK_SECONDS)
 
 
-def render(view: Overview, names: int = 28) -> Any:
+def render(view: Overview, names: int = 28, width: int = 80) -> Any:
     """Return what people see of a main node and its nodes.
 
     Args:
         view: the main node.
         names: letters of a node's name that are shown; a longer one is cut in the middle.
+        width: of the terminal, letters.
     """
     from rich.console import Group
     from rich.table import Table
@@ -188,7 +191,7 @@ def render(view: Overview, names: int = 28) -> Any:
         (view.main.id or "a main node", "bold"), f" at {view.address}",
         "" if here else f", {state}{why}",
     )  # fmt: skip
-    table = Table(box=None, padding=(0, 2), header_style="dim")
+    table = Table(box=None, padding=(0, gap(width)), header_style="dim")
     for title in ("node", "state", "waiting", "solved"):
         table.add_column(title, no_wrap=True)
     table.add_column("doing")  # gives way in a narrow terminal: only it may be cut

@@ -48,3 +48,15 @@ def test_a_page_has_arguments_types_and_errors(pages: Path) -> None:
     said = unescape(re.sub(r"<[^>]+>", "", method[: method.index("</section>")]))
     for words in ("what to solve", "seconds to wait", "Raises", "JobFailed", "JobSolutionDataType"):
         assert words in said, words
+
+
+def test_a_page_has_what_its_classes_inherit_and_types_in_few_words(pages: Path) -> None:
+    page = (pages / "protocol.html").read_text()
+    for name in ("to_string", "to_bytes", "arrays"):
+        assert f'id="JobDataType.{name}"' in page, name
+        assert f'id="JobSolutionDataType.{name}"' in page, name
+    said = unescape(re.sub(r"<[^>]+>", "", page))
+    assert "Arrays by name" in said
+    assert "Mapping[str, numpy.ndarray]" in said
+    for file in pages.glob("*.html"):
+        assert "numpy.dtype[typing.Any]" not in unescape(re.sub(r"<[^>]+>", "", file.read_text()))

@@ -1,4 +1,4 @@
-"""Forty mistakes that people make, with the last line and the exit code of each: `mistakes.md`.
+"""Mistakes that people make, with the last line and the exit code of each: `mistakes.md`.
 
 The table is to be read by somebody: is that what he would want to be told?
 
@@ -51,11 +51,19 @@ mnist-main --keys nowhere
 mnist-main --config nowhere.yaml
 mnist-main --config typo.yaml
 mnist-main --config broken.yaml
+mnist-main --config bars
+mnist-main --config run
 mnist-main --resume nothing
 mnist-main --run-dir page/train-images-idx3-ubyte --data bars
 mnist-main --timeout 0 --data bars --bind tcp://127.0.0.1:0
+mnist-main --resume nothing --continue
+mnist-main 20261120-091415-95b1
+mnist-main --deadline 5m
+mnist-main --target-digit 10 --data bars
 mnist-compute --connect localhost
 mnist-compute --connect tcp://127.0.0.1
+mnist-compute --connect http://127.0.0.1:5555
+mnist-compute --connect tcp://127.0.0.1:99999
 mnist-compute --max-memory 10
 mnist-compute --keys nowhere
 mnist-compute lab1
@@ -70,6 +78,7 @@ mnist-keys new keys lab/1
 mnist-keys add nowhere lab2
 mnist-keys roles nowhere lab1 work
 mnist-relay
+MNIST_RELAY_BIN=tcp://127.0.0.1:5556 mnist-relay
 mnist-relay --connect tcp://127.0.0.1:5555
 mnist-status --connect tcp://127.0.0.1:1 --timeout 0.1
 mnist-status --follow
@@ -92,6 +101,8 @@ def prepare(folder: Path) -> None:
     page = "<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n"
     for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
         (folder / "page" / name).write_text(page)
+    (folder / "run").mkdir()
+    (folder / "run" / "config.yaml").write_text("jobs: 4\n")
     (folder / "typo.yaml").write_text("jobz: 4\n")
     (folder / "broken.yaml").write_text("jobs: 4\n  rounds: [1, 2\n")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from computing_node import AsyncComputingNode
 from computing_node.command import main as compute
@@ -85,6 +86,18 @@ def test_every_command_and_option_has_help(command: click.Command) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("group", [runs, keys], ids=lambda group: group.name)
+def test_lists_of_commands_fit_a_terminal(group: click.Group) -> None:
+    """A line that is cut ends in dots."""
+    shown = CliRunner().invoke(group, ["--help"], terminal_width=80, max_content_width=80).output
+    assert all(f"  {name} " in shown for name in group.commands)
+    assert "..." not in shown.partition("Commands:")[2]
+
+
+def test_the_document_of_commands_has_a_word_for_every_value() -> None:
+    assert " None]" not in (ROOT / "docs" / "commands.md").read_text()
 
 
 @pytest.mark.parametrize(

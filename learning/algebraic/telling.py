@@ -155,4 +155,12 @@ def _tell(model: AlgebraicModel, atom: int, name: str) -> str:
     violated = int(model.violations[atom])
     but = f" (but {plural(violated, 'training example')} had none)" if violated else ""
     some = "pixel" if len(literals) == 1 else "one of these pixels:"
-    return f"a {name} has {some} {named}{more}{but}"
+    return f"{_one_of(name)} has {some} {named}{more}{but}"
+
+
+def _one_of(name: str) -> str:
+    """Return a class as the subject of a sentence: `a 7`, `an 8`, `what is not 0`."""
+    if name.startswith("not "):
+        return f"what is {name}"
+    vowel = name[:1].lower() in "aeiou8" or name in ("11", "18")
+    return f"{'an' if vowel and name else 'a'} {name}"

@@ -24,6 +24,8 @@ _BOX = 20 / 28
 CONTRAST, _INK, _SPECK = 40, 0.3, 0.1
 #: Share of the edge that may be ink; where there is more, the paper is not plain.
 _PLAIN = 0.25
+#: Pixels a side by which the light on the paper is told, and how often its estimate is improved.
+_LIT, _TURNS = 64, 12
 
 
 class Picture(NamedTuple):
@@ -129,25 +131,81 @@ def _reduced(grey: Image.Image) -> Image.Image:
 
 
 def _drawing(grey: Image.Image) -> Grey | None:
-    """Return what is drawn on plain paper, cut out, 0 to 1; None if nothing is, or it isn't plain.
+    """Return what is drawn on plain paper, cut out, 0 to 1; None if it isn't plain.
 
     Paper is what most of the edge is; ink is what is further from it, lighter or darker.
     """
     import numpy as np
 
     values = np.asarray(grey, np.float32)
-    paper = float(np.median(_edge(values)))
-    dark, light = paper - float(values.min()), float(values.max()) - paper
-    most = max(dark, light)
-    if most < CONTRAST:
-        return None
-    ink = ((paper - values if dark >= light else values - paper) / most).clip(0, 1)
+    paper = _paper(values)
+    further = values - paper
+    dark, light = -float(further.min()), float(further.max())
+    if max(dark, light) < CONTRAST:
+        return np.zeros_like(values)
+    # Where there is half the light on the paper, dark ink is half as far from it.
+    ink = -further / np.maximum(paper, CONTRAST) if dark >= light else further
+    ink = (ink / ink.max()).clip(0, 1)
     drawn = _without_specks(ink >= _INK)
     if not drawn.any() or _edge(drawn).mean() > _PLAIN:
         return None
     rows, columns = (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
     found = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return np.where(found < _SPECK, np.float32(0), found)
+
+
+def _paper(values: Grey) -> npt.NDArray[Any]:
+    """Return how light the paper is, of each pixel: shape (height, width), or (1, 1), of all.
+
+    A lamp or a window lights paper from one side, and a camera sees less of its corners: a surface
+    of the second degree, which is fitted to the edge first, then to all that is near it. Where most
+    of the edge is not near it, the paper is taken to be of one grey.
+    """
+    import numpy as np
+
+    rows, columns = (np.linspace(-1, 1, own, dtype=np.float32) for own in values.shape)
+    step = -(-max(values.shape) // _LIT)
+    some, at = values[::step, ::step], (rows[::step], columns[::step])
+    edge, near = _edge(some), CONTRAST / 2
+    light = np.array([np.median(edge), 0, 0, 0, 0, 0])
+    for _ in range(_TURNS):  # least absolute differences: ink does not count for more than paper
+        off = np.abs(edge - _edge(_surface(light, *at)))
+        light = _fitted(edge, 1 / np.maximum(1, off), [_edge(each) for each in _powers(*at)])
+    if (np.abs(edge - _edge(_surface(light, *at))) > near).mean() > _PLAIN:
+        return np.full((1, 1), np.median(_edge(values)))
+    for _ in range(_TURNS):
+        light = _fitted(some, np.abs(some - _surface(light, *at)) <= near, _powers(*at))
+    return _surface(light, rows, columns)
+
+
+def _powers(rows: Grey, columns: Grey) -> list[npt.NDArray[Any]]:
+    """Return 1, y, x, yy, yx and xx of each place, as arrays of shape (rows, columns)."""
+    import numpy as np
+
+    y, x = np.meshgrid(rows, columns, indexing="ij")
+    return [np.ones_like(y), y, x, y * y, y * x, x * x]
+
+
+def _surface(light: npt.NDArray[Any], rows: Grey, columns: Grey) -> Grey:
+    """Return the sum of the powers of each place by their factors: shape (rows, columns)."""
+    one, y, x, yy, yx, xx = light.astype(rows.dtype)
+    down = (one + y * rows + yy * rows * rows)[:, None]
+    surface: Grey = down + (x * columns + xx * columns * columns) + (yx * rows)[:, None] * columns
+    return surface
+
+
+def _fitted(
+    values: Grey, weights: npt.NDArray[Any], powers: list[npt.NDArray[Any]]
+) -> npt.NDArray[Any]:
+    """Return the factors of the powers that come nearest to values, by weighted least squares."""
+    import numpy as np
+
+    columns = np.stack([each.ravel() for each in powers]).astype(float)
+    weighted = columns * weights.ravel()
+    # Of a picture that is a line some powers are the same: lstsq bears that.
+    factors: npt.NDArray[Any]
+    factors, *_ = np.linalg.lstsq(weighted @ columns.T, weighted @ values.ravel(), rcond=None)
+    return factors
 
 
 def _edge(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -180,13 +180,15 @@ def _explain(path: Path, images: list[Path], whole: bool, json: bool) -> None:
     damaged = []
     for image, picture in _read_all(images, partial(grey_picture, shape=size, whole=whole)):
         if isinstance(picture, Picture):
-            told[str(image)] = explain(model, picture.pixels, names)
+            doubt = BLANK if picture.blank else None
+            told[str(image)] = {**explain(model, picture.pixels, names), "doubt": doubt}
         else:
             damaged.append(picture)
     if json and told:
         click.echo(json_.dumps(told))
     for image_name, story in ({} if json else told).items():
-        click.echo(f"{safe_line(names[story['label']])}  {safe_line(image_name)}")
+        doubt = f"  ({story['doubt']})" if story["doubt"] else ""
+        click.echo(f"{safe_line(names[story['label']])}  {safe_line(image_name)}{doubt}")
         for class_ in story["missed"][:3]:
             click.echo(
                 f"   misses {class_['share']:.2%} of {class_['name']} by weight:"

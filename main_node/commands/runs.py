@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +26,11 @@ from ..errors import ConfigError, StorageError
 from ..store.options import StoreOptions
 from .options import defaults, find_run, read_config
 from .stopping import StopOptions, stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
 
 _end = partial(end, "mnist-runs")
 
@@ -149,6 +154,11 @@ def main() -> None:
 
 
 _RUN_DIR = options(StoreOptions)
+#: Of `mnist-runs list`, the most important first; which are numbers; letters to which a name may
+#: be cut.
+_COLUMNS = ("run", "state", "jobs", "accuracy", "starts", "learner", "data")
+_NUMBERS = ("jobs", "accuracy", "starts")
+_LEAST = {"run": 20, "learner": 9, "data": 5}
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, and only that.")
 
 
@@ -174,23 +184,43 @@ def list_(context: click.Context, run_dir: str, as_json: bool) -> None:
         print(f"no runs in {run_dir}")
         return
     from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(_table(runs, console.width))
+
+
+def _table(runs: Sequence[Summary], width: int) -> Table:
+    """Return runs as a table for a terminal of some width; the last columns give way."""
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for title in ("run", "state", "jobs", "accuracy", "starts", "learner", "data"):
-        table.add_column(
-            title, justify="right" if title in ("jobs", "accuracy", "starts") else "left",
-            no_wrap=True, overflow="ellipsis", min_width=20 if title == "run" else None,
-        )  # fmt: skip
-    for run in runs:
-        accuracy = "" if run.accuracy is None else f"{run.accuracy:.2%}"
-        cells = (
-            run.run, run.shown, f"{run.done}/{run.jobs}", accuracy, str(run.starts), run.learner,
+    rows = [
+        (
+            run.run, run.shown, f"{run.done}/{run.jobs}",
+            "" if run.accuracy is None else f"{run.accuracy:.2%}", str(run.starts), run.learner,
             run.data,
+        )
+        for run in runs
+    ]  # fmt: skip
+    shown = [_COLUMNS, *(tuple(map(safe_line, row)) for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    gap = 2 if sum(widths) + 4 * len(widths) <= width else 1
+    least = [min(own, _LEAST.get(name, own)) for name, own in zip(_COLUMNS, widths, strict=True)]
+    taken = [sum(least[: each + 1]) + 2 * gap * (each + 1) for each in range(len(least))]
+    fitting = sum(each <= width for each in taken) or 1
+    table = Table(box=None, padding=(0, gap), header_style="dim")
+    left = width - taken[fitting - 1]
+    for name, few, own in zip(_COLUMNS[:fitting], least, widths, strict=False):
+        more = max(0, min(own - few, left))
+        left -= more
+        table.add_column(
+            name, justify="right" if name in _NUMBERS else "left", no_wrap=True,
+            overflow="ellipsis", width=few + more,
         )  # fmt: skip
-        table.add_row(*(Text(safe_line(cell)) for cell in cells))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    for line in shown[1:]:
+        table.add_row(*map(Text, line[:fitting]))
+    return table
 
 
 def _found(run: str, run_dir: str) -> Path:

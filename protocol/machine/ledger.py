@@ -113,6 +113,8 @@ class Job:
     sources: tuple[str, ...] = ()
     #: Whether it has been said that nobody who is here can reach one of them.
     stranded: bool = False
+    #: How often it was asked back from a node where it waited, for one with nothing to do.
+    moves: int = 0
 
     @classmethod
     def of(cls, job_id: int, data: JobDataType) -> Job:

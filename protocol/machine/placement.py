@@ -34,6 +34,9 @@ RUNNERS = 2
 OVERTAKES = 64
 #: each from one of so many nodes.
 YIELDERS = 64
+#: A job that was asked back before waits so long at a node, and twice as long each time, until it
+#: is asked back again for one that looks idle; and no longer than that.
+LEAST_PATIENCE, MOST_PATIENCE = 0.25, 4.0
 
 
 class _Class(NamedTuple):
@@ -49,6 +52,15 @@ class _Class(NamedTuple):
     back: int
     reserved: bool
     kind: str
+
+
+def _patience(moves: int) -> float:
+    """Return how long a job waits at a node before it is asked back for another one, seconds.
+
+    The first time that is at once. Where it waits again, nodes that look idle have no place yet:
+    they start the process that trains, say. It would go to and fro among them at any speed.
+    """
+    return min(MOST_PATIENCE, LEAST_PATIENCE * 2.0 ** min(moves, 16)) if moves else 0.0
 
 
 _Queue = OrderedDict[int, Job]  # by id, first the next to be given
@@ -371,7 +383,10 @@ class Placement:
         queued = {
             where.kind for where, queue in self._queues.items() if queue and not where.reserved
         }
-        waiting = [task for node in self._crowded.values() for task in recallable(node)]
+        waiting = [
+            task for node in self._crowded.values() for task in recallable(node)
+            if self.now - task.offered >= _patience(task.job.moves)
+        ]  # fmt: skip
         waiting.sort(key=lambda task: -task.job.data.priority)
         return overtaken + [
             task for task in waiting if task.job.data.kind not in queued and self._ask(task, idle)
@@ -445,6 +460,7 @@ class Placement:
             if task.job.data.kind in node.hello.kinds and not self._shunned(task.job, node):
                 idle.remove(node)
                 task.recalled = self.now
+                task.job.moves += 1
                 return True
         return False
 

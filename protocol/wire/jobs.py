@@ -44,13 +44,16 @@ class _Content:
 
     __slots__ = ("_payload", "arrays", "fields")
 
+    arrays: Mapping[str, AnyArray]
+    """Arrays by name; none where it is text or bytes."""
+
     def __init__(
         self,
         data: str | bytes | bytearray | memoryview | Mapping[str, AnyArray] = b"",
         fields: Fields | None = None,
     ) -> None:
         self._payload: bytes | memoryview = b""
-        self.arrays: Mapping[str, AnyArray] = _NOTHING
+        self.arrays = _NOTHING
         self.fields: Mapping[str, Any] = dict(fields) if fields else _NOTHING
         if isinstance(data, str):
             self._payload = data.encode()

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from learning.algebraic.model import from_arrays
+from learning.algebraic.telling import _one_of
 from learning.durable import read_arrays
 from learning.model import sha256
 from loaders import Rows, load
@@ -131,6 +132,19 @@ def test_a_decision_is_explained(result: dict[str, Any], tmp_path: Path) -> None
     assert done.stdout.startswith("7  ")
     assert "misses" in done.stdout
     assert "has one of these pixels: " in done.stdout
+    assert story["doubt"] is None
+    Image.new("L", (60, 60), 255).save(tmp_path / "bare.png")
+    done = here(PREDICT_HERE, result["model"], str(tmp_path / "bare.png"), "--explain")
+    assert done.stdout.splitlines()[0].endswith("bare.png  (blank: nothing is on it)")
+
+
+@pytest.mark.parametrize(
+    ("name", "subject"),
+    [("7", "a 7"), ("8", "an 8"), ("81", "an 81"), ("11", "an 11"), ("1", "a 1"), ("110", "a 110"),
+     ("ibis", "an ibis"), ("not 0", "what is not 0"), ("", "a ")],
+)  # fmt: skip
+def test_a_rule_is_a_sentence_about_its_class(name: str, subject: str) -> None:
+    assert _one_of(name) == subject
 
 
 def test_a_model_is_exported_in_the_form_of_the_tutorial(result: dict[str, Any]) -> None:

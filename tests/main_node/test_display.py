@@ -11,6 +11,7 @@ from rich.console import Console
 
 from learning.metrics import Scores
 from main_node.commands.options import TrainOptions
+from main_node.commands.runs import Summary, _table
 from main_node.run.events import (
     NodeJoined,
     NodeLeft,
@@ -77,6 +78,42 @@ def test_a_silent_node_and_no_node_at_all_are_told() -> None:
     assert "silent for 6 s" in shown(replace(STOOD, view=silent))
     nobody = replace(STOOD, round=-1, done=0, view=replace(VIEW, nodes=()), labels={})
     assert "waiting for computing nodes: 0 of 1 here" in shown(nobody)
+
+
+def test_nobody_is_waited_for_while_nodes_enough_are_here() -> None:
+    trial = replace(STOOD, round=-1, done=0, labels={7: Label(0, "trial", 1)})
+    assert "waiting for" not in shown(trial)
+    assert "first a trial" in shown(trial)
+
+
+def test_a_narrow_terminal_cuts_no_number_and_no_title() -> None:
+    text = shown(replace(STOOD, view=replace(VIEW, nodes=(replace(NODE, solved=123_456),))), 60)
+    for words in ("waiting", "solved", "123456", "lab.1234", "round 1 job 3"):
+        assert words in text
+    assert max(map(len, text.splitlines())) <= 60
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 76, 80, 100, 200])
+def test_runs_are_listed_in_as_many_columns_as_fit(width: int) -> None:
+    runs = [
+        Summary("20261120-091415-95b1", "interrupted", "interrupted", "algebraic", data, 137, 600,
+                0.9936, 2, "runs/x")
+        for data in ("mnist", "/home/somebody/a folder/with a long name/" * 3)
+    ]  # fmt: skip
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(_table(runs, width))
+    text = capture.get()
+    assert max(map(len, text.splitlines())) <= width
+    assert len(text.splitlines()) == 3
+    assert text.count("20261120-091415-95b1") == 2
+    if width >= 80:
+        for words in ("interrupted", "137/600", "99.36%", "starts", "algebraic", "mnist"):
+            assert words in text
+    titles = text.splitlines()[0].split()
+    assert (
+        titles == ["run", "state", "jobs", "accuracy", "starts", "learner", "data"][: len(titles)]
+    )
 
 
 def test_lines_tell_who_comes_and_goes_and_how_it_goes() -> None:

@@ -108,6 +108,49 @@ def test_what_is_drawn_is_placed_as_mnist_places_it_wherever_it_was(
     assert (found.pixels.max(), found.pixels[0].max(), found.pixels[:, 0].max()) == (255, 0, 0)
 
 
+def lit(picture: Image.Image, least: float) -> Image.Image:
+    """Return a picture as a camera sees it: lit from a corner, darker around, and with noise.
+
+    Args:
+        least: share of the light that the corner far from the lamp has.
+    """
+    values = np.asarray(picture, np.float32)
+    y, x = np.meshgrid(*(np.linspace(0, 1, own) for own in values.shape), indexing="ij")
+    light = 1 - (1 - least) * (0.6 * x + 0.3 * y + 0.1 * (2 * x - 1) ** 2)
+    noise = np.random.default_rng(1).normal(0, 4, values.shape)
+    return Image.fromarray((values * light + noise).clip(0, 255).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize("least", [0.8, 0.5, 0.35])
+@pytest.mark.parametrize(
+    ("size", "at"), [((1600, 1200), (900, 700)), ((480, 640), (5, 5)), ((240, 200), (20, 30))]
+)
+@pytest.mark.parametrize("ink", [30, 110])
+def test_a_photograph_of_a_drawing_shows_no_light_of_its_paper(
+    tmp_path: Path, size: tuple[int, int], at: tuple[int, int], least: float, ink: int
+) -> None:
+    lit(on_paper(drawn(200, 140), size, at, 225, ink), least).save(tmp_path / "photo.png")
+    on_paper(drawn(200, 140), size, at).save(tmp_path / "drawing.png")
+    photo, drawing = (grey_picture(tmp_path / f"{name}.png", SIZE) for name in ("photo", "drawing"))
+    assert not photo.blank
+    assert box(photo.pixels) == box(drawing.pixels) == (20, 14)
+    assert np.abs(photo.pixels.astype(int) - drawing.pixels).mean() < 4
+
+
+def test_paper_that_is_lit_from_one_side_and_bare_is_blank(tmp_path: Path) -> None:
+    bare = Image.new("L", (400, 300), 220)
+    lit(bare, 0.5).save(tmp_path / "bare.png")
+    assert grey_picture(tmp_path / "bare.png", SIZE).blank
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (2, 3000), (3, 2)])
+def test_a_picture_that_is_a_line_is_one(tmp_path: Path, size: tuple[int, int]) -> None:
+    for name, values in (("plain", [200]), ("mixed", [10, 240, 90])):
+        pixels = np.resize(np.array(values, np.uint8), size)
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        assert grey_picture(tmp_path / f"{name}.png", SIZE).pixels.shape == SIZE
+
+
 def test_a_tiny_drawing_a_thin_one_and_one_beside_a_speck_are_found(tmp_path: Path) -> None:
     on_paper(drawn(8, 6), (100, 100), (90, 90)).save(tmp_path / "tiny.png")
     line = np.zeros((200, 200), np.uint8)

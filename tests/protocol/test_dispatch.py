@@ -277,6 +277,32 @@ def test_a_waiting_task_is_recalled_for_an_idle_node_and_given_to_it() -> None:
     assert table.dispatcher.retries == 0
 
 
+def test_a_task_that_waits_everywhere_does_not_go_to_and_fro_at_any_speed() -> None:
+    """Found by a user: nodes that were starting up gave one job back 288 times."""
+    table = Table()
+    table.hello(b"a")
+    table.hello(b"b")
+    table.submit(1)
+    began = table.now
+    times: list[float] = []
+    peer, task = table.offers()[1]
+    table.hear(peer, Waiting((task,)))
+    while table.now - began < 30 and len(times) < 100:
+        if not table.said(Recall):
+            for each in (b"a", b"b"):
+                table.dispatcher.receive(each, Heartbeat(), table.now)
+            table.effects = table.tick(0.1, step=0.1)
+            continue
+        times.append(table.now - began)
+        table.hear(peer, Returned(task))
+        peer, task = table.offers()[1]
+        table.hear(peer, Waiting((task,)))
+    assert times[0] == 0  # at once, the first time
+    assert 8 <= len(times) <= 16
+    assert all(later - before < 4.5 for before, later in pairwise(times))
+    assert table.dispatcher.retries == 0
+
+
 def test_a_task_is_not_recalled_for_a_node_that_would_not_get_it() -> None:
     """Found in review: such a task went to and fro for as long as its node was busy."""
     table = Table()

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from console.words import shortened
+from console.words import gap, shortened
 
 from ...run.events import Opened, Stood
 from .lines import Lines
@@ -54,8 +54,9 @@ class Screen(Lines):
         rounds, jobs = opening.spec.plan.rounds, opening.spec.data.jobs
         bar = Table.grid(padding=(0, 1))
         if standing.round < 0:
-            here = len(standing.view.nodes)
-            bar.add_row(Text(f"waiting for computing nodes: {here} of {opening.min_nodes} here"))
+            here, wanted = len(standing.view.nodes), opening.min_nodes
+            waiting = f"waiting for computing nodes: {here} of {wanted} here"
+            bar.add_row(Text(waiting if here < wanted else "first a trial, at one node"))
             return bar
         testing = standing.round == rounds
         bar.add_row(
@@ -68,9 +69,12 @@ class Screen(Lines):
         return bar
 
     def _table(self, standing: Stood) -> RenderableType:
-        table = Table(box=None, padding=(0, 2), header_style="dim")
+        width = self._console.width
+        table = Table(box=None, padding=(0, gap(width)), header_style="dim")
+        bar = 14 if gap(width) > 1 else 6
         for title in ("node", "doing", "", "waiting", "solved"):
-            table.add_column(title, no_wrap=True, overflow="ellipsis")
+            # Names and what they do give way in a narrow terminal; a number that is cut is wrong.
+            table.add_column(title, no_wrap=True, overflow="ellipsis", min_width=len(title) or bar)
         for node in standing.view.nodes:
             doing = ", ".join(_title(standing, job) for job, _ in node.running)
             note = f": {node.note}" if doing and node.note else ""
@@ -79,7 +83,7 @@ class Screen(Lines):
             idle = f"benched: {node.benched}"[:48] if node.benched else "idle"
             table.add_row(
                 Text(shortened(node.name)), Text(silent or doing + note or idle),
-                ProgressBar(1.0, done, width=14) if node.running else "",
+                ProgressBar(1.0, done, width=bar) if node.running else "",
                 str(node.waiting), str(node.solved),
             )  # fmt: skip
         return table
