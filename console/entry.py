@@ -128,7 +128,18 @@ def _refused(error: OSError) -> str:
 
     if error.strerror is None:
         return in_words(error)
+    if error.errno == errno.ENOENT and not error.filename and _nowhere():
+        return "the current folder is gone; go to one that is there"
     return safe_line(error.strerror + (f": {error.filename}" if error.filename else ""))
+
+
+def _nowhere() -> bool:
+    """Whether the folder in which this was started has been removed."""
+    try:
+        Path.cwd()
+    except OSError:
+        return True
+    return False
 
 
 def _wants_json(command: Any) -> bool:
