@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +26,8 @@ WHAT = "a folder of IDX files"
 NAMES = ()
 #: Labels are digits unless there are more: a file with few of them is of ten classes, too.
 LEAST_CLASSES = 10
+#: So many classes there may be, however few rows.
+MOST_SPARSE = 10_000
 SPLITS = ("train", "test")
 #: Folders below the one that is named are looked into so deep; entries that are looked at, in all.
 _DEEP, _MOST_ENTRIES = 3, 10_000
@@ -118,6 +121,7 @@ def _read(files: _Files, name: str, absent: Mapping[str, str], turned: bool) -> 
     }
     size = _size(name, {split: array.shape[1:] for split, (array, ls) in read.items() if len(ls)})
     most = max((int(labels.max(initial=0)) for _, labels in read.values()), default=0)
+    _check_most(name, most, sum(len(labels) for _, labels in read.values()))
     form = Form({"image": Field("uint8", size)}, Numbered(max(LEAST_CLASSES, most + 1)))
     splits = {}
     for split, (array, labels) in read.items():
@@ -126,6 +130,15 @@ def _read(files: _Files, name: str, absent: Mapping[str, str], turned: bool) -> 
         images.flags.writeable = False  # every learner is handed these
         splits[split] = {"image": images}, labels
     return ArraySource(name, form, splits, absent)
+
+
+def _check_most(name: str, most: int, rows: int) -> None:
+    """Raise if a label makes classes of which nearly none has a row: a model has room for each."""
+    if most >= max(MOST_SPARSE, rows):
+        raise CorruptDataset(
+            f"{name}: a label of {most:,} among {rows:,} rows would make {most + 1:,} classes; is"
+            " the file damaged? If not, number the classes from 0 on"
+        )
 
 
 def _size(name: str, sizes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
@@ -175,8 +188,8 @@ def _files(folder: Path, deep: int) -> Iterator[Path]:
         for each in folders:
             there = _entries(each, left)
             left -= len(there)
-            yield from (entry for entry in there if entry.is_file())
-            below += (entry for entry in there if entry.is_dir() and entry.name[0] != ".")
+            yield from (entry for entry in there if stat.S_ISREG(_mode(entry)))
+            below += (e for e in there if stat.S_ISDIR(_mode(e)) and e.name[0] != ".")
         folders = below
 
 
@@ -186,9 +199,20 @@ def _entries(folder: Path, most: int) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             found += (Path(entry.path) for _, entry in zip(range(most), entries, strict=False))
-    except PermissionError:  # maybe that of somebody else, below
+    except OSError:  # maybe that of somebody else, below; of the one that is named it is said
         pass
     return sorted(found, key=lambda path: (path.suffix.lower() == ".gz", len(path.name), path.name))
+
+
+def _mode(path: Path) -> int:
+    """Return what something is, as `stat` has it; 0 where nobody can tell.
+
+    A link may lead nowhere, in a circle, or to where one may not look; the others are as good.
+    """
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
 
 
 def _found(folder: Path) -> dict[_Set, _Files]:
@@ -244,14 +268,26 @@ def _lacks(path: Path, home: Path, files: _Files, split: str = "") -> str:
     ]
     if not missing:
         return ""
-    there = [each.name + "/" * each.is_dir() for each in _entries(home, _MOST_ENTRIES)]
+    there = [each.name + _remark(each) for each in _entries(home, _MOST_ENTRIES)]
     told = f"{', '.join(missing)} (or .gz)"
+    if not os.access(home, os.R_OK | os.X_OK):
+        return f"{path} needs {told}; {home} can't be looked into (it is not yours to read)"
     if not there:
         return f"{path} is empty; it needs {told}"
     pointers = any(name.endswith(".dvc") for name in there)
     hint = "; what ends in .dvc is no data, but says where some is: run dvc pull" * pointers
     where = "it" if home == path else str(home)
     return f"{path} lacks {told}; {where} holds {_some(there)}{hint}"
+
+
+def _remark(path: Path) -> str:
+    """Return what is to be said behind the name of something that is in a folder."""
+    mode = _mode(path)
+    if stat.S_ISREG(mode):
+        return ""
+    if stat.S_ISDIR(mode):
+        return "/"
+    return " (no file)" if mode else " (a link that leads nowhere)"
 
 
 def _some(names: list[str]) -> str:
