@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -453,6 +454,21 @@ def test_a_command_whose_folder_is_gone_says_so(tmp_path: Path, idx_folder: Path
     done = run("bash", "-c", f"rmdir ../gone; {words}", cwd=tmp_path / "gone")
     assert done.returncode == 7
     assert "the current folder is gone" in done.stderr
+
+
+def test_a_machine_that_allows_no_more_threads_is_told_of(
+    tmp_path: Path, idx_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")  # as Python does
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    done = here(
+        MAIN_HERE, "--bind", "tcp://127.0.0.1:0", "--data", str(idx_folder), "--run-dir",
+        str(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 7
+    assert "no more threads" in done.stderr.splitlines()[-1]
 
 
 # Options in files.
