@@ -196,6 +196,8 @@ def _nothing(asked: Asked) -> str:
             if asked.entries
             else "it is empty"
         )
+        if places.is_closed(asked.where):
+            return f"{name} can't be looked into (it is not yours to read)"
         return f"{name}: a folder without data that is known: {there}; {could}"
     if asked.is_file:
         return f"{name}: {tell(asked.head, 'data that is known')}; {could}"
@@ -204,8 +206,17 @@ def _nothing(asked: Asked) -> str:
 
 def listed(found: Sequence[Where]) -> str:
     """Return what files and folders are called, in one line that is not too long."""
-    told = [each.name + "/" * places.is_folder(each) for each in found[:_TOLD]]
+    told = [each.name + _remark(each) for each in found[:_TOLD]]
     return some([*told, *(each.name for each in found[_TOLD:])])
+
+
+def _remark(where: Where) -> str:
+    """Return what is to be said behind the name of something that is in a folder."""
+    if places.is_file(where):
+        return ""
+    if places.is_folder(where):
+        return "/"
+    return " (no file)" if places.is_there(where) else " (a link that leads nowhere)"
 
 
 def pulled(found: Sequence[Where]) -> str:
