@@ -311,6 +311,16 @@ def test_a_form_is_read_as_it_is_told() -> None:
     assert TWO.tell() == "a: float32 2, b: int16 alone"
 
 
+def test_columns_are_told_where_they_have_names() -> None:
+    named = Form({"row": Field("float64", (2,), ("height", "width"))}, ("a", "b"))
+    assert named.as_values()["fields"] == {"row": ["float64", [2], ["height", "width"]]}
+    assert Form.of_values(named.as_values()).fields == named.fields
+    nameless = Form({"row": Field("float64", (2,))}, ("a", "b"))
+    assert nameless.as_values()["fields"] == {"row": ["float64", [2]]}
+    arrays = {"train": ({"row": np.zeros((1, 2))}, np.zeros(1, np.int64))}
+    assert ArraySource("t", named, arrays).digest != ArraySource("t", nameless, arrays).digest
+
+
 def field_of(*told: Any) -> dict[str, Any]:
     return {"fields": {"x": list(told)}, "classes": 3}
 
