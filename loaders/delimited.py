@@ -39,7 +39,7 @@ MISSING = frozenset(
 #: Looked at to tell how a table is written; read at once; a line that is longer is none.
 _SAMPLE, _BLOCK, _LONGEST = 1 << 16, 1 << 22, 1 << 26
 #: Cells that are made numbers at once; lines of a sample.
-_CELLS, _LINES = 1 << 18, 100
+_CELLS, _LINES = 1 << 15, 100
 #: So many whole numbers from 0 on are those of columns, and no row.
 _NUMBERED = 8
 #: Types of numbers, each of which takes all of those before it.
@@ -142,7 +142,7 @@ class _Reader:
         if not known:
             blocks += self._fast(self.named)
         codes: dict[int, list[int]] = {}
-        values: dict[int, dict[str, int]] = {}
+        values: dict[int, _Codes] = {}
         for cells in self._slowly(self.named and not blocks):
             if not blocks:  # what is no number in the first rows is text from the first row on
                 known |= {k for k, column in enumerate(cells) if self._numbers(column) is None}
@@ -158,7 +158,7 @@ class _Reader:
             numeric=tuple(name for k, name in enumerate(self.columns) if k not in known),
             numbers=_together(blocks),
             texts={
-                self.columns[k]: Texts(np.array(each, np.int64), tuple(values[k]))
+                self.columns[k]: Texts(np.array(each, np.int64), tuple(values[k].texts))
                 for k, each in codes.items()
             },
             named=self.named,
@@ -250,17 +250,14 @@ class _Reader:
 
     def _block(
         self, cells: Sequence[tuple[str, ...]], known: Collection[int],
-        codes: dict[int, list[int]], values: dict[int, dict[str, int]],
+        codes: dict[int, list[int]], values: dict[int, _Codes],
     ) -> Array | None:  # fmt: skip
         """Return the numbers of some rows, and put their texts where they belong."""
         columns = []
         for k, column in enumerate(cells):
             if k in known:
-                mine, numbers = codes.setdefault(k, []), values.setdefault(k, {})
-                mine += [
-                    -1 if _is_missing(each) else numbers.setdefault(each.strip(), len(numbers))
-                    for each in column
-                ]
+                numbers = values.setdefault(k, _Codes())
+                codes.setdefault(k, []).extend(map(numbers.__getitem__, column))
                 continue
             found = self._numbers(column)
             if found is None:
@@ -283,6 +280,19 @@ class _Reader:
             return np.array(there, np.float64)
         except ValueError:
             return None
+
+
+class _Codes(dict[str, int]):
+    """The number of each text, by the cell that it stands in; each cell is looked at once."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, int] = {}
+
+    def __missing__(self, cell: str) -> int:
+        text = cell.strip()
+        missing = _is_missing(text)
+        self[cell] = -1 if missing else self.texts.setdefault(text, len(self.texts))
+        return self[cell]
 
 
 def _is_missing(cell: str) -> bool:
