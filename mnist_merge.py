@@ -135,6 +135,7 @@ def run(place: str) -> None:
 main = partial(run, "main_node.commands.train:main")
 predict = partial(run, "main_node.commands.predict:main")
 runs = partial(run, "main_node.commands.runs:main")
+datasets = partial(run, "main_node.commands.datasets:main")
 keys = partial(run, "main_node.commands.keys:main")
 compute = partial(run, "computing_node.command:main")
 relay = partial(run, "relay_node.command:main")

@@ -201,16 +201,20 @@ def _click(option: Option, prefix: str) -> Callable[[Command], Command]:
     )  # fmt: skip
 
 
-def options(*parts: type, prefix: str = "MNIST") -> Callable[[Command], Command]:
+def options(
+    *parts: type, prefix: str = "MNIST", without: Iterable[str] = ()
+) -> Callable[[Command], Command]:
     """Give a command the options that dataclasses declare; it is called with them by name.
 
     Args:
         parts: the dataclasses.
         prefix: of the variables of the environment that set them, too.
+        without: names of options that mean nothing to this command.
     """
 
     def decorate(command: Command) -> Command:
         each = {option.name: option for part in reversed(parts) for option in declared(part)[::-1]}
+        each = {name: option for name, option in each.items() if name not in without}
         for option in each.values():
             command = _click(option, prefix)(command)
         return command

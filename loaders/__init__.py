@@ -11,18 +11,22 @@ from .options import DataOptions, ReadingOptions, SourceOptions
 if TYPE_CHECKING:
     from .arrays import from_arrays, from_torch
     from .classes import OneAgainstRest
+    from .examining import Examined, examine
     from .mnist import MNIST
     from .rows import ArraySource, Field, Form, Numbered, Rows, Source
     from .sharding import SHARDINGS, shard
     from .sources import load, open_source, rows_of
+    from .verdict import Concern, concerns
 
 __all__ = [
     "MNIST",
     "SHARDINGS",
     "ArraySource",
+    "Concern",
     "CorruptDataset",
     "DataOptions",
     "DatasetNotFound",
+    "Examined",
     "Field",
     "Form",
     "LoaderError",
@@ -33,6 +37,8 @@ __all__ = [
     "Source",
     "SourceOptions",
     "SourceUnreachable",
+    "concerns",
+    "examine",
     "from_arrays",
     "from_torch",
     "load",
@@ -45,6 +51,7 @@ __all__ = [
 _LATER = {
     "MNIST": "mnist", "OneAgainstRest": "classes", "SHARDINGS": "sharding", "shard": "sharding",
     "from_arrays": "arrays", "from_torch": "arrays",
+    "Concern": "verdict", "concerns": "verdict", "Examined": "examining", "examine": "examining",
     "load": "sources", "open_source": "sources", "rows_of": "sources",
     **dict.fromkeys(["ArraySource", "Field", "Form", "Numbered", "Rows", "Source"], "rows"),
 }  # fmt: skip

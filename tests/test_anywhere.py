@@ -16,7 +16,7 @@ from console.exits import Exit
 
 from .processes import COMPUTE, MAIN, MAIN_HERE, Start, free_port, here, run
 
-COMMANDS = ("main", "compute", "predict", "relay", "keys", "runs", "status")
+COMMANDS = ("main", "compute", "predict", "relay", "keys", "runs", "datasets", "status")
 RUN = ("--bind", "tcp://127.0.0.1:0", "--learner", "linear", "--rounds", "1", "--local-nodes", "1")
 
 

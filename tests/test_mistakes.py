@@ -25,6 +25,7 @@ PLACES = {
     "mnist-main": "main_node.commands.train:main", "mnist-compute": "computing_node.command:main",
     "mnist-predict": "main_node.commands.predict:main", "mnist-relay": "relay_node.command:main",
     "mnist-keys": "main_node.commands.keys:main", "mnist-runs": "main_node.commands.runs:main",
+    "mnist-datasets": "main_node.commands.datasets:main",
     "mnist-status": "status_node.command:main",
 }  # fmt: skip
 #: As they are typed in a folder that holds what `prepare` puts there.
@@ -74,6 +75,12 @@ mnist-predict model.safetensors
 mnist-runs show nothing
 mnist-runs list --run-dir typo
 mnist-runs stop --connect tcp://127.0.0.1:1 --timeout 0.1
+mnist-datasets check nowhere
+mnist-datasets check page
+mnist-datasets check bars --test-fraction 0.1
+mnist-datasets check bars --picture sheet.jpg
+mnist-datasets check bars --picture nowhere/sheet.png
+mnist-datasets check
 mnist-keys new keys lab/1
 mnist-keys add nowhere lab2
 mnist-keys roles nowhere lab1 work

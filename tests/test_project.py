@@ -21,6 +21,7 @@ from computing_node.command import main as compute
 from console.exits import EXIT_MEANINGS, Exit
 from loaders import Rows
 from main_node import AsyncMainNode
+from main_node.commands.datasets import main as datasets
 from main_node.commands.keys import main as keys
 from main_node.commands.predict import main as predict
 from main_node.commands.runs import main as runs
@@ -73,10 +74,12 @@ def test_a_wheel_holds_our_packages_and_nothing_else(tmp_path: Path) -> None:
         compute,
         predict,
         runs,
+        datasets,
         keys,
         status,
         relay,
         *runs.commands.values(),
+        *datasets.commands.values(),
         *keys.commands.values(),
     ],
     ids=lambda command: command.name,
@@ -102,8 +105,8 @@ def test_the_document_of_commands_has_a_word_for_every_value() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["mnist-main", "mnist-compute", "mnist-predict", "mnist-runs", "mnist-keys", "mnist-status",
-     "mnist-relay"],
+    ["mnist-main", "mnist-compute", "mnist-predict", "mnist-runs", "mnist-datasets", "mnist-keys",
+     "mnist-status", "mnist-relay"],
 )  # fmt: skip
 def test_the_commands_are_installed_and_say_their_version(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

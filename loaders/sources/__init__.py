@@ -3,6 +3,7 @@
     WHAT = "a folder of IDX files"               # in a sentence that says what there is
     ORDER = 10                                   # who is asked first, of those that know a folder
     NAMES = ("mnist",)                           # that it takes whatever folders there are; or none
+    def about(name: str) -> About: ...           # of a name; where there are some, and if it likes
 
     def knows(asked: Asked) -> bool: ...         # whether it is one of its own; cheap
     def open_source(asked: Asked) -> Source: ...
@@ -114,6 +115,29 @@ def walk(folder: Where, deep: int) -> Iterator[Where]:
         folders = below
 
 
+@dataclass(frozen=True)
+class About:
+    """What is known of a data set that has a name, unread.
+
+    Args:
+        name: its name.
+        title: for people.
+        rows: of its splits, in words.
+        form: of a row, in words.
+        licence: as whoever made it states it; empty: not known.
+        origin: where it is had from.
+        kept: the folder on this machine that has it; empty: none.
+    """
+
+    name: str
+    title: str = ""
+    rows: str = ""
+    form: str = ""
+    licence: str = ""
+    origin: str = ""
+    kept: str = ""
+
+
 class SourceKind(Protocol):
     """What a file here has."""
 
@@ -166,6 +190,20 @@ def lasting(name: str) -> str:
     except (OSError, ValueError):  # too long, say
         return name
     return str(Path(name).absolute()) if there else name
+
+
+def named() -> list[About]:
+    """Return what is known of every data set that has a name."""
+    return [
+        getattr(kind, "about", About)(name) for kind in kinds() for name in kind.NAMES
+    ]  # fmt: skip
+
+
+def what_is(name: str | Path, reading: ReadingOptions | None = None) -> str:
+    """Return what kind of source a name is of, in words; empty: of none."""
+    asked = Asked(str(name), reading or ReadingOptions())
+    with told_of(asked.name):
+        return next((kind.WHAT for kind in kinds() if kind.knows(asked)), "")
 
 
 def open_source(name: str | Path, say: Say = str, reading: ReadingOptions | None = None) -> Source:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..known import CIFAR10, IDX, classes_of
-from . import Asked, cifar, idx
+from ..known import CIFAR10, IDX, Known, classes_of
+from . import About, Asked, cifar, idx
 
 if TYPE_CHECKING:
     from ..rows import ArraySource
@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 WHAT = "a data set that is known by name"
 ORDER = 0
 NAMES = (*IDX, "cifar10", "digits")
+_DIGITS = "digits"
+#: Rows to train on and to test on.
+_ROWS = {
+    "emnist-byclass": (697_932, 116_323), "emnist-bymerge": (697_932, 116_323),
+    "emnist-balanced": (112_800, 18_800), "emnist-letters": (124_800, 20_800),
+    "emnist-digits": (240_000, 40_000), "cifar10": (50_000, 10_000),
+    "qmnist": (60_000, 60_000),
+}  # fmt: skip
+_MNISTS_ROWS = 60_000, 10_000
 
 
 def knows(asked: Asked) -> bool:
@@ -29,13 +38,39 @@ def open_source(asked: Asked) -> ArraySource:
     from ..fetching import fetch
 
     name = asked.name
-    if name == "digits":
+    if name == _DIGITS:
         return _digits(name)
+    known, folder = _known(name)
+    kept = fetch(folder, known, asked.say)
+    if known is CIFAR10:
+        return cifar.read_folder(kept, name)
+    return idx.read_folder(kept, name, IDX[name][1], *classes_of(name))
+
+
+def about(name: str) -> About:
+    """Return what is known of a data set, and whether the cache has it."""
+    from ..fetching import kept
+
+    if name == _DIGITS:
+        return About(
+            name, "Optical Recognition of Handwritten Digits", "1,797", "8 x 8 grey", "CC BY 4.0",
+            "scikit-learn", "with scikit-learn",
+        )  # fmt: skip
+    known, folder = _known(name)
+    train, test = _ROWS.get(name, _MNISTS_ROWS)
+    where = kept(folder, known)
+    return About(
+        name, known.title, f"{train:,} + {test:,}",
+        "32 x 32 colour" if known is CIFAR10 else "28 x 28 grey", known.licence, known.mirrors[0],
+        "" if where is None else str(where),
+    )  # fmt: skip
+
+
+def _known(name: str) -> tuple[Known, str]:
+    """Return what a data set is, and its folder in the cache: all of EMNIST's have one."""
     if name == "cifar10":
-        return cifar.read_folder(fetch(name, CIFAR10, asked.say), name)
-    known, begins = IDX[name]
-    kept = "emnist" if name.startswith("emnist") else name
-    return idx.read_folder(fetch(kept, known, asked.say), name, begins, *classes_of(name))
+        return CIFAR10, name
+    return IDX[name][0], "emnist" if name.startswith("emnist") else name
 
 
 def _digits(name: str) -> ArraySource:
