@@ -282,6 +282,8 @@ def _first(some: Some) -> str:
 
 def _pairs(some: Some) -> str:
     """Return the first rows of some kind, and what they are equal to."""
-    pairs = {frozenset(pair): pair for pair in zip(some.other, some.first, strict=True)}
-    told = [f"{row_named(row)} = {row_named(other)}" for other, row in pairs.values()]
+    pairs: dict[frozenset[Row], str] = {}
+    for row, other in zip(some.first, some.other, strict=True):
+        pairs.setdefault(frozenset((row, other)), f"{row_named(row)} = {row_named(other)}")
+    told = list(pairs.values())
     return ", ".join(told[:2]) + ", ..." * (some.rows > 2)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from console.words import shortened
-from loaders.cells import FieldFound, Numbers
+from loaders.cells import CHANNELS, Numbers
 from loaders.examining import Examined, Some, SplitFound
 from loaders.sources import About
 from loaders.verdict import Concern
@@ -137,26 +137,18 @@ def _fact_rows(found: Examined) -> list[tuple[str, list[str]]]:
 
 
 def _moments(splits: Mapping[str, SplitFound]) -> list[tuple[str, list[str]]]:
-    """Return mean and deviation of each field, by split."""
+    """Return mean and deviation of each field, or of each of its channels, by split."""
+    fields = next(iter(splits.values())).fields if splits else {}
     rows = []
-    names = list(next(iter(splits.values())).fields) if splits else []
-    for name in names:
-        of = f" of {name}" if len(names) > 1 else ""
-        told = [each.fields[name] for each in splits.values()]
-        rows.append((f"mean{of}", [_few(each, "mean") for each in told]))
-        rows.append((f"deviation{of}", [_few(each, "deviation") for each in told]))
+    for name, of in fields.items():
+        told = of.parts if len(of.parts) <= CHANNELS else ()  # columns beside other fields
+        for which in ("mean", "deviation"):
+            for number, part in enumerate(told):
+                parts = [split.fields[name].parts[number] for split in splits.values()]
+                words = (which, part.name, f"of {name}" if len(fields) > 1 else "")
+                cells = [_number(getattr(each, which)) for each in parts]
+                rows.append((" ".join(filter(None, words)), cells))
     return rows
-
-
-def _few(told: FieldFound, which: str) -> str:
-    """Return a number of each part, beside each other; nothing of too many."""
-    values = [getattr(part, which) for part in told.parts if part.cells]
-    if not values or len(values) > 4:
-        return ""
-    if len(values) == 1:
-        return f"{values[0]:.4g}"
-    large = max(map(abs, values)) >= 10  # colours from 0 to 255, not to 1
-    return " ".join(f"{value:.0f}" if large else f"{value:.2f}" for value in values)
 
 
 def _colour(title: str, cell: str) -> str:
@@ -172,7 +164,7 @@ def _classes(found: Examined, bars: Mapping[int, str] | None = None) -> Table:
     for name in shown:
         table.add_column(Text(safe_line(name, _CLASS)), justify="right", no_wrap=True)
     table.add_column("", no_wrap=True, style="cyan")
-    for label in _told(ordered, found.splits[shown[0]].counts):
+    for label in _told(ordered, _counts(found)):
         if label is None:
             table.add_row(Text(f"... {len(ordered) - 2 * ENDS:,} more", "dim"))
             continue
@@ -190,9 +182,14 @@ def _shown(found: Examined) -> list[str]:
     return [name for name in ("train", "test") if name in found.splits] or list(found.splits)
 
 
+def _counts(found: Examined) -> Mapping[int, int]:
+    """Return the rows of each class in the first split that is told."""
+    return next((found.splits[name].counts for name in _shown(found)), {})
+
+
 def _bars(found: Examined, cells: int, plain: bool) -> dict[int, str]:
     """Return a bar for each class: the largest has so many cells."""
-    counts = found.splits[_shown(found)[0]].counts
+    counts = _counts(found)
     most = max(counts.values(), default=0)
     return {label: _bar(count, most, cells, plain) for label, count in counts.items()}
 
@@ -222,8 +219,7 @@ def _bar(count: int, most: int, cells: int, plain: bool) -> str:
 
 def _balance(found: Examined) -> str:
     """Return how unequal the classes are, and how many are missing."""
-    shown, ordered = _shown(found), found.classes()
-    counts = found.splits[shown[0]].counts
+    shown, ordered, counts = _shown(found), found.classes(), _counts(found)
     told = []
     if len(counts) > 1:
         ratio = max(counts.values()) / min(counts.values())
