@@ -117,7 +117,7 @@ class Cells:
         flat = array.reshape(len(array), self._cells)
         self._rows += len(flat)
         if not self._cells:
-            return Seen(*np.zeros((2, len(flat)), bool))
+            return Seen(np.zeros(len(flat), bool), np.zeros(len(flat), bool))
         nan = np.isnan(flat) if flat.dtype.kind == "f" else None
         finite = None if nan is None else np.isfinite(flat)
         self._compare(flat, nan)

@@ -19,8 +19,7 @@ from protocol.options import make
 from ..run.spec import PlanOptions
 
 if TYPE_CHECKING:
-    from loaders.examining import Examined
-    from loaders.rows import Form
+    from loaders import Concern, Examined, Form, Source
 
 #: How wide a list is where nobody looks on.
 WIDE = 160
@@ -37,8 +36,10 @@ def main() -> None:
 @main.command("list")
 @_JSON
 def list_(json: bool) -> None:
-    """List the data sets that are known by name: their rows, to train and to test on, whether they
-    are on this machine, their licence, and where they are had from.
+    """List the data sets that are known by name.
+
+    Their rows, to train and to test on, whether they are on this machine, their licence, and where
+    they are had from.
     """
     from dataclasses import asdict
 
@@ -83,15 +84,15 @@ def _picture(context: click.Context, parameter: click.Parameter, value: Path | N
 )  # fmt: skip
 @_JSON
 def check(source: str, picture: Path | None, json: bool, **values: Any) -> None:
-    """Say what data is like before anybody trains on it: its form, its rows by class, equal rows
-    within and across splits, contradictions, blank and broken rows, mean and deviation; and what
-    stands against training.
+    """Say what data is like, before anybody trains on it.
+
+    Its form, its rows by class, equal rows within and across splits, contradictions, blank and
+    broken rows, mean and deviation; and what stands against training.
 
     SOURCE is what --data of mnist-main is. Exit code 0: there are rows to train and to test on,
     whatever else is said of them; 3: there are none, or they can't be read.
     """
-    from loaders import LoaderError, open_source
-    from loaders.examining import examine
+    from loaders import LoaderError, concerns, examine, open_source
     from loaders.splits import with_test
 
     reading, say = make(ReadingOptions, values), partial(click.echo, err=True)
@@ -102,19 +103,16 @@ def check(source: str, picture: Path | None, json: bool, **values: Any) -> None:
         if picture is not None:
             _check_form(found.form)
         examined = examine(found)
-        _show(examined, source, reading, json)
-        if picture is not None and not examined.absent.get("train"):
-            from .sheet import draw
-
-            draw(found, examined, picture)
+        said = concerns(examined)
+        _show(examined, said, source, reading, json)
+        if picture is not None and "train" not in examined.absent:
+            _draw(found, examined, picture)
             say(f"drew {picture}")
     except LoaderError as error:
         _end(Exit.DATA, str(error))
-    except OSError as error:
-        if picture is None:
-            raise
-        _end(Exit.STORAGE, f"{picture}: can't be written: {error.strerror or error}")
-    _end_of(examined)
+    for each in said:
+        if each.kind in ("no_train", "no_test"):
+            _end(Exit.DATA, f"{each.what}; {each.advice}")
 
 
 def _check_form(form: Form) -> None:
@@ -128,12 +126,13 @@ def _check_form(form: Form) -> None:
         )  # fmt: skip
 
 
-def _show(examined: Examined, source: str, reading: ReadingOptions, json: bool) -> None:
+def _show(
+    examined: Examined, said: list[Concern], source: str, reading: ReadingOptions, json: bool
+) -> None:  # fmt: skip
     """Print what was found, for people or as JSON."""
     from loaders.sources import what_is
-    from loaders.verdict import concerns
 
-    what, where, said = what_is(source, reading), _where(source), concerns(examined)
+    what, where = what_is(source, reading), _where(source)
     if json:
         from .examined import as_values
 
@@ -144,6 +143,16 @@ def _show(examined: Examined, source: str, reading: ReadingOptions, json: bool) 
     from .examined import show
 
     return show(examined, said, what, where, Console())
+
+
+def _draw(found: Source, examined: Examined, picture: Path) -> None:
+    """Draw a contact sheet, or end where it can't be written."""
+    from .sheet import draw
+
+    try:
+        draw(found, examined, picture)
+    except OSError as error:
+        _end(Exit.STORAGE, f"{picture}: can't be written: {error.strerror or error}")
 
 
 def _where(source: str) -> str:
@@ -157,12 +166,3 @@ def _where(source: str) -> str:
         return source
     path = Path(source).absolute()
     return str(path) if path.exists() else ""
-
-
-def _end_of(examined: Examined) -> None:
-    """End where there is nothing to train on, or to test on."""
-    from loaders.verdict import concerns
-
-    for each in concerns(examined):
-        if each.kind in ("no_train", "no_test"):
-            _end(Exit.DATA, f"{each.what}; {each.advice}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.cells import cell_len
 from rich.console import Console
 
+import loaders
 from console.exits import Exit
 from loaders import ArraySource, Field, Form, Numbered, concerns, examine, known, load
 from loaders.splits import with_test
@@ -35,11 +38,11 @@ def check(*arguments: str, **env: str) -> Any:
 def screen(source: Any, width: int = 80, encoding: str = "utf-8") -> list[str]:
     """Return the lines that a person sees of a source."""
     found = examine(source)
-    stream = io.TextIOWrapper(io.BytesIO(), encoding, errors="replace")
+    output = io.BytesIO()
+    stream = io.TextIOWrapper(output, encoding, errors="replace")
     show(found, concerns(found), "a made one", "", Console(file=stream, width=width))
     stream.flush()
-    text = stream.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
-    return [line.rstrip() for line in text.splitlines()]
+    return [line.rstrip() for line in output.getvalue().decode(encoding).splitlines()]
 
 
 def pictures(
@@ -106,8 +109,6 @@ SOURCES = {
 @pytest.mark.parametrize("width", [20, *WIDTHS])
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_screen_fits_whatever_its_width(name: str, width: int) -> None:
-    from rich.cells import cell_len
-
     for encoding in ("utf-8", "ascii"):
         lines = screen(SOURCES[name](), width, encoding)
         assert max(map(cell_len, lines)) <= width
@@ -319,9 +320,32 @@ def test_a_sheet_is_asked_for_where_it_can_be_drawn(tmp_path: Path, idx_folder: 
     for odd in ("sheet.jpg", "nowhere/sheet.png", ".png/"):
         done = check(str(idx_folder), "--picture", str(tmp_path / odd))
         assert (done.returncode, done.stdout) == (Exit.USAGE, "")
+    (tmp_path / "sheet.png").chmod(0o400)
+    assert check(str(idx_folder), "--picture", str(path)).returncode == 0  # a new one in its place
     assert not sheet.drawable(table().form)
     assert not sheet.drawable(pictures(shape=(4, 4, 2)).form)
     assert sheet.drawable(pictures(shape=(4, 4, 1)).form)
+
+
+def test_a_sheet_that_can_not_be_written_or_drawn_is_told(
+    tmp_path: Path, idx_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sheet, "_write", full)
+    path = tmp_path / "sheet.png"
+    done = check(str(idx_folder), "--picture", str(path))
+    assert done.returncode == Exit.STORAGE
+    assert done.stderr == f"mnist-datasets: {path}: can't be written: No space left on device\n"
+    assert "against training" in done.stdout
+    monkeypatch.setattr(loaders, "open_source", lambda *arguments: with_test(table(), None, 0))
+    done = check("table", "--picture", str(path))
+    assert (done.returncode, done.stdout) == (Exit.USAGE, "")
+    assert done.stderr == (
+        "mnist-datasets: --picture draws rows that are pictures, grey or colour; these are row:"
+        " float64 9\n"
+    )
 
 
 def umask() -> int:
