@@ -117,15 +117,19 @@ class Cells:
         flat = array.reshape(len(array), self._cells)
         self._rows += len(flat)
         if not self._cells:
-            return Seen(np.zeros(len(flat), bool), np.zeros(len(flat), bool))
+            none = np.zeros(len(flat), bool)
+            return Seen(none, none)
         nan = np.isnan(flat) if flat.dtype.kind == "f" else None
         finite = None if nan is None else np.isfinite(flat)
         self._compare(flat, nan)
         with np.errstate(over="ignore", invalid="ignore"):  # of numbers that are all but infinite
             self._add_up(flat, finite, nan)
-        broken = np.zeros(len(flat), bool) if finite is None else ~finite.all(axis=1)
-        plain = (flat == flat[:, :1]).all(axis=1)
-        return Seen(broken, plain if self._cells > 1 else np.zeros(len(flat), bool))
+        broken, plain = np.zeros((2, len(flat)), bool)
+        if finite is not None:
+            broken |= ~finite.all(axis=1)
+        if self._cells > 1:
+            plain |= (flat == flat[:, :1]).all(axis=1)
+        return Seen(broken, plain)
 
     def _compare(self, flat: Array, nan: npt.NDArray[np.bool_] | None) -> None:
         """Compare rows with the first, and each with the one before."""

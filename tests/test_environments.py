@@ -271,6 +271,19 @@ def runs(at: Place) -> None:
         assert f"{at.name}/runs/a-run" in shown
 
 
+def datasets(at: Place) -> None:
+    sheet = at.folder / "sheet.png"
+    printed = at.run("mnist-datasets", "check", at.things.folder / "digits", "--picture", sheet)
+    with Image.open(sheet) as image:
+        assert image.format == "PNG"
+    listed = at.run("mnist-datasets", "list")
+    if printed is not None and listed is not None:
+        assert at.name in "".join(printed.split())
+        assert "against training" in printed
+        assert ("█" in printed) == (at.environment.encoding == "utf-8")
+        assert listed.split()[:3] == ["name", "rows", "a"]
+
+
 def keys(at: Place) -> None:
     printed = at.run("mnist-keys", "new", at.folder / "keys", "lab1")
     assert (at.folder / "keys" / "nodes" / "lab1" / "node.key").exists()
@@ -305,7 +318,8 @@ def relay(at: Place) -> None:
 
 ROWS: dict[str, Callable[[Place], None]] = {
     "mnist-main": train, "mnist-compute": compute, "mnist-predict": predict, "mnist-runs": runs,
-    "mnist-keys": keys, "mnist-status": status, "mnist-relay": relay,
+    "mnist-datasets": datasets, "mnist-keys": keys, "mnist-status": status,
+    "mnist-relay": relay,
 }  # fmt: skip
 
 

@@ -207,6 +207,7 @@ NOT_THERE = [
     (RUNS_HERE, ["show", "x", "--run-dir", "~/runs"]),
     (RUNS_HERE, ["stop", "x", "--run-dir", "~/runs"]),
     (MAIN_HERE, ["--config", "~/c.yaml"]),
+    ("main_node.commands.datasets:main", ["check", "digits", "--picture", "~/no/sheet.png"]),
     ("main_node.commands.keys:main", ["list", "~/keys"]),
     ("main_node.commands.keys:main", ["revoke", "~/keys", "a"]),
     ("computing_node.command:main", ["--keys", "~/keys", "--connect", "tcp://127.0.0.1:1"]),

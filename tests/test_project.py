@@ -91,7 +91,7 @@ def test_every_command_and_option_has_help(command: click.Command) -> None:
             assert parameter.help, parameter.name
 
 
-@pytest.mark.parametrize("group", [runs, keys], ids=lambda group: group.name)
+@pytest.mark.parametrize("group", [runs, datasets, keys], ids=lambda group: group.name)
 def test_lists_of_commands_fit_a_terminal(group: click.Group) -> None:
     """A line that is cut ends in dots."""
     shown = CliRunner().invoke(group, ["--help"], terminal_width=80, max_content_width=80).output

@@ -104,12 +104,15 @@ def check(source: str, picture: Path | None, json: bool, **values: Any) -> None:
             _check_form(found.form)
         examined = examine(found)
         said = concerns(examined)
+        drawn = picture is not None and "train" not in examined.absent
+        trouble = _draw(found, examined, picture) if picture is not None and drawn else ""
         _show(examined, said, source, reading, json)
-        if picture is not None and "train" not in examined.absent:
-            _draw(found, examined, picture)
-            say(f"drew {picture}")
     except LoaderError as error:
         _end(Exit.DATA, str(error))
+    if trouble:
+        _end(Exit.STORAGE, trouble)
+    if drawn:
+        say(f"drew {picture}")
     for each in said:
         if each.kind in ("no_train", "no_test"):
             _end(Exit.DATA, f"{each.what}; {each.advice}")
@@ -145,14 +148,15 @@ def _show(
     return show(examined, said, what, where, Console())
 
 
-def _draw(found: Source, examined: Examined, picture: Path) -> None:
-    """Draw a contact sheet, or end where it can't be written."""
+def _draw(found: Source, examined: Examined, picture: Path) -> str:
+    """Draw a contact sheet; return why it can't be written, or nothing."""
     from .sheet import draw
 
     try:
         draw(found, examined, picture)
     except OSError as error:
-        _end(Exit.STORAGE, f"{picture}: can't be written: {error.strerror or error}")
+        return f"{picture}: can't be written: {error.strerror or error}"
+    return ""
 
 
 def _where(source: str) -> str:

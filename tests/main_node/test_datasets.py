@@ -8,14 +8,15 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from rich.cells import cell_len
 from rich.console import Console
+from rich.text import Text
 
 import loaders
 from console.exits import Exit
@@ -85,7 +86,7 @@ def test_mnists_shape_of_data_fits_one_screen() -> None:
     assert text.count("█") > 100
 
 
-SOURCES = {
+SOURCES: dict[str, Callable[[], Any]] = {
     "grey": pictures,
     "colour": lambda: pictures(shape=(6, 6, 3)),
     "share": lambda: pictures(shape=(6, 6, 3), dtype="float32", most=1),
@@ -111,7 +112,7 @@ SOURCES = {
 def test_a_screen_fits_whatever_its_width(name: str, width: int) -> None:
     for encoding in ("utf-8", "ascii"):
         lines = screen(SOURCES[name](), width, encoding)
-        assert max(map(cell_len, lines)) <= width
+        assert max(Text(line).cell_len for line in lines) <= width
         text = " ".join(" ".join(lines).split())
         assert "against training" in text or width < 40
         assert "\x1b" not in text
@@ -231,6 +232,14 @@ def test_what_can_not_be_read_or_trained_from_is_exit_code_3(tmp_path: Path) -> 
     done = check(str(tmp_path / "test"), "--json")
     assert done.returncode == Exit.DATA
     assert [each["kind"] for each in json.loads(done.stdout)["against"]] == ["no_train"]
+
+
+def test_a_tilde_is_a_home(tmp_path: Path) -> None:
+    make_idx_folder(tmp_path / "digits")
+    done = check("~/digits", "--json", "--picture", "~/sheet.png", HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["where"] == str(tmp_path / "digits")
+    assert (tmp_path / "sheet.png").exists()
 
 
 def test_a_source_must_be_named() -> None:
