@@ -66,7 +66,7 @@ class Seen(NamedTuple):
 
     Args:
         broken: whether a cell is missing or infinite.
-        plain: whether there are several cells, all equal.
+        plain: whether there are several cells, all equal; of several channels, several pixels.
     """
 
     broken: npt.NDArray[np.bool_]
@@ -101,6 +101,8 @@ class Cells:
         parts = len(self._names)
         #: Whether each part is one cell of a row.
         self._alone = parts == self._cells
+        #: Cells, or those of all channels together.
+        self._pixels = self._cells if self._alone or not parts else self._cells // parts
         self._rows = 0
         self._finite, self._missing, self._infinite = np.zeros((3, parts), np.int64)
         self._mean, self._squares = np.zeros((2, parts))
@@ -127,8 +129,9 @@ class Cells:
         broken, plain = np.zeros((2, len(flat)), bool)
         if finite is not None:
             broken |= ~finite.all(axis=1)
-        if self._cells > 1:
-            plain |= (flat == flat[:, :1]).all(axis=1)
+        if self._pixels > 1:
+            pixels = flat.reshape(len(flat), self._pixels, -1)
+            plain |= (pixels == pixels[:, :1]).all(axis=(1, 2))
         return Seen(broken, plain)
 
     def _compare(self, flat: Array, nan: npt.NDArray[np.bool_] | None) -> None:
