@@ -6,7 +6,7 @@ value (not-a-number) is equal to another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -26,10 +26,17 @@ _CELLS = 1 << 20
 
 
 class Row(NamedTuple):
-    """Which row of a source: its split there, and its number, from 0."""
+    """Which row of a source.
+
+    Args:
+        split: of it, there.
+        number: from 0.
+        called: what people call it; empty: nobody has a name for it.
+    """
 
     split: str
     number: int
+    called: str = ""
 
 
 @dataclass(frozen=True)
@@ -224,11 +231,14 @@ def _some(
     of: str | None = None,
 ) -> Some:  # fmt: skip
     """Return some rows as the source itself numbers them, whatever was cut from it."""
-    origin: Callable[[str, int], tuple[str, int]] = getattr(
-        source, "origin", lambda split, number: (split, number)
-    )
-    first = (Row(*origin(split, each)) for each in numbers[:TOLD].tolist())
+    first = [_row(source, split, number) for number in numbers[:TOLD].tolist()]
     other = () if like is None else like[:TOLD].tolist()
-    return Some(
-        len(numbers), tuple(first), tuple(Row(*origin(of or split, each)) for each in other)
-    )
+    return Some(len(numbers), tuple(first), tuple(_row(source, of or split, n) for n in other))
+
+
+def _row(source: Source, split: str, number: int) -> Row:
+    called = getattr(source, "called", None)
+    name = called(split, number) if called else ""
+    if (origin := getattr(source, "origin", None)) is not None:
+        split, number = origin(split, number)
+    return Row(split, number, name)

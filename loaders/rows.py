@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -207,7 +207,8 @@ class Source(Protocol):
         name: what people call it.
         form: of its rows; its classes are those of all splits together.
 
-    It may have `absent`, too: why a split is not there, a sentence by the split's name.
+    It may have `absent`, too: why a split is not there, a sentence by the split's name; and
+    `called(split, number)`: what people call a row, a file's name, say.
     """
 
     name: str
@@ -244,6 +245,9 @@ class ArraySource:
     Raises:
         CorruptDataset: they are not of that form, or don't fit together.
     """
+
+    #: Returns what people call a row of a split; None: nobody has a name for them.
+    called: Callable[[str, int], str] | None = None
 
     def __init__(
         self, name: str, form: Form, splits: Mapping[str, tuple[Arrays, Labels]],

@@ -66,6 +66,11 @@ class Cut:
         of, mine = self._splits[split]
         return of, int(mine[number])
 
+    def called(self, split: str, number: int) -> str:
+        """Return what people call a row; empty: nobody has a name for it."""
+        called = getattr(self._source, "called", None)
+        return called(*self.origin(split, number)) if called else ""
+
     def cut(self, split: str, name: str, numbers: RowNumbers) -> Cut:
         """Return it with some rows of a split, ascending, in one of another name."""
         of, mine = self._splits[split]

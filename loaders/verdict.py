@@ -20,8 +20,8 @@ FEW = 10
 _SAYING = 20
 #: By how many deviations the mean of test rows may be off; times that their deviation may differ.
 _OFF, _TIMES = 1.0, 5.0
-#: Names in a sentence; letters of one.
-_NAMES, _LETTERS = 4, 24
+#: Names in a sentence; letters of one, and of a file's.
+_NAMES, _LETTERS, _PATH = 4, 24, 60
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ _WHAT = {"train": "training", "test": "test"}
 
 def row_named(row: Row) -> str:
     """Return what people call a row: they count from 1."""
-    return f"{row.split} row {row.number + 1:,}"
+    return safe_line(row.called, _PATH) or f"{row.split} row {row.number + 1:,}"
 
 
 def _counts(found: Examined, split: str) -> Mapping[int, int]:

@@ -68,7 +68,10 @@ def open_source(asked: Asked) -> ArraySource:
         truth = np.array([numbers[each.class_] for each in files], np.int64)
         splits[split] = {"image": arrays[split]}, truth
     shape = next(iter(arrays.values())).shape[1:]
-    return ArraySource(asked.name, Form({"image": Field("uint8", shape)}, classes), splits)
+    source = ArraySource(asked.name, Form({"image": Field("uint8", shape)}, classes), splits)
+    above = len(asked.where.parts)
+    source.called = lambda split, number: "/".join(found[split][number].file.parts[above:])
+    return source
 
 
 def _is_picture(file: Where) -> bool:

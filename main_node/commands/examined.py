@@ -385,9 +385,9 @@ def _split_values(split: SplitFound) -> dict[str, Any]:
 
 def _some_values(some: Some) -> dict[str, Any]:
     """Return rows of a kind as JSON; they are counted from 0 there."""
-    told: dict[str, Any] = {"rows": some.rows, "first": [list(row) for row in some.first]}
+    told: dict[str, Any] = {"rows": some.rows, "first": [row._asdict() for row in some.first]}
     if some.other:
-        told["equal_to"] = [list(row) for row in some.other]
+        told["equal_to"] = [row._asdict() for row in some.other]
     return told
 
 

@@ -234,6 +234,30 @@ def test_what_can_not_be_read_or_trained_from_is_exit_code_3(tmp_path: Path) -> 
     assert [each["kind"] for each in json.loads(done.stdout)["against"]] == ["no_train"]
 
 
+def test_pictures_are_told_by_their_files_names(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for class_ in ("cat", "dog"):
+        (tmp_path / class_).mkdir()
+        for number in range(20):
+            pixels = random.integers(0, 256, (6, 6, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / class_ / f"{class_}{number}.png")
+    Image.new("RGB", (6, 6), "red").save(tmp_path / "cat" / "red.png")
+    whole = (tmp_path / "cat" / "cat7.png").read_bytes()
+    (tmp_path / "dog" / "copy.png").write_bytes(whole)
+    seen = set()
+    for seed in range(6):
+        done = check(str(tmp_path), "--seed", str(seed), COLUMNS="200")
+        assert done.returncode == 0, done.stderr
+        assert "cat/red.png" in done.stdout
+        line = next(line for line in done.stdout.splitlines() if "cat/cat7.png" in line)
+        assert "dog/copy.png" in line
+        seen.add("test row" in line)
+        told = json.loads(check(str(tmp_path), "--seed", str(seed), "--json").stdout)
+        blank = [split["blank"] for split in told["splits"].values() if split["blank"]["rows"]]
+        assert blank[0]["first"][0]["called"] == "cat/red.png"
+    assert seen == {False, True}
+
+
 def test_a_tilde_is_a_home(tmp_path: Path) -> None:
     make_idx_folder(tmp_path / "digits")
     done = check("~/digits", "--json", "--picture", "~/sheet.png", HOME=str(tmp_path))
