@@ -101,8 +101,9 @@ def take(package: str, place: str, name: str) -> Any:
         return getattr(import_module(place, package), name)
     except ImportError as error:
         for each in sorted(PACKAGES & sys.modules.keys()):
-            other = getattr(sys.modules[each], "__file__", None) or ROOT
-            if not other.startswith(ROOT):
+            inside = os.path.join(ROOT, "")  # noqa: PTH118
+            other = getattr(sys.modules[each], "__file__", None) or inside
+            if not other.startswith(inside):
                 raise ImportError(
                     f"{other} has the name of a package that this project's are built on ({each}):"
                     " give it another"

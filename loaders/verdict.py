@@ -166,7 +166,7 @@ def _of_values(found: Examined) -> Iterator[Concern]:
             yield Concern(
                 f"blank_{name}", split.blank.rows >= GRAVE * split.rows,
                 f"{plural(split.blank.rows, f'blank {what} picture')}: {_first(split.blank)}",
-                "look at them (--picture), and leave out those that show nothing",
+                "look at them, and leave out those that show nothing",
             )  # fmt: skip
     train = found.splits.get("train")
     if train is not None and train.rows > 1:

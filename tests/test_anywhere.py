@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -91,6 +92,17 @@ def test_a_programs_own_module_that_hides_a_package_is_named(
         f"ImportError: {tmp_path}/protocol.py has the name of a package that this project's are"
         " built on (protocol): give it another"
     )
+
+
+def test_a_folder_whose_name_only_begins_as_ours_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = SimpleNamespace(__file__=str(tmp_path / "house2" / "protocol.py"))
+    monkeypatch.setattr(mnist_merge, "ROOT", str(tmp_path / "house"))
+    monkeypatch.setattr(mnist_merge, "PACKAGES", frozenset({"protocol"}))
+    monkeypatch.setitem(sys.modules, "protocol", other)
+    with pytest.raises(ImportError, match="give it another"):
+        mnist_merge.take("main_node", ".nowhere", "nothing")
 
 
 def test_a_log_that_takes_no_more_ends_no_run(tmp_path: Path, idx_folder: Path) -> None:
