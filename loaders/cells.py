@@ -81,8 +81,7 @@ def cells_of(shape: Sequence[int]) -> int:
 def parts_of(field: Field) -> tuple[str, ...]:
     """Return the names of the parts of a field that are told apart; one without a name: it all."""
     if len(field.shape) == 1:
-        columns: tuple[str, ...] = getattr(field, "columns", ())
-        return columns or tuple(f"column {each + 1}" for each in range(field.shape[0]))
+        return field.columns or tuple(f"column {each + 1}" for each in range(field.shape[0]))
     if len(field.shape) == 3 and 1 < field.shape[2] <= CHANNELS:
         many = field.shape[2]
         return _COLOURS if many == 3 else tuple(f"channel {each + 1}" for each in range(many))

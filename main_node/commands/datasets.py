@@ -161,12 +161,8 @@ def _draw(found: Source, examined: Examined, picture: Path) -> str:
 
 def _where(source: str) -> str:
     """Return where a source is: the cache's folder of a name, a path from / on, or an address."""
-    from loaders.places import is_remote
-    from loaders.sources import is_name, named
+    from loaders.sources import is_name, lasting, named
 
     if is_name(source):
         return next((each.kept for each in named() if each.name == source), "")
-    if is_remote(source):
-        return source
-    path = Path(source).absolute()
-    return str(path) if path.exists() else ""
+    return lasting(source)

@@ -18,7 +18,6 @@ from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-import loaders
 from console.exits import Exit
 from loaders import ArraySource, Field, Form, Numbered, concerns, examine, known, load
 from loaders.splits import with_test
@@ -258,6 +257,24 @@ def test_pictures_are_told_by_their_files_names(tmp_path: Path) -> None:
     assert seen == {False, True}
 
 
+def test_a_table_is_told_by_its_columns(tmp_path: Path) -> None:
+    lines = [f"{each},{each % 7 or ''},{'ab'[each % 2]},{each % 3}" for each in range(60)]
+    (tmp_path / "t.csv").write_text("id,size,letter,label\n" + "\n".join(lines) + "\n")
+    done = check(str(tmp_path / "t.csv"))
+    assert done.returncode == 0, done.stderr
+    told = " ".join(done.stdout.split())
+    assert "a row 4 columns of float64" in told
+    assert "letter=a" in told and "letter=b" in told
+    assert "in size (" in told
+    assert "from row to row: id " in told
+    assert str(tmp_path / "t.csv") in told.replace(" ", "")
+    by_id = json.loads(check(str(tmp_path / "t.csv"), "--label", "letter", "--json").stdout)
+    assert [each["class"] for each in by_id["classes"]] == ["a", "b"]
+    sheet_ = check(str(tmp_path / "t.csv"), "--picture", str(tmp_path / "s.png"))
+    assert (sheet_.returncode, sheet_.stdout) == (Exit.USAGE, "")
+    assert "draws rows that are pictures" in sheet_.stderr
+
+
 def test_a_tilde_is_a_home(tmp_path: Path) -> None:
     make_idx_folder(tmp_path / "digits")
     done = check("~/digits", "--json", "--picture", "~/sheet.png", HOME=str(tmp_path))
@@ -360,7 +377,7 @@ def test_a_sheet_is_asked_for_where_it_can_be_drawn(tmp_path: Path, idx_folder: 
     assert sheet.drawable(pictures(shape=(4, 4, 1)).form)
 
 
-def test_a_sheet_that_can_not_be_written_or_drawn_is_told(
+def test_a_sheet_that_can_not_be_written_is_told(
     tmp_path: Path, idx_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: Any) -> None:
@@ -372,13 +389,6 @@ def test_a_sheet_that_can_not_be_written_or_drawn_is_told(
     assert done.returncode == Exit.STORAGE
     assert done.stderr == f"mnist-datasets: {path}: can't be written: No space left on device\n"
     assert "against training" in done.stdout
-    monkeypatch.setattr(loaders, "open_source", lambda *arguments: with_test(table(), None, 0))
-    done = check("table", "--picture", str(path))
-    assert (done.returncode, done.stdout) == (Exit.USAGE, "")
-    assert done.stderr == (
-        "mnist-datasets: --picture draws rows that are pictures, grey or colour; these are row:"
-        " float64 9\n"
-    )
 
 
 def umask() -> int:
