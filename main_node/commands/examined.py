@@ -18,7 +18,7 @@ from console.words import shortened
 from loaders.cells import CHANNELS, Numbers
 from loaders.examining import Examined, Some, SplitFound
 from loaders.sources import About
-from loaders.verdict import Concern
+from loaders.verdict import Concern, trainable
 from protocol.wire.words import plural, safe_line
 
 #: Classes that are told one by one; of more, so many of the largest and of the smallest.
@@ -359,7 +359,7 @@ def as_values(found: Examined, said: Sequence[Concern]) -> dict[str, Any]:
         "splits": {name: _split_values(split) for name, split in found.splits.items()},
         "leaked": _some_values(found.leaked),
         "mislabelled": _some_values(found.mislabelled),
-        "trainable": not found.absent,
+        "trainable": trainable(found),
         "against": [asdict(each) for each in said if each.grave],
         "worth_knowing": [asdict(each) for each in said if not each.grave],
     }  # fmt: skip
