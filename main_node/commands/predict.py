@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from learning.model import Model
     from loaders import ReadingOptions, Rows, Source
 
-#: Channels of a picture: red, green, blue.
-COLOURS = 3
+#: Channels of a picture: red, green, blue; and how opaque it is.
+COLOURS, OPAQUE = 3, 4
 #: Pictures that are read and predicted together.
 TOGETHER = 500
 #: An answer that is less likely than this is no answer. Of MNIST's test set that is 1 image in 100,
@@ -145,43 +145,45 @@ def _named(images: tuple[Path, ...]) -> list[Path]:
     return list(dict.fromkeys(each for image in images for each in pictures_in(image)))
 
 
-def _algebraic(path: Path) -> tuple[AlgebraicModel, list[str]]:
-    """Return the algebraic model in a file, and what its classes are called.
+def _algebraic(path: Path) -> tuple[Model, AlgebraicModel]:
+    """Return the algebraic model in a file: as it says what it is for, and its atoms.
 
     Raises:
         ModelError: it is of another learner.
     """
     from learning import ModelError
     from learning.algebraic.model import from_arrays
+    from learning.forms import Table, taken
 
     model = _load(path)
     if model.learner != "algebraic":
         raise ModelError(f"{path}: a {model.learner} model; only an algebraic one can be read so")
-    made = from_arrays(model.arrays)
-    size, classes = (made.pixels.height, made.pixels.width), model.form.classes
-    if (*size, made.classes) != (*image_size(model), len(classes)):
-        raise ModelError(f"{path}: its atoms are of other images than it says")
-    return made, list(classes)
+    found, classes = taken(model.form, model.learner), model.form.classes
+    columns = found.columns if isinstance(found, Table) else ()
+    made = from_arrays(model.arrays, names=columns)
+    if made.classes != len(classes) or not made.is_of(model.form):
+        raise ModelError(f"{path}: its atoms are of other data than it says")
+    return model, made
 
 
 def _export(path: Path) -> None:
     from learning.algebraic.alma import tutorial_form
 
-    click.echo(json_.dumps(tutorial_form(_algebraic(path)[0])))
+    click.echo(json_.dumps(tutorial_form(_algebraic(path)[1])))
 
 
 def _explain(path: Path, images: list[Path], whole: bool, json: bool) -> None:
     from learning.algebraic.telling import explain
     from protocol.wire.words import safe_line
 
-    model, names = _algebraic(path)
-    size = (model.pixels.height, model.pixels.width)
+    model, atoms = _algebraic(path)
+    names = list(model.form.classes)
     told: dict[str, Any] = {}
     damaged = []
-    for image, picture in _read_all(images, partial(grey_picture, shape=size, whole=whole)):
+    for image, picture in _read_all(images, _reader(model, whole)):
         if isinstance(picture, Picture):
             doubt = BLANK if picture.blank else None
-            told[str(image)] = {**explain(model, picture.pixels, names), "doubt": doubt}
+            told[str(image)] = {**explain(atoms, picture.pixels, names), "doubt": doubt}
         else:
             damaged.append(picture)
     if json and told:
@@ -431,24 +433,22 @@ def _reader(model: Model, whole: bool) -> Callable[[Path], Picture]:
         if not 0 < height * width <= MOST_PIXELS:
             raise ModelError(f"the model is for images of {height:,} x {width:,}; no picture is")
         if len(image.shape) == 2:
-            return partial(grey_picture, shape=image_size(model), whole=whole)
-        if image.shape[2] == COLOURS:
-            return partial(colour_picture, shape=(height, width))
+            return partial(grey_picture, shape=(height, width), whole=whole)
+        if image.shape[2] == 1:
+            return partial(_with_axis, shape=(height, width), whole=whole)
+        if image.shape[2] in (COLOURS, OPAQUE):
+            opaque = image.shape[2] == OPAQUE
+            return partial(colour_picture, shape=(height, width), opaque=opaque)
     raise ModelError(
         f"the model is for rows of {model.form.tell()}, which no picture is; name a data set with"
         " --data"
     )
 
 
-def image_size(model: Model) -> tuple[int, int]:
-    """Return height and width of the grey images that a model is for.
-
-    Raises:
-        UnfitData: it is for others.
-    """
-    from learning.contract import grey_form
-
-    return grey_form(model.form, model.learner)
+def _with_axis(path: Path, shape: tuple[int, int], whole: bool) -> Picture:
+    """Return a grey picture whose one channel has an axis."""
+    read = grey_picture(path, shape, whole=whole)
+    return read._replace(pixels=read.pixels[..., None])
 
 
 def read_image(path: Path, shape: tuple[int, int]) -> Any:
