@@ -83,8 +83,8 @@ def taken(form: Form, whose: str) -> Picture | Table:
             )
     elif len(found.columns) > MOST_COLUMNS:
         raise UnfitData(
-            f"the {whose} learner takes tables of up to {MOST_COLUMNS:,} columns; this one has"
-            f" {len(found.columns):,}"
+            f"the {whose} learner takes tables of up to {MOST_COLUMNS:,} columns; a row of this"
+            f" data is {form.tell()}"
         )
     return found
 

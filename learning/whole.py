@@ -100,9 +100,14 @@ def moments(rows: Rows) -> tuple[Floats, Floats]:
     width = field.shape[0] if len(field.shape) == 1 else (*field.shape, 1)[2]
     count, mean, squares = np.zeros(width), np.zeros(width), np.zeros(width)
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
+    base: Floats | None = None  # what all are counted from: near them, so that no digits are lost
     for _, array in _blocks(rows):
         values = np.clip(array.reshape(-1, width).astype(np.float64), -MOST, MOST)
         there = ~np.isnan(values)
+        if base is None:
+            base = np.where(there, values, MOST).min(axis=0)
+            base = np.where(there.any(axis=0), base, 0)
+        values = values - base
         low = np.minimum(low, np.where(there, values, np.inf).min(axis=0))
         high = np.maximum(high, np.where(there, values, -np.inf).max(axis=0))
         more = there.sum(axis=0).astype(np.float64)
@@ -113,7 +118,7 @@ def moments(rows: Rows) -> tuple[Floats, Floats]:
         squares += spread + apart**2 * (count / total) * more
         mean, count = mean + apart * (more / total), count + more
     same = low >= high
-    mean = np.where(count == 0, 0, np.where(same, low, mean))
+    mean = np.where(count == 0, 0, np.where(same, low, mean) + (0 if base is None else base))
     return mean, np.where(same, 0, np.sqrt(squares / np.maximum(count, 1)))
 
 

@@ -82,9 +82,7 @@ def test_a_table_trains_and_a_resumed_run_is_the_same(house: House) -> None:
         path.unlink()
     house.resume()
     again = load_file(folder / "model.safetensors")
-    assert {n: a.tobytes() for n, a in again.items()} == {
-        n: a.tobytes() for n, a in arrays.items()
-    }
+    assert {n: a.tobytes() for n, a in again.items()} == {n: a.tobytes() for n, a in arrays.items()}
     tried = house.run(*PREDICT, str(folder), "--data", "iris")
     assert "on 38 rows" in tried.stdout, tried.stderr
     picture = house.run(*PREDICT, str(folder), "picture.png")

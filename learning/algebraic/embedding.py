@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -272,7 +273,7 @@ class ImageEmbedding:
         # Neither a difference nor a product of finite numbers may be infinite.
         parts = [each / _WHITE for each in of_bytes]
         thresholds = tuple(low * (1 - part) + high * part for part in parts)
-        if any(not below < above for below, above in zip((low, *thresholds), thresholds)):  # noqa: B905
+        if any(not below < above for below, above in pairwise((low, *thresholds, high))):
             raise ValueError(f"from {low:g} to {high:g}, and can't be told apart")
         return cls(height, width, thresholds, channels)
 

@@ -247,15 +247,15 @@ def test_a_model_that_is_not_good_enough_is_exit_code_8(
     assert (unknown in done.stderr) == (code == 8)
 
 
-def test_images_too_small_for_the_learner_are_refused_before_anybody_works(tmp_path: Path) -> None:
-    small = make_idx_folder(tmp_path / "small", 40, 10, side=28)
-    for file in small.glob("*images*"):
-        content = file.read_bytes()
-        header, rows = content[:8], int.from_bytes(content[4:8], "big")
-        file.write_bytes(header + (8).to_bytes(4, "big") * 2 + bytes(rows * 64))
-    done = here(MAIN_HERE, *ANY_PORT, "--data", str(small), "--run-dir", str(tmp_path / "runs"))
-    assert done.returncode == 2
-    assert "images of 8 pixels a side are too small for the net" in done.stderr
+def test_classes_too_many_for_the_learner_are_refused_before_anybody_works(
+    tmp_path: Path,
+) -> None:
+    many = make_idx_folder(tmp_path / "many", 40, 10)
+    write_idx(many / "train-labels-idx1-ubyte.gz", np.arange(40, dtype=np.int32) << 24)
+    done = here(MAIN_HERE, *ANY_PORT, "--data", str(many), "--run-dir", str(tmp_path / "runs"))
+    assert done.returncode == 3
+    assert "the neural learner's net would have" in done.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -9,6 +9,7 @@ from loaders.sources import Asked
 
 WHAT = "made-up colour pictures"
 NAMES = ("colours",)
+ORDER = 1
 #: The last one's name is no formula, and no font has all of its letters.
 CLASSES = ("red", "green", "blue", "grey $_{$ \u7070")
 SHAPE = (6, 5, 3)

@@ -10,6 +10,7 @@ from loaders.sources import Asked
 
 WHAT = "a made-up table"
 NAMES = ("table",)
+ORDER = 1
 CLASSES = tuple(f"species {number}" for number in range(100_000))
 #: Those that there are rows of; all the others have none.
 THERE = np.array([0, 7, 40_000, 99_999])
