@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from loaders.sources import Asked
+
 from .seams import forms
 from .test_house import copied
 from .test_seams import PREDICT, RUNS, SEAMS, House
@@ -45,8 +47,6 @@ def regressed(name: str) -> float:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from loaders.sources import Asked
-
     source = forms.open_source(Asked(name))
     (field,) = source.form.fields
     every = slice(None)
@@ -65,6 +65,7 @@ def by_one_and_four(house: House, data: str, *options: str) -> dict[str, Any]:
     return one
 
 
+@pytest.mark.lane("deep")
 def test_a_table_trains_and_a_resumed_run_is_the_same(house: House) -> None:
     done = house.train("iris", "--epochs", "20")
     assert "iris: 112 rows, 2 jobs" in done.stderr
@@ -72,12 +73,12 @@ def test_a_table_trains_and_a_resumed_run_is_the_same(house: House) -> None:
     assert "--data iris" in done.stdout
     (folder,) = house.runs.iterdir()
     arrays = load_file(folder / "model.safetensors")
-    source = forms.open_source(forms.Asked("iris"))
+    source = forms.open_source(Asked("iris"))
     rows = source.read("train", slice(None))["row"]
     np.testing.assert_allclose(arrays["mean"], rows.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(arrays["deviation"], rows.std(axis=0), rtol=1e-12)
-    for path in ("models/round-002.safetensors", "model.safetensors", "metrics.json"):
-        (folder / path).unlink()
+    for name in ("models/round-002.safetensors", "model.safetensors", "metrics.json"):
+        (folder / name).unlink()
     for path in folder.glob("solutions/round-002-*"):
         path.unlink()
     house.resume()
@@ -90,6 +91,7 @@ def test_a_table_trains_and_a_resumed_run_is_the_same(house: House) -> None:
     assert "rows of row: float64 4, which no picture is" in picture.stderr
 
 
+@pytest.mark.lane("deep")
 def test_numbers_that_are_not_finite_are_refused_by_column(house: House) -> None:
     for options in ((), ALGEBRAIC):
         done = house.train("endless", *options, code=3)
@@ -98,6 +100,7 @@ def test_numbers_that_are_not_finite_are_refused_by_column(house: House) -> None
         assert not house.runs.exists()
 
 
+@pytest.mark.lane("deep")
 def test_rules_of_a_table_are_learned_merged_and_tried(house: House) -> None:
     """With missing numbers, a constant column, and one of which nothing is known."""
     result = by_one_and_four(house, "holes", *ALGEBRAIC)
@@ -107,6 +110,10 @@ def test_rules_of_a_table_are_learned_merged_and_tried(house: House) -> None:
     assert f"accuracy {result['accuracy']:.2%}" in tried.stdout, tried.stderr
     drawn = house.run(*RUNS, "draw", str(folder))
     assert (drawn.returncode, "atoms.png" in drawn.stdout) == (0, True), drawn.stderr
+    why = house.run(*PREDICT, str(folder), "--data", "holes", "--explain", "--limit", "2")
+    assert why.returncode == 0, why.stderr
+    assert "row 1 of test" in why.stdout
+    assert "column 12 " in why.stdout
 
 
 @pytest.mark.lane("deep")
@@ -140,7 +147,7 @@ def test_data_of_every_form_is_learned(
     assert tried.returncode == 0, tried.stderr
     assert f"accuracy {result['accuracy']:.2%}" in tried.stdout
     if data == "photos":
-        source = forms.open_source(forms.Asked("photos"))
+        source = forms.open_source(Asked("photos"))
         pixels = source.read("test", slice(0, 1))["image"][0]
         Image.fromarray(pixels).save(tmp_path / "photo.png")
         seen = house.run(*PREDICT, result["model"], str(tmp_path / "photo.png"))

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Channels of a picture: red, green, blue; and how opaque it is.
 COLOURS, OPAQUE = 3, 4
+#: Rows of --data that are explained, unless --limit says how many.
+EXPLAINED = 10
 #: Pictures that are read and predicted together.
 TOGETHER = 500
 #: An answer that is less likely than this is no answer. Of MNIST's test set that is 1 image in 100,
@@ -61,7 +63,11 @@ _end = partial(end, "mnist-predict")
     "--whole", is_flag=True,
     help="Only scale pictures; don't look for what is drawn on them, to centre it as MNIST does.",
 )  # fmt: skip
-@click.option("--explain", is_flag=True, help="Algebraic models: show the atoms that were missed.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Algebraic models: show the atoms that were missed; of --data, for the first 10 rows.",
+)
 @click.option(
     "--export", type=click.Choice(["json"]),
     help="Algebraic models: print the strict atoms in the form of AML-IP's tutorial, and only"
@@ -89,11 +95,11 @@ def main(
         raise click.UsageError("--export prints the model; it takes no images, --data or --explain")
     if whole and not images:
         raise click.UsageError("--whole is about images; there are none")
-    if explain and data:
-        raise click.UsageError("--explain explains images; it can't explain --data")
     try:
         if export is not None:
             return _export(model)
+        if explain and data:
+            return _explain_rows(model, data, split, limit or EXPLAINED, label, json)
         if explain:
             return _explain(model, _named(images), whole, json)
         read = _load(model)
@@ -174,7 +180,6 @@ def _export(path: Path) -> None:
 
 def _explain(path: Path, images: list[Path], whole: bool, json: bool) -> None:
     from learning.algebraic.telling import explain
-    from protocol.wire.words import safe_line
 
     model, atoms = _algebraic(path)
     names = list(model.form.classes)
@@ -186,19 +191,42 @@ def _explain(path: Path, images: list[Path], whole: bool, json: bool) -> None:
             told[str(image)] = {**explain(atoms, picture.pixels, names), "doubt": doubt}
         else:
             damaged.append(picture)
+    _tell_stories(told, names, json)
+    _end_of(damaged)
+
+
+def _explain_rows(
+    path: Path, source: str, split: str, limit: int, label: str | None, json: bool
+) -> None:
+    """Say why the first rows of some data are taken for what they are."""
+    from learning.algebraic.telling import explain
+    from learning.forms import only_field
+
+    model, atoms = _algebraic(path)
+    rows, names = _rows(model, source, split, limit, label), list(model.form.classes)
+    told = {
+        f"row {number} of {split}": {**explain(atoms, row, names), "truth": int(truth)}
+        for number, (row, truth) in enumerate(zip(only_field(rows), rows.labels, strict=True))
+    }
+    _tell_stories(told, names, json)
+
+
+def _tell_stories(told: dict[str, Any], names: list[str], json: bool) -> None:
+    """Print why pictures or rows, by name, are taken for what they are."""
+    from protocol.wire.words import safe_line
+
     if json and told:
         click.echo(json_.dumps(told))
     for image_name, story in ({} if json else told).items():
-        doubt = f"  ({story['doubt']})" if story["doubt"] else ""
+        doubt = f"  ({story['doubt']})" if story.get("doubt") else ""
         click.echo(f"{safe_line(names[story['label']])}  {safe_line(image_name)}{doubt}")
         for class_ in story["missed"][:3]:
             click.echo(
-                f"   misses {class_['share']:.2%} of {class_['name']} by weight:"
+                f"   misses {class_['share']:.2%} of {safe_line(class_['name'])} by weight:"
                 f" {class_['missed']:,} of {class_['atoms']:,} atoms"
             )
             for atom in class_["first"]:
-                click.echo(f"      {atom}")
-    _end_of(damaged)
+                click.echo(f"      {safe_line(atom)}")
 
 
 def _end_of(damaged: Sequence[Exception]) -> None:
@@ -228,8 +256,26 @@ def _try_data(
     model: Model, source: str, split: str, limit: int | None, label: str | None
 ) -> tuple[dict[str, Any], Sequence[str]]:
     """Return how good a model is on some data, and the names of the classes that are there."""
-    from learning import ModelError
     from learning.metrics import score
+
+    rows = _rows(model, source, split, limit, label)
+    predicted = _learner(model).predict(model.arrays, rows)
+    classes = max(model.form.classes, rows.form.classes, key=len)
+    scores = score(rows.labels, predicted, len(classes))
+    result = {
+        "accuracy": scores.accuracy, "macro_f1": scores.macro_f1,
+        "confusion": scores.confusion, "examples": len(rows),
+    }  # fmt: skip
+    return result, classes
+
+
+def _rows(model: Model, source: str, split: str, limit: int | None, label: str | None) -> Rows:
+    """Return rows of some data, as a model takes them.
+
+    Raises:
+        ModelError: they are of another form.
+    """
+    from learning import ModelError
     from loaders import OneAgainstRest, open_source, rows_of
     from loaders.splits import with_test
 
@@ -247,14 +293,7 @@ def _try_data(
             f"the model is for rows of {model.form.tell()}; those of {source} are of"
             f" {rows.form.tell()}"
         )
-    predicted = _learner(model).predict(model.arrays, rows)
-    classes = max(model.form.classes, rows.form.classes, key=len)
-    scores = score(rows.labels, predicted, len(classes))
-    result = {
-        "accuracy": scores.accuracy, "macro_f1": scores.macro_f1,
-        "confusion": scores.confusion, "examples": len(rows),
-    }  # fmt: skip
-    return result, classes
+    return rows
 
 
 def _reading(model: Model) -> tuple[ReadingOptions, int]:

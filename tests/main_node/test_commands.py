@@ -411,7 +411,6 @@ def test_predict_says_how_good_a_model_is_and_what_it_sees(
         (["{model}", "--export", "json"], 2, "a neural model; only an algebraic one"),
         (["{model}", "x.png", "--explain"], 2, "a neural model; only an algebraic one"),
         (["{model}", "x.png", "--export", "json"], 2, "it takes no images"),
-        (["{model}", "--data", "mnist", "--explain"], 2, "can't explain --data"),
     ],
 )
 def test_mistakes_with_predict_are_one_line_and_a_code(
