@@ -22,7 +22,8 @@ SAID = {
     ("algebraic.md", "1"): ["0.9", "7 has "],
     ("library.md", "hello"): ["HELLO from node."],
     ("library.md", "power"): ["array([   0,    1,    4,", "{'length': 99} node."],
-    ("library.md", "5"): ["nodes connect to tcp://127.0.0.1:"],
+    ("library.md", "5"): [],
+    ("library.md", "6"): ["nodes connect to tcp://127.0.0.1:"],
     ("library.md", "needles"): [
         "listening at tcp://127.0.0.1:", "{'round': 3}", "'what': 'a needle'",
     ],

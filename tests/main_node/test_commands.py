@@ -247,17 +247,6 @@ def test_a_model_that_is_not_good_enough_is_exit_code_8(
     assert (unknown in done.stderr) == (code == 8)
 
 
-def test_classes_too_many_for_the_learner_are_refused_before_anybody_works(
-    tmp_path: Path,
-) -> None:
-    many = make_idx_folder(tmp_path / "many", 40, 10)
-    write_idx(many / "train-labels-idx1-ubyte.gz", np.arange(40, dtype=np.int32) << 24)
-    done = here(MAIN_HERE, *ANY_PORT, "--data", str(many), "--run-dir", str(tmp_path / "runs"))
-    assert done.returncode == 3
-    assert "the neural learner's net would have" in done.stderr
-    assert not (tmp_path / "runs").exists()
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_exit_code_130(
     start: Start, data: Path, tmp_path: Path, number: int
