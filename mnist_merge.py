@@ -23,6 +23,33 @@ _SAFE = bool(getattr(sys.flags, "safe_path", sys.flags.isolated))
 if _BY_ITS_PATH and not _SAFE:
     del sys.path[0]  # this folder, in which all that is installed may be
 
+
+def _forget_unnamed(first: int) -> None:
+    """Take off the path what nobody named: an empty part of PYTHONPATH is the current folder.
+
+    `PYTHONPATH=$PYTHONPATH:/mine` leaves one wherever there was nothing before.
+
+    Args:
+        first: where on the path PYTHONPATH begins.
+    """
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    kept = [each for each in named if each]
+    if not kept or kept == named or sys.flags.ignore_environment:
+        return
+    os.environ["PYTHONPATH"] = os.pathsep.join(kept)  # for processes that are started from here
+    try:
+        here = os.getcwd()  # noqa: PTH109
+    except OSError:  # it is gone
+        here = ""
+    if here not in map(os.path.abspath, kept):
+        sys.path[first:] = [each for each in sys.path[first:] if each not in ("", here)]
+
+
+if _BY_ITS_PATH:
+    _forget_unnamed(0)
+elif os.path.basename(sys.argv[0]).startswith("mnist-"):  # noqa: PTH119
+    _forget_unnamed(0 if _SAFE else 1)  # a program that calls a command keeps its own path
+
 from functools import partial  # noqa: E402
 from importlib import import_module  # noqa: E402
 from importlib.machinery import ModuleSpec, PathFinder  # noqa: E402
@@ -55,6 +82,7 @@ def _keep_together() -> None:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     if spec is not None and spec.name in _MAINS and not _BY_ITS_PATH and not _SAFE:
         del sys.path[0]  # `python -m` of ours has put the current folder there
+        _forget_unnamed(0)
 
 
 def take(package: str, place: str, name: str) -> Any:

@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+#: What Python says, as a RuntimeError, where the system, or a container, allows no more of them.
+_NO_THREAD = "can't start new thread"
+
 
 def run(place: str) -> None:
     """Run a command, and end with its exit code.
@@ -77,10 +80,14 @@ def _run(command: Any) -> None:
         code = Exit.STORAGE
         tell_end(code, "this machine has no memory left for it", _called())
     except Exception as error:
-        if not speaks_json():
+        if str(error) == _NO_THREAD:
+            code = Exit.STORAGE
+            tell_end(code, "this machine lets it start no more threads (ulimit -u)", _called())
+        elif speaks_json():
+            code = 1  # as Python ends
+            tell_end(code, in_words(error), error=error)
+        else:
             raise
-        code = 1  # as Python ends
-        tell_end(code, in_words(error), error=error)
     sys.exit(code if isinstance(code, int) else Exit.DONE)
 
 
@@ -128,7 +135,18 @@ def _refused(error: OSError) -> str:
 
     if error.strerror is None:
         return in_words(error)
+    if error.errno == errno.ENOENT and not error.filename and _nowhere():
+        return "the current folder is gone; go to one that is there"
     return safe_line(error.strerror + (f": {error.filename}" if error.filename else ""))
+
+
+def _nowhere() -> bool:
+    """Whether the folder in which this was started has been removed."""
+    try:
+        Path.cwd()
+    except OSError:
+        return True
+    return False
 
 
 def _wants_json(command: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from protocol.errors import ConfigError
+from protocol.files import read_small
 from protocol.options import Option, at_home, declared, fit, is_choice
 from protocol.wire.limits import MAX_COUNT
 from protocol.wire.words import safe_line
@@ -278,11 +279,7 @@ def read_yaml(path: Path) -> object:
     from .yaml12 import MAX_BYTES, load
 
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise ConfigError(f"{path}: more than {MAX_BYTES:,} bytes; options take fewer")
-        return load(content.decode())
+        return load(read_small(path, MAX_BYTES).decode())
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
     except IsADirectoryError as error:

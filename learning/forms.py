@@ -97,7 +97,7 @@ def _found(form: Form) -> Picture | Table | None:
     if not all(shape):
         return None
     if len(shape) == 1:
-        names = tuple(getattr(only, "columns", ()))
+        names = tuple(only.columns)
         few = range(min(shape[0], MOST_COLUMNS + 1))  # of somebody's form, that may say anything
         return Table(only.dtype, names or tuple(f"column {number}" for number in few))
     channels = shape[2] if len(shape) == 3 else 1

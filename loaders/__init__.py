@@ -9,6 +9,7 @@ from .errors import CorruptDataset, DatasetNotFound, LoaderError, SourceUnreacha
 from .options import DataOptions, ReadingOptions, SourceOptions
 
 if TYPE_CHECKING:
+    from .arrays import from_arrays, from_torch
     from .classes import OneAgainstRest
     from .mnist import MNIST
     from .rows import ArraySource, Field, Form, Numbered, Rows, Source
@@ -32,6 +33,8 @@ __all__ = [
     "Source",
     "SourceOptions",
     "SourceUnreachable",
+    "from_arrays",
+    "from_torch",
     "load",
     "open_source",
     "rows_of",
@@ -41,6 +44,7 @@ __all__ = [
 #: Imported when they are used: whoever asks for help need not wait for numpy.
 _LATER = {
     "MNIST": "mnist", "OneAgainstRest": "classes", "SHARDINGS": "sharding", "shard": "sharding",
+    "from_arrays": "arrays", "from_torch": "arrays",
     "load": "sources", "open_source": "sources", "rows_of": "sources",
     **dict.fromkeys(["ArraySource", "Field", "Form", "Numbered", "Rows", "Source"], "rows"),
 }  # fmt: skip

@@ -60,6 +60,8 @@ def read_images(path: Where | Joined) -> npt.NDArray[np.uint8]:
     array = read_idx(path, IMAGES)
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
+    if len(array) and not array.size:
+        raise CorruptDataset(f"{path}: images of no pixels ({_sizes(array.shape[1:])})")
     if array.dtype == np.uint8 or not array.size:
         return array.astype(np.uint8, copy=False)
     low, high = array.min(), array.max()

@@ -161,9 +161,14 @@ def entries(folder: Where, most: int) -> list[Where]:
         try:
             with os.scandir(folder) as found:
                 return [Path(entry.path) for entry in islice(found, most)]
-        except PermissionError:
+        except OSError:  # maybe somebody else's, below; of the one that is named it is said
             return []
     return patiently(lambda: list(islice(folder.iterdir(), most)), folder)
+
+
+def is_closed(where: Where) -> bool:
+    """Whether it is a folder of this machine that may not be looked into."""
+    return isinstance(where, Path) and not os.access(where, os.R_OK | os.X_OK)
 
 
 def is_folder(where: Where) -> bool:
@@ -178,6 +183,14 @@ def is_file(where: Where) -> bool:
     """Whether there is a file."""
     try:
         return where.is_file() if isinstance(where, Path) else patiently(where.is_file, where)
+    except (OSError, ValueError):
+        return False
+
+
+def is_there(where: Where) -> bool:
+    """Whether there is anything, file or folder or what else a machine has."""
+    try:
+        return where.exists() if isinstance(where, Path) else patiently(where.exists, where)
     except (OSError, ValueError):
         return False
 

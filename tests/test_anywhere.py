@@ -39,6 +39,41 @@ def test_packages_of_the_same_names_on_the_path_are_not_taken_for_ours(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("path", [":{}", "{}:", "{}::/nowhere"])
+def test_an_empty_part_of_pythonpath_is_not_the_current_folder(
+    path: str, tmp_path: Path, idx_folder: Path
+) -> None:
+    """`PYTHONPATH=$PYTHONPATH:/mine` leaves one where there was nothing before."""
+    for name in ("queue", "msgpack", "numpy", "yaml", "linear", "random", "console"):
+        (tmp_path / f"{name}.py").write_text("import os\nos._exit(99)\n")
+    root = str(Path(mnist_merge.__file__).parent)
+    there = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = run(
+        installed("main"), *RUN, "--data", str(idx_folder), "--json", cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path.format(there)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_program_that_calls_a_command_keeps_what_its_path_has(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("")
+    (tmp_path / "program.py").write_text(
+        "import sys\n"
+        "from mnist_merge import runs\n"
+        "sys.argv[1:] = ['--version']\n"
+        "try:\n"
+        "    runs()\n"
+        "finally:\n"
+        "    import mine\n"
+    )
+    root = str(Path(mnist_merge.__file__).parent)
+    for program in ("program.py", str(tmp_path / "program.py")):
+        done = run(
+            sys.executable, program, cwd=tmp_path, env={**os.environ, "PYTHONPATH": f"{root}:"}
+        )
+        assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("package", "name"),
     [("main_node", "AsyncMainNode"), ("computing_node", "AsyncComputingNode"),

@@ -354,6 +354,29 @@ def test_secret_keys_are_for_their_owner_only(folder: Path) -> None:
         AsyncMainNode("main", address=ANY_PORT, keys=folder)
 
 
+@pytest.mark.parametrize("what", ["pipe", "/dev/zero", "folder", "large"])
+def test_what_is_no_file_of_a_key_is_told_at_once(what: str, folder: Path, tmp_path: Path) -> None:
+    """A pipe was waited for, and no signal ended that; a device was read without an end."""
+    odd = tmp_path / "odd"
+    for path in (odd, folder / "nodes" / "good" / "node.pub", folder / "main.pub"):
+        path.unlink(missing_ok=True)
+        if what == "pipe":
+            os.mkfifo(path)
+        elif what == "folder":
+            path.mkdir()
+        elif what == "large":
+            path.write_bytes(bytes(2_000))
+        else:
+            path.symlink_to(what)
+    for read in (
+        lambda: keys.read_secret(odd),
+        lambda: keys.node_keys(folder, "good"),
+        lambda: keys.main_public(folder),
+    ):
+        with pytest.raises(KeysError, match="can't be read"):
+            read()
+
+
 def test_no_secret_is_ever_shown(folder: Path) -> None:
     own = keys.node_keys(folder / "nodes" / "good")
     assert own.secret.decode() not in repr(own)

@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -451,7 +452,65 @@ def test_a_folder_that_is_not_there_is_not_a_folder_without_runs(
     assert here(RUNS_HERE, "list").stdout == "no runs in runs\n"
 
 
+@pytest.mark.parametrize("target", ["runs", "nowhere/runs", "/proc/self/mem"])
+def test_a_run_directory_behind_a_link_that_leads_nowhere_is_told(
+    target: str, tmp_path: Path, idx_folder: Path
+) -> None:
+    (tmp_path / "runs").symlink_to(target)
+    done = here(
+        MAIN_HERE, "--bind", "tcp://127.0.0.1:0", "--data", str(idx_folder), "--run-dir",
+        str(tmp_path / "runs"),
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "can't be made" in done.stderr
+
+
+def test_a_run_directory_that_may_hold_no_file_so_large_is_full(
+    tmp_path: Path, idx_folder: Path
+) -> None:
+    words = shlex.join(["--data", str(idx_folder), "--run-dir", str(tmp_path / "r")])
+    done = run("bash", "-c", f"ulimit -f 0; {shlex.join(MAIN)} --bind tcp://127.0.0.1:0 {words}")
+    assert done.returncode == 7
+    assert "can't be made (File too large)" in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_command_whose_folder_is_gone_says_so(tmp_path: Path, idx_folder: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    words = shlex.join([*MAIN, "--bind", "tcp://127.0.0.1:0", "--data", str(idx_folder)])
+    done = run("bash", "-c", f"rmdir ../gone; {words}", cwd=tmp_path / "gone")
+    assert done.returncode == 7
+    assert "the current folder is gone" in done.stderr
+
+
+def test_a_machine_that_allows_no_more_threads_is_told_of(
+    tmp_path: Path, idx_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")  # as Python does
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    done = here(
+        MAIN_HERE, "--bind", "tcp://127.0.0.1:0", "--data", str(idx_folder), "--run-dir",
+        str(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 7
+    assert "no more threads" in done.stderr.splitlines()[-1]
+
+
 # Options in files.
+
+
+def test_options_may_come_through_a_pipe_and_one_without_a_writer_is_told(tmp_path: Path) -> None:
+    words = shlex.join([*MAIN, "--print-config", "--config"])
+    for written in ("echo jobs: 7", "echo jobs: 7; sleep 0.1; echo rounds: 3"):
+        done = run("bash", "-c", f"{words} <({written})")
+        assert done.returncode == 0, done.stderr
+        assert yaml12.load(done.stdout)["jobs"] == 7  # type: ignore[index]
+    os.mkfifo(tmp_path / "pipe")
+    done = here(MAIN_HERE, "--config", str(tmp_path / "pipe"))
+    assert done.returncode == 2
+    assert "a pipe that nobody writes to" in done.stderr
 
 
 @pytest.mark.parametrize(

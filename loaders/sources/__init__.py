@@ -158,6 +158,16 @@ def is_name(text: str) -> bool:
     return any(text in kind.NAMES for kind in kinds())
 
 
+def lasting(name: str) -> str:
+    """Return what a source is called in every folder: by its whole path, if it is a path here."""
+    file = name.rpartition(":")[0] if ".py:" in name else name
+    try:
+        there = not is_name(name) and Path(file).exists()
+    except (OSError, ValueError):  # too long, say
+        return name
+    return str(Path(name).absolute()) if there else name
+
+
 def open_source(name: str | Path, say: Say = str, reading: ReadingOptions | None = None) -> Source:
     """Return the source that has a name.
 
@@ -196,6 +206,8 @@ def _nothing(asked: Asked) -> str:
             if asked.entries
             else "it is empty"
         )
+        if places.is_closed(asked.where):
+            return f"{name} can't be looked into (it is not yours to read)"
         return f"{name}: a folder without data that is known: {there}; {could}"
     if asked.is_file:
         return f"{name}: {tell(asked.head, 'data that is known')}; {could}"
@@ -204,8 +216,17 @@ def _nothing(asked: Asked) -> str:
 
 def listed(found: Sequence[Where]) -> str:
     """Return what files and folders are called, in one line that is not too long."""
-    told = [each.name + "/" * places.is_folder(each) for each in found[:_TOLD]]
+    told = [each.name + _remark(each) for each in found[:_TOLD]]
     return some([*told, *(each.name for each in found[_TOLD:])])
+
+
+def _remark(where: Where) -> str:
+    """Return what is to be said behind the name of something that is in a folder."""
+    if places.is_file(where):
+        return ""
+    if places.is_folder(where):
+        return "/"
+    return " (no file)" if places.is_there(where) else " (a link that leads nowhere)"
 
 
 def pulled(found: Sequence[Where]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CorruptDataset, DatasetNotFound
 from ..known import MNIST
-from ..places import Joined, is_folder
+from ..places import Joined, is_closed, is_folder
 from . import MOST_ENTRIES, Asked, listed, ordered, pulled, some, walk
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ ORDER = 10
 NAMES = ()
 #: Labels are digits unless there are more: a file with few of them is of ten classes, too.
 LEAST_CLASSES = 10
+#: So many classes there may be, however few rows.
+MOST_SPARSE = 10_000
 SPLITS = ("train", "test")
 _NAME = re.compile(
     r"(?P<set>.*?)[-_.]?(?P<split>train|t10k|test)(ing)?[-_.](?P<what>images|labels)"
@@ -139,6 +141,7 @@ def _read(files: _Files, name: str, absent: Mapping[str, str], turned: bool) -> 
     }
     size = _size(name, {split: array.shape[1:] for split, (array, ls) in read.items() if len(ls)})
     most = max((int(labels.max(initial=0)) for _, labels in read.values()), default=0)
+    _check_most(name, most, sum(len(labels) for _, labels in read.values()))
     form = Form({"image": Field("uint8", size)}, Numbered(max(LEAST_CLASSES, most + 1)))
     splits = {}
     for split, (array, labels) in read.items():
@@ -147,6 +150,15 @@ def _read(files: _Files, name: str, absent: Mapping[str, str], turned: bool) -> 
         images.flags.writeable = False  # every learner is handed these
         splits[split] = {"image": images}, labels
     return ArraySource(name, form, splits, absent)
+
+
+def _check_most(name: str, most: int, rows: int) -> None:
+    """Raise if a label makes classes of which nearly none has a row: a model has room for each."""
+    if most >= max(MOST_SPARSE, rows):
+        raise CorruptDataset(
+            f"{name}: a label of {most:,} among {rows:,} rows would make {most + 1:,} classes; is"
+            " the file damaged? If not, number the classes from 0 on"
+        )
 
 
 def _size(name: str, sizes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
@@ -263,6 +275,8 @@ def _lacks(path: Where, home: Where, files: _Files, split: str = "") -> str:
         return ""
     there = ordered(home, MOST_ENTRIES)
     told = f"{', '.join(missing)} (or .gz)"
+    if is_closed(home):
+        return f"{path} needs {told}; {home} can't be looked into (it is not yours to read)"
     if not there:
         return f"{path} is empty; it needs {told}"
     where = "it" if home == path else str(home)

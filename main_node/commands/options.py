@@ -21,7 +21,7 @@ from learning import (
 )
 from learning.registry import SHIPPED
 from loaders import DataOptions, SourceOptions
-from loaders.sources import is_name
+from loaders.sources import lasting
 from protocol.options import Option, at_home, declared, make
 
 from ..engine.local import EngineOptions
@@ -133,20 +133,12 @@ class TrainOptions:
         values["run_dir"] = str(Path(values["run_dir"]).absolute())
         if values["keys"] is not None:
             values["keys"] = str(Path(values["keys"]).absolute())
-        if not is_name(values["data"]) and _is_there(values["data"]):
-            values["data"] = str(Path(values["data"]).absolute())
+        values["data"] = lasting(values["data"])
         return values
 
     def as_yaml(self) -> str:
         """Return them as a file that `--config` reads."""
         return as_yaml(self.resolved())
-
-
-def _is_there(name: str) -> bool:
-    try:
-        return Path(name).exists()
-    except OSError:  # too long, say
-        return False
 
 
 def defaults() -> dict[str, Any]:

@@ -275,8 +275,8 @@ def _rows(model: Model, source: str, split: str, limit: int | None, label: str |
     Raises:
         ModelError: they are of another form.
     """
-    from learning import ModelError
     from loaders import OneAgainstRest, open_source, rows_of
+    from loaders.classes import in_classes
     from loaders.splits import with_test
 
     say = partial(click.echo, err=True)
@@ -287,13 +287,33 @@ def _rows(model: Model, source: str, split: str, limit: int | None, label: str |
         found = OneAgainstRest(found, target)
     if split not in found.splits:  # it may have been drawn for the run
         found = with_test(found, reading.test_fraction, seed, say)
-    rows = rows_of(found, split, limit)
-    if dict(rows.form.fields) != dict(model.form.fields):
+    rows = rows_of(in_classes(found, model.form.classes), split, limit)
+    _check_form(model, rows)
+    return rows
+
+
+def _check_form(model: Model, rows: Rows) -> None:
+    """Raise unless rows are what a model is for; of columns, where both have names, these too.
+
+    Raises:
+        ModelError: they are not.
+    """
+    from learning import ModelError
+
+    name, mine, theirs = rows.source.name, model.form.fields, rows.form.fields
+    if {key: each[:2] for key, each in mine.items()} != {k: each[:2] for k, each in theirs.items()}:
         raise ModelError(
-            f"the model is for rows of {model.form.tell()}; those of {source} are of"
+            f"the model is for rows of {model.form.tell()}; those of {name} are of"
             f" {rows.form.tell()}"
         )
-    return rows
+    for key, each in mine.items():
+        columns = zip(each.columns, theirs[key].columns, strict=False)  # or there are none
+        for number, (one, other) in enumerate(columns):
+            if one != other:
+                raise ModelError(
+                    f"the model is for rows whose column {number} is {one!r}; in {name} it is"
+                    f" {other!r}"
+                )
 
 
 def _reading(model: Model) -> tuple[ReadingOptions, int]:

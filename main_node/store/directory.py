@@ -20,6 +20,7 @@ from learning import DamagedFile, ModelError
 from learning.durable import read_arrays, sync, write_arrays, write_text
 from learning.model import Model, load, save, sha256
 from loaders.rows import Arrays
+from protocol.files import read_small
 from protocol.wire.words import safe_line
 
 from ..errors import ConfigError, StorageError
@@ -29,8 +30,10 @@ from ..errors import ConfigError, StorageError
 LOCK_TRIES, LOCK_SECONDS = 5, 0.05
 #: A folder could be there, and written, if the disk or its owner had nothing against it.
 _OF_THE_DISK = frozenset(
-    [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO]
+    [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG]
 )
+#: A lock says which process holds it, in so many bytes at most.
+_MOST_OF_A_LOCK = 4096
 #: Later is nobody's clock.
 _LAST_YEAR = 9999
 _STAMP = "%Y%m%d-%H%M%S"
@@ -65,7 +68,7 @@ class RunDirectory:
 
     def __init__(self, path: Path, *, new: bool) -> None:
         self.path = path
-        self.run_id = path.resolve().name
+        self.run_id = Path(os.path.realpath(path)).name  # a loop of links, too, has one
         self._solutions, self._models = path / "solutions", path / "models"
         #: Folders that were made for this run, the deepest first.
         self._made: list[Path] = []
@@ -371,7 +374,7 @@ def _lock(path: Path) -> _Lock:
         return lock
     holder = ""
     with suppress(OSError):
-        holder = (path / "lock").read_text().strip()
+        holder = read_small(path / "lock", _MOST_OF_A_LOCK).decode(errors="replace").strip()
     raise ConfigError(
         f"run {path.name} is in use by {holder or 'another process'}: two main nodes can't share a"
         " run directory"
@@ -383,7 +386,8 @@ def host_of(path: Path) -> str:
     if not (path / "lock").is_file():
         return ""
     try:
-        return safe_line((path / "lock").read_text(errors="replace").rpartition(" on ")[2].strip())
+        told = read_small(path / "lock", _MOST_OF_A_LOCK).decode(errors="replace")
+        return safe_line(told.rpartition(" on ")[2].strip())
     except OSError:
         return ""
 

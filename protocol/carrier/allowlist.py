@@ -23,7 +23,7 @@ from ..wire.words import safe_line, safe_name
 
 KEY = re.compile(rb"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 #: A file in a list that is larger is no key.
-_MOST_BYTES = 1024
+MOST_BYTES = 1024
 
 
 class AllowList:
@@ -204,7 +204,7 @@ def read_entry(path: Path) -> tuple[bytes, list[bytes]]:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise KeysError(f"{_shown(path)} is no file")
-            content = os.read(descriptor, _MOST_BYTES + 1)
+            content = os.read(descriptor, MOST_BYTES + 1)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -212,7 +212,7 @@ def read_entry(path: Path) -> tuple[bytes, list[bytes]]:
             raise
         raise KeysError(f"{_shown(path)} can't be read ({error.strerror})") from error
     key, *said = content.strip().splitlines() or [b""]
-    if len(content) > _MOST_BYTES or not KEY.fullmatch(key.strip()):
+    if len(content) > MOST_BYTES or not KEY.fullmatch(key.strip()):
         raise KeysError(f"{_shown(path)} holds no key")
     return key.strip(), said
 

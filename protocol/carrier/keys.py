@@ -25,8 +25,9 @@ from pathlib import Path
 from shlex import quote
 
 from ..errors import KeysError
+from ..files import read_small
 from ..wire.key import DEFAULT_ROLES, WATCH, Key, Roles, in_order
-from .allowlist import KEY, AllowList, read_entry
+from .allowlist import KEY, MOST_BYTES, AllowList, read_entry
 
 _NAME = re.compile(r"[\w][\w.-]{0,60}")
 
@@ -121,7 +122,7 @@ def read_secret(path: Path) -> bytes:
         KeysError: there is none, or others can read it.
     """
     try:
-        secret, mode = path.read_bytes().strip(), stat.S_IMODE(path.stat().st_mode)
+        secret, mode = read_small(path, MOST_BYTES).strip(), stat.S_IMODE(path.stat().st_mode)
     except OSError as error:
         raise KeysError(f"{path}: can't be read: {error.strerror}") from error
     if not re.fullmatch(rb"[0-9a-f]{64}", secret):
@@ -339,9 +340,16 @@ def _free(folder: Path, name: str, public: bytes) -> Path:
     """Return where a key can be put: an older one of the same name stays."""
     for number in count(1):
         path = folder / (f"{name}.pub" if number == 1 else f"{name}.{number}.pub")
-        if not os.path.lexists(path) or path.read_bytes().strip() == public:
+        if not os.path.lexists(path) or _holds(path, public):
             return path
     raise AssertionError("numbers do not end")
+
+
+def _holds(path: Path, public: bytes) -> bool:
+    try:
+        return read_small(path, MOST_BYTES).strip() == public
+    except OSError:
+        return False
 
 
 def names(folder: Path) -> list[str]:
@@ -373,7 +381,7 @@ def complaints(folder: Path) -> list[str]:
 
 def _read(path: Path) -> bytes:
     try:
-        key = path.read_bytes().strip()
+        key = read_small(path, MOST_BYTES).strip()
     except OSError as error:
         raise KeysError(f"{path}: can't be read: {error.strerror}") from error
     if not KEY.fullmatch(key):

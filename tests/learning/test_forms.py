@@ -87,10 +87,7 @@ def test_what_rows_are_is_known_from_their_form() -> None:
 
 
 def test_columns_have_the_names_that_the_form_gives_them() -> None:
-    class Named(Field):
-        columns = ("width", "height")
-
-    form = Form({"row": Named("float64", (2,))}, Numbered(2))
+    form = Form({"row": Field("float64", (2,), ("width", "height"))}, Numbered(2))
     assert taken(form, "x") == Table("float64", ("width", "height"))
 
 

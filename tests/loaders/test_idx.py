@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 import random
 import shutil
 import struct
@@ -194,13 +196,63 @@ def test_a_split_that_is_not_there_is_missed_where_it_is_wanted(folder: Path) ->
 
 def test_what_is_there_is_told_where_nothing_fits(tmp_path: Path) -> None:
     for number in range(12):
-        (tmp_path / f"{number:02}\x1b[2J.csv").touch()
-    with pytest.raises(DatasetNotFound, match=r"it holds 00 \[2J.csv, .*07 \[2J.csv and 4 more"):
+        (tmp_path / f"{number:02}\x1b[2J.doc").touch()
+    with pytest.raises(DatasetNotFound, match=r"it holds 00 \[2J.doc, .*07 \[2J.doc and 4 more"):
         loaders.load(tmp_path)
     for name in (IMAGES, LABELS, TEST_IMAGES, TEST_LABELS):
         (tmp_path / f"{name}.dvc").write_text("outs:\n")
     with pytest.raises(DatasetNotFound, match="run dvc pull"):
         loaders.load(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["loop", "nowhere", "/proc/1/cwd", "/proc/self/mem", "."])
+def test_a_link_that_leads_nowhere_hides_no_files(target: str, folder: Path) -> None:
+    """A folder with one link to where nobody may look could not be read."""
+    (folder / "loop").symlink_to(target)
+    assert len(loaders.load(folder)) == 20
+
+
+def test_what_bears_the_name_of_a_file_and_is_none_is_told(folder: Path) -> None:
+    """It was said to be missing, and to be there."""
+    (folder / LABELS).unlink()
+    (folder / LABELS).symlink_to(".git/annex/objects/x")
+    with pytest.raises(DatasetNotFound, match=rf"{LABELS} \(a link that leads nowhere\)"):
+        loaders.load(folder)
+    (folder / LABELS).unlink()
+    os.mkfifo(folder / LABELS)
+    with pytest.raises(DatasetNotFound, match=rf"{LABELS} \(no file\)"):
+        loaders.load(folder)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_not_said_to_be_empty(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refused)  # root may look everywhere
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(DatasetNotFound, match=f"{folder} can't be looked into"):
+        loaders.load(folder)
+
+
+def test_images_of_no_pixels_are_told(folder: Path) -> None:
+    write_idx(folder / IMAGES, np.zeros((20, 0, 28), np.uint8))
+    with pytest.raises(CorruptDataset, match="images of no pixels"):
+        loaders.load(folder)
+
+
+def test_a_label_that_makes_a_million_classes_is_told(folder: Path) -> None:
+    """Every model has weights for each class: jobs failed for lack of memory, time and again."""
+    labels = np.zeros(20, np.int64)
+    for most in (9_999, 10_000, 999_999):
+        labels[0] = most
+        write_typed(folder / LABELS, labels, "i4")
+        if most < 10_000:
+            assert len(loaders.load(folder).form.classes) == most + 1
+            continue
+        with pytest.raises(CorruptDataset, match=f"a label of {most:,} among 30 rows"):
+            loaders.load(folder)
 
 
 def test_python_mnists_arrays_may_be_written_and_a_runs_may_not(folder: Path) -> None:
