@@ -22,7 +22,7 @@ from loaders.rows import Array, Arrays, ArraySource, Form, Labels, Rows, bytes_o
 
 from . import merging
 from .contract import Cancelled, Learner, Progress, Solution, Turn, check_parameters
-from .errors import Diverged, LearningError, UnfitSolution
+from .errors import Diverged, LearningError, UnfitData, UnfitSolution
 from .layout import OWN, Layout, check_fresh, check_kept
 from .merging.strategy import Client, Strategy
 from .registry import create
@@ -116,7 +116,7 @@ class Fit(Action):
         turn: where in the run it is.
         strategy: whose client part has a word; None: there is none.
         shared, own: the client part's arrays: of everybody, and of this shard.
-        layout: of a fresh model; what comes back is checked by it.
+        layout: of a fresh model that was begun; what comes back is checked by it.
     """
 
     name = "fit"
@@ -179,7 +179,7 @@ class Fit(Action):
         examples, metrics = _metrics(values)
         client = within("own", arrays)
         model = {name: a for name, a in arrays.items() if not name.startswith(OWN)}
-        solution = Solution(model, examples, metrics, client, self.own)
+        solution = Solution(model, examples, metrics, client, self.own, self.start)
         if examples != len(self.rows):
             raise UnfitSolution(f"it claims {examples} examples of a shard of {len(self.rows)}")
         learner.check(solution, self.layout, self.rows.form)
@@ -219,17 +219,25 @@ class Trial(Action):
         return cls(rows=rows_in(values, arrays), turn=turn(values), strategy=strategy)
 
     def perform(self, learner: Learner, progress: Progress, cancelled: Cancelled) -> Answer:
-        """Make a fresh model, learn for one step, merge, predict; return the fresh model."""
+        """Make a fresh model, begin it, learn for one step, merge, predict; return the fresh one.
+
+        Raises:
+            UnfitData: the learner says that it can't learn from such data.
+            LearningError: something failed, and what.
+        """
         with _trying(f"the {learner.name} learner's fresh model"):
             initial = learner.initial(self.rows.form)
             check_fresh(initial)
+        with _trying(f"the {learner.name} learner's beginning"):
+            begun = learner.begin(initial, self.rows)
+            check_fresh(begun)
         merging_ = f"merging by {self.strategy.name!r}"
         with _trying(merging_):
-            fit, state = self._first(initial)
+            fit, state = self._first(begun)
         with _trying(f"the {learner.name} learner's first step"):
             solution = self._step(learner, fit)
         with _trying(merging_):
-            model, state = self.strategy.merge([solution], initial, state)
+            model, state = self.strategy.merge([solution], begun, state)
             check_kept(model)
             check_kept(state)
         with _trying(f"the {learner.name} learner's prediction"):
@@ -237,16 +245,16 @@ class Trial(Action):
             predict.read(learner, *predict.perform(learner, progress, cancelled))
         return {}, dict(initial)
 
-    def _first(self, initial: Arrays) -> tuple[Fit, Arrays]:
+    def _first(self, begun: Arrays) -> tuple[Fit, Arrays]:
         """Return what a first job would be, and the strategy's state."""
         strategy = self.strategy
-        state = strategy.begin(initial)
-        shared, own = strategy.shared(state), strategy.own(initial)
+        state = strategy.begin(begun)
+        shared, own = strategy.shared(state), strategy.own(begun)
         for arrays in (state, shared, own):
             check_kept(arrays)
         fit = Fit(
-            rows=self.rows, start=initial, seed=0, turn=self.turn, strategy=strategy,
-            shared=shared, own=own, layout=Layout(initial),
+            rows=self.rows, start=begun, seed=0, turn=self.turn, strategy=strategy,
+            shared=shared, own=own, layout=Layout(begun),
         )  # fmt: skip
         return fit, state
 
@@ -421,11 +429,13 @@ def within(prefix: str, arrays: Arrays) -> dict[str, Array]:
 
 @contextmanager
 def _trying(what: str) -> Iterator[None]:
-    """Say what failed where something does."""
+    """Say what failed where something does; that data can't be learned from says enough."""
     try:
         yield
     except MemoryError:  # which is the node's
         raise
+    except UnfitData as error:
+        raise UnfitData(str(error)) from error  # by this name whatever kind: the main node reads it
     except Exception as error:
         raise LearningError(f"{what}: {type(error).__name__}: {error}") from error
 

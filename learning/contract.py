@@ -76,6 +76,7 @@ class Solution:
         metrics: plain values about the making, e.g. `loss`.
         client: the shard's arrays as a strategy's client part returned them, by name.
         given: the same as they went with the job; the main node fills them in.
+        start: the model that the job went on from, by name; the main node fills it in.
     """
 
     arrays: Arrays
@@ -83,6 +84,7 @@ class Solution:
     metrics: Mapping[str, float] = field(default_factory=dict)
     client: Arrays = field(default_factory=dict)
     given: Arrays = field(default_factory=dict)
+    start: Arrays = field(default_factory=dict, repr=False, compare=False)
 
 
 class Learner:
@@ -193,8 +195,28 @@ class Learner:
         flat = [np.ascontiguousarray(each.reshape(len(rows), -1)) for each in fields]
         return np.concatenate([each.view(np.uint8) for each in flat], axis=1)
 
+    def begin(self, model: Arrays, rows: Rows) -> Arrays:
+        """Return a fresh model with what the whole data says; called once, before the first round.
+
+        What it says, e.g. mean and deviation of each column, are arrays of the model like others:
+        every job gets them, and a strategy merges them (the mean of equal arrays is equal to the
+        bit). A run that is resumed asks again: equal rows must come to equal arrays. In the trial
+        a node calls it with the trial's few rows.
+
+        Args:
+            model: fresh, as `initial` made it at a node.
+            rows: all that the run learns from; read them some at a time where there may be many.
+
+        Returns:
+            What the first round goes on from; what solutions look like is taken from it.
+
+        Raises:
+            UnfitData: it can't learn from them.
+        """
+        return model
+
     def largest(self, layout: Layout) -> int:
-        """Return how many bytes the arrays of a solution have, at most, by a fresh one's layout."""
+        """Return how many bytes the arrays of a solution have, at most, by a begun one's layout."""
         return layout.nbytes
 
     def check(self, solution: Solution, layout: Layout, form: Form) -> None:
@@ -202,7 +224,7 @@ class Learner:
 
         Args:
             solution: whatever came; how many examples it is of has been looked at.
-            layout: of a fresh model.
+            layout: of a fresh model that was begun.
             form: of the data.
 
         Raises:
@@ -244,39 +266,6 @@ class Learner:
             OSError: they can't be written.
             LearningError: the model can't be read.
         """
-
-
-def grey_images(rows: Rows, whose: str) -> Array:
-    """Return the images of rows that are grey pictures, uint8, shape (n, height, width).
-
-    Args:
-        rows: whatever they are.
-        whose: who wants them, for the message.
-
-    Raises:
-        UnfitData: they are others.
-    """
-    grey_form(rows.form, whose)
-    (name,) = rows.form.fields
-    return rows.arrays[name]
-
-
-def grey_form(form: Form, whose: str) -> tuple[int, int]:
-    """Return height and width of rows that are grey pictures.
-
-    Raises:
-        UnfitData: they are others.
-    """
-    from .errors import UnfitData
-
-    image = form.image
-    if image is None or image.dtype != "uint8" or len(image.shape) != 2:
-        raise UnfitData(
-            f"the {whose} learner takes grey images (one field: uint8, height x width);"
-            f" a row of this data is {form.tell()}"
-        )
-    height, width = image.shape
-    return height, width
 
 
 def check_parameters(**bounds: tuple[object, float, float]) -> None:

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from loaders.errors import LoaderError
+
 
 class LearningError(Exception):
     """Root of everything that this package raises on purpose."""
@@ -27,10 +29,11 @@ def told_of(what: str) -> Iterator[None]:
 
     Raises:
         LearningError: something was raised.
+        LoaderError: data can't be read, whoever wanted to.
     """
     try:
         yield
-    except (LearningError, MemoryError):
+    except (LearningError, LoaderError, MemoryError):
         raise
     except Exception as error:
         raise LearningError(f"{what}: {type(error).__name__}: {error}") from error

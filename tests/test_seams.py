@@ -221,7 +221,7 @@ def test_a_source_is_one_file(coloured: Coloured, tmp_path: Path) -> None:
     assert (seen.returncode, seen.stdout) == (0, f"green  {image}\n"), seen.stderr
     elsewhere = house.run(*PREDICT, coloured.model, "--data", "nowhere")
     assert elsewhere.returncode == 3
-    assert "none of 'colours', 'mnist', 'more', 'table', a folder of IDX files" in elsewhere.stderr
+    assert "made-up colour pictures (colours)" in elsewhere.stderr
 
 
 def test_a_model_is_tried_on_data_of_other_classes(coloured: Coloured, house: House) -> None:
@@ -237,14 +237,13 @@ def test_a_model_is_tried_on_data_of_other_classes(coloured: Coloured, house: Ho
     assert "beige" in more.stdout
 
 
-@pytest.mark.parametrize("data", ["colours", "table"])
+@pytest.mark.parametrize("learner", ["neural", "algebraic"])
 def test_data_that_a_learner_does_not_take_is_told_before_anything_begins(
-    house: House, data: str
+    house: House, learner: str
 ) -> None:
-    done = house.train(data, code=3)
-    assert "the neural learner takes grey images" in done.stderr
-    row = {"colours": "picture: uint8 6 x 5 x 3", "table": "size: float32 3, weight: float64 alone"}
-    assert f"a row of this data is {row[data]}" in done.stderr
+    done = house.train("table", "--learner", learner, code=3)
+    assert f"the {learner} learner takes pictures (one field: height x width, or" in done.stderr
+    assert "a row of this data is size: float32 3, weight: float64 alone" in done.stderr
     assert "listening" not in done.stderr
     assert not house.runs.exists()
 

@@ -1,4 +1,4 @@
-"""What a main node looks at: whether images can be learned from, and whether a solution is one.
+"""What a main node looks at: whether rows can be learned from, and whether a solution is one.
 
 Numpy alone: a main node has no compiler.
 """
@@ -11,7 +11,7 @@ from loaders.rows import Array, Labels
 
 from ..contract import Solution
 from ..errors import ModelError, UnfitData, UnfitSolution
-from .embedding import ON, ImageEmbedding
+from .embedding import ON, Embedding, TableEmbedding, first_equal, packed
 from .errors import check_equal_rows
 from .model import from_arrays
 
@@ -20,15 +20,26 @@ HISTORY_COLUMNS = 6
 #: A shard has no million atoms; what is merged may have some.
 MOST_CELLS = 1 << 26
 _MOST_BATCHES = 100_000
-_NAMES = frozenset(["sizes", "gaps", "violations", "epochs", "image", "thresholds", "history"])
+_NAMES = frozenset(
+    ["sizes", "gaps", "violations", "epochs", "history", "thresholds", "image", "table", "levels",
+     "missing"]
+)  # fmt: skip
 
 
-def check_images(images: Array, labels: Labels, levels: int) -> None:
-    """Raise if equal images, as far as the model can tell, are of different classes.
+def check_rows_apart(embedding: Embedding, data: Array, labels: Labels) -> None:
+    """Raise if equal rows, as far as the model can tell, are of different classes.
 
     Raises:
         ContradictionError: they are; it names them.
-        UnfitData: nothing is on in any image.
+    """
+    check_equal_rows(first_equal(packed(embedding, data)), labels)
+
+
+def check_bytes(images: Array) -> None:
+    """Raise unless something is on in images of bytes.
+
+    Raises:
+        UnfitData: nothing is.
     """
     brightest = int(images.max(initial=0))
     if brightest <= ON:
@@ -36,19 +47,10 @@ def check_images(images: Array, labels: Labels, levels: int) -> None:
             f"the brightest pixel of these images is {brightest}, and none is on:"
             " grey goes from 0 to 255"
         )
-    embedding = ImageEmbedding.of_levels(images.shape[1], images.shape[2], levels)
-    parts = [
-        np.packbits(embedding.bits(images[first : first + 4096]), axis=1)
-        for first in range(0, len(images), 4096)
-    ]
-    rows = np.concatenate(parts)
-    keys = rows.view(np.dtype((np.void, rows.shape[1]))).ravel()
-    _, first_, which = np.unique(keys, return_index=True, return_inverse=True)
-    check_equal_rows(first_[which], labels)
 
 
-def check_solution(solution: Solution, height: int, width: int, classes: int, levels: int) -> None:
-    """Raise unless a solution, from whomever, is atoms over the constants of such images.
+def check_solution(solution: Solution, embedding: Embedding, classes: int) -> None:
+    """Raise unless a solution, from whomever, is atoms over the constants of such data.
 
     Raises:
         UnfitSolution: it is not.
@@ -66,6 +68,12 @@ def check_solution(solution: Solution, height: int, width: int, classes: int, le
         model = from_arrays(solution.arrays, MOST_CELLS)
     except ModelError as error:
         raise UnfitSolution(str(error)) from error
-    wanted = ImageEmbedding.of_levels(height, width, levels)
-    if model.embedding != wanted or model.classes != classes:
-        raise UnfitSolution("its atoms are of other images, thresholds or classes")
+    if model.classes != classes or not same(model.embedding, embedding):
+        raise UnfitSolution("its atoms are of other data, thresholds or classes")
+
+
+def same(one: Embedding, other: Embedding) -> bool:
+    """Whether two embeddings have the same constants, whatever columns are called."""
+    if isinstance(one, TableEmbedding) and isinstance(other, TableEmbedding):
+        return one.columns == other.columns
+    return one == other

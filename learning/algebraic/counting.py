@@ -9,8 +9,9 @@ import numpy as np
 from loaders.rows import Array, Arrays, Rows
 
 from ..actions import Action, Answer, Values, Work, rows_in, under, within
-from ..contract import Cancelled, Learner, Progress, grey_images
+from ..contract import Cancelled, Learner, Progress
 from ..errors import UnfitSolution
+from ..forms import only_field, taken
 from .model import from_arrays, violations
 
 
@@ -38,8 +39,9 @@ class Count(Action):
 
     def perform(self, learner: Learner, progress: Progress, cancelled: Cancelled) -> Answer:
         """Count."""
-        made, images = from_arrays(self.model), grey_images(self.rows, "algebraic")
-        counts = violations(made.embedding, made.classes, made.atoms, images, self.rows.labels)
+        taken(self.rows.form, "algebraic")
+        made, data = from_arrays(self.model), only_field(self.rows)
+        counts = violations(made.embedding, made.classes, made.atoms, data, self.rows.labels)
         return {}, {"counts": counts}
 
     def largest(self, learner: Learner) -> int:

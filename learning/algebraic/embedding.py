@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,11 @@ ON = 25.6
 MOST_LEVELS = 16
 #: At most so many thresholds of a numeric column by default.
 LEVELS = 16
+#: Rows whose constants are told together.
+_TOGETHER = 4096
+_WHITE = 255
+#: What channels of pictures are called, by how many there are.
+_CHANNELS = {3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
 
 
 @dataclass(frozen=True)
@@ -29,25 +35,35 @@ class Numeric:
 
     Args:
         thresholds: ascending. A value has the constant "above" of each threshold that it is
-            above, and the constant "not above" of each other.
+            above, and the constant "not above" of each other: so has one that is missing.
+        missing: whether values may be missing (not a number): two more constants say which are.
     """
 
     thresholds: tuple[float, ...]
+    missing: bool = False
 
     @property
     def constants(self) -> int:
         """How many constants the column has."""
-        return 2 * len(self.thresholds)
+        return 2 * (len(self.thresholds) + self.missing)
 
     def bits(self, values: Array) -> Bools:
         """Return which constants each value has, bool, shape (n, constants)."""
-        above = values.astype(np.float64)[:, None] > np.array(self.thresholds)
-        return np.concatenate([above, ~above], axis=1)
+        numbers = values.astype(np.float64)
+        above = numbers[:, None] > np.array(self.thresholds)
+        parts = [above, ~above]
+        if self.missing:
+            unknown = np.isnan(numbers)[:, None]
+            parts += [unknown, ~unknown]
+        return np.concatenate(parts, axis=1)
 
     def name(self, constant: int) -> str:
         """Return what a constant says of the column, e.g. `> 25.6`."""
-        sign = ">" if constant < len(self.thresholds) else "<="
-        return f"{sign} {self.thresholds[constant % len(self.thresholds)]:g}"
+        levels = len(self.thresholds)
+        if constant >= 2 * levels:
+            return "is missing" if constant == 2 * levels else "is there"
+        sign = ">" if constant < levels else "<="
+        return f"{sign} {self.thresholds[constant % levels]:g}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +118,7 @@ class TableEmbedding:
     @classmethod
     def of(
         cls, table: Array, labels: Array, categorical: Iterable[int] = (),
-        levels: int = LEVELS, names: Sequence[str] | None = None,
+        levels: int = LEVELS, names: Sequence[str] | None = None, missing: bool = False,
     ) -> TableEmbedding:  # fmt: skip
         """Return an embedding that fits a table.
 
@@ -116,6 +132,7 @@ class TableEmbedding:
                 are without being named.
             levels: thresholds of a numeric column, at most, at its quantiles.
             names: of the columns.
+            missing: whether numbers may be missing (not a number).
         """
         chosen = set(categorical)
         columns: list[Numeric | Categorical] = []
@@ -126,9 +143,10 @@ class TableEmbedding:
                 columns.append(Categorical(tuple(dict.fromkeys(values.tolist()))))
             else:
                 numbers = values.astype(np.float64)
-                if not np.isfinite(numbers).all():
+                there = numbers[~np.isnan(numbers)] if missing else numbers
+                if not np.isfinite(there).all():
                     raise ValueError(f"column {number}: a value is missing, or not finite")
-                columns.append(Numeric(_thresholds(numbers, levels)))
+                columns.append(Numeric(_thresholds(there, levels), len(there) < len(numbers)))
         titles = tuple(names or (f"x{k}" for k in range(table.shape[1])))
         while True:
             embedding = cls(tuple(columns), titles)
@@ -138,16 +156,15 @@ class TableEmbedding:
             for column, thresholds in more.items():
                 old = columns[column]
                 assert isinstance(old, Numeric)
-                columns[column] = Numeric(tuple(sorted(thresholds.union(old.thresholds))))
+                every = tuple(sorted(thresholds.union(old.thresholds)))
+                columns[column] = Numeric(every, old.missing)
 
     def _distinctions(self, table: Array, labels: Array) -> dict[int, set[float]]:
         """Return further thresholds, by column, that rows of different labels need."""
-        _, first, which = np.unique(
-            np.packbits(self.bits(table), axis=1), axis=0, return_index=True, return_inverse=True
-        )
-        other = first[which.ravel()]
+        other = first_equal(packed(self, table))
         numeric = [k for k, column in enumerate(self.columns) if isinstance(column, Numeric)]
-        numbers = table[:, numeric].astype(np.float64)
+        # Of two rows that are equal so far, a number is missing in both or in none.
+        numbers = np.nan_to_num(table[:, numeric].astype(np.float64), posinf=None, neginf=None)
         tiny = np.finfo(float).tiny
         scaled = numbers / np.maximum(np.abs(numbers).max(axis=0, initial=0), tiny)
         scaled /= np.maximum(np.ptp(scaled, axis=0), tiny) if len(table) else 1
@@ -173,10 +190,32 @@ class TableEmbedding:
         parts = [column.bits(table[:, k]) for k, column in enumerate(self.columns)]
         return np.concatenate([np.zeros((len(table), 0), bool), *parts], axis=1)
 
+    def column_of(self, constants: Array) -> npt.NDArray[np.int64]:
+        """Return of which column each constant is."""
+        return np.searchsorted(self._starts, constants, side="right") - 1
+
     def name(self, constant: int) -> str:
         """Return what a constant says, e.g. `x3 > 0.5`."""
-        column = int(np.searchsorted(self._starts, constant, side="right")) - 1
+        column = int(self.column_of(np.array(constant)))
         return f"{self.names[column]} {self.columns[column].name(constant - self._starts[column])}"
+
+
+def packed(embedding: Embedding, data: Array) -> npt.NDArray[np.uint8]:
+    """Return the terms of rows, eight constants a byte, shape (n, .)."""
+    parts = [
+        np.packbits(embedding.bits(data[first : first + _TOGETHER]), axis=1)
+        for first in range(0, max(1, len(data)), _TOGETHER)
+    ]
+    return np.concatenate(parts)
+
+
+def first_equal(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Return for each row the number of the first one that equals it."""
+    if not rows.shape[1]:
+        return np.zeros(len(rows), np.int64)
+    keys = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1]))).ravel()
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    return np.asarray(first[which], np.int64)
 
 
 def _thresholds(values: npt.NDArray[np.float64], levels: int) -> tuple[float, ...]:
@@ -191,31 +230,57 @@ def _thresholds(values: npt.NDArray[np.float64], levels: int) -> tuple[float, ..
 
 @dataclass(frozen=True)
 class ImageEmbedding:
-    """The embedding of grey images: for each threshold, every pixel is on or off.
+    """The embedding of pictures: for each threshold, every pixel is on or off.
 
     Constant k * 2 * p + i is "pixel i is above threshold k", k * 2 * p + p + i is "it is not",
-    where p is the number of pixels and they are counted row by row. Classes come after them: at
-    28 x 28 pixels and one threshold, class d is constant 1568 + d.
+    where p is the number of pixels and they are counted row by row; in colours, each channel of
+    each pixel is one of its own. Classes come after them: at 28 x 28 pixels, grey and one
+    threshold, class d is constant 1568 + d.
 
     Args:
-        height, width: of the images.
-        thresholds: of grey, ascending, 0 to 255.
+        height, width: of the pictures.
+        thresholds: of grey, or of each channel, ascending.
+        channels: of each pixel.
     """
 
     height: int
     width: int
     thresholds: tuple[float, ...] = (ON,)
+    channels: int = 1
 
     @classmethod
-    def of_levels(cls, height: int, width: int, levels: int) -> ImageEmbedding:
+    def of_levels(cls, height: int, width: int, levels: int, channels: int = 1) -> ImageEmbedding:
         """Return the embedding with so many thresholds: a tenth of white, then evenly spaced."""
-        step = (255 - ON) / levels
-        return cls(height, width, tuple(ON + step * k for k in range(levels)))
+        step = (_WHITE - ON) / levels
+        return cls(height, width, tuple(ON + step * k for k in range(levels)), channels)
+
+    @classmethod
+    def of_range(
+        cls, shape: tuple[int, int, int], levels: int, low: float, high: float
+    ) -> ImageEmbedding:
+        """Return the embedding of other numbers than bytes: `low` is their black, `high` white.
+
+        Args:
+            shape: height, width and channels.
+            levels: thresholds.
+            low, high: the least and the largest number, finite.
+
+        Raises:
+            ValueError: there are no thresholds between them.
+        """
+        height, width, channels = shape
+        of_bytes = cls.of_levels(height, width, levels, channels).thresholds
+        # Neither a difference nor a product of finite numbers may be infinite.
+        parts = [each / _WHITE for each in of_bytes]
+        thresholds = tuple(low * (1 - part) + high * part for part in parts)
+        if any(not below < above for below, above in pairwise((low, *thresholds, high))):
+            raise ValueError(f"from {low:g} to {high:g}, and can't be told apart")
+        return cls(height, width, thresholds, channels)
 
     @property
     def pixels(self) -> int:
-        """How many pixels an image has."""
-        return self.height * self.width
+        """How many pixels a picture has, each channel counted."""
+        return self.height * self.width * self.channels
 
     @property
     def constants(self) -> int:
@@ -223,19 +288,20 @@ class ImageEmbedding:
         return 2 * self.pixels * len(self.thresholds)
 
     def bits(self, images: Array) -> Bools:
-        """Return the terms of images, bool, shape (n, constants).
+        """Return the terms of pictures, bool, shape (n, constants).
 
         Args:
-            images: grey, shape (n, height, width) or (n, height * width), 0 to 255.
+            images: shape (n, height, width), (n, height, width, channels) or (n, pixels).
 
         Raises:
             ModelError: they are of another size.
         """
         flat = images.reshape(len(images), -1)
-        if flat.shape[1] != self.pixels or (images.ndim == 3 and images.shape[1] != self.height):
+        own = (self.height, self.width, self.channels)
+        if flat.shape[1] != self.pixels or (images.ndim > 2 and (*images.shape[1:], 1)[:3] != own):
             raise ModelError(
                 f"images of {' x '.join(map(str, images.shape[1:]))} pixels; the model is for"
-                f" {self.height} x {self.width}"
+                f" {' x '.join(map(str, own[: 2 + (self.channels > 1)]))}"
             )
         parts = []
         for threshold in self.thresholds:
@@ -247,35 +313,52 @@ class ImageEmbedding:
         """Return what a constant says: row, column, threshold, and whether above it."""
         level, rest = divmod(constant, 2 * self.pixels)
         above, place = divmod(rest, self.pixels)
-        row, column = divmod(place, self.width)
+        row, column = divmod(place // self.channels, self.width)
         return row, column, self.thresholds[level], not above
+
+    def channel(self, constant: int) -> str:
+        """Return of which channel a constant is, in a word; empty where there is but one."""
+        if self.channels == 1:
+            return ""
+        number = constant % self.channels
+        return _CHANNELS.get(self.channels, ("first", "second"))[number]
+
+    def state(self, constant: int) -> str:
+        """Return what a constant says of its pixel, e.g. `on`, `red off` or `above 25.6`."""
+        _, _, threshold, above = self.pixel(constant)
+        state = "on" if above else "off"
+        if len(self.thresholds) > 1:
+            digits = f"{threshold:.0f}" if self.thresholds[0] == ON else f"{threshold:g}"
+            state = f"{'above' if above else 'not above'} {digits}"
+        return f"{self.channel(constant)} {state}".lstrip()
 
     def name(self, constant: int) -> str:
         """Return what a constant says, e.g. `pixel (3, 14) on`."""
         row, column, threshold, above = self.pixel(constant)
+        pixel = f"pixel ({row}, {column}) {self.channel(constant)}".rstrip()
         if len(self.thresholds) == 1:
-            return f"pixel ({row}, {column}) {'on' if above else 'off'}"
-        return f"pixel ({row}, {column}) {'>' if above else '<='} {threshold:.0f}"
+            return f"{pixel} {'on' if above else 'off'}"
+        return f"{pixel} {'>' if above else '<='} {threshold:.0f}"
 
 
 Embedding = TableEmbedding | ImageEmbedding
 
 
-def shifted(images: Array, pixels: int) -> list[Array]:
-    """Return images moved by up to so many pixels up, down, left and right; black comes in.
+def shifted(images: Array, pixels: int, fill: float = 0) -> list[Array]:
+    """Return images moved by up to so many pixels up, down, left and right.
 
     Args:
-        images: shape (n, height, width).
+        images: shape (n, height, width) or (n, height, width, channels).
         pixels: 0 for none.
+        fill: what comes in: black.
     """
     moved = []
-    height, width = images.shape[1:]
     for distance in range(1, pixels + 1):
         for axis, step in ((1, distance), (1, -distance), (2, distance), (2, -distance)):
-            if distance < (height, width)[axis - 1]:
-                padding = [(0, 0), (0, 0), (0, 0)]
+            if distance < images.shape[axis]:
+                padding = [(0, 0)] * images.ndim
                 padding[axis] = (step, 0) if step > 0 else (0, -step)
-                wider = np.pad(images, padding)
+                wider = np.pad(images, padding, constant_values=fill)
                 begin = 0 if step > 0 else -step
                 moved.append(np.take(wider, range(begin, begin + images.shape[axis]), axis=axis))
     return moved

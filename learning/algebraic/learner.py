@@ -1,4 +1,4 @@
-"""The algebraic learner of the system: images in, atoms out.
+"""The algebraic learner of the system: images or rows of a table in, atoms out.
 
 Importing this needs neither numpy nor a compiler.
 """
@@ -12,15 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from protocol.options import Checked, option
 
-from ..contract import (
-    Ask,
-    Cancelled,
-    Learner,
-    Progress,
-    Solution,
-    grey_form,
-    grey_images,
-)
+from ..contract import Ask, Cancelled, Learner, Progress, Solution
+from ..forms import Picture, Table, only_field, taken
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,11 +28,14 @@ if TYPE_CHECKING:
     from ..merging.strategy import Client
     from ..model import Model
     from .course import Batch
+    from .embedding import Embedding
 
 #: Of a shard's rows, this share is held out to show how learning goes, but so many at most.
 HELD_OUT, MOST_HELD_OUT = 0.05, 500
 #: A batch leaves some thousand atoms, of some 15 bytes; this is beyond any that was seen.
 _MOST_BYTES = 64 << 20
+#: Classes and pixels a side, at most, as models tell them; constants of a table.
+_MOST_TOLD, _MOST_CONSTANTS = 0xFFFF, 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +46,11 @@ class AlgebraicOptions(Checked):
         30, "algebraic: batches that each job learns, each round.", least=1, most=100_000
     )
     levels: int = option(
-        1, "algebraic: thresholds of grey that a pixel is told by.", least=1, most=16
-    )
+        1,
+        "algebraic: thresholds of grey that a pixel is told by; a column of a table by 16 times as"
+        " many.",
+        least=1, most=16,
+    )  # fmt: skip
     shifts: int = option(
         1, "algebraic: images are also learned moved by up to so many pixels.", least=0, most=8
     )
@@ -65,7 +64,10 @@ class AlgebraicOptions(Checked):
 
 
 class AlgebraicLearner(Learner):
-    """Learns by Sparse Crossing, from grey images.
+    """Learns by Sparse Crossing, from images or tables of numbers.
+
+    Grey and colours of bytes have thresholds of their own; those of all other numbers come from the
+    whole training set, and are arrays of the model.
 
     The union of all shards' atoms is the model; how often each is contradicted is summed over all
     shards. Every count is a sum and every set a set, so that no order of arrival can show.
@@ -91,7 +93,7 @@ class AlgebraicLearner(Learner):
 
     def initial(self, form: Form) -> Arrays:
         """Return nothing: a fresh model has no atoms."""
-        grey_form(form, self.name)
+        self.check_form(form)
         return {}
 
     def fit(
@@ -101,18 +103,17 @@ class AlgebraicLearner(Learner):
         """Learn from one shard; return the atoms that `start` has not.
 
         Raises:
-            ContradictionError: equal images of different classes.
+            ContradictionError: equal rows of different classes.
         """
         from .compiling import prepare
         from .course import Course, check_rows, embedded
-        from .embedding import ImageEmbedding, shifted
         from .model import from_arrays, to_arrays
 
         prepare(lambda text: progress(0.0, text))
-        images, labels, classes = grey_images(rows, self.name), rows.labels, rows.classes
+        data, labels, classes = only_field(rows), rows.labels, rows.classes
         batches = self.made.batches
-        embedding = ImageEmbedding.of_levels(images.shape[1], images.shape[2], self.made.levels)
-        terms = embedded(embedding, classes, images)
+        embedding = self._embedding(rows.form, start)
+        terms = embedded(embedding, classes, data)
         check_rows(terms, labels)
         held = min(int(len(terms) * HELD_OUT), MOST_HELD_OUT)
         train, test = slice(0, len(terms) - held), slice(len(terms) - held, None)
@@ -121,8 +122,7 @@ class AlgebraicLearner(Learner):
         history: list[Batch] = []
         held_out = (terms[test], labels[test]) if held else None
         variants = [
-            embedded(embedding, classes, moved)
-            for moved in shifted(images[train], self.made.shifts)
+            embedded(embedding, classes, moved) for moved in self._moved(data[train], rows.form)
         ]
         for batch in course.learn(terms[train], labels[train], batches, held_out, variants):
             history.append(batch)
@@ -139,11 +139,32 @@ class AlgebraicLearner(Learner):
             },
         )  # fmt: skip
 
-    def predict(self, model: Arrays, rows: Rows) -> Labels:
-        """Return the class of each image of whose atoms it misses least."""
+    def _moved(self, data: Array, form: Form) -> list[Array]:
+        """Return rows in the other forms that they are also learned in: images, moved."""
+        from .embedding import shifted
+
+        found = taken(form, self.name)
+        if isinstance(found, Table) or not data.size:
+            return []
+        return shifted(data, self.made.shifts, 0 if found.is_bytes else data.min())
+
+    def _embedding(self, form: Form, start: Arrays) -> Embedding:
+        """Return what rows of such a form are told by: `start` knows, where the form does not."""
+        from .embedding import ImageEmbedding
         from .model import from_arrays
 
-        return from_arrays(model).predict(grey_images(rows, self.name))
+        found = taken(form, self.name)
+        if isinstance(found, Picture) and found.is_bytes:
+            size = found.height, found.width
+            return ImageEmbedding.of_levels(*size, self.made.levels, found.channels)
+        return from_arrays(start).embedding
+
+    def predict(self, model: Arrays, rows: Rows) -> Labels:
+        """Return the class of each row of whose atoms it misses least."""
+        from .model import from_arrays
+
+        taken(rows.form, self.name)
+        return from_arrays(model).predict(only_field(rows))
 
     def actions(self) -> tuple[type[Action], ...]:
         """Return that shards can be counted."""
@@ -154,41 +175,101 @@ class AlgebraicLearner(Learner):
     # At the main node.
 
     def check_form(self, form: Form) -> None:
-        """Raise unless rows are grey images."""
-        grey_form(form, self.name)
+        """Raise unless rows are images or of a table, and not too large or of too many classes."""
+        from ..errors import UnfitData
+        from .embedding import LEVELS
+
+        found = taken(form, self.name)
+        if len(form.classes) > _MOST_TOLD:
+            raise UnfitData(
+                f"the algebraic learner takes up to {_MOST_TOLD:,} classes; this data has"
+                f" {len(form.classes):,}"
+            )
+        if isinstance(found, Picture) and max(found.height, found.width) > _MOST_TOLD:
+            raise UnfitData(f"the algebraic learner takes images of up to {_MOST_TOLD:,} a side")
+        if isinstance(found, Table):
+            constants = 2 * LEVELS * self.made.levels * len(found.columns)
+            if constants > _MOST_CONSTANTS:
+                raise UnfitData(
+                    f"the algebraic learner would tell a row of {len(found.columns):,} columns by"
+                    f" {constants:,} constants; {_MOST_CONSTANTS:,} is the most"
+                )
 
     def check_data(self, rows: Rows) -> None:
-        """Raise if equal images, as far as the model can tell, are of different classes.
+        """Raise if equal rows, as far as the model can tell, are of different classes.
 
         Raises:
             ContradictionError: they are; it names them.
-            UnfitData: nothing is on in any image.
+            UnfitData: nothing is on in any image, or numbers can't be told apart, or are not
+                finite.
         """
-        from .checks import check_images
+        from .checks import check_bytes, check_rows_apart
 
-        check_images(grey_images(rows, self.name), rows.labels, self.made.levels)
+        found = taken(rows.form, self.name)
+        if isinstance(found, Picture) and found.is_bytes:
+            check_bytes(only_field(rows))
+        check_rows_apart(self._fitting(rows), only_field(rows), rows.labels)
 
     def seen(self, rows: Rows) -> Array:
-        """Return the term of each image, packed: it sees no more."""
+        """Return the term of each row, packed: it sees no more."""
+        from .embedding import packed
+
+        return packed(self._fitting(rows), only_field(rows))
+
+    def begin(self, model: Arrays, rows: Rows) -> Arrays:
+        """Return a model without atoms, with thresholds that fit all rows; of bytes, nothing yet.
+
+        Raises:
+            UnfitData: numbers can't be told apart.
+        """
         import numpy as np
 
-        from .embedding import ImageEmbedding
+        from .atoms import joined
+        from .model import AlgebraicModel, to_arrays
 
-        images = grey_images(rows, self.name)
-        height, width = images.shape[1:]
-        embedding = ImageEmbedding.of_levels(height, width, self.made.levels)
-        return np.packbits(embedding.bits(images), axis=1)
+        found = taken(rows.form, self.name)
+        if isinstance(found, Picture) and found.is_bytes:
+            return model
+        none = np.zeros(0, np.int64)
+        return to_arrays(AlgebraicModel(self._fitting(rows), rows.classes, joined([]), none, none))
+
+    def _fitting(self, rows: Rows) -> Embedding:
+        """Return what rows are told by, going by all of them where the form does not say it.
+
+        Raises:
+            UnfitData: their numbers are not finite, or can't be told apart.
+        """
+        from ..errors import UnfitData
+        from ..whole import bounds, check_numbers
+        from .embedding import LEVELS, ImageEmbedding, TableEmbedding
+
+        found, levels = taken(rows.form, self.name), self.made.levels
+        check_numbers(rows, found if isinstance(found, Table) else None)
+        if isinstance(found, Table):
+            embedding = TableEmbedding.of(
+                only_field(rows), rows.labels, levels=LEVELS * levels, names=found.columns,
+                missing=True,
+            )  # fmt: skip
+            if not embedding.constants:
+                raise UnfitData("every column has one value only: there is nothing to learn from")
+            return embedding
+        if found.is_bytes:
+            return self._embedding(rows.form, {})
+        try:
+            shape = found.height, found.width, found.channels
+            return ImageEmbedding.of_range(shape, levels, *bounds(rows))
+        except ValueError as error:
+            raise UnfitData(f"the pixels of these images are {error}") from error
 
     def largest(self, layout: Layout) -> int:
         """Return how many bytes a solution has, at most."""
         return _MOST_BYTES
 
     def check(self, solution: Solution, layout: Layout, form: Form) -> None:
-        """Raise unless a solution is atoms about such images."""
+        """Raise unless a solution is atoms about such data."""
         from .checks import check_solution
 
-        height, width = grey_form(form, self.name)
-        check_solution(solution, height, width, len(form.classes), self.made.levels)
+        check_solution(solution, self._embedding(form, solution.start), len(form.classes))
 
     def settle(self, model: Arrays, ask: Ask) -> Arrays:
         """Return a merged model with what contradicts its atoms; what is hopeless is dropped."""
@@ -229,8 +310,9 @@ class AlgebraicLearner(Learner):
         from .telling import draw_atoms, draw_batches
 
         draw_batches(((job, arrays) for _, job, arrays in solutions), folder / "batches.png")
-        names = list(model.form.classes)
-        draw_atoms(from_arrays(model.arrays), folder / "atoms.png", names)
+        found, names = taken(model.form, self.name), list(model.form.classes)
+        columns = found.columns if isinstance(found, Table) else ()
+        draw_atoms(from_arrays(model.arrays, names=columns), folder / "atoms.png", names)
 
 
 def _tell(batch: Batch, done: int, batches: int) -> str:

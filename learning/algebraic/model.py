@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from loaders.rows import Array, Arrays
+from loaders.rows import Array, Arrays, Form
 
 from ..errors import MergeError, ModelError
+from ..forms import Picture, Table, taken
 from .atoms import (
     BLANK,
     MOST_CELLS,
@@ -27,7 +28,7 @@ from .atoms import (
     slice_terms,
     vote,
 )
-from .embedding import MOST_LEVELS, Embedding, ImageEmbedding
+from .embedding import MOST_LEVELS, Embedding, ImageEmbedding, Numeric, TableEmbedding
 
 #: Atoms that more positives contradict than this say nothing.
 MOST_VIOLATIONS = 7
@@ -76,8 +77,22 @@ class AlgebraicModel:
             ModelError: it is of a table.
         """
         if not isinstance(self.embedding, ImageEmbedding):
-            raise ModelError("only a model of images can be sent, kept or drawn")
+            raise ModelError("the model is of a table, and not of images")
         return self.embedding
+
+    def is_of(self, form: Form) -> bool:
+        """Whether its constants are those of rows of such a form.
+
+        Raises:
+            UnfitData: no algebraic model is of such rows.
+        """
+        found, embedding = taken(form, "algebraic"), self.embedding
+        if isinstance(embedding, ImageEmbedding):
+            own = embedding.height, embedding.width, embedding.channels
+            return isinstance(found, Picture) and own == (
+                found.height, found.width, found.channels
+            )  # fmt: skip
+        return isinstance(found, Table) and len(embedding.columns) == len(found.columns)
 
     def of_class(self, class_: int) -> npt.NDArray[np.int64]:
         """Return the numbers of the atoms that are below a class."""
@@ -158,52 +173,64 @@ def violations(
     return result
 
 
-# As arrays, on the wire and on disk. Images only: it is what travels.
+# As arrays, on the wire and on disk.
 
 
 def to_arrays(model: AlgebraicModel) -> dict[str, Array]:
-    """Return a model of images as plain arrays.
+    """Return a model of images, or of a table of numbers, as plain arrays.
 
     Raises:
-        ModelError: it is not of images.
+        ModelError: it is of a table with names among its values.
     """
-    embedding = model.pixels
     atom_sizes, gaps = encode(model.atoms)
     return {
         "sizes": atom_sizes, "gaps": gaps,
         "violations": np.minimum(model.violations, np.iinfo(np.uint16).max).astype(np.uint16),
         "epochs": np.minimum(model.epochs, np.iinfo(np.uint16).max).astype(np.uint16),
-        "image": np.array([embedding.height, embedding.width, model.classes], np.uint16),
-        "thresholds": np.array(embedding.thresholds, np.float64),
+        **_embedding_arrays(model.embedding, model.classes),
     }  # fmt: skip
 
 
-def from_arrays(arrays: Arrays, most_cells: int = MOST_CELLS) -> AlgebraicModel:
+def _embedding_arrays(embedding: Embedding, classes: int) -> dict[str, Array]:
+    """Return what the constants mean as arrays; those of grey images are the first release's."""
+    if isinstance(embedding, ImageEmbedding):
+        colours = [embedding.channels] if embedding.channels > 1 else []
+        return {
+            "image": np.array([embedding.height, embedding.width, classes, *colours], np.uint16),
+            "thresholds": np.array(embedding.thresholds, np.float64),
+        }
+    columns = [column for column in embedding.columns if isinstance(column, Numeric)]
+    if len(columns) < len(embedding.columns):
+        raise ModelError("a model of a table with names among its values can't be sent or kept")
+    return {
+        "table": np.array([len(columns), classes], np.uint32),
+        "levels": np.array([len(column.thresholds) for column in columns], np.uint32),
+        "missing": np.array([column.missing for column in columns], np.bool_),
+        "thresholds": np.array([t for column in columns for t in column.thresholds], np.float64),
+    }
+
+
+def from_arrays(
+    arrays: Arrays, most_cells: int = MOST_CELLS, names: Sequence[str] = ()
+) -> AlgebraicModel:
     """Return the model that `to_arrays` made arrays of; they may come from anybody.
+
+    Args:
+        arrays: by name.
+        most_cells: atoms, times the constants of the longest, at most.
+        names: of a table's columns.
 
     Raises:
         ModelError: they are none.
     """
-    wanted = {"image": (np.uint16, (3,)), "violations": (np.uint16, None),
-              "epochs": (np.uint16, None), "thresholds": (np.float64, None)}  # fmt: skip
-    for name, (dtype, shape) in wanted.items():
-        array = arrays.get(name)
-        if (
-            array is None
-            or array.dtype != dtype
-            or array.ndim != 1
-            or shape not in (None, array.shape)
-        ):
-            raise ModelError(f"not an algebraic model: {name!r} is missing, or not what it must be")
+    for name, dtype in {"violations": np.uint16, "epochs": np.uint16}.items():
+        _must_be(arrays, name, dtype)
     try:
-        height, width, classes = (int(n) for n in arrays["image"])
-        thresholds = tuple(float(t) for t in arrays["thresholds"])
+        read = _table_in if "table" in arrays else _image_in
+        embedding, classes = read(arrays, names)
+        if not classes:
+            raise ValueError("no classes")
         violated, epochs = arrays["violations"], arrays["epochs"]
-        if not (height and width and classes and 1 <= len(thresholds) <= MOST_LEVELS):
-            raise ValueError(f"images of {height} x {width}, {classes} classes, {thresholds}")
-        if not np.isfinite(thresholds).all() or list(thresholds) != sorted(set(thresholds)):
-            raise ValueError(f"thresholds {thresholds}")
-        embedding = ImageEmbedding(height, width, thresholds)
         atoms = decode(arrays["sizes"], arrays["gaps"], embedding.constants + classes, most_cells)
     except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise ModelError(f"not an algebraic model: {error}") from error
@@ -214,6 +241,58 @@ def from_arrays(arrays: Arrays, most_cells: int = MOST_CELLS) -> AlgebraicModel:
     return AlgebraicModel(
         embedding, classes, atoms, violated.astype(np.int64), epochs.astype(np.int64)
     )
+
+
+def _must_be(arrays: Arrays, name: str, dtype: type[np.generic], length: int | None = None) -> None:
+    """Raise unless there is a flat array of a type, and of a length if one is given.
+
+    Raises:
+        ModelError: there is not.
+    """
+    array = arrays.get(name)
+    wrong = array is None or array.dtype != dtype or array.ndim != 1
+    if wrong or (length is not None and array is not None and len(array) != length):
+        raise ModelError(f"not an algebraic model: {name!r} is missing, or not what it must be")
+
+
+def _image_in(arrays: Arrays, _: Sequence[str]) -> tuple[ImageEmbedding, int]:
+    """Return the embedding of images, and the number of classes, that arrays tell."""
+    _must_be(arrays, "image", np.uint16)
+    _must_be(arrays, "thresholds", np.float64)
+    told = [int(number) for number in arrays["image"]]
+    height, width, classes, channels = told if len(told) == 4 else (*told, 1)
+    thresholds = tuple(float(t) for t in arrays["thresholds"])
+    if not (height and width and channels and 1 <= len(thresholds) <= MOST_LEVELS):
+        raise ValueError(f"images of {height} x {width}, {classes} classes, {thresholds}")
+    if len(told) == 4 and channels == 1:
+        raise ValueError("images whose one channel is told")
+    _check_ascending(arrays["thresholds"])
+    return ImageEmbedding(height, width, thresholds, channels), classes
+
+
+def _table_in(arrays: Arrays, names: Sequence[str]) -> tuple[TableEmbedding, int]:
+    """Return the embedding of a table, and the number of classes, that arrays tell."""
+    _must_be(arrays, "table", np.uint32, 2)
+    count, classes = (int(number) for number in arrays["table"])
+    _must_be(arrays, "levels", np.uint32, count)
+    _must_be(arrays, "missing", np.bool_, count)
+    levels = arrays["levels"].astype(np.int64)
+    _must_be(arrays, "thresholds", np.float64, int(levels.sum()))
+    parts = np.split(arrays["thresholds"], np.cumsum(levels)[:-1])[:count]
+    for part in parts:
+        _check_ascending(part)
+    columns = tuple(
+        Numeric(tuple(part.tolist()), bool(missing))
+        for part, missing in zip(parts, arrays["missing"], strict=True)
+    )
+    if len(names) != count:
+        names = [f"column {number}" for number in range(count)]
+    return TableEmbedding(columns, tuple(names)), classes
+
+
+def _check_ascending(thresholds: Array) -> None:
+    if not np.isfinite(thresholds).all() or (np.diff(thresholds) <= 0).any():
+        raise ValueError(f"thresholds {thresholds.tolist()!r:.200}")
 
 
 # As solutions are merged.
@@ -227,7 +306,7 @@ def union(solutions: Iterable[Arrays], before: Arrays) -> Arrays:
         before: as arrays; none: there is no model before.
 
     Raises:
-        MergeError: no solution, or one that is none, or of other images than the first.
+        MergeError: no solution, or one that is none, or of other data than the first.
     """
     models = [from_arrays(before)] if before else []
     first: AlgebraicModel | None = models[0] if models else None
@@ -241,7 +320,9 @@ def union(solutions: Iterable[Arrays], before: Arrays) -> Arrays:
             raise MergeError(f"solution {number}: {error}") from error
         first = first or model
         if (model.embedding, model.classes) != (first.embedding, first.classes):
-            raise MergeError(f"solution {number} does not fit the first: other images")
+            raise MergeError(
+                f"solution {number} does not fit the first: of other data, or other thresholds"
+            )
         atoms.append(model.atoms)
         epochs.append(model.epochs)
         solved += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loaders.rows import Array, Arrays, Labels
-from protocol.wire.words import plural
+from protocol.wire.words import plural, safe_line
 
+from .embedding import TableEmbedding
 from .model import AlgebraicModel
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 DRAWN, TOLD, CLASSES = 7, 5, 20
 #: Literals of an atom that are told.
 _LITERALS = 12
+#: Letters of a name beside a drawing.
+_LABEL_LETTERS = 24
 
 
 def draw_batches(solutions: Iterable[tuple[int, Arrays]], path: Path) -> None:
@@ -59,6 +63,8 @@ def draw_atoms(model: AlgebraicModel, path: Path, names: list[str]) -> None:
     Raises:
         OSError: it can't be written.
     """
+    if isinstance(model.embedding, TableEmbedding):
+        return _draw_columns(model, model.embedding, path, names)
     from matplotlib.figure import Figure
 
     classes = min(model.classes, CLASSES)
@@ -71,7 +77,7 @@ def draw_atoms(model: AlgebraicModel, path: Path, names: list[str]) -> None:
         for column, axes in enumerate(row):
             axes.set(xticks=[], yticks=[])
             if column == 0:
-                axes.set_ylabel(f"class {names[class_]}")
+                axes.set_ylabel(_label(f"class {names[class_]}"))
                 _show(axes, together / max(1e-9, np.abs(together).max()))
                 axes.set_title(f"{len(mine):,} atoms", size=7)
             elif column <= len(chosen):
@@ -85,7 +91,42 @@ def draw_atoms(model: AlgebraicModel, path: Path, names: list[str]) -> None:
         " first.",
         size=9,
     )
-    figure.savefig(path, dpi=120)
+    return figure.savefig(path, dpi=120)
+
+
+def _draw_columns(
+    model: AlgebraicModel, embedding: TableEmbedding, path: Path, names: list[str]
+) -> None:
+    """Draw how often each class's atoms ask for something of each column.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    from matplotlib.figure import Figure
+
+    classes, columns = min(model.classes, CLASSES), len(embedding.columns)
+    shares = np.zeros((classes, columns))
+    for class_ in range(classes):
+        constants = model.atoms[model.of_class(class_)]
+        asked = embedding.column_of(constants[constants < embedding.constants])
+        shares[class_] = np.bincount(asked, minlength=columns) / max(1, len(asked))
+    chosen = np.argsort(-shares.max(axis=0), kind="stable")[:CLASSES]
+    figure = Figure(figsize=(2 + 0.4 * len(chosen), 2.5 + 0.35 * classes), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares[:, chosen], cmap="Blues", vmin=0)
+    told = [_label(embedding.names[column]) for column in chosen]
+    axes.set_xticks(range(len(chosen)), told, rotation=90)
+    axes.set_yticks(range(classes), [_label(name) for name in names[:classes]])
+    axes.set_title("what a class's atoms ask for, by column", size=9)
+    figure.colorbar(image, label="share of the class's constants")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a letter that its font has not is a box
+        figure.savefig(path, dpi=120)
+
+
+def _label(name: str) -> str:
+    """Return a name as a picture shows it; a dollar would begin a formula."""
+    return str(safe_line(name))[:_LABEL_LETTERS].replace("$", r"\$")
 
 
 def _examples(model: AlgebraicModel, mine: Labels) -> Labels:
@@ -97,29 +138,34 @@ def _examples(model: AlgebraicModel, mine: Labels) -> Labels:
 
 
 def _picture(model: AlgebraicModel, atoms: Array) -> Array:
-    """Return the pixels of some atoms: how often they ask for on, less how often for off."""
+    """Return the pixels of some atoms: how often they ask for on, less how often for off.
+
+    Of colours, all channels of a pixel together.
+    """
     embedding = model.pixels
     chosen = model.atoms[atoms]
     counts = np.bincount(chosen[chosen < embedding.constants], minlength=embedding.constants)
-    levels = counts.reshape(len(embedding.thresholds), 2, embedding.height, embedding.width)
-    return np.asarray((levels[:, 0] - levels[:, 1]).sum(axis=0), float)
+    levels = counts.reshape(
+        len(embedding.thresholds), 2, embedding.height, embedding.width, embedding.channels
+    )
+    return np.asarray((levels[:, 0] - levels[:, 1]).sum(axis=(0, -1)), float)
 
 
 def _show(axes: Axes, picture: Array) -> None:
     axes.imshow(picture, cmap="RdBu_r", vmin=-1, vmax=1)
 
 
-def explain(model: AlgebraicModel, image: Array, names: list[str]) -> dict[str, Any]:
-    """Return why an image is taken for what it is taken for, as plain values.
+def explain(model: AlgebraicModel, row: Array, names: list[str]) -> dict[str, Any]:
+    """Return why an image, or a row of a table, is taken for what it is, as plain values.
 
     Returns:
-        label; missed: for each class, the best first, how many of its atoms the image misses, of
+        label; missed: for each class, the best first, how many of its atoms the row misses, of
         how many, the weighted share, and in words the first few.
     """
-    shares = model.misses(image[None])[0]
+    shares = model.misses(row[None])[0]
     classes = []
     for class_ in np.argsort(shares, kind="stable"):
-        missed = model.missed(image, int(class_))
+        missed = model.missed(row, int(class_))
         classes.append(
             {
                 "class": int(class_), "share": float(shares[class_]), "missed": len(missed),
@@ -142,18 +188,19 @@ def _first(model: AlgebraicModel, missed: Array, name: str) -> list[str]:
 
 def _tell(model: AlgebraicModel, atom: int, name: str) -> str:
     """Return an atom in words: `a 7 has one of these pixels: on (3,14) (4,9), off (20,11)`."""
-    states: dict[str, list[str]] = {}
     literals = model.literals(atom)
-    for constant in literals[:_LITERALS]:
-        row, column, threshold, above = model.pixels.pixel(constant)
-        state = "on" if above else "off"
-        if len(model.pixels.thresholds) > 1:
-            state = f"{'above' if above else 'not above'} {threshold:.0f}"
-        states.setdefault(state, []).append(f"({row},{column})")
-    named = ", ".join(f"{state} {' '.join(places)}" for state, places in states.items())
+    told = literals[:_LITERALS]
     more = f", or {len(literals) - _LITERALS} more" if len(literals) > _LITERALS else ""
     violated = int(model.violations[atom])
     but = f" (but {plural(violated, 'training example')} had none)" if violated else ""
+    if isinstance(model.embedding, TableEmbedding):
+        named = ", or ".join(model.embedding.name(constant) for constant in told)
+        return f"a {name} has {named}{more}{but}"
+    states: dict[str, list[str]] = {}
+    for constant in told:
+        row, column, _, _ = model.pixels.pixel(constant)
+        states.setdefault(model.pixels.state(constant), []).append(f"({row},{column})")
+    named = ", ".join(f"{state} {' '.join(places)}" for state, places in states.items())
     some = "pixel" if len(literals) == 1 else "one of these pixels:"
     return f"{_one_of(name)} has {some} {named}{more}{but}"
 

@@ -1,4 +1,4 @@
-"""A small convolutional net as a learner; `nets.py`, which nodes import, needs torch."""
+"""A small net as a learner; `nets.py`, which nodes import, needs torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 from protocol.options import Checked, option
 from protocol.wire.limits import MAX_COUNT
 
-from ..contract import Cancelled, Learner, Progress, Solution, grey_form
-from ..errors import ModelError
+from ..contract import Cancelled, Learner, Progress, Solution
+from ..forms import Table, taken
+from .shapes import shape_of
 
 if TYPE_CHECKING:
     from loaders.rows import Array, Arrays, Form, Labels, Rows
 
+    from ..layout import Layout
     from ..merging.strategy import Client
     from .nets import Training
+
+#: Arrays of a model beside the weights: what numbers are standardised by.
+MEAN, DEVIATION = "mean", "deviation"
+STANDARDS = frozenset([MEAN, DEVIATION])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +52,14 @@ class NeuralOptions(Checked):
 
 
 class NeuralLearner(Learner):
-    """Two convolutions and two dense layers, of grey images; its solutions have a mean.
+    """A small net, of pictures or of tables; its solutions have a mean.
 
-    The learning rate falls in a straight line to zero over all rounds of the run, and images
+    Pictures go through two convolutions and two dense layers, rows of a table through three dense
+    layers (`shapes.py`). Grey and colours of bytes are taken as 0 to 1; all other numbers in
+    deviations from their mean over the whole training set, and what is missing in a table as the
+    mean. These means and deviations are arrays of the model.
+
+    The learning rate falls in a straight line to zero over all rounds of the run, and pictures
     are shifted at random from the second epoch on (the first finds its feet without).
 
     On one kind of CPU, with one version of torch and one number of threads, equal shards, starts
@@ -71,56 +82,63 @@ class NeuralLearner(Learner):
         _ = self._training
 
     def initial(self, form: Form) -> Arrays:
-        """Return a fresh net's weights."""
-        height, width = _size(form)
-        return self._training.initial(height, width, len(form.classes))
+        """Return a fresh net's weights; where numbers are standardised, as if they were already."""
+        return self._training.initial(form)
 
     def fit(
         self, rows: Rows, start: Arrays, *, seed: int, progress: Progress, cancelled: Cancelled,
         client: Client[Any] | None = None,
     ) -> Solution:  # fmt: skip
         """Learn from one shard by gradient descent with Nesterov momentum."""
-        _size(rows.form)
         return self._training.fit(rows, start, seed, progress, cancelled, client)
 
     def predict(self, model: Arrays, rows: Rows) -> Labels:
-        """Return the most likely class of each image."""
-        _size(rows.form)
+        """Return the most likely class of each row."""
         return self._training.predict(model, rows)
 
     def evaluate(self, model: Arrays, rows: Rows) -> tuple[Labels, float]:
-        """Return the most likely class of each image, and the mean cross-entropy over them.
+        """Return the most likely class of each row, and the mean cross-entropy over them.
 
         It is infinite where a class is among them that the model knows nothing of.
         """
-        _size(rows.form)
         return self._training.evaluate(model, rows)
 
     def probabilities(self, model: Arrays, rows: Rows) -> Array:
-        """Return how likely each class is for each image, as the net has it."""
-        _size(rows.form)
+        """Return how likely each class is for each row, as the net has it."""
         return self._training.probabilities(model, rows)
 
+    # At the main node.
+
     def check_form(self, form: Form) -> None:
-        """Raise unless rows are grey images that are large enough for the net."""
-        _size(form)
+        """Raise unless rows are pictures or a table, and no net for them would be too large."""
+        shape_of(form)
 
+    def check_data(self, rows: Rows) -> None:
+        """Raise unless all numbers can be computed with; missing ones are those of a table only."""
+        from ..whole import check_numbers
 
-def _size(form: Form) -> tuple[int, int]:
-    """Return height and width of images that the net takes."""
-    height, width = grey_form(form, "neural")
-    for length in (height, width):
-        pooled(length)
-    return height, width
+        found = taken(rows.form, self.name)
+        check_numbers(rows, found if isinstance(found, Table) else None)
 
+    def begin(self, model: Arrays, rows: Rows) -> Arrays:
+        """Return a fresh net with mean and deviation of all rows, where it takes numbers so."""
+        if not model.keys() >= STANDARDS:
+            return model
+        from ..whole import moments
 
-def pooled(length: int) -> int:
-    """Return what two valid 5-convolutions, each pooled by 2, leave of a length in pixels.
+        return {**model, **dict(zip((MEAN, DEVIATION), moments(rows), strict=True))}
 
-    Raises:
-        ModelError: nothing.
-    """
-    left = ((length - 4) // 2 - 4) // 2
-    if left < 1:
-        raise ModelError(f"images of {length} pixels a side are too small for the net; 16 or more")
-    return left
+    def check(self, solution: Solution, layout: Layout, form: Form) -> None:
+        """Raise unless the arrays of a solution are such a net's, and standardise as it began."""
+        from loaders.rows import bytes_of
+
+        from ..errors import UnfitSolution
+
+        super().check(solution, layout, form)
+        for name in STANDARDS & solution.start.keys():
+            if bytes_of(solution.arrays[name]) != bytes_of(solution.start[name]):
+                raise UnfitSolution(f"its {name} of the data is not what it began with")
+
+    def describe(self, model: Arrays) -> dict[str, object]:
+        """Return how many weights there are."""
+        return super().describe({n: a for n, a in model.items() if n not in STANDARDS})

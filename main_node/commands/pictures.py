@@ -32,7 +32,7 @@ class Picture(NamedTuple):
     """A picture as a model takes it.
 
     Args:
-        pixels: uint8, shape (height, width) or (height, width, 3).
+        pixels: uint8, shape (height, width) or (height, width, 1, 3 or 4).
         blank: whether nothing is on it.
     """
 
@@ -89,8 +89,13 @@ def grey_picture(path: Path, shape: tuple[int, int], *, whole: bool = False) -> 
     return Picture(pixels, blank)
 
 
-def colour_picture(path: Path, shape: tuple[int, int]) -> Picture:
+def colour_picture(path: Path, shape: tuple[int, int], *, opaque: bool = False) -> Picture:
     """Return a picture in red, green and blue, scaled to this height and width.
+
+    Args:
+        path: of its file.
+        shape: height and width, pixels.
+        opaque: keep how opaque it is as a fourth channel, instead of laying it on white.
 
     Raises:
         DatasetNotFound: no such file.
@@ -99,8 +104,10 @@ def colour_picture(path: Path, shape: tuple[int, int]) -> Picture:
     from PIL import Image
 
     with decoded(path) as image:
-        over = Image.new("RGBA", image.size, "white")
-        plain = Image.alpha_composite(over, image.convert("RGBA")).convert("RGB")
+        plain = image.convert("RGBA")
+        if not opaque:
+            over = Image.new("RGBA", image.size, "white")
+            plain = Image.alpha_composite(over, plain).convert("RGB")
     return Picture(_scaled(plain, shape), blank=False)  # one colour may be what it is about
 
 

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from learning.model import Model
     from loaders import ReadingOptions, Rows, Source
 
-#: Channels of a picture: red, green, blue.
-COLOURS = 3
+#: Channels of a picture: red, green, blue; and how opaque it is.
+COLOURS, OPAQUE = 3, 4
+#: Rows of --data that are explained, unless --limit says how many.
+EXPLAINED = 10
 #: Pictures that are read and predicted together.
 TOGETHER = 500
 #: An answer that is less likely than this is no answer. Of MNIST's test set that is 1 image in 100,
@@ -61,7 +63,11 @@ _end = partial(end, "mnist-predict")
     "--whole", is_flag=True,
     help="Only scale pictures; don't look for what is drawn on them, to centre it as MNIST does.",
 )  # fmt: skip
-@click.option("--explain", is_flag=True, help="Algebraic models: show the atoms that were missed.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Algebraic models: show the atoms that were missed; of --data, for the first 10 rows.",
+)
 @click.option(
     "--export", type=click.Choice(["json"]),
     help="Algebraic models: print the strict atoms in the form of AML-IP's tutorial, and only"
@@ -89,11 +95,11 @@ def main(
         raise click.UsageError("--export prints the model; it takes no images, --data or --explain")
     if whole and not images:
         raise click.UsageError("--whole is about images; there are none")
-    if explain and data:
-        raise click.UsageError("--explain explains images; it can't explain --data")
     try:
         if export is not None:
             return _export(model)
+        if explain and data:
+            return _explain_rows(model, data, split, limit or EXPLAINED, label, json)
         if explain:
             return _explain(model, _named(images), whole, json)
         read = _load(model)
@@ -145,58 +151,82 @@ def _named(images: tuple[Path, ...]) -> list[Path]:
     return list(dict.fromkeys(each for image in images for each in pictures_in(image)))
 
 
-def _algebraic(path: Path) -> tuple[AlgebraicModel, list[str]]:
-    """Return the algebraic model in a file, and what its classes are called.
+def _algebraic(path: Path) -> tuple[Model, AlgebraicModel]:
+    """Return the algebraic model in a file: as it says what it is for, and its atoms.
 
     Raises:
         ModelError: it is of another learner.
     """
     from learning import ModelError
     from learning.algebraic.model import from_arrays
+    from learning.forms import Table, taken
 
     model = _load(path)
     if model.learner != "algebraic":
         raise ModelError(f"{path}: a {model.learner} model; only an algebraic one can be read so")
-    made = from_arrays(model.arrays)
-    size, classes = (made.pixels.height, made.pixels.width), model.form.classes
-    if (*size, made.classes) != (*image_size(model), len(classes)):
-        raise ModelError(f"{path}: its atoms are of other images than it says")
-    return made, list(classes)
+    found, classes = taken(model.form, model.learner), model.form.classes
+    columns = found.columns if isinstance(found, Table) else ()
+    made = from_arrays(model.arrays, names=columns)
+    if made.classes != len(classes) or not made.is_of(model.form):
+        raise ModelError(f"{path}: its atoms are of other data than it says")
+    return model, made
 
 
 def _export(path: Path) -> None:
     from learning.algebraic.alma import tutorial_form
 
-    click.echo(json_.dumps(tutorial_form(_algebraic(path)[0])))
+    click.echo(json_.dumps(tutorial_form(_algebraic(path)[1])))
 
 
 def _explain(path: Path, images: list[Path], whole: bool, json: bool) -> None:
     from learning.algebraic.telling import explain
-    from protocol.wire.words import safe_line
 
-    model, names = _algebraic(path)
-    size = (model.pixels.height, model.pixels.width)
+    model, atoms = _algebraic(path)
+    names = list(model.form.classes)
     told: dict[str, Any] = {}
     damaged = []
-    for image, picture in _read_all(images, partial(grey_picture, shape=size, whole=whole)):
+    for image, picture in _read_all(images, _reader(model, whole)):
         if isinstance(picture, Picture):
             doubt = BLANK if picture.blank else None
-            told[str(image)] = {**explain(model, picture.pixels, names), "doubt": doubt}
+            told[str(image)] = {**explain(atoms, picture.pixels, names), "doubt": doubt}
         else:
             damaged.append(picture)
+    _tell_stories(told, names, json)
+    _end_of(damaged)
+
+
+def _explain_rows(
+    path: Path, source: str, split: str, limit: int, label: str | None, json: bool
+) -> None:
+    """Say why the first rows of some data are taken for what they are."""
+    from learning.algebraic.telling import explain
+    from learning.forms import only_field
+
+    model, atoms = _algebraic(path)
+    rows, names = _rows(model, source, split, limit, label), list(model.form.classes)
+    told = {
+        f"row {number} of {split}": {**explain(atoms, row, names), "truth": int(truth)}
+        for number, (row, truth) in enumerate(zip(only_field(rows), rows.labels, strict=True))
+    }
+    _tell_stories(told, names, json)
+
+
+def _tell_stories(told: dict[str, Any], names: list[str], json: bool) -> None:
+    """Print why pictures or rows, by name, are taken for what they are."""
+    from protocol.wire.words import safe_line
+
     if json and told:
         click.echo(json_.dumps(told))
     for image_name, story in ({} if json else told).items():
-        doubt = f"  ({story['doubt']})" if story["doubt"] else ""
+        doubt = f"  ({story['doubt']})" if story.get("doubt") else ""
         click.echo(f"{safe_line(names[story['label']])}  {safe_line(image_name)}{doubt}")
         for class_ in story["missed"][:3]:
             click.echo(
-                f"   misses {class_['share']:.2%} of {class_['name']} by weight:"
+                f"   misses {class_['share']:.2%} of {safe_line(class_['name'])} by weight:"
                 f" {class_['missed']:,} of {class_['atoms']:,} atoms"
             )
             for atom in class_["first"]:
-                click.echo(f"      {atom}")
-    _end_of(damaged)
+                click.echo(f"      {safe_line(atom)}")
 
 
 def _end_of(damaged: Sequence[Exception]) -> None:
@@ -227,6 +257,24 @@ def _try_data(
 ) -> tuple[dict[str, Any], Sequence[str]]:
     """Return how good a model is on some data, and the names of the classes that are there."""
     from learning.metrics import score
+
+    rows = _rows(model, source, split, limit, label)
+    predicted = _learner(model).predict(model.arrays, rows)
+    classes = max(model.form.classes, rows.form.classes, key=len)
+    scores = score(rows.labels, predicted, len(classes))
+    result = {
+        "accuracy": scores.accuracy, "macro_f1": scores.macro_f1,
+        "confusion": scores.confusion, "examples": len(rows),
+    }  # fmt: skip
+    return result, classes
+
+
+def _rows(model: Model, source: str, split: str, limit: int | None, label: str | None) -> Rows:
+    """Return rows of some data, as a model takes them.
+
+    Raises:
+        ModelError: they are of another form.
+    """
     from loaders import OneAgainstRest, open_source, rows_of
     from loaders.classes import in_classes
     from loaders.splits import with_test
@@ -241,14 +289,7 @@ def _try_data(
         found = with_test(found, reading.test_fraction, seed, say)
     rows = rows_of(in_classes(found, model.form.classes), split, limit)
     _check_form(model, rows)
-    predicted = _learner(model).predict(model.arrays, rows)
-    classes = max(model.form.classes, rows.form.classes, key=len)
-    scores = score(rows.labels, predicted, len(classes))
-    result = {
-        "accuracy": scores.accuracy, "macro_f1": scores.macro_f1,
-        "confusion": scores.confusion, "examples": len(rows),
-    }  # fmt: skip
-    return result, classes
+    return rows
 
 
 def _check_form(model: Model, rows: Rows) -> None:
@@ -451,24 +492,22 @@ def _reader(model: Model, whole: bool) -> Callable[[Path], Picture]:
         if not 0 < height * width <= MOST_PIXELS:
             raise ModelError(f"the model is for images of {height:,} x {width:,}; no picture is")
         if len(image.shape) == 2:
-            return partial(grey_picture, shape=image_size(model), whole=whole)
-        if image.shape[2] == COLOURS:
-            return partial(colour_picture, shape=(height, width))
+            return partial(grey_picture, shape=(height, width), whole=whole)
+        if image.shape[2] == 1:
+            return partial(_with_axis, shape=(height, width), whole=whole)
+        if image.shape[2] in (COLOURS, OPAQUE):
+            opaque = image.shape[2] == OPAQUE
+            return partial(colour_picture, shape=(height, width), opaque=opaque)
     raise ModelError(
         f"the model is for rows of {model.form.tell()}, which no picture is; name a data set with"
         " --data"
     )
 
 
-def image_size(model: Model) -> tuple[int, int]:
-    """Return height and width of the grey images that a model is for.
-
-    Raises:
-        UnfitData: it is for others.
-    """
-    from learning.contract import grey_form
-
-    return grey_form(model.form, model.learner)
+def _with_axis(path: Path, shape: tuple[int, int], whole: bool) -> Picture:
+    """Return a grey picture whose one channel has an axis."""
+    read = grey_picture(path, shape, whole=whole)
+    return read._replace(pixels=read.pixels[..., None])
 
 
 def read_image(path: Path, shape: tuple[int, int]) -> Any:

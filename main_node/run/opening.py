@@ -14,7 +14,7 @@ import numpy as np
 
 from console.interrupts import Interrupts
 from learning.contract import Learner
-from learning.errors import told_of
+from learning.errors import UnfitData, told_of
 from learning.first import data_digest
 from learning.metrics import MOST_TABLED
 from learning.model import sha256
@@ -375,7 +375,7 @@ class Run:
             ending, dismiss = f"failed: {error}", False
             raise
         except Exception as error:
-            ending, forget = f"failed: {error}", isinstance(error, NoNode)
+            ending, forget = f"failed: {error}", isinstance(error, NoNode | UnfitData)
             raise
         except KeyboardInterrupt as interrupt:
             # Ctrl-C frees the nodes; a host that shuts down (SIGTERM) will be back.

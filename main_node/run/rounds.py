@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from learning import DamagedFile, Layout, Solution, Turn
+from learning import DamagedFile, Layout, Solution, Turn, UnfitData
 from learning.actions import TRIAL_ROWS, Action, Fit, Trial
-from learning.layout import check_kept
+from learning.errors import told_of
+from learning.layout import check_fresh, check_kept
 from learning.model import Model
 from loaders import Rows
 from loaders.rows import Arrays
@@ -35,6 +36,8 @@ _LEFT_OUT = "left_out"
 #: And the digest of the strategy's state beside it; and of what each shard goes on with: by part,
 #: the round that it is of, and its digest.
 _STATE, _CLIENTS = "state", "clients"
+#: So begins what a node says where a learner can't learn from such data.
+_UNFIT = f"{UnfitData.__name__}: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +126,7 @@ class Rounds:
         self._directory, self._resumed = directory, resumed
         self._asking, self._evaluation, self._progress = asking, evaluation, progress
         self._listeners, self._check, self._is_over = listeners, check, is_over
-        #: A fresh model, as a node made it, and how it is laid out.
+        #: A fresh model, as a node made it and the whole data began it, and how it is laid out.
         self._fresh: Arrays = {}
         self.layout: Layout | None = None
         #: What each shard goes on with: by part, the round that it is of, and its digest.
@@ -142,7 +145,7 @@ class Rounds:
             phase: returns a context whose time counts as that of a phase.
         """
         with phase("training"):
-            model = self._fresh = self._try_out()
+            model = self._fresh = self._begin(self._try_out())
         state = self._strategy.begin(model)
         for number in range(self._learning.spec.plan.rounds):
             round_ = _Round(number, model, state)
@@ -172,6 +175,7 @@ class Rounds:
         """Have a node make a fresh model and take one step; return it.
 
         Raises:
+            UnfitData: its learner says that it can't learn from such data.
             JobFailed: it can't: nothing has been begun.
         """
         learning = self._learning
@@ -183,10 +187,29 @@ class Rounds:
             continue
         future = asked[label]
         if future is not None:
-            result_of(label, future)
+            try:
+                result_of(label, future)
+            except JobFailed as error:
+                _raise_if_unfit(error)
+                raise
         fresh: Arrays = self._asking.answer(label, trial)
-        self.layout = Layout(fresh)
         return fresh
+
+    def _begin(self, fresh: Arrays) -> Arrays:
+        """Return a fresh model with what the whole data says.
+
+        Raises:
+            LearningError: the learner can't say it.
+            LoaderError: the data can't be read.
+        """
+        self._check()
+        spec = self._learning.spec
+        learner = spec.learner_at(spec.turn(0))
+        with told_of(f"the {learner.name} learner can't begin with this data"):
+            model = learner.begin(fresh, self._learning.rows)
+            check_fresh(model)
+        self.layout = Layout(model)
+        return model
 
     def _try_last(self) -> None:
         """Have the last round's model tried, unless it is."""
@@ -349,6 +372,17 @@ class Rounds:
         learner = self._learning.spec.learner_at(Turn())
         values, arrays = action.perform(learner, lambda done, note="", /: None, lambda: False)
         return action.read(learner, values, arrays)
+
+
+def _raise_if_unfit(error: JobFailed) -> None:
+    """Raise that data can't be learned from, if that is why a job failed wherever it was tried.
+
+    Raises:
+        UnfitData: it is; in the words of the learner.
+    """
+    told = [attempt.message for attempt in error.story]
+    if all(message.startswith(_UNFIT) for message in told):
+        raise UnfitData(told[-1].removeprefix(_UNFIT)) from error
 
 
 def _clients(note: str) -> dict[int, tuple[int, str]]:

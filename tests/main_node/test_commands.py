@@ -247,17 +247,6 @@ def test_a_model_that_is_not_good_enough_is_exit_code_8(
     assert (unknown in done.stderr) == (code == 8)
 
 
-def test_images_too_small_for_the_learner_are_refused_before_anybody_works(tmp_path: Path) -> None:
-    small = make_idx_folder(tmp_path / "small", 40, 10, side=28)
-    for file in small.glob("*images*"):
-        content = file.read_bytes()
-        header, rows = content[:8], int.from_bytes(content[4:8], "big")
-        file.write_bytes(header + (8).to_bytes(4, "big") * 2 + bytes(rows * 64))
-    done = here(MAIN_HERE, *ANY_PORT, "--data", str(small), "--run-dir", str(tmp_path / "runs"))
-    assert done.returncode == 2
-    assert "images of 8 pixels a side are too small for the net" in done.stderr
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_exit_code_130(
     start: Start, data: Path, tmp_path: Path, number: int
@@ -411,7 +400,6 @@ def test_predict_says_how_good_a_model_is_and_what_it_sees(
         (["{model}", "--export", "json"], 2, "a neural model; only an algebraic one"),
         (["{model}", "x.png", "--explain"], 2, "a neural model; only an algebraic one"),
         (["{model}", "x.png", "--export", "json"], 2, "it takes no images"),
-        (["{model}", "--data", "mnist", "--explain"], 2, "can't explain --data"),
     ],
 )
 def test_mistakes_with_predict_are_one_line_and_a_code(

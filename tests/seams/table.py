@@ -6,21 +6,22 @@ import numpy as np
 
 from loaders import ArraySource, Field, Form
 from loaders.rows import Arrays, Labels
-from loaders.sources import Say
+from loaders.sources import Asked
 
 WHAT = "a made-up table"
 NAMES = ("table",)
+ORDER = 1
 CLASSES = tuple(f"species {number}" for number in range(100_000))
 #: Those that there are rows of; all the others have none.
 THERE = np.array([0, 7, 40_000, 99_999])
 
 
-def knows(name: str) -> bool:
+def knows(asked: Asked) -> bool:
     """Whether it is ours."""
-    return name in NAMES
+    return asked.name in NAMES
 
 
-def open_source(name: str, say: Say) -> ArraySource:
+def open_source(asked: Asked) -> ArraySource:
     """Return rows whose numbers say of which of four classes they are."""
     splits: dict[str, tuple[Arrays, Labels]] = {}
     random = np.random.default_rng(0)
@@ -32,4 +33,4 @@ def open_source(name: str, say: Say) -> ArraySource:
         arrays: Arrays = {"size": size, "weight": weight}
         splits[split] = arrays, THERE[which]
     form = Form({"size": Field("float32", (3,)), "weight": Field("float64", ())}, CLASSES)
-    return ArraySource(name, form, splits)
+    return ArraySource(asked.name, form, splits)

@@ -133,9 +133,9 @@ def test_an_atom_takes_20_bytes_at_most(solutions: list[Solution]) -> None:
         ({"more": np.zeros(1)}, "more arrays"),
         ({"epochs": np.zeros(4)}, "'epochs' is missing, or not"),
         ({"sizes": np.full(600_000, 255, np.uint8)}, "are too many"),
-        ({"image": np.array([28, 27, 10], np.uint16)}, "beyond|other images"),
-        ({"thresholds": np.array([99.0])}, "other images, thresholds"),
-        ({"thresholds": np.array([25.6, 140.3])}, "no class|other images"),
+        ({"image": np.array([28, 27, 10], np.uint16)}, "beyond|other data"),
+        ({"thresholds": np.array([99.0])}, "other data, thresholds"),
+        ({"thresholds": np.array([25.6, 140.3])}, "no class|other data"),
         ({"history": np.zeros((200_000, 6), np.float32)}, "history of 200000 batches"),
         ({"gaps": np.zeros(4, np.uint8)}, "don't fit together"),
         ({"violations": np.zeros(4, np.uint16)}, "counts are not of its atoms"),
@@ -186,7 +186,7 @@ def test_nothing_can_not_be_merged() -> None:
 
 def test_solutions_of_other_images_can_not_be_merged(solutions: list[Solution]) -> None:
     odd = {**solutions[0].arrays, "thresholds": np.array([99.0])}
-    with pytest.raises(MergeError, match="solution 2 does not fit the first: other images"):
+    with pytest.raises(MergeError, match="solution 2 does not fit the first: of other data"):
         union([solutions[0], Solution(odd, 400)])
     with pytest.raises(MergeError, match="solution 1: not an algebraic model"):
         union([Solution({}, 400)])
