@@ -156,11 +156,14 @@ def _of_values(found: Examined) -> Iterator[Concern]:
                 for field, told in split.fields.items() for part in told.parts
                 if part.missing + part.infinite
             ]  # fmt: skip
+            endless = any(part.infinite for told in split.fields.values() for part in told.parts)
+            kind = "infinite" if endless else "missing"
             yield Concern(
-                f"broken_{name}", True,
-                f"{_rows(split.broken.rows, what)} with missing or infinite cells"
+                f"broken_{name}", endless,
+                f"{_rows(split.broken.rows, what)} with {kind} cells"
                 f" ({_first(split.broken)}), in {_some(columns)}",
-                "fill them, or leave out these rows or columns",
+                "replace them, or leave out these rows or columns" if endless else
+                "they count as their column's mean (neural), or as a value of its own (algebraic)",
             )  # fmt: skip
         if split.blank.rows and not _all_alike(split):
             yield Concern(

@@ -388,7 +388,7 @@ def test_columns_that_say_nothing_or_too_much_are_told(good: dict[str, Any]) -> 
     (told_,) = said({**good, "train": (spoiled, y)})
     assert (told_.kind, told_.grave) == ("broken_train", True)
     assert told_.what == (
-        "2 training rows with missing or infinite cells (train row 4, train row 6),"
+        "2 training rows with infinite cells (train row 4, train row 6),"
         " in column 1 (1), column 3 (1)"
     )
 
