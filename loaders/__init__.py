@@ -5,7 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .errors import CorruptDataset, DatasetNotFound, LoaderError, SourceUnreachable
+from .errors import (
+    CorruptDataset,
+    DatasetNotFound,
+    DatasetNotFoundError,
+    LoaderError,
+    SourceUnreachable,
+)
 from .options import DataOptions, ReadingOptions, SourceOptions
 
 if TYPE_CHECKING:
@@ -14,6 +20,14 @@ if TYPE_CHECKING:
     from .rows import ArraySource, Field, Form, Numbered, Rows, Source
     from .sharding import SHARDINGS, shard
     from .sources import load, open_source, rows_of
+    from .torch import (
+        IterableWrapper,
+        KubeDataset,
+        S3FileLoader,
+        S3ImageFolder,
+        S3Stream,
+        make_dataset,
+    )
 
 __all__ = [
     "MNIST",
@@ -22,17 +36,24 @@ __all__ = [
     "CorruptDataset",
     "DataOptions",
     "DatasetNotFound",
+    "DatasetNotFoundError",
     "Field",
     "Form",
+    "IterableWrapper",
+    "KubeDataset",
     "LoaderError",
     "Numbered",
     "OneAgainstRest",
     "ReadingOptions",
     "Rows",
+    "S3FileLoader",
+    "S3ImageFolder",
+    "S3Stream",
     "Source",
     "SourceOptions",
     "SourceUnreachable",
     "load",
+    "make_dataset",
     "open_source",
     "rows_of",
     "shard",
@@ -43,6 +64,8 @@ _LATER = {
     "MNIST": "mnist", "OneAgainstRest": "classes", "SHARDINGS": "sharding", "shard": "sharding",
     "load": "sources", "open_source": "sources", "rows_of": "sources",
     **dict.fromkeys(["ArraySource", "Field", "Form", "Numbered", "Rows", "Source"], "rows"),
+    **dict.fromkeys(["IterableWrapper", "KubeDataset", "S3FileLoader", "S3ImageFolder"], "torch"),
+    **dict.fromkeys(["S3Stream", "make_dataset"], "torch"),
 }  # fmt: skip
 
 
