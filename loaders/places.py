@@ -35,6 +35,8 @@ _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 REMOTE = ("s3", "http", "https")
 #: Until a server is given up that answers nothing: seconds between tries, and in all.
 PAUSES, PATIENCE_SECONDS = (0.5, 1, 2, 4, 8), 30
+#: Letters of what a server says that are told.
+_MOST_SAID = 400
 #: What is read before the first of it is handed out: files, bytes; what one has that is not told.
 _CHUNK, _CHUNK_BYTES, _UNTOLD_BYTES = 256, 1 << 26, 1 << 22
 
@@ -114,7 +116,7 @@ def _told(where: Remote, error: Exception) -> LoaderError:
     """Return what went wrong on the way to a place as an error of it."""
     refusal = where.way.refusal(error)
     if refusal:
-        return DatasetNotFound(f"{safe_line(str(where))}: {refusal}")
+        return DatasetNotFound(f"{safe_line(str(where))}: {safe_line(refusal, _MOST_SAID)}")
     return SourceUnreachable(safe_line(str(where)), _brief(error))
 
 

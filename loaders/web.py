@@ -145,19 +145,27 @@ class Web(Way):
 
     def refusal(self, error: BaseException) -> str:
         """Return why it would be so the next time, too, in words."""
-        from aiohttp import ClientSSLError, InvalidURL, TooManyRedirects
+        from aiohttp import (
+            ClientResponseError,
+            ClientSSLError,
+            InvalidURL,
+            NonHttpUrlClientError,
+            TooManyRedirects,
+        )
 
         if isinstance(error, Refused):
             later = error.status in _LATER or error.status >= 500
             what = {401: "access is refused", 403: "access is refused", 404: "nothing is there",
                     410: "nothing is there"}  # fmt: skip
             return "" if later else f"{what.get(error.status, 'can not be had')}: {error}"
-        if isinstance(error, InvalidURL):
+        if isinstance(error, InvalidURL | NonHttpUrlClientError):
             return f"can't be asked for: it leads to {error}, which is no address of HTTP"
         if isinstance(error, TooManyRedirects):
             return "can't be had: it leads from one address to the next, without an end"
         if isinstance(error, ClientSSLError):
             return f"can't be trusted: {error}"
+        if isinstance(error, ClientResponseError):  # more came than was said, say
+            return f"what answers speaks no HTTP: {error.message.partition(':')[0]}"
         return ""
 
     def _ask(self, path: str, first: int | None) -> _Answer:
