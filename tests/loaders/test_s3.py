@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,15 +17,25 @@ from xml.sax.saxutils import escape
 import pytest
 
 from console.exits import Exit
-from loaders import CorruptDataset, DatasetNotFound, SourceUnreachable, open_source, places
+from loaders import (
+    CorruptDataset,
+    DatasetNotFound,
+    Rows,
+    SourceUnreachable,
+    make_dataset,
+    open_source,
+    places,
+)
 from loaders import buckets as buckets_
 from loaders.sources import walk
 
 from ..alone import running as node
 from ..conftest import make_idx_folder
-from ..processes import MAIN_HERE, PREDICT_HERE, Relay, here
+from ..processes import MAIN_HERE, PREDICT_HERE, Relay, here, run
 from ..stores import STORES, JuiceFS, Store
 from .conftest import BUCKET
+
+ROOT = Path(__file__).parent.parent.parent
 
 pytestmark = pytest.mark.lane("machines")
 
@@ -413,6 +424,23 @@ def test_a_run_is_published_to_a_folder(digits: Path, tmp_path: Path) -> None:
     for name in ("model.safetensors", "metrics.json"):
         assert (tmp_path / "out" / "digits" / name).read_bytes() == (run / name).read_bytes()
     assert len(list((tmp_path / "out" / "digits").iterdir())) == 2
+
+
+def test_a_store_is_filled_with_mnist(
+    store: Store, mnist: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the compose profile `minio` does: a bucket is made, and what is there is left alone."""
+    command = (sys.executable, str(ROOT / "deploy" / "fill_store.py"), "s3://filled/mnist")
+    first = run(*command)
+    assert first.returncode == 0, first.stderr
+    before = store.fs.info("filled/mnist/train/train-labels-idx1-ubyte")
+    again = run(*command)
+    assert again.returncode == 0, again.stderr
+    assert store.fs.info("filled/mnist/train/train-labels-idx1-ubyte") == before
+    monkeypatch.setenv("S3_PREFIX", "s3://filled/mnist")
+    assert open_source("s3://filled/mnist").digest == mnist.source.digest
+    images, labels = make_dataset("test").tensors
+    assert (images.shape, labels.shape) == ((10_000, 1, 28, 28), (10_000,))
 
 
 def trained(source: str, runs: Path, *options: str) -> dict[str, Any]:
