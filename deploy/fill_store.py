@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from loaders import DatasetNotFound, places
-from loaders.fetching import MNIST_FILES, fetch_mnist
+from loaders.fetching import fetch_mnist
+from loaders.known import MNIST
 from loaders.remote import Remote
 
 
@@ -25,7 +26,7 @@ def fill(target: str, folder: Path) -> None:
     there = places.patiently(lambda: where.way.fs.call_s3("list_buckets"), where)
     if bucket not in [each["Name"] for each in there["Buckets"]]:
         where.way.fs.call_s3("create_bucket", Bucket=bucket)
-    for name in MNIST_FILES:
+    for name in MNIST.files:
         content = (folder / name).read_bytes()
         file = where / ("train" if name.startswith("train") else "test") / name
         if not (places.is_file(file) and places.size(file) == len(content)):

@@ -26,7 +26,7 @@ from urllib.parse import unquote, urlsplit
 from protocol.wire.words import safe_line
 
 from .errors import DatasetNotFound, LoaderError, SourceUnreachable
-from .remote import TOGETHER, UNSEEN, Remote, Seen, Way
+from .remote import UNSEEN, Remote, Seen, Way
 
 Where = Path | Remote
 
@@ -39,6 +39,8 @@ PAUSES, PATIENCE_SECONDS = (0.5, 1, 2, 4, 8), 30
 _MOST_SAID = 400
 #: What is read before the first of it is handed out: files, bytes; what one has that is not told.
 _CHUNK, _CHUNK_BYTES, _UNTOLD_BYTES = 256, 1 << 26, 1 << 22
+#: Local files that a thread reads one after the other.
+_IN_A_ROW = 32
 
 
 def is_remote(name: str) -> bool:
@@ -258,7 +260,7 @@ def read_each(wheres: Iterable[Where]) -> Iterator[bytes]:
     Raises:
         LoaderError: one can't be had.
     """
-    with ThreadPoolExecutor(min(TOGETHER, 4 * (os.cpu_count() or 1))) as threads:
+    with ThreadPoolExecutor(_CHUNK // _IN_A_ROW) as threads:
         for some in _chunks(wheres):
             yield from _read_some(some, threads)
 
@@ -305,9 +307,16 @@ def _read_some(wheres: Sequence[Where], threads: ThreadPoolExecutor) -> Iterator
         if isinstance(where, Remote):
             by_way.setdefault(where.way, []).append(where.path)
     came = {way: iter(way.get_each(paths)) for way, paths in by_way.items()}
-    here = threads.map(read, [each for each in wheres if isinstance(each, Path)])
+    here = _read_here([each for each in wheres if isinstance(each, Path)], threads)
     for where in wheres:
         yield next(here) if isinstance(where, Path) else _came(where, next(came[where.way]))
+
+
+def _read_here(paths: Sequence[Path], threads: ThreadPoolExecutor) -> Iterator[bytes]:
+    """Yield all bytes of each file; a thread has some of them, for what they cost by themselves."""
+    some = [paths[first : first + _IN_A_ROW] for first in range(0, len(paths), _IN_A_ROW)]
+    for contents in threads.map(lambda each: [read(path) for path in each], some):
+        yield from contents
 
 
 def _came(where: Remote, first: bytes | BaseException) -> bytes:
