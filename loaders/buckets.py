@@ -32,6 +32,12 @@ class Buckets(Way):
         super().__init__()
         self._signed = False
 
+    @property
+    def settings(self) -> object:
+        """The variables that say how it is reached."""
+        told = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+        return READ_SECONDS, tuple(sorted(told.items()))
+
     def _connect(self) -> Any:
         import s3fs
 
@@ -148,6 +154,7 @@ class Buckets(Way):
         at = f" at {endpoint()}" if endpoint() else ""
         if isinstance(error, PermissionError):
             keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            self.forget()
             how = f"look at {keys}" if self._signed else f"there are no credentials: set {keys}"
             return f"access is refused{at}: {_brief(error)}; {how}"
         if isinstance(error, FileNotFoundError):

@@ -26,7 +26,7 @@ class Seen(NamedTuple):
 
 
 class Way(ABC):
-    """How places of one kind are reached; made once for each source that is opened.
+    """How places of one kind are reached; made once for all of them.
 
     Paths are in the way's own form. What goes wrong is raised as it comes; `refusal` tells what
     would be no different the next time. A process that was forked off connects anew, and so does
@@ -46,6 +46,15 @@ class Way(ABC):
             fs = self._connect()
             self._made = os.getpid(), fs
         return fs
+
+    @property
+    @abstractmethod
+    def settings(self) -> object:
+        """What it is reached by: with the same, a way that was made before will do."""
+
+    def forget(self) -> None:
+        """Connect anew, with whatever credentials there are then."""
+        self._made = (0, None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_made": (0, None)}

@@ -57,6 +57,11 @@ class Web(Way):
         super().__init__()
         self.scheme = scheme
 
+    @property
+    def settings(self) -> object:
+        """How long it is waited for."""
+        return READ_SECONDS
+
     def _connect(self) -> Any:
         import aiohttp
         from fsspec.implementations.http import HTTPFileSystem
