@@ -17,6 +17,8 @@ from .remote import CONNECT_SECONDS, READ_SECONDS, TOGETHER, Seen, Way
 REGION = "us-east-1"
 #: A server may be asked for so many names at once.
 _PAGE = 1_000
+#: What a server said, as botocore keeps it.
+Response = dict[str, Any]
 #: What is asked for too soon, too often; it may be granted later.
 _LATER = (408, 429)
 
@@ -42,7 +44,7 @@ class Buckets(Way):
         import s3fs
 
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or REGION
-        config: dict[str, Any] = {
+        config: dict[str, object] = {
             "connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS,
             "retries": {"total_max_attempts": 1}, "max_pool_connections": TOGETHER,
         }  # fmt: skip
@@ -120,11 +122,12 @@ class Buckets(Way):
             if not (page.get("IsTruncated") and token):
                 return
 
-    def _page(self, bucket: str, before: str, most: int, token: str | None = None) -> Any:
+    def _page(self, bucket: str, before: str, most: int, token: str | None = None) -> Response:
         more = {} if token is None else {"ContinuationToken": token}
-        return self.fs.call_s3(
+        page: Response = self.fs.call_s3(
             "list_objects_v2", Bucket=bucket, Prefix=before, Delimiter="/", MaxKeys=most, **more
         )
+        return page
 
     def get(self, path: str, first: int | None = None) -> bytes:
         """Return a file's bytes, by one request: of one version, and no other."""
@@ -187,7 +190,7 @@ def _has_credentials() -> bool:
     return botocore.session.Session().get_credentials() is not None
 
 
-def _response(error: BaseException) -> dict[str, Any]:
+def _response(error: BaseException) -> Response:
     """Return what the server said, as botocore keeps it."""
     for each in (error, error.__cause__, error.__context__):
         response = getattr(each, "response", None)

@@ -13,6 +13,10 @@ CONNECT_SECONDS, READ_SECONDS = 5, 30
 TOGETHER = 32
 
 
+#: The process that has connected, and the file system.
+_UNMADE: tuple[int, Any] = (0, None)
+
+
 class Seen(NamedTuple):
     """What is at a place.
 
@@ -36,7 +40,7 @@ class Way(ABC):
     scheme: str
 
     def __init__(self) -> None:
-        self._made: tuple[int, Any] = (0, None)
+        self._made = _UNMADE
 
     @property
     def fs(self) -> Any:
@@ -54,10 +58,10 @@ class Way(ABC):
 
     def forget(self) -> None:
         """Connect anew, with whatever credentials there are then."""
-        self._made = (0, None)
+        self._made = _UNMADE
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_made": (0, None)}
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_made": _UNMADE}
 
     @abstractmethod
     def _connect(self) -> Any:

@@ -31,6 +31,9 @@ MINIBATCH = 64
 #: Entries of a folder that are looked at.
 _MOST = 1 << 31
 _Self = TypeVar("_Self", bound="_Stream")
+#: What a program makes of a picture or an item; that, or a picture, and its class.
+Function = Callable[[Any], Any]
+Sample = tuple[Any, int]
 
 
 def make_dataset(split: str, source: str | None = None) -> TensorDataset:
@@ -62,7 +65,7 @@ def make_dataset(split: str, source: str | None = None) -> TensorDataset:
 # Pictures by class.
 
 
-class S3ImageFolder(Dataset[tuple[Any, int]]):
+class S3ImageFolder(Dataset[Sample]):
     """Pictures in a bucket, a folder for each class; read when they are wanted.
 
     The names of the classes are in order; a batch that a DataLoader asks for is read all at once.
@@ -81,9 +84,7 @@ class S3ImageFolder(Dataset[tuple[Any, int]]):
         LoaderError: there are none, or they can't be reached.
     """
 
-    def __init__(
-        self, bucket_name: str, prefix: str, transform: Callable[[Any], Any] | None = None
-    ) -> None:
+    def __init__(self, bucket_name: str, prefix: str, transform: Function | None = None) -> None:
         self.bucket_name, self.prefix, self.transform = bucket_name, prefix, transform
         top = places.at(f"s3://{bucket_name}/{prefix}")
         there = sorted(places.entries(top, _MOST), key=lambda each: each.name)
@@ -103,7 +104,7 @@ class S3ImageFolder(Dataset[tuple[Any, int]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> Sample:
         """Return a picture and the number of its class.
 
         Raises:
@@ -111,7 +112,7 @@ class S3ImageFolder(Dataset[tuple[Any, int]]):
         """
         return self._made(index, places.read(self._files[index]))
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, int]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Return pictures and the numbers of their classes: what a DataLoader calls for a batch.
 
         Raises:
@@ -120,7 +121,7 @@ class S3ImageFolder(Dataset[tuple[Any, int]]):
         read = places.read_each(self._files[each] for each in indices)
         return [self._made(*each) for each in zip(indices, read, strict=True)]
 
-    def _made(self, index: int, content: bytes) -> tuple[Any, int]:
+    def _made(self, index: int, content: bytes) -> Sample:
         from PIL import Image
 
         try:
@@ -146,7 +147,7 @@ class _Stream(IterableDataset[Any]):
         self._listed, self._shuffled, self._sharded = False, False, False
         self._seed: int | None = None
         self._epoch = 0
-        self._functions: tuple[Callable[[Any], Any], ...] = ()
+        self._functions: tuple[Function, ...] = ()
 
     def _but(self: _Self, **changes: object) -> _Self:
         made = copy(self)
@@ -170,7 +171,7 @@ class _Stream(IterableDataset[Any]):
         """
         return self._but(sharded=True)
 
-    def map(self: _Self, function: Callable[[Any], Any]) -> _Self:
+    def map(self: _Self, function: Function) -> _Self:
         """Return it with each item made into another."""
         return self._but(functions=(*self._functions, function))
 
@@ -187,22 +188,24 @@ class _Stream(IterableDataset[Any]):
         rank, world = _node() if self._sharded else (0, 1)
         worker = get_worker_info()
         if self._shuffled:
-            order = np.random.default_rng([self._drawn(world, worker), self._epoch])
+            # DataLoader draws a seed for each epoch, and adds the worker's number.
+            of_epoch = None if worker is None else int(worker.seed - worker.id)
+            order = np.random.default_rng([self._drawn(world, of_epoch), self._epoch])
             urls = [urls[each] for each in order.permutation(len(urls))]
         mine = urls[rank::world]
         return mine if worker is None else mine[worker.id :: worker.num_workers]
 
-    def _drawn(self, world: int, worker: Any) -> int:
+    def _drawn(self, world: int, of_epoch: int | None) -> int:
         if self._seed is not None:
             return self._seed
         if world > 1:  # nobody draws for all of them
             return 0
-        if worker is not None:  # DataLoader draws one for each epoch, and adds the worker's number
-            return int(worker.seed - worker.id)
+        if of_epoch is not None:
+            return of_epoch
         return int(torch.empty((), dtype=torch.int64).random_().item())
 
 
-def _through(functions: Iterable[Callable[[Any], Any]], item: Any) -> Any:
+def _through(functions: Iterable[Function], item: object) -> Any:
     for function in functions:
         item = function(item)
     return item
@@ -224,7 +227,7 @@ class S3Stream(_Stream):
 
     def __init__(self, urls: Iterable[str]) -> None:
         super().__init__(() if isinstance(urls, _Stream) else urls)
-        self._named: tuple[Callable[[Any], Any], ...] = ()
+        self._named: tuple[Function, ...] = ()
         if isinstance(urls, _Stream):
             self.__dict__ |= {**urls.__dict__, "_named": urls._functions, "_functions": ()}
         self._listed = True
@@ -288,7 +291,7 @@ def _node() -> tuple[int, int]:
 # KubeML's form.
 
 
-class KubeDataset(Dataset[tuple[Any, Any]]):
+class KubeDataset(Dataset[tuple[object, object]]):
     """KubeML's data set: those minibatches of 64 rows that this worker trains on.
 
     Which worker it is, torch.distributed or RANK and WORLD_SIZE say; each has as many minibatches
@@ -334,6 +337,6 @@ class KubeDataset(Dataset[tuple[Any, Any]]):
     def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
+    def __getitem__(self, index: int) -> tuple[object, object]:
         """Return a row and its class."""
         return self.data[index], self.labels[index]
