@@ -15,6 +15,7 @@ from .errors import (
 from .options import DataOptions, ReadingOptions, SourceOptions
 
 if TYPE_CHECKING:
+    from .arrays import from_arrays, from_torch
     from .classes import OneAgainstRest
     from .mnist import MNIST
     from .rows import ArraySource, Field, Form, Numbered, Rows, Source
@@ -52,6 +53,8 @@ __all__ = [
     "Source",
     "SourceOptions",
     "SourceUnreachable",
+    "from_arrays",
+    "from_torch",
     "load",
     "make_dataset",
     "open_source",
@@ -62,6 +65,7 @@ __all__ = [
 #: Imported when they are used: whoever asks for help need not wait for numpy.
 _LATER = {
     "MNIST": "mnist", "OneAgainstRest": "classes", "SHARDINGS": "sharding", "shard": "sharding",
+    "from_arrays": "arrays", "from_torch": "arrays",
     "load": "sources", "open_source": "sources", "rows_of": "sources",
     **dict.fromkeys(["ArraySource", "Field", "Form", "Numbered", "Rows", "Source"], "rows"),
     **dict.fromkeys(["IterableWrapper", "KubeDataset", "S3FileLoader", "S3ImageFolder"], "torch"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import xxhash
 
 from .errors import LoaderError
-from .rows import Arrays, Form, Labels, RowNumbers, Source
+from .rows import Arrays, Form, Labels, Numbered, RowNumbers, Source
 
 
 class OneAgainstRest:
@@ -40,6 +43,48 @@ class OneAgainstRest:
     def read(self, split: str, numbers: RowNumbers | slice) -> Arrays:
         """Return the fields of some rows, as they are."""
         return self._source.read(split, numbers)
+
+
+class InClasses:
+    """The same rows, their classes numbered as a model's are: classes are told by their names.
+
+    Args:
+        source: of the rows.
+        classes: names, in order; those that only the source has come behind.
+    """
+
+    def __init__(self, source: Source, classes: Sequence[str]) -> None:
+        self._source = source
+        self.name, self.splits = source.name, source.splits
+        self.absent = getattr(source, "absent", {})
+        known = set(classes)
+        more = [each for each in source.form.classes if each not in known]
+        self.form = Form(source.form.fields, (*classes, *more) if more else classes)
+        place = {name: number for number, name in enumerate(self.form.classes)}
+        self._numbers = np.array([place[each] for each in source.form.classes], np.int64)
+
+    @property
+    def digest(self) -> str:
+        """The source's, and the numbers of its classes."""
+        hash_ = xxhash.xxh3_128(self._source.digest.encode())
+        hash_.update(self._numbers.data)
+        return hash_.hexdigest()
+
+    def labels(self, split: str) -> Labels:
+        """Return the labels of a whole split."""
+        numbers: Labels = self._numbers[self._source.labels(split)]
+        return numbers
+
+    def read(self, split: str, numbers: RowNumbers | slice) -> Arrays:
+        """Return the fields of some rows, as they are."""
+        return self._source.read(split, numbers)
+
+
+def in_classes(source: Source, classes: Sequence[str]) -> Source:
+    """Return a source whose classes are numbered as these, and others behind them."""
+    mine = source.form.classes
+    numbers = isinstance(mine, Numbered) and isinstance(classes, Numbered)
+    return source if numbers or mine == classes else InClasses(source, classes)
 
 
 def against_rest(name: str) -> tuple[str, str]:

@@ -46,7 +46,7 @@ def decoded(file: Path | bytes, name: str = "") -> Iterator[Image.Image]:
         DatasetNotFound: no such file.
         CorruptDataset: it is no picture, or too large a one.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
     name = name or str(file)
     _check_file(file, name)
@@ -59,7 +59,8 @@ def decoded(file: Path | bytes, name: str = "") -> Iterator[Image.Image]:
                 image.load()
                 upright: Image.Image = image
                 with suppress(Exception):  # notes that can't be read say nothing of which way is up
-                    upright = ImageOps.exif_transpose(image)
+                    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+                        upright = ImageOps.exif_transpose(image)
                 yield upright
         except (CorruptDataset, DatasetNotFound):
             raise
@@ -91,10 +92,10 @@ def pixels_of(file: Path | bytes, name: str = "") -> npt.NDArray[np.uint8]:
     import numpy as np
 
     with decoded(file, name) as image:
-        return np.asarray(_opaque(image), np.uint8)
+        return np.asarray(opaque(image), np.uint8)
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def opaque(image: Image.Image) -> Image.Image:
     """Return a picture as one of 8-bit grey, or in red, green and blue."""
     from PIL import Image
 

@@ -32,6 +32,8 @@ RowNumbers = npt.NDArray[np.int64]
 MOST_CLASSES, MOST_FIELDS, MOST_AXES = 1 << 32, 64, 8
 #: Letters of the name of a type; the length of an axis.
 MOST_LETTERS, MOST_LENGTH = 16, 1 << 53
+#: Columns that have names, and bytes of these together: they travel with every job.
+MOST_COLUMNS, MOST_COLUMN_BYTES = 1 << 15, 1 << 18
 #: What a field may be made of: numbers, or true and false.
 _KINDS = "biuf"
 
@@ -42,10 +44,17 @@ class Field(NamedTuple):
     Args:
         dtype: numpy's name of the element type, e.g. `uint8`.
         shape: of one row's, e.g. (28, 28).
+        columns: of a table, what each number is called; none unless they have names.
     """
 
     dtype: str
     shape: tuple[int, ...]
+    columns: tuple[str, ...] = ()
+
+    def as_values(self) -> list[object]:
+        """Return it as plain values; columns are told only where they have names."""
+        named: list[object] = [list(self.columns)] if self.columns else []
+        return [self.dtype, list(self.shape), *named]
 
 
 class Numbered(Sequence[str]):
@@ -107,7 +116,7 @@ class Form:
 
     def as_values(self) -> dict[str, object]:
         """Return it as plain values, the names of the classes left out: there may be many."""
-        fields = {name: [each.dtype, list(each.shape)] for name, each in self.fields.items()}
+        fields = {name: each.as_values() for name, each in self.fields.items()}
         return {"fields": fields, "classes": len(self.classes)}
 
     @classmethod
@@ -162,13 +171,27 @@ class Form:
 
 
 def _field(told: Any) -> Field:
-    dtype, shape = told
+    dtype, shape, *more = told
     # By its one name: `u1` is equal to `uint8` for numpy, and for nobody who compares forms.
     _must(type(dtype) is str and len(dtype) <= MOST_LETTERS and np.dtype(dtype).name == dtype)
     _must(np.dtype(dtype).kind in _KINDS)
     _must(isinstance(shape, list | tuple) and len(shape) <= MOST_AXES)
     _must(all(type(length) is int and 0 <= length <= MOST_LENGTH for length in shape))
-    return Field(dtype, tuple(shape))
+    _must(len(more) <= 1)
+    return Field(dtype, tuple(shape), *(_columns(each, tuple(shape)) for each in more))
+
+
+def _columns(told: Any, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the names of columns, one for each number of a row."""
+    _must(isinstance(told, list | tuple) and all(type(each) is str for each in told))
+    _must((len(told),) == shape and can_be_told(told))
+    return tuple(told)
+
+
+def can_be_told(columns: Sequence[str]) -> bool:
+    """Whether there are names of columns, and so few that they can travel with every job."""
+    size = sum(len(each.encode("utf-8", "backslashreplace")) for each in columns)
+    return 0 < len(columns) <= MOST_COLUMNS and size <= MOST_COLUMN_BYTES
 
 
 def _must(fits: bool) -> None:

@@ -27,6 +27,16 @@ _OTHERS = (
 )
 
 
+def sign(head: bytes) -> str:
+    """Return what a file is, and what to do, if it is known for what is taken for data by mistake.
+
+    Args:
+        head: its first bytes.
+    """
+    begins = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return next((what for begin, what in _OTHERS if begins.startswith(begin)), "")
+
+
 def tell(head: bytes, wanted: str = "an IDX file") -> str:
     """Return what a file is that is not what it should be, and what to do.
 
@@ -34,10 +44,9 @@ def tell(head: bytes, wanted: str = "an IDX file") -> str:
         head: its first bytes.
         wanted: what it should be, in words.
     """
-    begins = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for sign, what in _OTHERS:
-        if begins.startswith(sign):
-            return what if "; " in what else f"{what}, not {wanted}"
+    what = sign(head)
+    if what:
+        return what if "; " in what else f"{what}, not {wanted}"
     text = head[:40].decode("utf-8", "replace")
     if "\ufffd" not in text[:-1] and text.translate(_BREAKS).isprintable():  # the last may be cut
         return f"not {wanted}, but text: {safe_line(text)!r}"

@@ -43,8 +43,8 @@ log = logging.getLogger("mnist.main")
 Callback = Callable[[JobSolutionDataType, int, str], object]
 Unreachable = Callable[[JobFuture, str, str], object]
 _CANCELLED = object()
-#: At the end, those who follow have so long to read what has happened.
-FOLLOWERS_SECONDS = 1.0
+#: At the end, those who follow have so long to read what has happened; longer while they read on.
+FOLLOWERS_SECONDS, MOST_FOLLOWERS_SECONDS = 1.0, 10.0
 
 
 class SolutionListener:
@@ -401,7 +401,7 @@ class AsyncMainNode:
             self._announcement.close()
             self._announcement = None
         if timeout != 0.0:
-            self._router.await_followers(FOLLOWERS_SECONDS)
+            self._router.await_followers(FOLLOWERS_SECONDS, MOST_FOLLOWERS_SECONDS)
         (self._router.end if dismiss else self._router.leave)(timeout)
         self._give_up_all()
         self._deliveries.close()

@@ -298,6 +298,7 @@ class Router(Shell):
         self._receipted: dict[bytes, Peer] = {}
         self._tick_at = 0.0
         self._awaited: list[Latch] = []  # of those who wait for the followers
+        self._heard = 0  # how much these had read when it was looked at last
 
     def start(self) -> None:
         """Begin to poll."""
@@ -367,20 +368,31 @@ class Router(Shell):
         """Say what has happened to whoever follows; from any thread, and without waiting."""
         self._news.put(packed)
 
-    def await_followers(self, seconds: float) -> None:
-        """Wait until whoever follows has read what has happened; from another thread."""
-        if self.alive and self._chronicle.followed:
-            done = Latch()
-            self.call_soon(lambda: self._awaited.append(done))
-            done.wait(seconds)
+    def await_followers(self, seconds: float, most: float) -> None:
+        """Wait until whoever follows has read what has happened; from another thread.
+
+        Args:
+            seconds: for so long, if nobody reads any more.
+            most: for so long, whoever reads how slowly.
+        """
+        if not (self.alive and self._chronicle.followed):
+            return
+        done, heard, until = Latch(), -1, time.monotonic() + most
+        self.call_soon(lambda: self._awaited.append(done))
+        while not done.wait(min(seconds, until - time.monotonic())):
+            if self._heard == heard or time.monotonic() >= until:
+                return
+            heard = self._heard
 
     def _tell_followers(self, now: float) -> None:
         """Keep what was told, and tell it to whoever waits for it."""
         self._news.take()
         if now >= self._chronicle.due:
             self.perform(self._chronicle.publish(now))
-        if self._awaited and self._chronicle.read_by_all:
-            self._release()
+        if self._awaited:
+            self._heard = self._chronicle.heard
+            if self._chronicle.read_by_all:
+                self._release()
 
     def _release(self) -> None:
         """Let those go on who wait for the followers."""

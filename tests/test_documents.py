@@ -20,9 +20,12 @@ KEYS = "mnist-keys new keys lab1"
 SAID = {
     ("README.md", "1"): ["HELLO from node."],
     ("algebraic.md", "1"): ["0.9", "7 has "],
+    ("data.md", "1"): [],
     ("library.md", "hello"): ["HELLO from node."],
     ("library.md", "power"): ["array([   0,    1,    4,", "{'length': 99} node."],
     ("library.md", "5"): ["nodes connect to tcp://127.0.0.1:"],
+    ("library.md", "9"): ["image: uint8 28 x 28 ('cat', 'dog') {'train': 80, 'test': 20}"],
+    ("library.md", "10"): ["image: float32 32 x 32 x 3"],
     ("library.md", "needles"): [
         "listening at tcp://127.0.0.1:", "{'round': 3}", "'what': 'a needle'",
     ],

@@ -158,6 +158,16 @@ def is_name(text: str) -> bool:
     return any(text in kind.NAMES for kind in kinds())
 
 
+def lasting(name: str) -> str:
+    """Return what a source is called in every folder: by its whole path, if it is a path here."""
+    file = name.rpartition(":")[0] if ".py:" in name else name
+    try:
+        there = not is_name(name) and Path(file).exists()
+    except (OSError, ValueError):  # too long, say
+        return name
+    return str(Path(name).absolute()) if there else name
+
+
 def open_source(name: str | Path, say: Say = str, reading: ReadingOptions | None = None) -> Source:
     """Return the source that has a name.
 

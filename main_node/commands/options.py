@@ -22,7 +22,7 @@ from learning import (
 from learning.registry import SHIPPED
 from loaders import DataOptions, SourceOptions
 from loaders.places import is_remote
-from loaders.sources import is_name
+from loaders.sources import lasting
 from protocol.options import Option, at_home, declared, make
 
 from ..engine.local import EngineOptions
@@ -136,20 +136,12 @@ class TrainOptions:
             values["keys"] = str(Path(values["keys"]).absolute())
         if values["publish"] is not None and not is_remote(values["publish"]):
             values["publish"] = str(Path(values["publish"]).absolute())
-        if not is_name(values["data"]) and _is_there(values["data"]):
-            values["data"] = str(Path(values["data"]).absolute())
+        values["data"] = lasting(values["data"])
         return values
 
     def as_yaml(self) -> str:
         """Return them as a file that `--config` reads."""
         return as_yaml(self.resolved())
-
-
-def _is_there(name: str) -> bool:
-    try:
-        return Path(name).exists()
-    except OSError:  # too long, say
-        return False
 
 
 def defaults() -> dict[str, Any]:

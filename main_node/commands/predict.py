@@ -229,9 +229,9 @@ def _try_data(
     model: Model, source: str, split: str, limit: int | None, label: str | None
 ) -> tuple[dict[str, Any], Sequence[str]]:
     """Return how good a model is on some data, and the names of the classes that are there."""
-    from learning import ModelError
     from learning.metrics import score
     from loaders import OneAgainstRest, open_source, rows_of
+    from loaders.classes import in_classes
     from loaders.splits import with_test
 
     say = partial(click.echo, err=True)
@@ -242,12 +242,8 @@ def _try_data(
         found = OneAgainstRest(found, target)
     if split not in found.splits:  # it may have been drawn for the run
         found = with_test(found, reading.test_fraction, seed, say)
-    rows = rows_of(found, split, limit)
-    if dict(rows.form.fields) != dict(model.form.fields):
-        raise ModelError(
-            f"the model is for rows of {model.form.tell()}; those of {source} are of"
-            f" {rows.form.tell()}"
-        )
+    rows = rows_of(in_classes(found, model.form.classes), split, limit)
+    _check_form(model, rows)
     predicted = _learner(model).predict(model.arrays, rows)
     classes = max(model.form.classes, rows.form.classes, key=len)
     scores = score(rows.labels, predicted, len(classes))
@@ -256,6 +252,30 @@ def _try_data(
         "confusion": scores.confusion, "examples": len(rows),
     }  # fmt: skip
     return result, classes
+
+
+def _check_form(model: Model, rows: Rows) -> None:
+    """Raise unless rows are what a model is for; of columns, where both have names, these too.
+
+    Raises:
+        ModelError: they are not.
+    """
+    from learning import ModelError
+
+    name, mine, theirs = rows.source.name, model.form.fields, rows.form.fields
+    if {key: each[:2] for key, each in mine.items()} != {k: each[:2] for k, each in theirs.items()}:
+        raise ModelError(
+            f"the model is for rows of {model.form.tell()}; those of {name} are of"
+            f" {rows.form.tell()}"
+        )
+    for key, each in mine.items():
+        columns = zip(each.columns, theirs[key].columns, strict=False)  # or there are none
+        for number, (one, other) in enumerate(columns):
+            if one != other:
+                raise ModelError(
+                    f"the model is for rows whose column {number} is {one!r}; in {name} it is"
+                    f" {other!r}"
+                )
 
 
 def _reading(model: Model) -> tuple[ReadingOptions, int]:

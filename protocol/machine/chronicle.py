@@ -93,6 +93,11 @@ class Chronicle:
         """Whether all who follow have shown that they have read what there is."""
         return all(wish.waits and wish.after >= self.last for wish in self._wishes.values())
 
+    @property
+    def heard(self) -> int:
+        """How many events those who follow have shown that they have read, all together."""
+        return sum(wish.after for wish in self._wishes.values())
+
     def put(self, packed: bytes) -> None:
         """Keep an event, and forget the oldest where that are too many."""
         self.last += 1

@@ -196,8 +196,8 @@ def test_a_split_that_is_not_there_is_missed_where_it_is_wanted(folder: Path) ->
 
 def test_what_is_there_is_told_where_nothing_fits(tmp_path: Path) -> None:
     for number in range(12):
-        (tmp_path / f"{number:02}\x1b[2J.csv").touch()
-    with pytest.raises(DatasetNotFound, match=r"it holds 00 \[2J.csv, .*07 \[2J.csv and 4 more"):
+        (tmp_path / f"{number:02}\x1b[2J.doc").touch()
+    with pytest.raises(DatasetNotFound, match=r"it holds 00 \[2J.doc, .*07 \[2J.doc and 4 more"):
         loaders.load(tmp_path)
     for name in (IMAGES, LABELS, TEST_IMAGES, TEST_LABELS):
         (tmp_path / f"{name}.dvc").write_text("outs:\n")

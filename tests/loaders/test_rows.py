@@ -24,6 +24,7 @@ from loaders import (
     Rows,
     rows_of,
 )
+from loaders.classes import in_classes
 from loaders.rows import MOST_CLASSES, Arrays, Labels, RowNumbers
 
 FORM = Form({"x": Field("int64", ())}, Numbered(3))
@@ -311,6 +312,16 @@ def test_a_form_is_read_as_it_is_told() -> None:
     assert TWO.tell() == "a: float32 2, b: int16 alone"
 
 
+def test_columns_are_told_where_they_have_names() -> None:
+    named = Form({"row": Field("float64", (2,), ("height", "width"))}, ("a", "b"))
+    assert named.as_values()["fields"] == {"row": ["float64", [2], ["height", "width"]]}
+    assert Form.of_values(named.as_values()).fields == named.fields
+    nameless = Form({"row": Field("float64", (2,))}, ("a", "b"))
+    assert nameless.as_values()["fields"] == {"row": ["float64", [2]]}
+    arrays = {"train": ({"row": np.zeros((1, 2))}, np.zeros(1, np.int64))}
+    assert ArraySource("t", named, arrays).digest != ArraySource("t", nameless, arrays).digest
+
+
 def field_of(*told: Any) -> dict[str, Any]:
     return {"fields": {"x": list(told)}, "classes": 3}
 
@@ -381,6 +392,23 @@ def test_one_class_against_the_rest() -> None:
     for target in (3, -1):
         with pytest.raises(LoaderError, match=f"no class {target}: animals has 0 to 2"):
             OneAgainstRest(source, target)
+
+
+def test_classes_are_those_of_a_model_by_their_names() -> None:
+    form = Form({"x": Field("int64", ())}, ("cat", "dog", "eel"))
+    split = {"x": np.arange(4)}, np.array([0, 1, 2, 2])
+    source = ArraySource("animals", form, {"train": split})
+    other = in_classes(source, ("ant", "eel", "cat"))
+    assert other.form.classes == ("ant", "eel", "cat", "dog")
+    assert rows_of(other, "train").labels.tolist() == [2, 3, 1, 1]
+    assert rows_of(other, "train").arrays["x"].tolist() == [0, 1, 2, 3]
+    assert len({source.digest, other.digest, in_classes(source, ("eel",)).digest}) == 3
+    assert in_classes(source, form.classes) is source
+    some = ArraySource("some", Form(form.fields, ("2", "7", "12")), {"train": split})
+    assert in_classes(some, Numbered(10)).form.classes == (*map(str, range(10)), "12")
+    assert in_classes(some, Numbered(13)).labels("train").tolist() == [2, 7, 12, 12]
+    numbered = ArraySource("n", Form(form.fields, Numbered(3)), {"train": split})
+    assert in_classes(numbered, Numbered(10)) is numbered
 
 
 def test_pictures_in_colour_keep_their_channels() -> None:

@@ -18,11 +18,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from learning import DamagedFile, LearningError, create
+from learning import DamagedFile, LearningError, ModelError, create
 from learning import model as models
 from learning.durable import read_arrays, write_arrays
 from learning.model import Model
-from loaders import CorruptDataset, Field, Form, LoaderError, Numbered
+from loaders import ArraySource, CorruptDataset, Field, Form, LoaderError, Numbered, Rows
 from loaders.decoding import FORMATS, MOST_PIXELS
 from main_node.commands import predict
 from main_node.commands.pictures import colour_picture, grey_picture
@@ -521,3 +521,32 @@ def test_a_model_whose_notes_say_anything_is_used_or_told(fresh: Model, tmp_path
         else:
             assert (len(seen), damaged) == (1, [])
     assert told > 100
+
+
+def test_classes_of_data_are_those_of_the_model_by_their_names(
+    fresh: Model, tmp_path: Path
+) -> None:
+    models.save(surely(fresh, 7), tmp_path / "model.safetensors")
+    labels = np.array([3, 7, 7, 3, 7])  # the data knows no others, and has not ten classes
+    np.savez(tmp_path / "some.npz", x_test=np.zeros((5, 28, 28), np.uint8), y_test=labels)
+    done = here(PREDICT_HERE, str(tmp_path / "model.safetensors"), "--data",
+                str(tmp_path / "some.npz"), "--json")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["accuracy"] == 0.6
+    assert np.argwhere(result["confusion"]).tolist() == [[3, 7], [7, 7]]
+
+
+def test_columns_of_data_are_those_of_the_model() -> None:
+    def rows(*columns: str) -> Rows:
+        form = Form({"row": Field("float64", (2,), columns)}, Numbered(2))
+        split = {"row": np.zeros((1, 2))}, np.zeros(1, np.int64)
+        return Rows(ArraySource("mine.csv", form, {"test": split}), "test")
+
+    model = Model({}, "neural", rows("height", "width").form)
+    predict._check_form(model, rows("height", "width"))
+    predict._check_form(model, rows())
+    with pytest.raises(ModelError, match="whose column 1 is 'width'; in mine.csv it is 'weight'"):
+        predict._check_form(model, rows("height", "weight"))
+    with pytest.raises(ModelError, match="is for rows of image: .*; those of mine.csv are of row:"):
+        predict._check_form(Model({}, "neural", FORM), rows())

@@ -1,0 +1,297 @@
+"""Tables in text, however they are written: cells, names, labels, pixels, texts and gaps."""
+
+from __future__ import annotations
+
+import gzip
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import loaders
+from loaders import (
+    CorruptDataset,
+    DatasetNotFound,
+    Field,
+    Numbered,
+    ReadingOptions,
+    Rows,
+    delimited,
+)
+from loaders.delimited import read_csv
+from loaders.rows import ArraySource, Source
+
+IRIS = "5.1,3.5,setosa\n4.9,3.0,setosa\n7.0,3.2,versicolor\n"
+NAN = float("nan")
+
+
+def table(path: Path, text: str | bytes, label: str | None = None, **options: Any) -> Source:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return loaders.open_source(path, reading=ReadingOptions(label=label), **options)
+
+
+def only(source: Source, split: str = "train") -> np.ndarray:
+    (array,) = source.read(split, slice(None)).values()
+    return array
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "table.csv"
+
+
+PLAIN = "height,width,class\n1.5,2,b\n2,-3e1,a\n"
+WRITTEN = {
+    "plain": PLAIN.encode(),
+    "without an end": PLAIN.rstrip().encode(),
+    "windows": PLAIN.replace("\n", "\r\n").encode(),
+    "byte order mark": b"\xef\xbb\xbf" + PLAIN.encode(),
+    "utf-16": PLAIN.encode("utf-16"),
+    "packed": gzip.compress(PLAIN.encode()),
+    "semicolons": PLAIN.replace(",", ";").encode(),
+    "decimal commas": PLAIN.replace(",", ";").replace(".", ",").encode(),
+    "tabs": PLAIN.replace(",", "\t").encode(),
+    "bars": PLAIN.replace(",", "|").encode(),
+    "quoted": b'"height","width","class"\n"1.5","2","b"\n"2","-3e1","a"\n',
+    "spaces": PLAIN.replace(",", ", ").encode(),
+    "blank lines": PLAIN.replace("\n", "\n\n").encode(),
+}
+
+
+@pytest.mark.parametrize("how", WRITTEN)
+def test_a_table_is_what_it_says_however_it_is_written(how: str, file: Path) -> None:
+    source = table(file, WRITTEN[how])
+    assert source.form.fields == {"row": Field("float64", (2,), ("height", "width"))}
+    assert source.form.classes == ("a", "b")
+    assert only(source).tolist() == [[1.5, 2], [2, -30]]
+    assert source.labels("train").tolist() == [1, 0]
+    if how != "utf-16":  # by what is in it, not by its name
+        assert table(file.with_name("table.data"), WRITTEN[how]).digest == source.digest
+
+
+def test_text_is_a_column_for_each_and_what_is_missing_is_nan(file: Path) -> None:
+    source = table(
+        file,
+        'colour,size,"a ""name"", quoted",y\nred,1,x,0\n,?,"x\ny",1\nblue,NA, x ,0\nred,,N/A,1\n',
+    )
+    (field,) = source.form.fields.values()
+    assert field.columns == (
+        "colour=blue", "colour=red", "size", 'a "name", quoted=x', 'a "name", quoted=x y',
+    )  # fmt: skip
+    np.testing.assert_array_equal(
+        only(source),
+        [[0, 1, 1, 1, 0], [NAN, NAN, NAN, 0, 1], [1, 0, NAN, 1, 0], [0, 1, NAN, NAN, NAN]],
+    )
+
+
+def test_the_label_is_named_or_numbered_or_called_as_it_mostly_is(file: Path) -> None:
+    for name in ("Label", "CLASS", "target", "y"):
+        assert table(file, f"a,{name},b\n1,5,2\n3,7,4\n").form.classes == ("5", "7")
+    text = "y,a,class\n1,5,u\n2,6,v\n"
+    assert table(file, text).form.classes == ("u", "v")
+    for label, classes in (("a", ("5", "6")), ("0", ("1", "2")), ("-1", ("u", "v"))):
+        assert table(file, text, label).form.classes == classes
+    assert table(file, "u,v,w\n2,3,9\n3,4,8\n", "1").form.classes == ("3", "4")
+    with pytest.raises(DatasetNotFound, match="there is no column 'b'; its 3 columns are y, a, cl"):
+        table(file, text, "b")
+    with pytest.raises(DatasetNotFound, match="there is no column '3'"):
+        table(file, text, "3")
+    wanted = "no column is called label, class, target or y; its 2 columns are a, b; say .*--label"
+    with pytest.raises(DatasetNotFound, match=wanted):
+        table(file, "a,b\n1,2\n")
+
+
+def test_a_first_line_that_is_data_is_a_row(file: Path) -> None:
+    source = table(file, IRIS, "-1")
+    assert source.splits == {"train": 3}
+    assert source.form.fields == {"row": Field("float64", (2,), ("0", "1"))}
+    wanted = (
+        "of columns without names none .* its 3 columns are 0, 1, 2; its first row: 5.1, 3.5, s"
+    )
+    with pytest.raises(DatasetNotFound, match=wanted):
+        table(file, IRIS)
+    letters = table(file, "p,x,s\ne,x,y\np,b,s\n", "0")  # texts alone, and they come again
+    assert letters.splits == {"train": 3}
+    assert letters.form.classes == ("e", "p")
+    votes = table(file, "republican,n,y\ndemocrat,y,n\nrepublican,n,y\n", "0")  # y is for yes
+    assert votes.splits == {"train": 3}
+    mixed = table(file, "y,0,1\n5,1,2\n6,3,4\n")
+    assert mixed.form.fields["row"].columns == ("0", "1")
+
+
+def test_columns_of_a_data_frame(file: Path) -> None:
+    said: list[str] = []
+    source = table(file, ",a,label\n0,5,1\n1,6,0\n", say=said.append)
+    assert source.form.fields["row"].columns == ("a",)
+    assert said == [f"{file}: column '' numbers the rows: left out"]
+    numbered = table(file, "0,1,2,3,4,5,6,7,8\n" + "9,9,9,9,9,9,9,9,1\n" * 3, "8")
+    assert numbered.splits == {"train": 3}
+    twice = table(file, "a,a,a.1,y\n1,2,3,0\n4,5,6,1\n")
+    assert twice.form.fields["row"].columns == ("a", "a.1", "a.1.1")
+
+
+def test_a_column_that_has_a_text_further_down_is_of_texts(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "_BLOCK", 1 << 16)
+    rows = "1,2,0\n" * 50_000  # some blocks of numbers alone
+    source = table(file, f"a,b,y\n{rows}1,x,1\n")
+    assert source.form.fields["row"].columns == ("a", "b=2", "b=x")
+    assert source.splits == {"train": 50_001}
+    assert only(source)[-1].tolist() == [1, 0, 1]
+    finer = table(file, f"a,b,y\n{rows}1.5,-2,1\n")
+    assert only(finer)[-1].tolist() == [1.5, -2]
+    late = table(file, f"a,b,y\n{rows}1,,1\n")
+    np.testing.assert_array_equal(only(late)[-1], [1, NAN])
+    folder = tmp_path / "both"
+    folder.mkdir()
+    (folder / "train.csv").write_text("a,y\n1,0\n2,1\n")
+    (folder / "test.csv").write_text("a,y\n1,0\nx,1\n")
+    both = loaders.open_source(folder)
+    assert both.form.fields["row"].columns == ("a=1", "a=2", "a=x")
+    assert only(both, "test").tolist() == [[1, 0, 0], [0, 0, 1]]
+
+
+def pixels(source: ArraySource, split: str, head: str = "", order: int = 1) -> str:
+    """Return pictures as lines of text, labels first."""
+    rows = only(source, split).reshape(source.splits[split], -1)
+    lines = np.concatenate([source.labels(split)[:, None], rows], 1)[:, ::order]
+    return head + "".join(",".join(map(str, line)) + "\n" for line in lines.tolist())
+
+
+@pytest.fixture
+def pictures() -> ArraySource:
+    random = np.random.default_rng(0)
+    rows = random.integers(0, 256, (30, 8, 8), np.uint8)
+    labels = np.arange(30) % 10
+    return loaders.from_arrays(rows, labels, rows[:10], labels[:10])
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["", "label," + ",".join(f"pixel{k}" for k in range(64)) + "\n",
+     "label," + ",".join(f"{k // 8 + 1}x{k % 8 + 1}" for k in range(64)) + "\n",
+     "label," + ",".join(f'"{k}"' for k in range(64)) + "\n"],
+    ids=["none", "Kaggle's", "by row and column", "numbers"],
+)  # fmt: skip
+def test_columns_of_pixels_are_pictures(head: str, pictures: ArraySource, tmp_path: Path) -> None:
+    (tmp_path / "mnist_train.csv").write_text(pixels(pictures, "train", head))
+    (tmp_path / "mnist_test.csv").write_text(pixels(pictures, "test", head))
+    said: list[str] = []
+    source = loaders.open_source(tmp_path, said.append)
+    assert source.digest == pictures.digest
+    assert "64 columns of whole numbers from 0 to 255 are taken as pixels, 8 x 8" in said[0]
+
+
+def test_what_may_be_no_pixels_is_a_table(pictures: ArraySource, file: Path) -> None:
+    names = [f"pixel{k}" for k in range(64)]
+    text = pixels(pictures, "train", ",".join(["label", *names]) + "\n")
+    assert table(file, text.replace(",7,", ",7.5,")).form.image is None
+    assert table(file, text.replace(",7,", ",,")).form.image is None
+    assert table(file, text.replace(",7,", ",256,")).form.image is None
+    assert table(file, text.replace("pixel5,", "size,")).form.image is None
+    flags = ",".join(["label", *names]) + "\n" + ("1," * 64 + "0\n") * 3
+    assert table(file, flags).form.image is None
+    with pytest.raises(DatasetNotFound, match="of columns without names"):
+        table(file, "7,1,2,3,4\n5,9,9,9,9\n")  # 2 x 2? nobody knows
+
+
+def test_a_test_set_without_labels_is_none(pictures: ArraySource, tmp_path: Path) -> None:
+    head = "label," + ",".join(f"pixel{k}" for k in range(64)) + "\n"
+    (tmp_path / "train.csv").write_text(pixels(pictures, "train", head))
+    unlabelled = [line.partition(",")[2] for line in pixels(pictures, "test", head).splitlines()]
+    (tmp_path / "test.csv").write_text("\n".join(unlabelled))
+    (tmp_path / "sample_submission.csv").write_text("ImageId,Label\n1,0\n")
+    said: list[str] = []
+    source = loaders.open_source(tmp_path, said.append)
+    assert source.splits == {"train": 30}
+    assert getattr(source, "absent", {}) == {}
+    assert f"{tmp_path}: sample_submission.csv: left out" in said
+    assert f"{tmp_path / 'test.csv'}: it has no column 'label': its rows are no test set" in said
+
+
+def test_tables_of_both_splits_are_of_one_form(tmp_path: Path) -> None:
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_text("a,colour,y\n1,red,0\n2,blue,1\n")
+    test.write_text("y,more,colour,a\n1,9,green,5\n")
+    said: list[str] = []
+    source = loaders.open_source(tmp_path, said.append)
+    assert source.form.fields["row"].columns == ("a", "colour=blue", "colour=green", "colour=red")
+    assert only(source, "test").tolist() == [[5, 0, 1, 0]]
+    assert said == [f"{test}: more: left out, because {train} has it not"]
+    test.write_text("y,colour\n1,green\n")
+    with pytest.raises(CorruptDataset, match="test.csv lacks the columns 'a', which .*train.csv"):
+        loaders.open_source(tmp_path)
+
+
+def test_parts_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for k in (10, 2, 1):
+        (tmp_path / f"train-{k}-of-10.csv").write_text(f"a,y\n{k},0\n{k},1\n")
+    (tmp_path / "validation.csv").write_text("a,y\n1,0\n")
+    said: list[str] = []
+    source = loaders.open_source(tmp_path, said.append)
+    assert only(source)[:, 0].tolist() == [1, 1, 2, 2, 10, 10]
+    assert said == [f"{tmp_path}: validation.csv: left out"]
+    (tmp_path / "train-3-of-10.csv").write_text("a,b,y\n1,2,0\n")
+    with pytest.raises(CorruptDataset, match="train-3-of-10.csv has other columns"):
+        loaders.open_source(tmp_path)
+
+
+def test_of_several_tables_one_is_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("a,y\n1,0\n2,1\n")
+    with pytest.raises(DatasetNotFound, match="holds a.csv, b.csv; name one of them, or call them"):
+        loaders.open_source(tmp_path)
+    assert loaders.open_source(tmp_path / "a.csv").splits == {"train": 2}
+    (tmp_path / "a.csv").unlink()
+    assert loaders.open_source(tmp_path).splits == {"train": 2}
+    for name in ("u", "v"):
+        (tmp_path / f"{name}_train.csv").write_text("a,y\n1,0\n2,1\n")
+    with pytest.raises(DatasetNotFound, match="holds 2 data sets, by the names of its files"):
+        loaders.open_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,y\n1,0\n1,2,3\n", "line 3 has 3 cells, the first has 2: '1,2,3'"),
+        ("a,y\n" + "1,0\n" * 40_000 + "1\n", "line 40,002 has 1 cells, the first has 2: '1'"),
+        ("", "it is empty"),
+        ("\n\n", "it is empty"),
+        ("a,y\n", "it holds no rows, only the names of columns"),
+        ("<!DOCTYPE html><html></html>", "an HTML page, not data"),
+        ("version https://git-lfs.github.com/spec/v1\n", "a pointer of git-lfs, not the data; run"),
+        ("a,y\n1,0\n2,\n", "column 'y' of .*: row 1 has no label"),
+        ("a,y\n1,0\n2,0.5\n", "column 'y' of .*: row 1 has the label 0.5"),
+        ("a,y\n1,b\n2,\n", "column 'y' of .*: row 1 has no label"),
+        ("y\n1\n0\n", "beside its label it has no columns"),
+        ("id,y\n" + "".join(f"n{k},{k % 2}\n" for k in range(1001)),
+         r"column 'id' has 1,001 different texts .*n0.*is it an id\? leave the column out"),
+        (b"a,y\n1,\xff\n", "no text in UTF-8: .*; save it as UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "not a table in text: it begins with 89 50 4e 47"),
+        (gzip.compress(b"a,y\n1,0\n", mtime=0)[:-9], "can't be read: "),
+        ('a,y\n1,"0\n', "can't be read: unexpected end of data"),
+    ],
+)  # fmt: skip
+def test_what_is_no_table_is_told(
+    text: str | bytes, words: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "_BLOCK", 1 << 16)
+    with pytest.raises(CorruptDataset, match=f"table.csv.*{words}"):
+        table(file, text)
+
+
+@pytest.mark.cost
+@pytest.mark.lane("deep")
+def test_mnist_is_read_in_a_few_seconds(mnist: Rows, file: Path) -> None:
+    labels, rows = mnist.labels[:, None], mnist.arrays["image"].reshape(60_000, -1)
+    with file.open("w") as out:
+        for line in np.concatenate([labels, rows], 1).tolist():
+            out.write(",".join(map(str, line)) + "\n")
+    begun = time.process_time()
+    found = read_csv(file)
+    assert time.process_time() - begun < 5  # 1.3 s where nothing else runs
+    assert found.numbers.dtype == np.uint8
+    assert loaders.open_source(file).form.classes == Numbered(10)
