@@ -13,20 +13,21 @@ from __future__ import annotations
 import io
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from protocol.wire.words import safe_line
 
 from .errors import DatasetNotFound, LoaderError, SourceUnreachable
 from .remote import UNSEEN, Remote, Seen, Way
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 Where = Path | Remote
 
@@ -266,6 +267,8 @@ def read_each(wheres: Iterable[Where]) -> Iterator[bytes]:
     Raises:
         LoaderError: one can't be had.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_CHUNK // _IN_A_ROW) as threads:
         for some in _chunks(wheres):
             yield from _read_some(some, threads)
@@ -343,6 +346,8 @@ def write(where: Where, content: bytes) -> None:
     """
     if isinstance(where, Remote):
         return patiently(lambda: where.way.put(where.path, content), where)
+    import tempfile
+
     try:
         where.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=where.parent, prefix=".", delete=False) as file:
