@@ -9,7 +9,7 @@ COPY constraints.txt setup.cfg ./
 RUN PIP_EXTRA_INDEX_URL="$TORCH_INDEX" pip install -c constraints.txt torch
 # What the project needs, before the project: a change of its code installs nothing else anew.
 RUN python -c "from configparser import ConfigParser as C; c = C(); c.read('setup.cfg'); \
-        print(c['options']['install_requires'])" > needs.txt \
+        print(c['options']['install_requires'], c['options.extras_require']['s3'])" > needs.txt \
     && pip install -c constraints.txt -r needs.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY mnist_merge.py ./

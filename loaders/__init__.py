@@ -5,7 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .errors import CorruptDataset, DatasetNotFound, LoaderError, SourceUnreachable
+from .errors import (
+    CorruptDataset,
+    DatasetNotFound,
+    DatasetNotFoundError,
+    LoaderError,
+    SourceUnreachable,
+)
 from .options import DataOptions, ReadingOptions, SourceOptions
 
 if TYPE_CHECKING:
@@ -16,6 +22,14 @@ if TYPE_CHECKING:
     from .rows import ArraySource, Field, Form, Numbered, Rows, Source
     from .sharding import SHARDINGS, shard
     from .sources import load, open_source, rows_of
+    from .torch import (
+        IterableWrapper,
+        KubeDataset,
+        S3FileLoader,
+        S3ImageFolder,
+        S3Stream,
+        make_dataset,
+    )
     from .verdict import Concern, concerns
 
 __all__ = [
@@ -26,14 +40,20 @@ __all__ = [
     "CorruptDataset",
     "DataOptions",
     "DatasetNotFound",
+    "DatasetNotFoundError",
     "Examined",
     "Field",
     "Form",
+    "IterableWrapper",
+    "KubeDataset",
     "LoaderError",
     "Numbered",
     "OneAgainstRest",
     "ReadingOptions",
     "Rows",
+    "S3FileLoader",
+    "S3ImageFolder",
+    "S3Stream",
     "Source",
     "SourceOptions",
     "SourceUnreachable",
@@ -42,6 +62,7 @@ __all__ = [
     "from_arrays",
     "from_torch",
     "load",
+    "make_dataset",
     "open_source",
     "rows_of",
     "shard",
@@ -54,6 +75,8 @@ _LATER = {
     "Concern": "verdict", "concerns": "verdict", "Examined": "examining", "examine": "examining",
     "load": "sources", "open_source": "sources", "rows_of": "sources",
     **dict.fromkeys(["ArraySource", "Field", "Form", "Numbered", "Rows", "Source"], "rows"),
+    **dict.fromkeys(["IterableWrapper", "KubeDataset", "S3FileLoader", "S3ImageFolder"], "torch"),
+    **dict.fromkeys(["S3Stream", "make_dataset"], "torch"),
 }  # fmt: skip
 
 

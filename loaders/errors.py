@@ -17,6 +17,10 @@ class DatasetNotFound(LoaderError):
     """There is no such data set, here or where it could be fetched from."""
 
 
+#: KubeML's name for it.
+DatasetNotFoundError = DatasetNotFound
+
+
 class SourceUnreachable(LoaderError):
     """A source can't be reached from here; a node that raises this has not failed.
 

@@ -7,6 +7,7 @@ says by its first bytes what it is, whatever it is called: packed or not, and of
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import struct
 import zlib
@@ -132,9 +133,12 @@ def _read(file: BinaryIO | gzip.GzipFile, path: Where | Joined, kind: Kind) -> n
     head = file.read(_HEAD)
     dtype, shape = _header(head, path, kind)
     start, wanted = 4 + 4 * len(shape), math.prod(shape) * dtype.itemsize
-    body = bytearray(head[start:])
-    while len(body) <= wanted and (more := file.read(min(_CHUNK, wanted + 1 - len(body)))):
-        body += more
+    if isinstance(file, io.BytesIO):  # it has been read: copied at once, if it is not too long
+        body = bytearray(file.getbuffer()[start : start + wanted + 1])
+    else:
+        body = bytearray(head[start:])
+        while len(body) <= wanted and (more := file.read(min(_CHUNK, wanted + 1 - len(body)))):
+            body += more
     if len(body) != wanted:
         short = len(body) < wanted
         found = f"truncated: {start + len(body)} bytes" if short else "too long: more bytes"

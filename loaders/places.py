@@ -1,10 +1,10 @@
 """Where files are: in a local folder, in an S3 bucket, behind HTTP; not what is in them.
 
-A place is a path with pathlib's methods: pathlib's own for what is local, universal_pathlib's for
-what is not, over fsspec. Whoever reads layouts asks `entries` and `read`, and need not know which.
+A place is pathlib's path where it is local, and else a `Remote`, which calls its parts the same.
+Whoever reads layouts asks `entries` and `read`, and need not know which.
 
     s3://bucket/prefix      needs mnist-merge[s3]; is reached as the AWS_... variables say
-    https://host/data.npz   http:// as well
+    https://host/data.npz   http:// as well; needs mnist-merge[http]
     file:///folder, folder
 """
 
@@ -14,29 +14,34 @@ import io
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from protocol.wire.words import safe_line
 
 from .errors import DatasetNotFound, LoaderError, SourceUnreachable
+from .remote import UNSEEN, Remote, Seen, Way
 
 if TYPE_CHECKING:
-    from upath import UPath
+    from concurrent.futures import ThreadPoolExecutor
 
-    Where = Path | UPath
+Where = Path | Remote
 
 _Got = TypeVar("_Got")
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://")
 REMOTE = ("s3", "http", "https")
-#: Until a server is given up that answers nothing: seconds between tries, and of one try.
-PAUSES = (0.5, 1, 2, 4, 8)
-CONNECT_SECONDS, READ_SECONDS = 5, 60
-REGION = "us-east-1"
+#: Until a server is given up that answers nothing: seconds between tries, and in all.
+PAUSES, PATIENCE_SECONDS = (0.5, 1, 2, 4, 8), 30
+#: Letters of what a server says that are told.
+_MOST_SAID = 400
+#: What is read before the first of it is handed out: files, bytes; what one has that is not told.
+_CHUNK, _CHUNK_BYTES, _UNTOLD_BYTES = 256, 1 << 26, 1 << 22
+#: Local files that a thread reads one after the other.
+_IN_A_ROW = 32
 
 
 def is_remote(name: str) -> bool:
@@ -67,41 +72,29 @@ def at(name: str | Path) -> Where:
             f" {ways} and local paths"
         )
     try:
-        return _upath(str(name), scheme)
+        way = _way(scheme)
     except ImportError as error:
         raise DatasetNotFound(
             f"{name}: to read from {scheme}:// takes more than is installed"
             f" ({error.name or error}): pip install 'mnist-merge[{scheme.rstrip('s')}]'"
         ) from error
+    return Remote(way, way.path(str(name)))
 
 
-def _upath(name: str, scheme: str) -> UPath:
-    from upath import UPath
+#: To connect to S3 takes a third of a second: ways by what they are reached by.
+_WAYS: dict[object, Way] = {}
 
-    # One look at a folder holds for as long as it is opened, and no longer.
-    options: dict[str, Any] = {"skip_instance_cache": True}
+
+def _way(scheme: str) -> Way:
     if scheme == "s3":
-        import s3fs  # noqa: F401  # or say that it is not there
+        from .buckets import Buckets
 
-        options |= _s3_options()
-    found: UPath = UPath(name, **options)
-    return found
+        made: Way = Buckets()
+    else:
+        from .web import Web
 
-
-def _s3_options() -> dict[str, Any]:
-    """Return how a bucket is reached, by the AWS_... variables; in MinIO's way at an endpoint."""
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or REGION
-    config: dict[str, Any] = {
-        "connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS,
-        "retries": {"max_attempts": 1},
-    }  # fmt: skip
-    if endpoint:
-        config["s3"] = {"addressing_style": "path"}
-    return {
-        "endpoint_url": endpoint or None, "client_kwargs": {"region_name": region},
-        "config_kwargs": config,
-    }  # fmt: skip
+        made = Web(scheme)
+    return _WAYS.setdefault((scheme, made.settings), made)
 
 
 @contextmanager
@@ -110,24 +103,30 @@ def reaching(where: Where) -> Iterator[None]:
 
     Raises:
         DatasetNotFound: nothing is there, or who asks may not have it.
-        SourceUnreachable: nobody answers there.
+        SourceUnreachable: nobody answers there; maybe later.
     """
     try:
         yield
     except (LoaderError, MemoryError):
         raise
-    except FileNotFoundError as error:
-        why = "no such file" if isinstance(where, Path) else f"nothing is there: {_brief(error)}"
-        raise DatasetNotFound(f"{safe_line(str(where))}: {why}") from error
-    except PermissionError as error:
-        hint = "" if isinstance(where, Path) else "; look at AWS_ACCESS_KEY_ID and its secret"
-        raise DatasetNotFound(
-            f"{safe_line(str(where))}: may not be read: {_brief(error)}{hint}"
-        ) from error
     except Exception as error:
-        if isinstance(where, Path):
-            raise
-        raise SourceUnreachable(safe_line(str(where)), _brief(error)) from error
+        if isinstance(where, Remote):
+            raise _told(where, error) from error
+        if isinstance(error, FileNotFoundError):
+            raise DatasetNotFound(f"{safe_line(str(where))}: no such file") from error
+        if isinstance(error, PermissionError):
+            raise DatasetNotFound(
+                f"{safe_line(str(where))}: may not be read: {_brief(error)}"
+            ) from error
+        raise
+
+
+def _told(where: Remote, error: Exception) -> LoaderError:
+    """Return what went wrong on the way to a place as an error of it."""
+    refusal = where.way.refusal(error)
+    if refusal:
+        return DatasetNotFound(f"{safe_line(str(where))}: {safe_line(refusal, _MOST_SAID)}")
+    return SourceUnreachable(safe_line(str(where)), _brief(error))
 
 
 def _brief(error: BaseException) -> str:
@@ -140,19 +139,24 @@ def patiently(what: Callable[[], _Got], where: Where) -> _Got:
     Raises:
         DatasetNotFound, SourceUnreachable: as `reaching`.
     """
+    begun = time.monotonic()
     for pause in (*PAUSES, None):
         try:
             with reaching(where):
                 return what()
-        except SourceUnreachable:
-            if pause is None:
-                raise
+        except SourceUnreachable as error:
+            spent = time.monotonic() - begun
+            if pause is None or spent + pause > PATIENCE_SECONDS:
+                tried = f"{error.reason} (tried for {spent:.0f} s)"
+                raise SourceUnreachable(error.source, tried) from error
             time.sleep(pause)
     raise AssertionError  # the last try returns or raises
 
 
 def entries(folder: Where, most: int) -> list[Where]:
     """Return what is in a folder, `most` at most, in no order; nothing where one may not look.
+
+    What is elsewhere knows from then on whether it is a file, and its size.
 
     Raises:
         LoaderError: it can't be reached.
@@ -163,7 +167,17 @@ def entries(folder: Where, most: int) -> list[Where]:
                 return [Path(entry.path) for entry in islice(found, most)]
         except OSError:  # maybe somebody else's, below; of the one that is named it is said
             return []
-    return patiently(lambda: list(islice(folder.iterdir(), most)), folder)
+    way, path = folder.way, folder.path
+    told = patiently(lambda: list(way.listing(path, most)), folder)
+    return [Remote(way, way.join(path, name), seen) for name, seen in told]
+
+
+def _seen(where: Remote) -> Seen | None:
+    """Return what is at a place: looked at once."""
+    seen = where.seen
+    if not (seen is None or isinstance(seen, Seen)):
+        seen = where.seen = patiently(lambda: where.way.look(where.path), where)
+    return seen
 
 
 def is_closed(where: Where) -> bool:
@@ -172,27 +186,58 @@ def is_closed(where: Where) -> bool:
 
 
 def is_folder(where: Where) -> bool:
-    """Whether there is a folder, or what S3 has for one: names that go on behind a slash."""
+    """Whether there is a folder, or what S3 has for one: names that go on behind a slash.
+
+    Raises:
+        LoaderError: it can't be reached, or who asks may not know.
+    """
+    if isinstance(where, Remote):
+        seen = _seen(where)
+        return seen is not None and seen.is_folder
     try:
-        return where.is_dir() if isinstance(where, Path) else patiently(where.is_dir, where)
+        return where.is_dir()
     except (OSError, ValueError):  # too long, say
         return False
 
 
 def is_file(where: Where) -> bool:
-    """Whether there is a file."""
+    """Whether there is a file.
+
+    Raises:
+        LoaderError: it can't be reached, or who asks may not know.
+    """
+    if isinstance(where, Remote):
+        seen = _seen(where)
+        return seen is not None and not seen.is_folder
     try:
-        return where.is_file() if isinstance(where, Path) else patiently(where.is_file, where)
+        return where.is_file()
     except (OSError, ValueError):
         return False
 
 
 def is_there(where: Where) -> bool:
     """Whether there is anything, file or folder or what else a machine has."""
+    if isinstance(where, Remote):
+        return _seen(where) is not None
     try:
-        return where.exists() if isinstance(where, Path) else patiently(where.exists, where)
+        return where.exists()
     except (OSError, ValueError):
         return False
+
+
+def size(where: Where) -> int | None:
+    """Return how long a file is, in bytes; None: a server does not tell.
+
+    Raises:
+        LoaderError: there is none, or it can't be reached.
+    """
+    if isinstance(where, Path):
+        with reaching(where):
+            return where.stat().st_size
+    seen = _seen(where)
+    if seen is None:
+        raise DatasetNotFound(f"{safe_line(str(where))}: no such file")
+    return seen.size
 
 
 def read(where: Where) -> bytes:
@@ -204,15 +249,120 @@ def read(where: Where) -> bytes:
     if isinstance(where, Path):
         with reaching(where):
             return where.read_bytes()
-    return patiently(lambda: _whole(where), where)
+    return patiently(lambda: _whole(where, where.way.get(where.path)), where)
 
 
-def _whole(where: UPath) -> bytes:
-    content: bytes = where.fs.cat_file(where.path)
-    wanted = where.stat().st_size
-    if wanted is not None and len(content) != wanted:
-        raise EOFError(f"{len(content):,} of {wanted:,} bytes came")
+def _whole(where: Remote, content: bytes) -> bytes:
+    """Return what came of a file, if that is all of it, as far as that is known."""
+    seen = where.seen
+    if isinstance(seen, Seen) and seen.size not in (None, len(content)):
+        where.seen = UNSEEN  # it may be another by now
+        raise EOFError(f"{len(content):,} of {seen.size:,} bytes came")
     return content
+
+
+def read_each(wheres: Iterable[Where]) -> Iterator[bytes]:
+    """Yield all bytes of each file, in their order: many are read at a time, few are in memory.
+
+    Raises:
+        LoaderError: one can't be had.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_CHUNK // _IN_A_ROW) as threads:
+        for some in _chunks(wheres):
+            yield from _read_some(some, threads)
+
+
+def _chunks(wheres: Iterable[Where]) -> Iterator[list[Where]]:
+    """Yield places, as many together as may be in memory at a time."""
+    chunk: list[Where] = []
+    held = 0
+    for where in wheres:
+        nbytes = _expected(where)
+        if chunk and (len(chunk) >= _CHUNK or held + nbytes > _CHUNK_BYTES):
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(where)
+        held += nbytes
+    if chunk:
+        yield chunk
+
+
+def _expected(where: Where) -> int:
+    """Return how long a file is as far as that is known without asking anybody."""
+    if isinstance(where, Path):
+        try:
+            return where.stat().st_size
+        except OSError:
+            return 0  # said when it is read
+    known = where.seen.size if isinstance(where.seen, Seen) else None
+    return _UNTOLD_BYTES if known is None else known
+
+
+def read_many(wheres: Iterable[Where]) -> list[bytes]:
+    """Return all bytes of each file, in their order.
+
+    Raises:
+        LoaderError: one can't be had.
+    """
+    return list(read_each(wheres))
+
+
+def _read_some(wheres: Sequence[Where], threads: ThreadPoolExecutor) -> Iterator[bytes]:
+    """Yield all bytes of each file, those that are elsewhere asked for together."""
+    by_way: dict[Way, list[str]] = {}
+    for where in wheres:
+        if isinstance(where, Remote):
+            by_way.setdefault(where.way, []).append(where.path)
+    came = {way: iter(way.get_each(paths)) for way, paths in by_way.items()}
+    here = _read_here([each for each in wheres if isinstance(each, Path)], threads)
+    for where in wheres:
+        yield next(here) if isinstance(where, Path) else _came(where, next(came[where.way]))
+
+
+def _read_here(paths: Sequence[Path], threads: ThreadPoolExecutor) -> Iterator[bytes]:
+    """Yield all bytes of each file; a thread has some of them, for what they cost by themselves."""
+    some = [paths[first : first + _IN_A_ROW] for first in range(0, len(paths), _IN_A_ROW)]
+    for contents in threads.map(lambda each: [read(path) for path in each], some):
+        yield from contents
+
+
+def _came(where: Remote, first: bytes | BaseException) -> bytes:
+    """Return all bytes of a file, of which something came with others, or nothing."""
+    try:
+        if isinstance(first, bytes | bytearray | memoryview):
+            return _whole(where, bytes(first))
+    except EOFError:
+        pass
+    return read(where)
+
+
+def write(where: Where, content: bytes) -> None:
+    """Write a file, whole or not at all; over one that is there.
+
+    Raises:
+        LoaderError: it can't be written.
+    """
+    if isinstance(where, Remote):
+        return patiently(lambda: where.way.put(where.path, content), where)
+    import tempfile
+
+    try:
+        where.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=where.parent, prefix=".", delete=False) as file:
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                Path(file.name).chmod(0o644)
+                Path(file.name).replace(where)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise LoaderError(f"{safe_line(str(where))}: can't be written: {_brief(error)}") from error
+    return None
 
 
 #: What some servers keep beside a file, and is none of its parts.
@@ -240,7 +390,7 @@ class Joined(NamedTuple):
     @classmethod
     def of(cls, folder: Where, files: Iterable[Where]) -> Joined:
         """Return the parts among files, in the order of the numbers in their names."""
-        parts = [each for each in files if each.name not in _NO_PARTS and each.stat().st_size]
+        parts = [each for each in files if each.name not in _NO_PARTS and size(each) != 0]
         return cls(folder, tuple(sorted(parts, key=naturally)))
 
     @property
@@ -259,7 +409,7 @@ def opened(where: Where | Joined) -> BinaryIO:
         LoaderError: it can't be had.
     """
     if isinstance(where, Joined):
-        return io.BytesIO(b"".join(map(read, where.parts)))
+        return io.BytesIO(b"".join(read_each(where.parts)))
     if isinstance(where, Path):
         with reaching(where):
             return where.open("rb")
@@ -275,4 +425,4 @@ def head(where: Where, size: int) -> bytes:
     if isinstance(where, Path):
         with reaching(where), where.open("rb") as file:
             return file.read(size)
-    return patiently(lambda: bytes(where.fs.cat_file(where.path, 0, size)), where)
+    return patiently(lambda: where.way.get(where.path, size)[:size], where)

@@ -23,7 +23,7 @@ import pytest
 FAST = "fast"
 #: And what tests in the others need, beside what the fast one does.
 LANES = {
-    FAST: "nothing", "machines": "root, a Docker engine, networks of their own",
+    FAST: "nothing", "machines": "root, a Docker engine, networks or stores of their own",
     "deep": "some minutes more",
 }  # fmt: skip
 _DEPTH = "TESTS_DEPTH"

@@ -44,7 +44,8 @@ mnist-main --data nowhere
 mnist-main --data empty
 mnist-main --data page
 mnist-main --data bars/letters
-mnist-main --data s3://bucket/digits
+mnist-main --data gs://bucket/digits
+mnist-main --data bars --publish https://host/models
 mnist-main --bind 5555
 mnist-main --bind localhost:5555
 mnist-main --bind tcp://8.8.8.8:5555

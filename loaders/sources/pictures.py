@@ -9,7 +9,7 @@ from protocol.wire.words import plural
 
 from ..decoding import ENDINGS
 from ..errors import CorruptDataset, DatasetNotFound, LoaderError
-from ..places import entries, is_folder, naturally, read
+from ..places import entries, is_folder, naturally, read_each
 from . import Asked, some
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _decoded(files: list[_Labelled]) -> list[Array]:
     damaged: list[str] = []
     for first in range(0, len(files), _TOGETHER):
         together = [each.file for each in files[first : first + _TOGETHER]]
-        for file, content in ((each, read(each)) for each in together):
+        for file, content in zip(together, read_each(together), strict=True):
             try:
                 pictures.append(pixels_of(content, str(file)))
             except LoaderError as error:

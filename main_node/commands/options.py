@@ -21,6 +21,7 @@ from learning import (
 )
 from learning.registry import SHIPPED
 from loaders import DataOptions, SourceOptions
+from loaders.places import is_remote
 from loaders.sources import lasting
 from protocol.options import Option, at_home, declared, make
 
@@ -28,7 +29,7 @@ from ..engine.local import EngineOptions
 from ..errors import ConfigError, StorageError
 from ..options import JobOptions, ListenOptions
 from ..run.spec import CompanyOptions, MergeOptions, PlanOptions, RunSpec
-from ..store.options import StoreOptions
+from ..store.options import PublishOptions, StoreOptions
 from ..views import every
 
 #: What shapes every model.
@@ -36,7 +37,7 @@ _ALWAYS = (DataOptions, LearnerOptions, StrategyOptions, PlanOptions)
 #: What shapes none.
 FREE = (
     SourceOptions, MergeOptions, EngineOptions, CompanyOptions, ListenOptions, JobOptions,
-    StoreOptions, *(module.Options for module in every()),
+    StoreOptions, PublishOptions, *(module.Options for module in every()),
 )  # fmt: skip
 #: Of the command itself, and of every command.
 _COMMAND = (
@@ -133,6 +134,8 @@ class TrainOptions:
         values["run_dir"] = str(Path(values["run_dir"]).absolute())
         if values["keys"] is not None:
             values["keys"] = str(Path(values["keys"]).absolute())
+        if values["publish"] is not None and not is_remote(values["publish"]):
+            values["publish"] = str(Path(values["publish"]).absolute())
         values["data"] = lasting(values["data"])
         return values
 

@@ -17,6 +17,7 @@ from console.exits import Exit, end, tell_end
 from console.options import Place, homed
 from loaders.decoding import MOST_PIXELS
 
+from .fetched import at_hand
 from .pictures import Picture, colour_picture, grey_picture, pictures_in
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _end = partial(end, "mnist-predict")
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("model", type=Place())
+@click.argument("model", callback=homed)
 @click.argument("images", nargs=-1, type=Place(), metavar="[IMAGE]...")
 @click.option(
     "--data", metavar="SOURCE", callback=homed,
@@ -76,15 +77,16 @@ _end = partial(end, "mnist-predict")
 @click.option("--json", is_flag=True, help="Print one JSON object, and only that.")
 @click.version_option(package_name="mnist-merge", prog_name="mnist-predict")
 def main(
-    model: Path, images: tuple[Path, ...], data: str | None, split: str, limit: int | None,
+    model: str, images: tuple[Path, ...], data: str | None, split: str, limit: int | None,
     label: str | None, whole: bool, explain: bool, export: str | None, json: bool,
 ) -> None:  # fmt: skip
     """Say what a MODEL sees in each IMAGE, or how good it is on a data set (--data).
 
-    MODEL is the model.safetensors of a run, or the run's directory; an IMAGE may be a folder of
-    them. An image may be of any size: it is scaled to the model's; for a model of grey images, it
-    is made grey, light on dark, and unless it is of the model's size already, what is drawn on it
-    is found and centred as MNIST's digits are.
+    MODEL is the model.safetensors of a run, or the run's directory, or where one was published:
+    s3://bucket/prefix, https://host/model.safetensors. An IMAGE may be a folder of them. It may be
+    of any size: it is scaled to the model's; for a model of grey images, it is made grey, light on
+    dark, and unless it is of the model's size already, what is drawn on it is found and centred as
+    MNIST's digits are.
     """
     from learning import LearningError
     from loaders import LoaderError
@@ -96,13 +98,14 @@ def main(
     if whole and not images:
         raise click.UsageError("--whole is about images; there are none")
     try:
-        if export is not None:
-            return _export(model)
-        if explain and data:
-            return _explain_rows(model, data, split, limit or EXPLAINED, label, json)
-        if explain:
-            return _explain(model, _named(images), whole, json)
-        read = _load(model)
+        with at_hand(model) as path:
+            if export is not None:
+                return _export(path)
+            if explain and data:
+                return _explain_rows(path, data, split, limit or EXPLAINED, label, json)
+            if explain:
+                return _explain(path, _named(images), whole, json)
+            read = _load(path)
         if data:
             result, classes = _try_data(read, data, split, limit, label)
             return click.echo(json_.dumps(result)) if json else _print(result, read, classes)

@@ -26,7 +26,7 @@ from ..engine.local import EngineOptions, LocalNodes
 from ..errors import ConfigError, DataChanged, JobFailed, NodeError, NoNode, StorageError
 from ..options import JobOptions, ListenOptions
 from ..run.spec import CompanyOptions, MergeOptions
-from ..store.options import StoreOptions
+from ..store.options import PublishOptions, StoreOptions
 from ..views import opened
 from ..views.terminal import Options as ViewOptions
 from .options import (
@@ -131,6 +131,7 @@ def _run(
 
     from ..run.opening import open_run
     from ..store.directory import RunDirectory
+    from ..store.publishing import check_place
     from ..store.results import finished
 
     directory: RunDirectory | None = None
@@ -143,9 +144,12 @@ def _run(
             if result is not None:
                 told = f"run {path.name} is done already"
                 say(Entry("run.done_already", told, run=path.name), told)
-                return _show(result, path, as_json)
+                return _show(result, path, as_json, start.part(PublishOptions).publish)
             directory = RunDirectory(path, new=False)
         check_brought(start.values, by_hand)
+        publish = start.part(PublishOptions).publish
+        if publish is not None:
+            check_place(publish)
         with opened(start.part) as views:  # closed before anything below is said
             run = open_run(_plan(start), views, directory, interrupts)
             path = run.directory.path
@@ -170,7 +174,7 @@ def _run(
         _end(Exit.NO_NODE, str(error))
     except NodeError as error:
         _end(Exit.JOB_FAILED, f"{error}\n{_how_to_go_on(path)}")
-    _show(result, path, start.part(ViewOptions).json)
+    _show(result, path, start.part(ViewOptions).json, publish)
     return None
 
 
@@ -187,8 +191,8 @@ def _plan(start: TrainOptions) -> Plan:
     )  # fmt: skip
 
 
-def _show(result: Result, path: Path, as_json: bool) -> None:
-    """Print a result; draw it, unless it is drawn, where a person sees to it.
+def _show(result: Result, path: Path, as_json: bool, publish: str | None) -> None:
+    """Print a result; draw it, unless it is drawn, where a person sees to it; publish it.
 
     A model that is not good enough ends the command so.
     """
@@ -209,10 +213,13 @@ def _show(result: Result, path: Path, as_json: bool) -> None:
             unprinted = f"can't be printed: {error}; see {path / 'metrics.json'}"
     if not (as_json or all((path / name).exists() for name in pictures(result))):
         _draw(result, path)  # for programs `mnist-runs draw` does it when they are wanted
+    if publish is not None and not result.shortcoming:
+        _publish(path, publish)
     if unprinted:
         _end(Exit.STORAGE, unprinted)
     if result.shortcoming:
         told = f"the run is done, but its model is not good enough: {result.shortcoming}"
+        told += "; it is not published" if publish is not None else ""
         _end(Exit.NOT_GOOD, f"{told}; let it learn for longer, or in smaller steps")
 
 
@@ -227,6 +234,25 @@ def _draw(result: Result, path: Path) -> None:
         _end(Exit.INTERRUPTED, f"interrupted; the run is done, but not drawn: {path}")
     except (OSError, LearningError, ValueError, OverflowError) as error:
         _end(Exit.STORAGE, f"the run is done, but can't be drawn: {error}")
+
+
+def _publish(path: Path, place: str) -> None:
+    """Write model and metrics to a place; say how to do it again where that fails."""
+    from ..store.publishing import publish
+
+    again = f"mnist-main --resume {shlex.quote(str(path))} --publish {shlex.quote(place)}"
+    try:
+        publish(path, place)
+    except KeyboardInterrupt:
+        _end(Exit.INTERRUPTED, f"interrupted; the run is done, but not published: {again}")
+    except StorageError as error:
+        _end(
+            Exit.STORAGE,
+            f"the run is done, but can't be published: {error}\nnothing is lost; publish it again:"
+            f" {again}",
+        )
+    told = f"published at {place}"
+    say(Entry("run.published", told, run=path.name, place=place), told)
 
 
 def _more_time(error: JobFailed, options: JobOptions) -> str:

@@ -18,6 +18,8 @@ from loaders.splits import (
     without_contradictions,
 )
 
+from ..conftest import make_idx_folder
+
 LABELS = np.random.default_rng(1).integers(0, 4, 200)
 
 
@@ -67,9 +69,10 @@ def test_a_test_set_that_is_there_is_the_test_set(idx_folder: Path) -> None:
         with_test(rows.source, 0.1, 0)
 
 
-def test_why_there_is_no_test_set_is_not_overlooked(idx_folder: Path) -> None:
-    (idx_folder / "t10k-labels-idx1-ubyte").unlink()
-    rows = load(idx_folder)
+def test_why_there_is_no_test_set_is_not_overlooked(tmp_path: Path) -> None:
+    folder = make_idx_folder(tmp_path / "idx")
+    (folder / "t10k-labels-idx1-ubyte").unlink()
+    rows = load(folder)
     assert "test" not in with_test(rows.source, None, 0).splits
     assert 0.2 < with_test(rows.source, 0.25, 0).splits["test"] / len(rows) < 0.3
 
