@@ -14,8 +14,8 @@ class SourceOptions(Checked):
 
     data: str = option(
         "mnist",
-        "'mnist', or a folder of IDX files; of several sets in one, how the files begin:"
-        " FOLDER/emnist-letters.",
+        "A name (mnist-datasets list), or a file or folder: pictures by class, tables, arrays, IDX"
+        " files; here, or in s3://bucket/prefix or https://...; or FILE.py:FUNCTION.",
         metavar="SOURCE",
         path=True,
     )

@@ -47,8 +47,7 @@ _end = partial(end, "mnist-predict")
 @click.argument("images", nargs=-1, type=Place(), metavar="[IMAGE]...")
 @click.option(
     "--data", metavar="SOURCE", callback=homed,
-    help="Say how good the model is on a data set, named as mnist-main has it: 'mnist', or a folder"
-    " of IDX files.",
+    help="Say how good the model is on a data set, named as mnist-main has it.",
 )  # fmt: skip
 @click.option(
     "--split", default="test", type=click.Choice(["test", "train"]), help="Which part of --data."
