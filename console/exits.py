@@ -59,6 +59,10 @@ def end(command: str, code: Exit, message: str) -> NoReturn:
     sys.exit(code)
 
 
+#: What the system raises, and maybe for what we should not have asked; our own errors are declared.
+_REFUSED = (OSError, MemoryError, RuntimeError)
+
+
 def tell_end(code: int, message: str, before: str = "", error: BaseException | None = None) -> None:
     """Say why a command ends; to who asks for every detail, with the traceback that led to it.
 
@@ -70,8 +74,9 @@ def tell_end(code: int, message: str, before: str = "", error: BaseException | N
         before: the name of the command; what the line for people begins with.
         error: what broke it, where that is nobody's mistake but ours.
     """
-    if error is None and in_detail():
-        error = sys.exc_info()[1]
+    found = sys.exc_info()[1]
+    if error is None and isinstance(found, _REFUSED) and in_detail():
+        error = found
     command = before if before.startswith("mnist-") else None
     entry = Entry("command.failed", message, command=command, code=int(code))
     with contextlib.suppress(OSError):

@@ -34,9 +34,10 @@ RUNNERS = 2
 OVERTAKES = 64
 #: each from one of so many nodes.
 YIELDERS = 64
-#: A job that was asked back before waits so long at a node, and twice as long each time, until it
-#: is asked back again for one that looks idle; and no longer than that.
-LEAST_PATIENCE, MOST_PATIENCE = 0.25, 4.0
+#: A job may be asked back so often at once, where several main nodes want the same nodes; then it
+#: waits so long at a node, and twice as long each time, until it is asked back again for one that
+#: looks idle; and no longer than that.
+HASTY_MOVES, LEAST_PATIENCE, MOST_PATIENCE = 8, 0.25, 4.0
 
 
 class _Class(NamedTuple):
@@ -57,10 +58,12 @@ class _Class(NamedTuple):
 def _patience(moves: int) -> float:
     """Return how long a job waits at a node before it is asked back for another one, seconds.
 
-    The first time that is at once. Where it waits again, nodes that look idle have no place yet:
+    The first times that is at once. Where it still waits, nodes that look idle have no place yet:
     they start the process that trains, say. It would go to and fro among them at any speed.
     """
-    return min(MOST_PATIENCE, LEAST_PATIENCE * 2.0 ** min(moves, 16)) if moves else 0.0
+    if moves < HASTY_MOVES:
+        return 0.0
+    return min(MOST_PATIENCE, LEAST_PATIENCE * 2.0 ** min(moves - HASTY_MOVES, 16))
 
 
 _Queue = OrderedDict[int, Job]  # by id, first the next to be given

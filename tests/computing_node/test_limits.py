@@ -122,7 +122,7 @@ def test_a_job_that_wants_too_much_memory_fails_in_words_and_the_next_is_solved(
     replier: Callable[..., ChildReplier],
 ) -> None:
     made = replier(max_bytes=256 << 20)
-    trial = Trial(rows=images(16, 4_000_000), turn=Turn(), strategy=merging.create("mean", {}))
+    trial = Trial(rows=images(16, 2_000_000), turn=Turn(), strategy=merging.create("mean", {}))
     values, arrays = carry(trial, {})
     large = Task((0, 1), JobDataType(arrays, values, kind="neural"), 1, "main")
     assert large.begin()
