@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,8 +79,13 @@ class Table:
             return self.texts[column]
         if column in self.arrays:
             return self.arrays[column]
-        values: Array = self.numbers[:, self.numeric.index(column)]
+        values: Array = self.numbers[:, self.places[column]]
         return values
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Which of the numbers each column of numbers is: there may be tens of thousands."""
+        return {name: number for number, name in enumerate(self.numeric)}
 
 
 def joined(tables: Sequence[Table]) -> Table:
@@ -117,7 +123,8 @@ def _concatenated(what: str, name: str, tables: Sequence[Table]) -> Array:
 
 def _same(first: Table, other: Table, columns: Sequence[str]) -> None:
     """Raise unless another table has these columns, of the same kinds."""
-    missing = [name for name in columns if name not in other.columns]
+    there = {*other.columns}
+    missing = [name for name in columns if name not in there]
     if missing:
         raise CorruptDataset(
             f"{other.where} lacks the columns {some([*map(repr, missing)])}, which {first.where}"
@@ -150,12 +157,13 @@ def table_source(
     column, features = _label(train, label)
     features = _without_row_numbers(train, features, say)
     used: dict[str, Table] = {}
+    known = {*train.columns}
     for split, table in tables.items():
         if column not in table.columns and split != TRAIN:
             say(f"{table.where}: it has no column {column!r}: its rows are no {split} set")
             continue
         _same(train, table, [*features, column])
-        more = [each for each in table.columns if each not in (*train.columns,)]
+        more = [each for each in table.columns if each not in known]
         if more:
             say(f"{table.where}: {some(more)}: left out, because {train.where} has it not")
         used[split] = table
@@ -228,9 +236,11 @@ _TOLD = 8
 
 def _without_row_numbers(table: Table, features: Sequence[str], say: Say) -> list[str]:
     """Return columns but for one that only numbers the rows, as data frames write it."""
-    for name in features:
-        values = table.values(name) if table.kind(name) == "numbers" else None
-        if isinstance(values, np.ndarray) and table.named and _ROW_NUMBERS.fullmatch(name):
+    for name in features if table.named else ():
+        if table.kind(name) != "numbers" or not _ROW_NUMBERS.fullmatch(name):
+            continue
+        values = table.values(name)
+        if isinstance(values, np.ndarray):
             first = values[0] if len(values) else 0
             if np.array_equal(values, np.arange(first, first + len(values))):
                 say(f"{table.where}: column {name!r} numbers the rows: left out")
@@ -284,7 +294,7 @@ def _of_arrays(
 def _side(table: Table, features: Sequence[str]) -> int:
     """Return the height and width of pictures in columns of pixels; 0 if they are none."""
     side = math.isqrt(len(features))
-    if side < 2 or side * side != len(features) or any(f not in table.numeric for f in features):
+    if side < 2 or side * side != len(features) or any(f not in table.places for f in features):
         return 0
     if not all(map(_PIXELS.fullmatch, features)) and not (
         side >= LEAST_SIDE and all(each.isdecimal() for each in features)
@@ -300,8 +310,7 @@ def _side(table: Table, features: Sequence[str]) -> int:
 
 def _numbers(table: Table, columns: Sequence[str]) -> Array:
     """Return columns of numbers: a view where they lie beside each other."""
-    place = {name: number for number, name in enumerate(table.numeric)}
-    chosen = [place[name] for name in columns]
+    chosen = [table.places[name] for name in columns]
     if chosen == list(range(chosen[0], chosen[0] + len(chosen))):
         return table.numbers[:, chosen[0] : chosen[-1] + 1]
     return table.numbers[:, chosen]
@@ -391,7 +400,7 @@ def table_files(asked: Asked, ending: re.Pattern[str]) -> dict[str, list[Where]]
     if not asked.is_folder:
         return {TRAIN: [asked.where]}
     found: dict[Set, dict[str, list[Where]]] = {}
-    for file in asked.files:
+    for file in asked.every:
         end = ending.search(file.name)
         if end is None or file.name.startswith("."):
             continue
