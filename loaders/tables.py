@@ -20,7 +20,7 @@ from protocol.wire.words import safe_line
 
 from .arrays import LEAST_SIDE, Given, Texts, source_of
 from .errors import CorruptDataset, DatasetNotFound
-from .naming import TEST, TRAIN, Set, nearest, split_above, table_named
+from .naming import TEST, TRAIN, Set, nearest, split_above, table_key, table_named
 from .places import naturally
 from .rows import Array, ArraySource
 from .sources import listed, some
@@ -396,6 +396,7 @@ def table_files(asked: Asked, ending: re.Pattern[str]) -> dict[str, list[Where]]
 
     Raises:
         DatasetNotFound: there are several data sets.
+        CorruptDataset: one file is there twice.
     """
     if not asked.is_folder:
         return {TRAIN: [asked.where]}
@@ -423,7 +424,27 @@ def table_files(asked: Asked, ending: re.Pattern[str]) -> dict[str, list[Where]]
     ]
     if more:
         asked.say(f"{asked.where}: {listed(more)}: left out")
-    return {s: sorted(files, key=naturally) for s, files in only.items() if s in (TRAIN, TEST)}
+    chosen = {s: sorted(files, key=naturally) for s, files in only.items() if s in (TRAIN, TEST)}
+    for files in chosen.values():
+        _check_alone(asked, files, ending)
+    return chosen
+
+
+def _check_alone(asked: Asked, files: Sequence[Where], ending: re.Pattern[str]) -> None:
+    """Raise if two files are of one name but for its ending: a copy is no further part.
+
+    Raises:
+        CorruptDataset: they are: `train.csv`, `train.csv.gz`.
+    """
+    first: dict[tuple[object, ...], Where] = {}
+    for file in files:
+        key = file.parent, table_key(ending.sub("", file.name))
+        other = first.setdefault(key, file)
+        if other is not file:
+            raise CorruptDataset(
+                f"{asked.where}: {other.name} and {file.name} may both be the same rows; keep one"
+                " of them, or number them"
+            )
 
 
 def _only(asked: Asked, files: Sequence[Where]) -> Where:

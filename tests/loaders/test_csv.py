@@ -347,3 +347,16 @@ def test_labels_that_float64_has_not_are_not_made_one(file: Path) -> None:
     file.write_text("a,label\n1.5,9007199254740993\n2.5,9007199254740992\n")
     with pytest.raises(CorruptDataset, match="two may be one"):
         loaders.open_source(file)
+
+
+@pytest.mark.parametrize("other", ["train.csv.gz", "TRAIN.csv", "training.tsv", "train/0.csv.gz"])
+def test_a_copy_is_no_further_part(other: str, tmp_path: Path) -> None:
+    """Rows would be learned from twice."""
+    text = b"a,b,label\n1.5,2,x\n3.5,4,y\n"
+    copy = tmp_path / other
+    copy.parent.mkdir(exist_ok=True)
+    first = copy.parent / ("0.csv" if other.startswith("train/") else "train.csv")
+    first.write_bytes(text)
+    copy.write_bytes(gzip.compress(text) if other.endswith("gz") else text)
+    with pytest.raises(CorruptDataset, match="may both be the same rows; keep one of them"):
+        loaders.open_source(tmp_path)
