@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 LABELS = ("label", "class", "target", "y")
 #: Different texts that a column may have: more are names or numbers of rows, say.
 MOST_TEXTS = 1_000
+#: Columns that texts may become: no learner that comes along takes more of them.
+MOST_COLUMNS = 1 << 16
 _PIXELS = re.compile(r"(pixel|px|p)[-_ ]?\d+([-_x]\d+)?|\d+x\d+", re.IGNORECASE)
 _NUMBER = re.compile(r"-?\d+")
 #: What data frames call the numbers of their rows when they are written.
@@ -329,6 +331,11 @@ def _of_columns(
             continue
         texts[name] = _few(name, tables)
         names += [f"{name}={text}" for text in texts[name]]
+    if texts and len(names) > MOST_COLUMNS:  # 8 bytes each, of every row
+        raise CorruptDataset(
+            f"{train.where}: its {len(texts):,} columns of texts would become {len(names):,} columns,"
+            f" one for each text; at most {MOST_COLUMNS:,} can be learned from: leave some out"
+        )
     rows = {}
     for split, table in tables.items():
         made = np.empty((len(table), len(names)))

@@ -7,11 +7,11 @@ import re
 #: What stands for what is not shown; an address with it leads nowhere.
 HIDDEN = "***"
 #: `user:password@`, or a token alone.
-_USER = re.compile(r"(?<=://)[^/?#@\s\"'<>]*@")
+_USER = re.compile(r"(?<=://)[^/?#@\s\"'<>\\]*@")
 #: Of a query, what gives access, by its name: `X-Amz-Signature=`, `sig=`, `token=`.
 _GIVES = re.compile(
-    r"(?P<name>[?&][\w.%-]*(sig|token|secret|pass|pwd|key|cred|auth|policy)[\w.%-]*=)"
-    r"[^&#\s\"'<>]*[^&#\s\"'<>:;,.)]",
+    r"(?P<name>[?&][\w.%-]{0,64}(sig|token|secret|pass|pwd|key|cred|auth|policy)[\w.%-]{0,64}=)"
+    r"[^&#\s\"'<>\\]*[^&#\s\"'<>\\:;,.)]",
     re.IGNORECASE,
 )
 

@@ -360,3 +360,13 @@ def test_a_copy_is_no_further_part(other: str, tmp_path: Path) -> None:
     copy.write_bytes(gzip.compress(text) if other.endswith("gz") else text)
     with pytest.raises(CorruptDataset, match="may both be the same rows; keep one of them"):
         loaders.open_source(tmp_path)
+
+
+def test_texts_of_too_many_kinds_take_no_memory(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loaders.tables.MOST_COLUMNS", 50)
+    rows = [",".join([*(f"t{row + k}" for k in range(6)), "x"]) for row in range(10)]
+    file.write_text("\n".join(["a,b,c,d,e,f,label", *rows]) + "\n")
+    with pytest.raises(CorruptDataset, match="6 columns of texts would become 60 columns"):
+        loaders.open_source(file)
