@@ -65,7 +65,13 @@ def at(name: str | Path) -> Where:
     if not scheme:
         return Path(name)
     if scheme == "file":
-        return Path(unquote(urlsplit(str(name)).path))
+        named = urlsplit(str(name))
+        if named.netloc not in ("", "localhost"):  # of file://photos/cat it would be /cat
+            raise DatasetNotFound(
+                f"{safe_line(str(name))}: file:// is followed by a whole path, file:///FOLDER; or"
+                " name the folder alone"
+            )
+        return Path(unquote(named.path))
     if scheme not in REMOTE:
         ways = ", ".join(f"{each}://" for each in REMOTE)
         raise DatasetNotFound(

@@ -333,8 +333,8 @@ def _of_columns(
         names += [f"{name}={text}" for text in texts[name]]
     if texts and len(names) > MOST_COLUMNS:  # 8 bytes each, of every row
         raise CorruptDataset(
-            f"{train.where}: its {len(texts):,} columns of texts would become {len(names):,} columns,"
-            f" one for each text; at most {MOST_COLUMNS:,} can be learned from: leave some out"
+            f"{train.where}: its {len(texts):,} columns of texts would become {len(names):,} columns"
+            f", one for each text; at most {MOST_COLUMNS:,} can be learned from: leave some out"
         )
     rows = {}
     for split, table in tables.items():
