@@ -333,8 +333,8 @@ def _of_columns(
         names += [f"{name}={text}" for text in texts[name]]
     if texts and len(names) > MOST_COLUMNS:  # 8 bytes each, of every row
         raise CorruptDataset(
-            f"{train.where}: its {len(texts):,} columns of texts would become {len(names):,} columns"
-            f", one for each text; at most {MOST_COLUMNS:,} can be learned from: leave some out"
+            f"{train.where}: its {len(texts):,} columns of texts would become {len(names):,}"
+            f" columns, one for each text; at most {MOST_COLUMNS:,} can be learned from: leave some out"
         )
     rows = {}
     for split, table in tables.items():
@@ -431,10 +431,10 @@ def table_files(asked: Asked, ending: re.Pattern[str]) -> dict[str, list[Where]]
     ]
     if more:
         asked.say(f"{asked.where}: {listed(more)}: left out")
-    chosen = {s: sorted(files, key=naturally) for s, files in only.items() if s in (TRAIN, TEST)}
-    for files in chosen.values():
-        _check_alone(asked, files, ending)
-    return chosen
+    named = {s: sorted(files, key=naturally) for s, files in only.items() if s in (TRAIN, TEST)}
+    for every in named.values():
+        _check_alone(asked, every, ending)
+    return named
 
 
 def _check_alone(asked: Asked, files: Sequence[Where], ending: re.Pattern[str]) -> None:
