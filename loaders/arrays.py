@@ -495,12 +495,6 @@ def _whole(labels: Array, name: str) -> Labels:
     """Return numbers that name classes, int64."""
     if labels.dtype.kind == "f":
         finite = np.isfinite(labels)
-        if finite.all() and np.abs(labels).max() >= _EXACT:
-            raise CorruptDataset(
-                f"{name}: labels from {labels.min():g} to {labels.max():g} among numbers that are"
-                " kept as float64, which has not all of them: two may be one; name classes"
-                " otherwise"
-            )
         if not finite.all():
             row = int(np.argmin(finite))
             raise CorruptDataset(f"{name}: row {row} has no label, but {labels[row]}")
@@ -513,6 +507,11 @@ def _whole(labels: Array, name: str) -> Labels:
     low, high = labels.min(), labels.max()
     if low < -(1 << 62) or high > 1 << 62:
         raise CorruptDataset(f"{name}: labels from {low} to {high}; these are no classes")
+    if labels.dtype.kind == "f" and max(abs(low), abs(high)) >= _EXACT:
+        raise CorruptDataset(
+            f"{name}: labels from {low:g} to {high:g} among numbers that are kept as float64, which"
+            " has not all of them: two may be one; name classes otherwise"
+        )
     return labels.astype(np.int64)
 
 

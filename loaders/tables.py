@@ -334,7 +334,8 @@ def _of_columns(
     if texts and len(names) > MOST_COLUMNS:  # 8 bytes each, of every row
         raise CorruptDataset(
             f"{train.where}: its {len(texts):,} columns of texts would become {len(names):,}"
-            f" columns, one for each text; at most {MOST_COLUMNS:,} can be learned from: leave some out"
+            f" columns, one for each text; at most {MOST_COLUMNS:,} can be learned from: leave some"
+            " out"
         )
     rows = {}
     for split, table in tables.items():
