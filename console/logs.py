@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import IO
 
 from protocol.wire.entry import Entry
+from protocol.wire.secrets import shown
 from protocol.wire.words import in_words, safe_block, sendable
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -35,7 +36,7 @@ class _OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a record."""
-        first, *rest = safe_block(super().format(record)).split("\n")
+        first, *rest = safe_block(shown(super().format(record))).split("\n")
         return "\n".join([first, *(f"    {line}" for line in rest)])
 
 
@@ -50,7 +51,7 @@ class _Json(logging.Formatter):
             told = self._told(record)
             if record.exc_info and record.exc_info[0] is not None:
                 told["traceback"] = sendable(self.formatException(record.exc_info))
-            return json.dumps({**head, **told}, allow_nan=False)
+            return shown(json.dumps({**head, **told}, allow_nan=False))
         except Exception as error:  # a mistake here must not end what is logged
             return json.dumps(
                 {**head, "event": "log", "says": f"not to be said: {in_words(error)}"}
@@ -123,7 +124,7 @@ def say(
         if sys.stderr is not None:  # closed by whoever started this; print would take the other
             if error is not None and in_detail():
                 print(_traceback(error), file=sys.stderr, flush=True)
-            print(text, file=sys.stderr, flush=True)
+            print(shown(text), file=sys.stderr, flush=True)
         return
     exc_info = None if error is None else (type(error), error, error.__traceback__)
     record = logging.LogRecord("mnist", level, "", 0, entry, None, exc_info)
@@ -135,7 +136,7 @@ def say(
 def _traceback(error: BaseException) -> str:
     import traceback
 
-    return safe_block("".join(traceback.format_exception(error)).rstrip())
+    return safe_block(shown("".join(traceback.format_exception(error)).rstrip()))
 
 
 #: What writes to standard error, once that is known.

@@ -26,6 +26,8 @@ LEAST_SIDE = 8
 #: Channels of a picture: grey, or red, green and blue.
 CHANNELS = (1, 3)
 _IMAGE, _ROW = "image", "row"
+#: From here on float64 has not all whole numbers.
+_EXACT = 1 << 53
 _PIXEL = 255
 _TOLD = 12
 
@@ -460,6 +462,8 @@ def _labels(given: Given) -> tuple[Labels | Texts, int]:
             raise CorruptDataset(
                 f"{name} is of the type {_type(labels)}; labels are whole numbers or texts"
             )
+        if 0 in labels.shape[1:]:
+            raise CorruptDataset(f"{name} has labels of no numbers: {_sizes(labels.shape)}")
         if labels.ndim == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         if labels.ndim == 2 and labels.dtype.kind not in "US":
@@ -503,6 +507,11 @@ def _whole(labels: Array, name: str) -> Labels:
     low, high = labels.min(), labels.max()
     if low < -(1 << 62) or high > 1 << 62:
         raise CorruptDataset(f"{name}: labels from {low} to {high}; these are no classes")
+    if labels.dtype.kind == "f" and max(abs(low), abs(high)) >= _EXACT:
+        raise CorruptDataset(
+            f"{name}: labels from {low:g} to {high:g} among numbers that are kept as float64, which"
+            " has not all of them: two may be one; name classes otherwise"
+        )
     return labels.astype(np.int64)
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from protocol.wire.secrets import shown
 from protocol.wire.words import safe_line
 
 from .remote import CONNECT_SECONDS, READ_SECONDS, TOGETHER, Seen, Way
@@ -154,7 +155,7 @@ class Buckets(Way):
 
     def refusal(self, error: BaseException) -> str:
         """Return why it would be so the next time, too, in words."""
-        at = f" at {endpoint()}" if endpoint() else ""
+        at = f" at {shown(endpoint())}" if endpoint() else ""
         if isinstance(error, PermissionError):
             keys = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             self.forget()
@@ -208,4 +209,4 @@ def _status(error: BaseException) -> int:
 
 
 def _brief(error: BaseException) -> str:
-    return safe_line(" ".join(f"{error}".split())[:200].rstrip(".") or type(error).__name__)
+    return safe_line(shown(" ".join(f"{error}".split()))[:200].rstrip(".") or type(error).__name__)

@@ -228,7 +228,7 @@ class _Reader:
         text = io.TextIOWrapper(
             io.BufferedReader(_Ahead(self._rest, self._file), _BLOCK), "utf-8", newline=""
         )
-        reader = csv.reader(text, delimiter=self._between, strict=True)
+        reader = csv.reader(self._lines(text), delimiter=self._between, strict=True)
         if skip:
             next(reader)
         width = len(self.columns)
@@ -247,6 +247,13 @@ class _Reader:
                 rows = []
         if rows:
             yield list(zip(*rows, strict=True))
+
+    def _lines(self, text: io.TextIOWrapper) -> Iterator[str]:
+        """Yield lines, none of which takes all memory that there is: it may be packed zeros."""
+        while line := text.readline(_LONGEST):
+            if len(line) >= _LONGEST:
+                raise CorruptDataset(f"{self.where}: a line of it does not end: no table")
+            yield line
 
     def _block(
         self, cells: Sequence[tuple[str, ...]], known: Collection[int],
@@ -338,7 +345,10 @@ def _between(lines: Sequence[str]) -> str:
     """Return what stands between cells: what cuts all lines into as many, and the most."""
 
     def fits(sign_: str) -> tuple[bool, int]:
-        widths = [len(row) for row in csv.reader(lines[:_LINES], delimiter=sign_) if row]
+        try:
+            widths = [len(row) for row in csv.reader(lines[:_LINES], delimiter=sign_) if row]
+        except csv.Error:  # a long line without this sign is one cell, and too long for one
+            return False, 0
         return len({*widths}) == 1 and widths[0] > 1, widths[0] if widths else 0
 
     return max(BETWEEN, key=fits)
@@ -348,11 +358,12 @@ def _columns(names: Sequence[str]) -> tuple[str, ...]:
     """Return names of columns, of which no two are the same."""
     found: dict[str, int] = {}
     for name in map(str.strip, names):
-        again, one = 0, name
+        again, one = found.get(name, 0), name
         while one in found:
             again += 1
             one = f"{name}.{again}"
-        found[one] = again
+        found[name] = again
+        found.setdefault(one, 0)
     return tuple(found)
 
 
@@ -366,8 +377,10 @@ def _is_number(cell: str) -> bool:
 
 def _names_label(k: int, cell: str, first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
     """Whether a cell is what a label's column is called, and no `y` for yes."""
+    if cell.lower() not in LABELS:  # nearly none is: there may be tens of thousands
+        return False
     there = (*first[:k], *first[k + 1 :], *(row[k] for row in below if len(row) > k))
-    return cell.lower() in LABELS and cell not in there
+    return cell not in there
 
 
 def _names_columns(rows: Sequence[Sequence[str]]) -> bool:

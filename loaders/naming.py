@@ -95,6 +95,16 @@ def table_named(name: str) -> Named:
     return Named("-".join(words[:at] + rest), _SPLITS[words[at].lower()], "")
 
 
+def table_key(name: str) -> tuple[str, ...]:
+    """Return what is equal of names of one file: `train.csv.gz`, `TRAIN.csv`, `training.tsv`.
+
+    Args:
+        name: without its ending.
+    """
+    words = (word.lower() for word in _BETWEEN.split(name))
+    return tuple(_SPLITS.get(word, word) for word in words)
+
+
 def split_above(root: Where, file: Where) -> tuple[Where, str]:
     """Return the folder that holds a data set that a file is of, and the split by a folder's name.
 

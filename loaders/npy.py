@@ -5,6 +5,7 @@ A header says what an array is; whether there is as much of it is asked before m
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import struct
@@ -32,6 +33,8 @@ MAGIC = b"\x93NUMPY"
 _CHUNK, _MOST_HEADER, _MOST_MEMBERS = 1 << 20, 10_000, 10_000
 #: The least that deflate makes of bytes, and what else a member has around it: 1032 to 1.
 _MOST_DEFLATED = 1032
+#: By version: bytes of a header's length, and what reads it.
+_HEADERS = {(1, 0): (2, npy.read_array_header_1_0), (2, 0): (4, npy.read_array_header_2_0)}
 
 
 class Header(NamedTuple):
@@ -82,11 +85,14 @@ def read_npy(where: Where) -> Array:
 
 def _header(file: IO[bytes]) -> Header:
     version = npy.read_magic(file)
-    if version == (1, 0):
-        return Header(*npy.read_array_header_1_0(file, _MOST_HEADER))
-    if version == (2, 0):
-        return Header(*npy.read_array_header_2_0(file, _MOST_HEADER))
-    raise ValueError(f"it is of version {version[0]}.{version[1]} of the format")
+    if version not in _HEADERS:
+        raise ValueError(f"it is of version {version[0]}.{version[1]} of the format")
+    size, read = _HEADERS[version]
+    told = file.read(size)
+    length = int.from_bytes(told, "little")
+    if length > _MOST_HEADER:  # numpy reads all of it first: 4 GiB out of some packed megabytes
+        raise ValueError(f"its header says that it has {length:,} letters")
+    return Header(*read(io.BytesIO(told + file.read(length)), _MOST_HEADER))
 
 
 def _read(file: IO[bytes], size: int, what: str) -> Array:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from protocol.wire.secrets import shown
 from protocol.wire.words import safe_line
 
 from .errors import DatasetNotFound, LoaderError, SourceUnreachable
@@ -64,18 +65,24 @@ def at(name: str | Path) -> Where:
     if not scheme:
         return Path(name)
     if scheme == "file":
-        return Path(unquote(urlsplit(str(name)).path))
+        named = urlsplit(str(name))
+        if named.netloc not in ("", "localhost"):  # of file://photos/cat it would be /cat
+            raise DatasetNotFound(
+                f"{safe_line(str(name))}: file:// is followed by a whole path, file:///FOLDER; or"
+                " name the folder alone"
+            )
+        return Path(unquote(named.path))
     if scheme not in REMOTE:
         ways = ", ".join(f"{each}://" for each in REMOTE)
         raise DatasetNotFound(
-            f"{safe_line(str(name))}: {scheme}:// is no place that can be read from; there are"
-            f" {ways} and local paths"
+            f"{safe_line(shown(str(name)))}: {scheme}:// is no place that can be read from;"
+            f" there are {ways} and local paths"
         )
     try:
         way = _way(scheme)
     except ImportError as error:
         raise DatasetNotFound(
-            f"{name}: to read from {scheme}:// takes more than is installed"
+            f"{shown(str(name))}: to read from {scheme}:// takes more than is installed"
             f" ({error.name or error}): pip install 'mnist-merge[{scheme.rstrip('s')}]'"
         ) from error
     return Remote(way, way.path(str(name)))
@@ -125,12 +132,13 @@ def _told(where: Remote, error: Exception) -> LoaderError:
     """Return what went wrong on the way to a place as an error of it."""
     refusal = where.way.refusal(error)
     if refusal:
-        return DatasetNotFound(f"{safe_line(str(where))}: {safe_line(refusal, _MOST_SAID)}")
+        return DatasetNotFound(f"{safe_line(str(where))}: {safe_line(shown(refusal), _MOST_SAID)}")
     return SourceUnreachable(safe_line(str(where)), _brief(error))
 
 
 def _brief(error: BaseException) -> str:
-    return safe_line(f"{error}".strip().partition("\n")[0][:200] or type(error).__name__)
+    told = shown(f"{error}".strip().partition("\n")[0])  # first: half a signature is none to see
+    return safe_line(told[:200] or type(error).__name__)
 
 
 def patiently(what: Callable[[], _Got], where: Where) -> _Got:
@@ -355,7 +363,7 @@ def write(where: Where, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-                Path(file.name).chmod(0o644)
+                Path(file.name).chmod(0o666 & ~_umask())
                 Path(file.name).replace(where)
             except BaseException:
                 Path(file.name).unlink(missing_ok=True)
@@ -363,6 +371,13 @@ def write(where: Where, content: bytes) -> None:
     except OSError as error:
         raise LoaderError(f"{safe_line(str(where))}: can't be written: {_brief(error)}") from error
     return None
+
+
+def _umask() -> int:
+    """Return what this user takes away from others; asking sets it, for a moment to the safest."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
 
 
 #: What some servers keep beside a file, and is none of its parts.
@@ -414,6 +429,11 @@ def opened(where: Where | Joined) -> BinaryIO:
         with reaching(where):
             return where.open("rb")
     return io.BytesIO(read(where))
+
+
+def address(where: Where) -> str:
+    """Return what a place is reached by: with password and signature, where it has some."""
+    return where.address if isinstance(where, Remote) else str(where)
 
 
 def head(where: Where, size: int) -> bytes:

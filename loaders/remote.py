@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from protocol.wire.secrets import shown
+
 #: Seconds until a connection is there; until the next byte comes.
 CONNECT_SECONDS, READ_SECONDS = 5, 30
 #: Files that are read at the same time; bytes of one that is looked at.
@@ -132,6 +134,11 @@ class Remote:
         self.way, self.path, self.seen = way, path, seen
 
     def __str__(self) -> str:
+        return shown(self.address)
+
+    @property
+    def address(self) -> str:
+        """What it is reached by; `str` leaves out what is nobody else's business."""
         return self.way.name(self.path)
 
     def __repr__(self) -> str:

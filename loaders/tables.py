@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from protocol.wire.words import safe_line
 
 from .arrays import LEAST_SIDE, Given, Texts, source_of
 from .errors import CorruptDataset, DatasetNotFound
-from .naming import TEST, TRAIN, Set, nearest, split_above, table_named
+from .naming import TEST, TRAIN, Set, nearest, split_above, table_key, table_named
 from .places import naturally
 from .rows import Array, ArraySource
 from .sources import listed, some
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 LABELS = ("label", "class", "target", "y")
 #: Different texts that a column may have: more are names or numbers of rows, say.
 MOST_TEXTS = 1_000
+#: Columns that texts may become: no learner that comes along takes more of them.
+MOST_COLUMNS = 1 << 16
 _PIXELS = re.compile(r"(pixel|px|p)[-_ ]?\d+([-_x]\d+)?|\d+x\d+", re.IGNORECASE)
 _NUMBER = re.compile(r"-?\d+")
 #: What data frames call the numbers of their rows when they are written.
@@ -78,8 +81,13 @@ class Table:
             return self.texts[column]
         if column in self.arrays:
             return self.arrays[column]
-        values: Array = self.numbers[:, self.numeric.index(column)]
+        values: Array = self.numbers[:, self.places[column]]
         return values
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Which of the numbers each column of numbers is: there may be tens of thousands."""
+        return {name: number for number, name in enumerate(self.numeric)}
 
 
 def joined(tables: Sequence[Table]) -> Table:
@@ -117,7 +125,8 @@ def _concatenated(what: str, name: str, tables: Sequence[Table]) -> Array:
 
 def _same(first: Table, other: Table, columns: Sequence[str]) -> None:
     """Raise unless another table has these columns, of the same kinds."""
-    missing = [name for name in columns if name not in other.columns]
+    there = {*other.columns}
+    missing = [name for name in columns if name not in there]
     if missing:
         raise CorruptDataset(
             f"{other.where} lacks the columns {some([*map(repr, missing)])}, which {first.where}"
@@ -150,12 +159,13 @@ def table_source(
     column, features = _label(train, label)
     features = _without_row_numbers(train, features, say)
     used: dict[str, Table] = {}
+    known = {*train.columns}
     for split, table in tables.items():
         if column not in table.columns and split != TRAIN:
             say(f"{table.where}: it has no column {column!r}: its rows are no {split} set")
             continue
         _same(train, table, [*features, column])
-        more = [each for each in table.columns if each not in (*train.columns,)]
+        more = [each for each in table.columns if each not in known]
         if more:
             say(f"{table.where}: {some(more)}: left out, because {train.where} has it not")
         used[split] = table
@@ -228,9 +238,11 @@ _TOLD = 8
 
 def _without_row_numbers(table: Table, features: Sequence[str], say: Say) -> list[str]:
     """Return columns but for one that only numbers the rows, as data frames write it."""
-    for name in features:
-        values = table.values(name) if table.kind(name) == "numbers" else None
-        if isinstance(values, np.ndarray) and table.named and _ROW_NUMBERS.fullmatch(name):
+    for name in features if table.named else ():
+        if table.kind(name) != "numbers" or not _ROW_NUMBERS.fullmatch(name):
+            continue
+        values = table.values(name)
+        if isinstance(values, np.ndarray):
             first = values[0] if len(values) else 0
             if np.array_equal(values, np.arange(first, first + len(values))):
                 say(f"{table.where}: column {name!r} numbers the rows: left out")
@@ -284,7 +296,7 @@ def _of_arrays(
 def _side(table: Table, features: Sequence[str]) -> int:
     """Return the height and width of pictures in columns of pixels; 0 if they are none."""
     side = math.isqrt(len(features))
-    if side < 2 or side * side != len(features) or any(f not in table.numeric for f in features):
+    if side < 2 or side * side != len(features) or any(f not in table.places for f in features):
         return 0
     if not all(map(_PIXELS.fullmatch, features)) and not (
         side >= LEAST_SIDE and all(each.isdecimal() for each in features)
@@ -300,8 +312,7 @@ def _side(table: Table, features: Sequence[str]) -> int:
 
 def _numbers(table: Table, columns: Sequence[str]) -> Array:
     """Return columns of numbers: a view where they lie beside each other."""
-    place = {name: number for number, name in enumerate(table.numeric)}
-    chosen = [place[name] for name in columns]
+    chosen = [table.places[name] for name in columns]
     if chosen == list(range(chosen[0], chosen[0] + len(chosen))):
         return table.numbers[:, chosen[0] : chosen[-1] + 1]
     return table.numbers[:, chosen]
@@ -320,6 +331,12 @@ def _of_columns(
             continue
         texts[name] = _few(name, tables)
         names += [f"{name}={text}" for text in texts[name]]
+    if texts and len(names) > MOST_COLUMNS:  # 8 bytes each, of every row
+        raise CorruptDataset(
+            f"{train.where}: its {len(texts):,} columns of texts would become {len(names):,}"
+            f" columns, one for each text; at most {MOST_COLUMNS:,} can be learned from: leave some"
+            " out"
+        )
     rows = {}
     for split, table in tables.items():
         made = np.empty((len(table), len(names)))
@@ -387,11 +404,12 @@ def table_files(asked: Asked, ending: re.Pattern[str]) -> dict[str, list[Where]]
 
     Raises:
         DatasetNotFound: there are several data sets.
+        CorruptDataset: one file is there twice.
     """
     if not asked.is_folder:
         return {TRAIN: [asked.where]}
     found: dict[Set, dict[str, list[Where]]] = {}
-    for file in asked.files:
+    for file in asked.every:
         end = ending.search(file.name)
         if end is None or file.name.startswith("."):
             continue
@@ -414,7 +432,27 @@ def table_files(asked: Asked, ending: re.Pattern[str]) -> dict[str, list[Where]]
     ]
     if more:
         asked.say(f"{asked.where}: {listed(more)}: left out")
-    return {s: sorted(files, key=naturally) for s, files in only.items() if s in (TRAIN, TEST)}
+    named = {s: sorted(files, key=naturally) for s, files in only.items() if s in (TRAIN, TEST)}
+    for every in named.values():
+        _check_alone(asked, every, ending)
+    return named
+
+
+def _check_alone(asked: Asked, files: Sequence[Where], ending: re.Pattern[str]) -> None:
+    """Raise if two files are of one name but for its ending: a copy is no further part.
+
+    Raises:
+        CorruptDataset: they are: `train.csv`, `train.csv.gz`.
+    """
+    first: dict[tuple[object, ...], Where] = {}
+    for file in files:
+        key = file.parent, table_key(ending.sub("", file.name))
+        other = first.setdefault(key, file)
+        if other is not file:
+            raise CorruptDataset(
+                f"{asked.where}: {other.name} and {file.name} may both be the same rows; keep one"
+                " of them, or number them"
+            )
 
 
 def _only(asked: Asked, files: Sequence[Where]) -> Where:

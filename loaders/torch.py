@@ -235,10 +235,10 @@ class S3Stream(_Stream):
     def __iter__(self) -> Iterator[Any]:
         mine = self._mine()
         if self._named:
-            mine = [places.at(_through(self._named, str(each))) for each in mine]
+            mine = [places.at(_through(self._named, places.address(each))) for each in mine]
         for where, content in zip(mine, places.read_each(mine), strict=True):
             file: BinaryIO = io.BytesIO(content)
-            yield _through(self._functions, (str(where), file))
+            yield _through(self._functions, (places.address(where), file))
 
 
 class IterableWrapper(_Stream):
@@ -254,7 +254,7 @@ class IterableWrapper(_Stream):
 
     def __iter__(self) -> Iterator[Any]:
         for where in self._mine():
-            yield _through(self._functions, str(where))
+            yield _through(self._functions, places.address(where))
 
 
 #: torchdata's name for it.

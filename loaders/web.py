@@ -191,8 +191,9 @@ async def _answer(fs: Any, address: str, first: int | None) -> _Answer:
 
     session = await fs.set_session()
     some = {"Range": f"bytes=0-{first - 1}"} if first and first < _MOST_LISTED else {}
+    plain = {"Accept-Encoding": "identity"}  # so that how long it is can be held against it
     # As it was given: what is signed is signed as it stands.
-    async with session.get(URL(address, encoded=True), headers=some) as answer:
+    async with session.get(URL(address, encoded=True), headers={**plain, **some}) as answer:
         if answer.status == 416:  # it is empty
             return _Answer(str(answer.url), "", 0, b"")
         if answer.status >= 400:

@@ -28,6 +28,7 @@ from rich.console import Console
 
 from computing_node import AsyncComputingNode
 from console import yaml12
+from console.exits import Exit
 from learning.model import Model, sha256
 from loaders import DatasetNotFound, Field, Form, Numbered, load
 from loaders.caches import cache_folder, homeless_folder
@@ -614,3 +615,17 @@ def test_a_run_that_is_done_is_done_for_who_looks_on_while_it_ends() -> None:
     told = seen(Status(0, 0, "main.1", (node,), {}, about))
     assert "✗ main.1" in told
     assert "? unknown" in told
+
+
+def test_where_nothing_may_be_written_no_run_begins(place: Path) -> None:
+    """What a run of hours comes to is wanted in a folder that is not this user's to write."""
+    closed = place / "theirs"
+    closed.mkdir()
+    closed.chmod(0o555)
+    data = make_idx_folder(place / "data", 60, 20)
+    done = as_stranger(
+        place, *MAIN, "--data", str(data), "--run-dir", "r", "--publish", str(closed / "a" / "b"),
+    )  # fmt: skip
+    assert done.returncode == Exit.USAGE
+    assert f"--publish {closed}/a/b: {closed} can't be written to by you" in done.stderr
+    assert not (place / "r").exists()

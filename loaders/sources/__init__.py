@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from protocol.options import at_home
+from protocol.wire.secrets import shown
 from protocol.wire.words import safe_line
 
 from .. import places
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 Say = Callable[[str], object]
 #: Folders below the one that is named are looked into so deep; entries that are looked at, in all.
 DEEP, MOST_ENTRIES = 3, 10_000
+#: Entries of a data set whose files all count.
+_MOST_OF_IT = 10_000_000
 #: Names that are told where nothing fits.
 _TOLD = 8
 
@@ -48,19 +51,24 @@ class Asked:
     """What was asked for: looked at once, by whoever wants to know whether it is one of its own.
 
     Args:
-        name: as a user gave it.
+        given: what a user has called it.
         reading: how it is to be read.
         say: told what happens while it takes time, a line each.
     """
 
-    name: str
+    given: str
     reading: ReadingOptions = field(default_factory=ReadingOptions)
     say: Say = str
 
     @cached_property
+    def name(self) -> str:
+        """What it is called wherever it is told: an address without its secrets."""
+        return shown(self.given)
+
+    @cached_property
     def where(self) -> Where:
         """The place that it names, if it is one."""
-        return places.at(self.name)
+        return places.at(self.given)
 
     @cached_property
     def is_folder(self) -> bool:
@@ -89,8 +97,24 @@ class Asked:
 
     @cached_property
     def files(self) -> tuple[Where, ...]:
-        """The files in the folder and those below it, the nearest first; so many at most."""
-        return tuple(walk(self.where, DEEP)) if self.is_folder else ()
+        """The files in the folder and those below it, the nearest first; so many at most.
+
+        They are enough to tell what it is; who reads them all asks for `every`.
+        """
+        return self._walked[0]
+
+    @cached_property
+    def every(self) -> tuple[Where, ...]:
+        """The same files, and those that `files` may have left out where there are very many."""
+        files, whole = self._walked
+        return files if whole else tuple(_walk(self.where, DEEP, _MOST_OF_IT)[0])
+
+    @cached_property
+    def _walked(self) -> tuple[tuple[Where, ...], bool]:
+        if not self.is_folder:
+            return (), True
+        files, whole = _walk(self.where, DEEP, MOST_ENTRIES)
+        return tuple(files), whole
 
 
 def ordered(folder: Where, most: int) -> list[Where]:
@@ -99,9 +123,15 @@ def ordered(folder: Where, most: int) -> list[Where]:
     return sorted(found, key=lambda each: (each.suffix.lower() == ".gz", len(each.name), each.name))
 
 
-def walk(folder: Where, deep: int) -> Iterator[Where]:
-    """Yield files of a folder and those below it, the nearest first; unpacked before packed."""
-    folders, left = [folder], MOST_ENTRIES
+def walk(folder: Where, deep: int) -> list[Where]:
+    """Return files of a folder and those below it, the nearest first; unpacked before packed."""
+    return _walk(folder, deep, MOST_ENTRIES)[0]
+
+
+def _walk(folder: Where, deep: int, most: int) -> tuple[list[Where], bool]:
+    """Return what `walk` does of so many entries, and whether there are no more."""
+    found: list[Where] = []
+    folders, left = [folder], most
     for _ in range(deep + 1):
         below: list[Where] = []
         for each in folders:
@@ -109,10 +139,11 @@ def walk(folder: Where, deep: int) -> Iterator[Where]:
             left -= len(there)
             for entry in there:
                 if places.is_file(entry):
-                    yield entry
+                    found.append(entry)
                 elif entry.name[:1] != "." and places.is_folder(entry):
                     below.append(entry)
         folders = below
+    return found, left > 0
 
 
 @dataclass(frozen=True)
@@ -164,7 +195,8 @@ def told_of(name: str) -> Iterator[None]:
     except (LoaderError, MemoryError):
         raise
     except Exception as error:
-        raise LoaderError(f"{name}: it can't be read: {type(error).__name__}: {error}") from error
+        told = shown(f"{name}: it can't be read: {type(error).__name__}: {error}")
+        raise LoaderError(told) from error
 
 
 @cache
@@ -190,6 +222,16 @@ def lasting(name: str) -> str:
     except (OSError, ValueError):  # too long, say
         return name
     return str(Path(name).absolute()) if there else name
+
+
+def runs_code(name: str) -> bool:
+    """Whether a source is what a function of a user's returns; no file or folder is called so."""
+    from . import code
+
+    try:
+        return code.knows(Asked(name)) and not Path(name).exists()
+    except (OSError, ValueError):  # too long, say
+        return False
 
 
 def named() -> list[About]:

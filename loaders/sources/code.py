@@ -13,7 +13,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +93,8 @@ def _running(name: str, file: Path | None) -> Iterator[None]:
     if file is not None:
         sys.path.insert(0, str(file.parent.absolute()))
     try:
-        yield
+        with redirect_stdout(sys.stderr):  # what it prints is no part of what a command prints
+            yield
     except (LoaderError, MemoryError):
         raise
     except (Exception, SystemExit) as error:  # whatever a stranger's function does

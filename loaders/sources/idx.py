@@ -220,7 +220,7 @@ def _found(asked: Asked) -> dict[_Set, _Files]:
     """Return the data sets that there are in a folder and below it, in parts or whole."""
     found: dict[_Set, _Files] = {}
     parts: dict[tuple[_Set, _Slot], list[Where]] = {}
-    for file in asked.files:
+    for file in asked.every:
         of = _slot_of(asked.where, file)
         if of is None:
             continue

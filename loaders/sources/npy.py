@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import DatasetNotFound
+from ..errors import CorruptDataset, DatasetNotFound
 from ..naming import LABELS, ROWS, TEST, TRAIN, VALIDATION, Set, named, nearest, split_above
 from . import Asked, listed, walk
 
@@ -52,6 +52,7 @@ def open_source(asked: Asked) -> ArraySource:
     pairs = _of_folder(asked) if asked.is_folder else _of_file(asked)
     if VALIDATION in pairs:
         asked.say(f"{asked.where}: {pairs.pop(VALIDATION)[ROWS].name} and its labels are left out")
+    _check_alone(asked, pairs)
     splits = {}
     for split, files in pairs.items():
         rows, labels = files[ROWS], files[LABELS]
@@ -60,7 +61,7 @@ def open_source(asked: Asked) -> ArraySource:
 
 
 def _of_folder(asked: Asked) -> _Pairs:
-    found = _found(asked.where, [each for each in asked.files if _is_array(each)])
+    found = _found(asked.where, [each for each in asked.every if _is_array(each)])
     whole = {each: pairs for each, files in found.items() if (pairs := _whole(files))}
     if not whole:
         arrays = [each for each in asked.files if _is_array(each)]
@@ -98,12 +99,40 @@ def _found(root: Where, arrays: list[Where]) -> dict[Set, _Pairs]:
     """Return arrays by data set, split, and what they are."""
     found: dict[Set, _Pairs] = {}
     for file in arrays:
-        home, above = split_above(root, file)
-        set_, split, what = named(file.stem)
-        files = found.setdefault(Set(home, set_), {}).setdefault(split or above, {})
-        # What is called by its split or its set alone is rows, if nothing else is.
-        files.setdefault(what or ROWS, file)
+        of, split, what = _called(root, file)
+        found.setdefault(of, {}).setdefault(split, {}).setdefault(what, file)
+    for pairs in found.values():
+        for files in pairs.values():
+            # What is called by its split or its set alone is rows, if nothing else is.
+            alone = files.pop("", None)
+            if alone is not None:
+                files.setdefault(ROWS, alone)
     return found
+
+
+def _called(root: Where, file: Where) -> tuple[Set, str, str]:
+    """Return the data set and the split that an array is of by its name, and what it is."""
+    home, above = split_above(root, file)
+    set_, split, what = named(file.stem)
+    return Set(home, set_), split or above, what
+
+
+def _check_alone(asked: Asked, pairs: _Pairs) -> None:
+    """Raise if another array has as good a claim to be one that was chosen.
+
+    Raises:
+        CorruptDataset: two are the same by their names: `x_train.npy`, `train-images.npy`.
+    """
+    root = asked.where if asked.is_folder else asked.where.parent
+    chosen = {_called(root, file): file for files in pairs.values() for file in files.values()}
+    beside = asked.every if asked.is_folder else walk(root, 0)
+    for file in filter(_is_array, beside):
+        other = chosen.get(_called(root, file), file)
+        if other != file:
+            raise CorruptDataset(
+                f"{root}: {other.name} and {file.name} may both be the"
+                f" {_called(root, file)[2] or ROWS}; keep one of them"
+            )
 
 
 def _halves(pairs: _Pairs) -> _Pairs:

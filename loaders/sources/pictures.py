@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from protocol.wire.words import plural
@@ -27,6 +27,9 @@ _MOST_ENTRIES = 10_000_000
 _MOST_SIDE = 64
 #: Pictures that are read together; damaged ones that are told.
 _TOGETHER, _TOLD = 1000, 5
+#: Bytes of decoded pictures that are held until it is known what all are made; others are read
+#: again then: a folder of photographs has more pixels than memory has room for.
+_HELD = 1 << 29
 
 
 class _Labelled(NamedTuple):
@@ -34,6 +37,20 @@ class _Labelled(NamedTuple):
 
     file: Where
     class_: str
+
+
+class _Look(NamedTuple):
+    """What a picture is.
+
+    Args:
+        size: height and width.
+        grey: whether it has no colours, though it may be kept in some.
+        pixels: (height, width), or (height, width, 3); None: it is to be read again.
+    """
+
+    size: tuple[int, int]
+    grey: bool
+    pixels: Array | None
 
 
 def knows(asked: Asked) -> bool:
@@ -61,8 +78,12 @@ def open_source(asked: Asked) -> ArraySource:
         raise DatasetNotFound(f"{asked.name}: no picture in any folder of a class")
     classes = _numbered(names)
     numbers = {name: number for number, name in enumerate(classes)}
-    decoded = {split: _decoded(files) for split, files in found.items()}
-    arrays = _alike(asked, decoded)
+    looks: dict[str, list[_Look]] = {}
+    room = _HELD
+    for split, files in found.items():
+        looks[split] = _looked(files, room)
+        room -= sum(each.pixels.nbytes for each in looks[split] if each.pixels is not None)
+    arrays = _alike(asked, found, looks)
     splits: dict[str, tuple[Mapping[str, Array], Labels]] = {}
     for split, files in found.items():
         truth = np.array([numbers[each.class_] for each in files], np.int64)
@@ -95,8 +116,9 @@ def _splits(asked: Asked) -> dict[str, Where]:
     left = [
         name for name in below if name in (*_TRAIN, *_TEST) and below[name] not in (train, test)
     ]
-    if left:
-        asked.say(f"{asked.name}: {test.name} is the test set; {some(left)} is not read")
+    if left or test.name.lower() not in _TEST[:2]:
+        rest = f"; {some(left)} is not read" if left else ""
+        asked.say(f"{asked.name}: {test.name} is the test set{rest}")
     return {"train": train, "test": test}
 
 
@@ -133,8 +155,12 @@ def _numbered(names: list[str]) -> tuple[str, ...] | Numbered:
     return Numbered(len(names)) if sorted(names) == sorted(whole) else tuple(names)
 
 
-def _decoded(files: list[_Labelled]) -> list[Array]:
-    """Return the pictures of files, each (height, width), or (height, width, 3).
+def _looked(files: list[_Labelled], room: int) -> list[_Look]:
+    """Return what the pictures of files are, and their pixels while there is room for them.
+
+    Args:
+        files: of pictures.
+        room: bytes.
 
     Raises:
         CorruptDataset: some can't be read; they are named.
@@ -142,44 +168,81 @@ def _decoded(files: list[_Labelled]) -> list[Array]:
     """
     from ..decoding import pixels_of
 
-    pictures: list[Array] = []
+    looks: list[_Look] = []
     damaged: list[str] = []
-    for first in range(0, len(files), _TOGETHER):
-        together = [each.file for each in files[first : first + _TOGETHER]]
-        for file, content in zip(together, read_each(together), strict=True):
-            try:
-                pictures.append(pixels_of(content, str(file)))
-            except LoaderError as error:
-                damaged.append(str(error))
+    for file, content in _contents(files):
+        try:
+            pixels = pixels_of(content, str(file))
+        except LoaderError as error:
+            damaged.append(str(error))
+            continue
+        room -= pixels.nbytes
+        looks.append(_look(pixels, keep=room >= 0))
     if damaged:
         more = f"; and {len(damaged) - _TOLD:,} more" if len(damaged) > _TOLD else ""
         raise CorruptDataset(
             f"{'; '.join(damaged[:_TOLD])}{more}: replace {plural(len(damaged), 'such file')}, or"
             " take them away"
         )
-    return pictures
+    return looks
 
 
-def _alike(asked: Asked, splits: Mapping[str, list[Array]]) -> dict[str, Array]:
+def _contents(files: list[_Labelled]) -> Iterator[tuple[Where, bytes]]:
+    """Yield files, and all bytes of each."""
+    for first in range(0, len(files), _TOGETHER):
+        together = [each.file for each in files[first : first + _TOGETHER]]
+        yield from zip(together, read_each(together), strict=True)
+
+
+def _look(pixels: Array, keep: bool) -> _Look:
+    grey = pixels.ndim == 2 or _is_grey(pixels)
+    return _Look((pixels.shape[0], pixels.shape[1]), grey, pixels if keep else None)
+
+
+def _pixels(files: list[_Labelled], looks: list[_Look]) -> Iterator[Array]:
+    """Yield the pixels of pictures in order; of those that were not held, by reading them again.
+
+    Raises:
+        CorruptDataset: one is another by now.
+    """
+    from ..decoding import pixels_of
+
+    again = _contents(
+        [file for file, look in zip(files, looks, strict=True) if look.pixels is None]
+    )
+    for look in looks:
+        if look.pixels is not None:
+            yield look.pixels
+            continue
+        file, content = next(again)
+        pixels = pixels_of(content, str(file))
+        if _look(pixels, keep=False) != look:
+            raise CorruptDataset(f"{file}: it has changed while it was read; read it again")
+        yield pixels
+
+
+def _alike(
+    asked: Asked, files: Mapping[str, list[_Labelled]], looks: Mapping[str, list[_Look]]
+) -> dict[str, Array]:
     """Return pictures of one size and of one kind, as one array a split.
 
     They are grey if all are, though some may be in colours that are all grey.
     """
     import numpy as np
 
-    every = [each for pictures in splits.values() for each in pictures]
-    grey = all(each.ndim == 2 or _is_grey(each) for each in every)
-    sizes = {each.shape[:2] for each in every}
-    size = next(iter(sizes)) if len(sizes) == 1 else _common(every)
+    every = [each for split in looks.values() for each in split]
+    grey = all(each.grey for each in every)
+    sizes = {each.size for each in every}
+    size = next(iter(sizes)) if len(sizes) == 1 else _common([each.size for each in every])
     if len(sizes) > 1:
         asked.say(
             f"{asked.name}: pictures of {len(sizes):,} sizes, from {_told(min(sizes))} to"
             f" {_told(max(sizes))} pixels; all are scaled to {_told(size)}"
         )
     made: dict[str, Array] = {}
-    for split, pictures in splits.items():
-        made[split] = np.empty((len(pictures), *size, *(() if grey else (3,))), np.uint8)
-        for row, each in enumerate(_as_kind(pictures, grey)):
+    for split, some_ in looks.items():
+        made[split] = np.empty((len(some_), *size, *(() if grey else (3,))), np.uint8)
+        for row, each in enumerate(_as_kind(_pixels(files[split], some_), grey)):
             made[split][row] = each if each.shape[:2] == size else _scaled(each, size)
     return made
 
@@ -189,7 +252,7 @@ def _is_grey(picture: Array) -> bool:
     return bool((red == picture[..., 1]).all() and (red == picture[..., 2]).all())
 
 
-def _as_kind(pictures: list[Array], grey: bool) -> Iterator[Array]:
+def _as_kind(pictures: Iterable[Array], grey: bool) -> Iterator[Array]:
     for each in pictures:
         if grey:
             yield each if each.ndim == 2 else each[..., 0]
@@ -197,9 +260,9 @@ def _as_kind(pictures: list[Array], grey: bool) -> Iterator[Array]:
             yield each if each.ndim == 3 else each[..., None].repeat(3, axis=2)
 
 
-def _common(pictures: list[Array]) -> tuple[int, int]:
+def _common(sizes: list[tuple[int, int]]) -> tuple[int, int]:
     """Return one size for pictures of several: a square of their middle side."""
-    sides = sorted(min(each.shape[:2]) for each in pictures)
+    sides = sorted(map(min, sizes))
     side = min(_MOST_SIDE, sides[len(sides) // 2])
     return side, side
 

@@ -15,6 +15,7 @@ from console.exits import Exit, end
 from console.options import Place, homed, options
 from loaders.options import ReadingOptions
 from protocol.options import make
+from protocol.wire.secrets import shown
 
 from ..run.spec import PlanOptions
 
@@ -106,7 +107,7 @@ def check(source: str, picture: Path | None, json: bool, **values: Any) -> None:
         said = concerns(examined)
         drawn = picture is not None and "train" not in examined.absent
         trouble = _draw(found, examined, picture) if picture is not None and drawn else ""
-        _show(examined, said, source, reading, json)
+        _show(examined, said, shown(source), reading, json)
     except LoaderError as error:
         _end(Exit.DATA, str(error))
     if trouble:

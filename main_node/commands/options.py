@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,8 +24,9 @@ from learning import (
 from learning.registry import SHIPPED
 from loaders import DataOptions, SourceOptions
 from loaders.places import is_remote
-from loaders.sources import lasting
+from loaders.sources import lasting, runs_code
 from protocol.options import Option, at_home, declared, make
+from protocol.wire.secrets import is_hidden, shown
 
 from ..engine.local import EngineOptions
 from ..errors import ConfigError, StorageError
@@ -139,6 +142,12 @@ class TrainOptions:
         values["data"] = lasting(values["data"])
         return values
 
+    def kept(self) -> str:
+        """Return them as a file that a run keeps: an address in it has lost its secrets."""
+        here = self.resolved()
+        hidden = {name: shown(each) for name in ("data", "publish") if (each := here[name])}
+        return as_yaml({**here, **hidden})
+
     def as_yaml(self) -> str:
         """Return them as a file that `--config` reads."""
         return as_yaml(self.resolved())
@@ -245,10 +254,45 @@ def cut_short(options: TrainOptions) -> Path | None:
             there, same = stored.resolved(), stored.spec == spec
         except (ConfigError, LearningError):  # of another release, or damaged
             continue
-        same = same and all(there[name] == here[name] for name in ("data", "domain"))
+        same = same and there["domain"] == here["domain"]
+        same = same and shown(there["data"]) == shown(here["data"])
         if same and not locked(run) and finished(run) is None:
             return run
     return None
+
+
+def check_data(options: TrainOptions, given: set[str], path: Path) -> None:
+    """Raise if a run can't go on by what its own options say of its data, or should not.
+
+    Args:
+        options: to go on with.
+        given: names of those that stand on the command line.
+        path: directory of the run.
+
+    Raises:
+        ConfigError: the address of its data has lost its secrets; or the data is what somebody
+            else's code returns, in a run that is somebody else's.
+    """
+    data = str(options.values["data"])
+    if "data" in given:
+        return
+    if is_hidden(data):
+        raise ConfigError(
+            f"the data of this run is at {data}; its password or signature is not kept: give it"
+            " again, with --data"
+        )
+    if runs_code(data) and not _is_own(path / "config.yaml"):
+        raise ConfigError(
+            f"the data of this run is what {data} returns, and whoever else may write"
+            f" {path / 'config.yaml'} has said so: to have it run, name it yourself, with --data"
+        )
+
+
+def _is_own(file: Path) -> bool:
+    """Whether nobody but this user, and root, decides what a file and its folder hold."""
+    every = [each.stat() for each in (file, file.parent)]
+    mine = all(each.st_uid in (os.geteuid(), 0) for each in every)
+    return mine and not any(each.st_mode & stat.S_IWOTH for each in every)
 
 
 def resumed(options: TrainOptions, given: set[str], path: Path) -> TrainOptions:

@@ -35,6 +35,7 @@ from .options import (
     PARTS,
     TrainOptions,
     check_brought,
+    check_data,
     cut_short,
     find_run,
     resumed,
@@ -145,6 +146,7 @@ def _run(
                 told = f"run {path.name} is done already"
                 say(Entry("run.done_already", told, run=path.name), told)
                 return _show(result, path, as_json, start.part(PublishOptions).publish)
+            check_data(start, by_hand, path)
             directory = RunDirectory(path, new=False)
         check_brought(start.values, by_hand)
         publish = start.part(PublishOptions).publish
@@ -186,7 +188,7 @@ def _plan(start: TrainOptions) -> Plan:
         spec=start.spec, source=start.part(SourceOptions), merge=start.part(MergeOptions),
         company=start.part(CompanyOptions), listen=start.part(ListenOptions),
         job=start.part(JobOptions), runs=Path(start.part(StoreOptions).run_dir),
-        config=start.as_yaml(),
+        config=start.kept(),
         engine=LocalNodes(nodes, shown.log_level, shown.log_format) if nodes else None,
     )  # fmt: skip
 

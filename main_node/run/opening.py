@@ -23,6 +23,7 @@ from loaders.rows import Array, Arrays
 from loaders.splits import with_test, with_validation, without_contradictions
 from protocol import AddressError
 from protocol.wire.addresses import is_loopback
+from protocol.wire.secrets import shown
 from protocol.wire.words import safe_line
 
 from ..controls import STOP, Handler, Order
@@ -245,7 +246,7 @@ def _remember(
     if before not in (None, data.digest) and before != data.first_digest:
         raise DataChanged(
             f"the data is not what run {directory.run_id} began with:"
-            f" {plan.source.data} has changed since; begin a new run"
+            f" {shown(plan.source.data)} has changed since; begin a new run"
         )
     began = database.fact("options")
     if began is not None and not plan.spec.is_that_of(began):
@@ -414,7 +415,7 @@ class Run:
     def _opened(self) -> Opened:
         plan, spec = self._plan, self._plan.spec
         return Opened(
-            spec=spec, source=plan.source.data, rows=len(self._data.train),
+            spec=spec, source=shown(plan.source.data), rows=len(self._data.train),
             called=self._data.train.kind,
             lesson=self._lesson(), directory=self.directory.path, address=self._node.address,
             min_nodes=plan.company.min_nodes,
@@ -490,7 +491,7 @@ class Run:
         result = Result(
             run=self.directory.run_id,
             data={
-                "source": self._plan.source.data, "digest": data.digest, "rows": len(data),
+                "source": shown(self._plan.source.data), "digest": data.digest, "rows": len(data),
                 "sharding": spec.data.sharding, "kind": data.kind,
             },
             target_digit=spec.data.target_digit, learner=spec.learner, jobs=spec.data.jobs,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from loaders import LoaderError, SourceUnreachable, places
+from protocol.wire.secrets import shown
 
 from ..errors import ConfigError, StorageError
 
@@ -24,8 +26,15 @@ def check_place(place: str) -> None:
         if isinstance(where, Path):
             if where.exists() and not where.is_dir():
                 raise ConfigError(f"--publish {place}: a file; name a folder")
+            # The nearest folder that is there is that in which others are made.
+            whole = (where, *where.absolute().parents)
+            above = next(each for each in whole if os.access(each, os.F_OK))
+            if not os.access(above, os.W_OK | os.X_OK):
+                raise ConfigError(f"--publish {place}: {above} can't be written to by you")
         elif where.way.scheme != "s3":
-            raise ConfigError(f"--publish {place}: there are s3://bucket/prefix and local folders")
+            raise ConfigError(
+                f"--publish {shown(place)}: there are s3://bucket/prefix and local folders"
+            )
         else:
             places.entries(where, 1)
     except SourceUnreachable as error:

@@ -176,3 +176,11 @@ def test_a_run_learns_from_a_function(tmp_path: Path) -> None:
     )
     digests = [loaders.open_source(each).digest for each in (folder, f"{tmp_path}/mine.py:load")]
     assert digests[0] == digests[1]
+
+
+def test_what_a_function_prints_is_no_output_of_a_command(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened(place, "def load():\n    print('hello')\n    return {'train': (x, y)}\n")
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "hello\n")

@@ -295,3 +295,78 @@ def test_mnist_is_read_in_a_few_seconds(mnist: Rows, file: Path) -> None:
     assert time.process_time() - begun < 5  # 1.3 s where nothing else runs
     assert found.numbers.dtype == np.uint8
     assert loaders.open_source(file).form.classes == Numbered(10)
+
+
+def test_tables_of_very_many_columns_are_read_in_seconds(tmp_path: Path) -> None:
+    """As those of genes: twenty thousand columns, in a line that is longer than a cell may be."""
+    names = [f"gene{number}" for number in range(20_000)]
+    values = (np.arange(4 * len(names)) % 977 / 8).reshape(4, -1)
+    lines = [",".join([*names, "label"])]
+    lines += [",".join([*map(str, row), str(k % 2)]) for k, row in enumerate(values.tolist())]
+    (tmp_path / "wide.csv").write_text("\n".join(lines) + "\n")
+    begun = time.process_time()
+    source = loaders.open_source(tmp_path / "wide.csv")
+    assert time.process_time() - begun < 5  # 0.6 s; 15 s where each column is looked up in a list
+    assert source.form.fields["row"].columns == tuple(names)
+    assert np.array_equal(source.read("train", slice(None))["row"], values)
+
+
+def test_columns_of_one_name_are_told_apart(file: Path) -> None:
+    file.write_text(",".join([*["a"] * 3, "a.1", "label"]) + "\n1,2,3,4.5,x\n1,2,3,4.5,y\n")
+    columns = loaders.open_source(file).form.fields["row"].columns
+    assert columns == ("a", "a.1", "a.2", "a.1.1")
+    many = 50_000
+    begun = time.process_time()
+    names, row = ",".join([*["a"] * many, "label"]), ",".join([*["1.5"] * many, "x"])
+    file.write_text(f"{names}\n{row}\n")
+    assert len(read_csv(file).columns) == many + 1
+    assert time.process_time() - begun < 10
+
+
+def test_every_part_counts_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loaders.sources.MOST_ENTRIES", 10)
+    for number in range(25):
+        (tmp_path / f"train-{number:02}.csv").write_text(f"a,label\n{number}.5,{number % 2}\n")
+    rows = loaders.load(tmp_path)
+    assert rows.arrays["row"][:, 0].tolist() == [number + 0.5 for number in range(25)]
+
+
+def test_a_line_without_an_end_takes_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loaders.delimited._LONGEST", 1 << 17)
+    with gzip.open(tmp_path / "t.csv.gz", "wb", 1) as file:
+        file.write(b"a,b,label\n1,x,2\n" + b"3,y,4\n" * 20_000 + b"0" * (1 << 20))
+    with pytest.raises(CorruptDataset, match="a line of it does not end"):
+        loaders.open_source(tmp_path / "t.csv.gz")
+
+
+def test_labels_that_float64_has_not_are_not_made_one(file: Path) -> None:
+    file.write_text("a,label\n1.5,9007199254740993\n2.5,9007199254740992\n")
+    with pytest.raises(CorruptDataset, match="two may be one"):
+        loaders.open_source(file)
+
+
+@pytest.mark.parametrize("other", ["train.csv.gz", "TRAIN.csv", "training.tsv", "train/0.csv.gz"])
+def test_a_copy_is_no_further_part(other: str, tmp_path: Path) -> None:
+    """Rows would be learned from twice."""
+    text = b"a,b,label\n1.5,2,x\n3.5,4,y\n"
+    copy = tmp_path / other
+    copy.parent.mkdir(exist_ok=True)
+    first = copy.parent / ("0.csv" if other.startswith("train/") else "train.csv")
+    first.write_bytes(text)
+    copy.write_bytes(gzip.compress(text) if other.endswith("gz") else text)
+    with pytest.raises(CorruptDataset, match="may both be the same rows; keep one of them"):
+        loaders.open_source(tmp_path)
+
+
+def test_texts_of_too_many_kinds_take_no_memory(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loaders.tables.MOST_COLUMNS", 50)
+    rows = [",".join([*(f"t{row + k}" for k in range(6)), "x"]) for row in range(10)]
+    file.write_text("\n".join(["a,b,c,d,e,f,label", *rows]) + "\n")
+    with pytest.raises(CorruptDataset, match="6 columns of texts would become 60 columns"):
+        loaders.open_source(file)

@@ -144,3 +144,10 @@ def test_a_folder_that_lacks_files_is_told_which(tmp_path: Path) -> None:
         loaders.load(whole, "validation")
     with pytest.raises(LoaderError, match="limit of 0 rows"):
         loaders.load(whole, limit=0)
+
+
+def test_a_file_address_is_of_this_machine(idx_folder: Path) -> None:
+    for address in (f"file://{idx_folder}", f"file://localhost{idx_folder}"):
+        assert loaders.open_source(address).digest == loaders.open_source(idx_folder).digest
+    with pytest.raises(DatasetNotFound, match="file://photos: file:// is followed by a whole path"):
+        loaders.open_source("file://photos")

@@ -235,3 +235,55 @@ def test_what_is_no_archive_is_told(tmp_path: Path) -> None:
     file.write_bytes(content[:at] + b"\xff" + content[at + 1 :])
     with pytest.raises(CorruptDataset, match="x_train: can't be read: Bad CRC-32"):
         loaders.open_source(file)
+
+
+def header_of(shape: tuple[int, ...]) -> bytes:
+    """Return a `.npy` file of no bytes but a header."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
+    return file.getvalue()
+
+
+def test_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    length = 1 << 28
+    head = b"\x93NUMPY\x02\x00" + length.to_bytes(4, "little")
+    with (
+        zipfile.ZipFile(tmp_path / "d.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("x_train.npy", "w") as file,
+    ):
+        file.write(head)
+        for _ in range(length >> 22):
+            file.write(b" " * (1 << 22))
+    tracemalloc.start()
+    with pytest.raises(CorruptDataset, match="268,435,456 letters"):
+        loaders.open_source(tmp_path / "d.npz")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1 << 24
+
+
+def test_labels_of_no_numbers_are_told(tmp_path: Path) -> None:
+    """However many of them there are said to be: a header takes no bytes for it."""
+    for name in ("x", "y"):
+        (tmp_path / f"{name}.npy").write_bytes(header_of((10**12, 0)))
+    with pytest.raises(CorruptDataset, match="y.npy has labels of no numbers"):
+        loaders.open_source(tmp_path)
+
+
+def test_what_is_called_by_its_split_alone_is_no_rows_where_others_are(tmp_path: Path) -> None:
+    np.save(tmp_path / "train.npy", np.zeros_like(X))
+    np.save(tmp_path / "train-images.npy", X)
+    np.save(tmp_path / "train-labels.npy", Y)
+    assert loaders.open_source(tmp_path).digest == TRAIN_ONLY
+
+
+@pytest.mark.parametrize("other", ["X_train", "train-images"])
+@pytest.mark.parametrize("named", ["", "x_train.npy"])
+def test_two_arrays_that_may_be_the_same_are_told(other: str, named: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "x_train.npy", X)
+    np.save(tmp_path / f"{other}.npy", X + 1)
+    np.save(tmp_path / "y_train.npy", Y)
+    with pytest.raises(CorruptDataset, match="may both be the rows; keep one of them"):
+        loaders.open_source(tmp_path / named)

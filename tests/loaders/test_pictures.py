@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_colours_and_the_names_of_classes_are_kept(tmp_path: Path) -> None:
     ("names", "splits", "said"),
     [
         (("training", "testing"), {"train": 2, "test": 2}, ""),
-        (("Train", "VAL"), {"train": 2, "test": 2}, ""),
+        (("Train", "VAL"), {"train": 2, "test": 2}, "VAL is the test set"),
         (
             ("train", "test", "val"),
             {"train": 2, "test": 2},
@@ -158,3 +159,52 @@ def test_pictures_beside_no_class_are_no_data(tmp_path: Path) -> None:
     colour(tmp_path / "one.png")
     with pytest.raises(DatasetNotFound, match="without data that is known: it holds one.png"):
         loaders.load(tmp_path)
+
+
+def photographs(folder: Path, count: int = 12) -> Path:
+    """Write pictures of two sizes and two classes, grey and in colours."""
+    for number in range(count):
+        shape = ((60, 80, 3), (80, 60, 3), (70, 90))[number % 3]
+        pixels = (np.arange(np.prod(shape)) * (number + 3) % 256).astype(np.uint8)
+        place = folder / "ab"[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.reshape(shape)).save(place / f"{number}.png")
+    return folder
+
+
+def test_pictures_for_which_there_is_no_room_are_read_again(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [loaders.open_source(each).digest for each in (photographs(tmp_path / "p"), folder)]
+    for room in (0, 40_000):
+        monkeypatch.setattr("loaders.sources.pictures._HELD", room)
+        assert [loaders.open_source(each).digest for each in (tmp_path / "p", folder)] == wanted
+
+
+def test_photographs_take_the_memory_of_what_is_made_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loaders.sources.pictures._HELD", 1 << 18)
+    (tmp_path / "a").mkdir()
+    for number in range(20):
+        size = (500, 501) if number % 2 else (501, 500)  # 750 kB each
+        Image.new("RGB", size, (number, 7, 9)).save(tmp_path / "a" / f"{number}.png")
+    tracemalloc.start()
+    assert loaders.open_source(tmp_path).splits == {"train": 20}
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 8_000_000  # of 15 MB
+
+
+def test_a_picture_that_is_another_when_it_is_read_again_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loaders.sources.pictures._HELD", 0)
+    photographs(tmp_path)
+
+    def say(line: str) -> None:  # all were looked at
+        assert "all are scaled" in line
+        Image.new("L", (9, 9)).save(tmp_path / "a" / "0.png")
+
+    with pytest.raises(CorruptDataset, match=r"a/0\.png: it has changed while it was read"):
+        loaders.open_source(tmp_path, say)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 import threading
@@ -424,6 +425,16 @@ def test_a_run_is_published_to_a_folder(digits: Path, tmp_path: Path) -> None:
     for name in ("model.safetensors", "metrics.json"):
         assert (tmp_path / "out" / "digits" / name).read_bytes() == (run / name).read_bytes()
     assert len(list((tmp_path / "out" / "digits").iterdir())) == 2
+
+
+@pytest.mark.lane("fast")
+def test_what_is_published_may_be_read_by_whom_this_user_lets(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        places.write(tmp_path / "file", b"content")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
 
 
 def test_a_store_is_filled_with_mnist(

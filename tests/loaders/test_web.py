@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from console.exits import Exit
@@ -18,8 +21,8 @@ from learning.model import Model, save
 from loaders import DatasetNotFound, LoaderError, SourceUnreachable, open_source, places, web
 from loaders.rows import Field, Form, Numbered
 
-from ..brought.linear import LinearLearner
-from ..processes import PREDICT_HERE, here
+from ..brought.linear import GATE, LinearLearner
+from ..processes import MAIN, MAIN_HERE, PREDICT_HERE, Start, here
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -247,3 +250,57 @@ def test_links_that_lead_out_of_a_folder_are_none_of_its_files(
     found = {each.name: places.is_folder(each) for each in places.entries(where, 100)}
     assert found == {"b.png": False, "a b.png": False, "sub": True}
     assert len(places.entries(where, 2)) == 2
+
+
+SECRETS = "hunter2", "5ecret"
+
+
+def with_secrets(address: str, name: str) -> str:
+    """Return an address that a password and a signature are in."""
+    word, secret = SECRETS
+    return f"{address.replace('://', f'://me:{word}@')}/{name}?X-Amz-Signature={secret}"
+
+
+def test_an_error_tells_nothing_that_gives_access_to_data(served: tuple[Path, str]) -> None:
+    folder, address = served
+    (folder / "half.npz").write_bytes(b"PK\3\4 and no more")
+    told = ""
+    for name in ("nothing", "half.npz"):
+        source = with_secrets(address, name)
+        told += here(MAIN_HERE, "--data", source).stderr
+        told += here("main_node.commands.datasets:main", "check", source).stderr
+        told += here(PREDICT_HERE, source, "--data", source).stderr
+    told += here(MAIN_HERE, "--data", "mnist", "--publish", with_secrets(address, "out")).stderr
+    assert told.count("//***@127.0.0.1") == 7
+    assert not any(each in told for each in SECRETS)
+
+
+@pytest.mark.lane("deep")
+def test_a_run_keeps_nothing_that_gives_access_to_data_and_tells_nobody(
+    served: tuple[Path, str], start: Start, tmp_path: Path
+) -> None:
+    folder, address = served
+    rows = np.arange(160 * 64).reshape(160, 8, 8) % 251
+    np.savez(folder / "d.npz", x_train=rows.astype(np.uint8), y_train=np.arange(160) % 4)
+    source, runs = with_secrets(address, "d.npz"), tmp_path / "runs"
+    command = (
+        *MAIN, "--run-dir", str(runs), "--local-nodes", "1", "--rounds", "1", "--learner", "linear",
+        "--bind", "tcp://127.0.0.1:0", "--json", "--log-level", "debug",
+    )  # fmt: skip
+    (tmp_path / "gate").mkdir()
+    first = start(*command, "--data", source, env={**os.environ, GATE: str(tmp_path / "gate")})
+    opened = first.event("run.opened")
+    first.kill()
+    run = Path(opened["directory"])
+    refused = here(MAIN_HERE, "--resume", str(run))
+    assert refused.returncode == Exit.USAGE
+    assert "not kept: give it again, with --data" in refused.stderr
+    # With another signature it is the same address.
+    result = start(*command, "--data", f"{source}2", "--continue").result()
+    assert (result["run"], result["starts"]) == (run.name, 2)
+    told = json.dumps([opened, result]) + refused.stderr
+    kept = [each.read_bytes() for each in run.rglob("*") if each.is_file()]
+    assert told.count("//***@127.0.0.1") == 3
+    for each in SECRETS:
+        assert each not in told
+        assert not any(each.encode() in content for content in kept)

@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from console.exits import Exit
 from main_node.commands.options import TrainOptions, cut_short
 
 from ..brought.linear import GATE
 from ..conftest import make_idx_folder
-from ..processes import MAIN, Start
+from ..processes import MAIN, MAIN_HERE, Start, here
 
 
 def make_run(runs: Path, name: str, done: bool = False, **options: Any) -> Path:
@@ -72,3 +73,31 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_followed_by_another(
     fifth.kill()
     assert len(before) == 3
     assert {Path(opened["directory"])} == set(runs.iterdir()) - before
+
+
+def test_the_code_of_somebody_elses_run_is_not_run_unless_it_is_named(tmp_path: Path) -> None:
+    code = tmp_path / "data.py"
+    code.write_text("from pathlib import Path\nPath(__file__).with_name('it ran').touch()\n")
+    run = make_run(tmp_path, "1", data=f"{code}:load", learner="linear")
+    for each in (run, run / "config.yaml"):
+        before = each.stat().st_mode
+        each.chmod(before | 0o002)  # anybody may have written it
+        done = here(MAIN_HERE, "--resume", str(run))
+        assert done.returncode == Exit.USAGE
+        assert "to have it run, name it yourself, with --data" in done.stderr
+        assert not (tmp_path / "it ran").exists()
+        each.chmod(before)
+    named = here(MAIN_HERE, "--resume", str(run), "--data", f"{code}:load")
+    assert "has no function 'load'" in named.stderr
+    assert (tmp_path / "it ran").exists()
+    assert "has no function 'load'" in here(MAIN_HERE, "--resume", str(run)).stderr
+
+
+def test_an_address_with_another_signature_is_of_the_same_run(tmp_path: Path) -> None:
+    address = "https://host/d.npz?X-Amz-Signature="
+    options = TrainOptions.of(run_dir=str(tmp_path), data=f"{address}1")
+    run = make_run(tmp_path, "1")
+    (run / "config.yaml").write_text(options.kept())
+    assert "Signature=***" in options.kept()
+    assert cut_short(TrainOptions.of(run_dir=str(tmp_path), data=f"{address}2")) == run
+    assert cut_short(TrainOptions.of(run_dir=str(tmp_path), data="https://host/d.npz")) is None
