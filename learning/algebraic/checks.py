@@ -11,7 +11,7 @@ from loaders.rows import Array, Labels
 
 from ..contract import Solution
 from ..errors import ModelError, UnfitData, UnfitSolution
-from .embedding import ON, Embedding, TableEmbedding, first_equal, packed
+from .embedding import Embedding, TableEmbedding, first_equal, packed
 from .errors import check_equal_rows
 from .model import from_arrays
 
