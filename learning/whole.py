@@ -18,12 +18,17 @@ from .forms import Table
 
 Floats = npt.NDArray[np.float64]
 
+#: The most that a byte can be.
+WHITE = 255
 #: Numbers that are looked at together.
 _TOGETHER = 1 << 22
 #: Numbers beyond this count as this: their squares have a sum.
 MOST = 1e140
 #: Deviations from the mean beyond this count as this.
 MOST_DEVIATIONS = 10.0
+#: Pictures of bytes that are no more than this are dim: they are taken by their own range, 0 to 1
+#: or 0 to 16, say, for as parts of 255 they would be all but black.
+DIM = 127
 
 
 def _blocks(rows: Rows) -> Iterator[tuple[int, Array]]:
@@ -79,6 +84,19 @@ def bounds(rows: Rows) -> tuple[float, float]:
     for _, array in _blocks(rows):
         low, high = min(low, float(array.min())), max(high, float(array.max()))
     return low, high
+
+
+def white_of(rows: Rows) -> int:
+    """Return what is white in pictures of bytes: 255, or of dim ones the most that there is.
+
+    It is 255, too, where all are black.
+    """
+    most = 0
+    for _, array in _blocks(rows):
+        most = max(most, int(array.max(initial=0)))
+        if most > DIM:
+            break
+    return most if 0 < most <= DIM else WHITE
 
 
 def moments(rows: Rows) -> tuple[Floats, Floats]:

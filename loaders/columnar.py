@@ -131,7 +131,11 @@ def _texts(column: pa.ChunkedArray) -> Texts:
     parts = []
     for chunk in column.chunks:
         codes = pc.fill_null(chunk.indices.cast(pa.int64()), -1).to_numpy()
-        parts.append(Texts(codes, tuple(map(str, chunk.dictionary.to_pylist()))))
+        every = [*map(str, chunk.dictionary.to_pylist())]
+        kept = [each for each in every if each.strip()]  # nothing, as an empty cell of CSV's
+        place = {each: number for number, each in enumerate(kept)}
+        numbers = np.array([*(place.get(each, -1) for each in every), -1], np.int64)
+        parts.append(Texts(numbers[codes], tuple(kept)))
     return Texts.joined(parts)
 
 

@@ -180,6 +180,48 @@ def table_source(
     return source_of(name, splits, say=say, classes=classes, columns=names)
 
 
+def unlabelled(
+    name: str, table: Table, columns: Sequence[str], say: Say = str
+) -> ArraySource:  # fmt: skip
+    """Return a source of the rows of a table, whatever their labels, as the split `all`.
+
+    Args:
+        name: of the source.
+        table: of its rows.
+        columns: that a model knows; of texts, `colour=red`. None: all that are no label are taken.
+        say: told how columns are taken.
+
+    Raises:
+        CorruptDataset: it has none of these columns, or one can't be taken.
+    """
+    if columns:
+        taken = [each for each in table.columns if _is_among(each, columns)]
+        left = [each for each in table.columns if each not in taken]
+        if taken and left:
+            say(f"{name}: {some([*map(repr, left)])}: left out, the model does not know it")
+        rows, names = (
+            _of_columns({TRAIN: table}, taken)
+            if taken
+            else ({TRAIN: np.empty((len(table), 0))}, [])
+        )
+    else:
+        labels = {_usual(table)} if table.named else set()
+        taken = [each for each in table.columns if each not in labels]
+        found, named = _rows({TRAIN: table}, taken, say)
+        rows, names = found, [*named]
+    if not taken:
+        raise CorruptDataset(
+            f"{name}: none of the columns that the model knows ({some([*map(repr, columns)])}) is"
+            f" there; there are {some([*map(repr, table.columns)])}"
+        )
+    given = Given(rows[TRAIN], np.zeros(len(table), np.int64), name, name)
+    return source_of(name, {"all": given}, say=say, columns=names)
+
+
+def _is_among(name: str, columns: Sequence[str]) -> bool:
+    return any(each == name or each.startswith(f"{name}=") for each in columns)
+
+
 def _of(table: Table, column: str) -> str:
     return f"column {column!r} of {table.where}"
 

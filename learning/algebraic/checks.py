@@ -11,7 +11,7 @@ from loaders.rows import Array, Labels
 
 from ..contract import Solution
 from ..errors import ModelError, UnfitData, UnfitSolution
-from .embedding import ON, Embedding, TableEmbedding, first_equal, packed
+from .embedding import Embedding, TableEmbedding, first_equal, packed
 from .errors import check_equal_rows
 from .model import from_arrays
 
@@ -41,12 +41,8 @@ def check_bytes(images: Array) -> None:
     Raises:
         UnfitData: nothing is.
     """
-    brightest = int(images.max(initial=0))
-    if brightest <= ON:
-        raise UnfitData(
-            f"the brightest pixel of these images is {brightest}, and none is on:"
-            " grey goes from 0 to 255"
-        )
+    if not images.any():
+        raise UnfitData("every pixel of these images is 0: there is nothing to learn from")
 
 
 def check_solution(solution: Solution, embedding: Embedding, classes: int) -> None:

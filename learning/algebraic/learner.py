@@ -155,8 +155,10 @@ class AlgebraicLearner(Learner):
 
         found = taken(form, self.name)
         if isinstance(found, Picture) and found.is_bytes:
-            size = found.height, found.width
-            return ImageEmbedding.of_levels(*size, self.made.levels, found.channels)
+            size, own = (found.height, found.width), start.get("thresholds")
+            if own is None:
+                return ImageEmbedding.of_levels(*size, self.made.levels, found.channels)
+            return ImageEmbedding(*size, tuple(own.tolist()), found.channels)
         return from_arrays(start).embedding
 
     def predict(self, model: Arrays, rows: Rows) -> Labels:
@@ -219,16 +221,19 @@ class AlgebraicLearner(Learner):
     def begin(self, model: Arrays, rows: Rows) -> Arrays:
         """Return a model without atoms, with thresholds that fit all rows; of bytes, nothing yet.
 
+        Of dim ones (`whole.DIM`) there are some: these are no parts of 255.
+
         Raises:
             UnfitData: numbers can't be told apart.
         """
         import numpy as np
 
+        from ..whole import WHITE, white_of
         from .atoms import joined
         from .model import AlgebraicModel, to_arrays
 
         found = taken(rows.form, self.name)
-        if isinstance(found, Picture) and found.is_bytes:
+        if isinstance(found, Picture) and found.is_bytes and white_of(rows) == WHITE:
             return model
         none = np.zeros(0, np.int64)
         return to_arrays(AlgebraicModel(self._fitting(rows), rows.classes, joined([]), none, none))
@@ -240,7 +245,7 @@ class AlgebraicLearner(Learner):
             UnfitData: their numbers are not finite, or can't be told apart.
         """
         from ..errors import UnfitData
-        from ..whole import bounds, check_numbers
+        from ..whole import WHITE, bounds, check_numbers, white_of
         from .embedding import LEVELS, ImageEmbedding, TableEmbedding
 
         found, levels = taken(rows.form, self.name), self.made.levels
@@ -253,11 +258,12 @@ class AlgebraicLearner(Learner):
             if not embedding.constants:
                 raise UnfitData("every column has one value only: there is nothing to learn from")
             return embedding
-        if found.is_bytes:
+        if found.is_bytes and (white := white_of(rows)) == WHITE:
             return self._embedding(rows.form, {})
         try:
             shape = found.height, found.width, found.channels
-            return ImageEmbedding.of_range(shape, levels, *bounds(rows))
+            low, high = (0, white) if found.is_bytes else bounds(rows)
+            return ImageEmbedding.of_range(shape, levels, low, high)
         except ValueError as error:
             raise UnfitData(f"the pixels of these images are {error}") from error
 

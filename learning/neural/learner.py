@@ -55,9 +55,10 @@ class NeuralLearner(Learner):
     """A small net, of pictures or of tables; its solutions have a mean.
 
     Pictures go through two convolutions and two dense layers, rows of a table through three dense
-    layers (`shapes.py`). Grey and colours of bytes are taken as 0 to 1; all other numbers in
-    deviations from their mean over the whole training set, and what is missing in a table as the
-    mean. These means and deviations are arrays of the model.
+    layers (`shapes.py`). Grey and colours of bytes are taken as 0 to 1, as parts of 255, or of the
+    most that the training set has where that is below half of it; all other numbers in deviations
+    from their mean over the whole training set, and what is missing in a table as the mean. These
+    means and deviations (of dim pictures 0, and the most) are arrays of the model.
 
     The learning rate falls in a straight line to zero over all rounds of the run, and pictures
     are shifted at random from the second epoch on (the first finds its feet without).
@@ -122,10 +123,11 @@ class NeuralLearner(Learner):
 
     def begin(self, model: Arrays, rows: Rows) -> Arrays:
         """Return a fresh net with mean and deviation of all rows, where it takes numbers so."""
-        if not model.keys() >= STANDARDS:
-            return model
         from ..whole import moments
 
+        if not model.keys() >= STANDARDS:
+            dim = _of_dim(rows)
+            return {**model, **dim} if dim else model
         return {**model, **dict(zip((MEAN, DEVIATION), moments(rows), strict=True))}
 
     def check(self, solution: Solution, layout: Layout, form: Form) -> None:
@@ -142,3 +144,15 @@ class NeuralLearner(Learner):
     def describe(self, model: Arrays) -> dict[str, object]:
         """Return how many weights there are."""
         return super().describe({n: a for n, a in model.items() if n not in STANDARDS})
+
+
+def _of_dim(rows: Rows) -> Arrays:
+    """Return what makes dim pictures of bytes 0 to 1; of others nothing: 255 does that."""
+    import numpy as np
+
+    from ..whole import WHITE, white_of
+
+    found, white = taken(rows.form, NeuralLearner.name), white_of(rows)
+    if isinstance(found, Table) or white == WHITE:
+        return {}
+    return {MEAN: np.zeros(found.channels), DEVIATION: np.full(found.channels, float(white))}

@@ -109,7 +109,7 @@ class Training:
         """Return the weights of a fresh net, and what standardises nothing."""
         shape = shape_of(form)
         torch.manual_seed(self._turn.initial_seed)
-        return {**_arrays(_kind(shape)(shape, len(form.classes))), **_standards(form, shape)}
+        return {**_arrays(_kind(shape)(shape, len(form.classes))), **_standards(form, shape, {})}
 
     def fit(
         self, rows: Rows, start: Arrays, seed: int, progress: Progress, cancelled: Cancelled,
@@ -152,7 +152,7 @@ class Training:
         kind = _kind(shape)
         classes = max(1, model.get(kind.last, np.zeros(0)).size)
         with torch.device("meta"):  # a lying file asks for no memory
-            _check(kind(shape, classes), model, _standards(form, shape))
+            _check(kind(shape, classes), model, _standards(form, shape, model))
         net = kind(shape, classes)
         weights = {name: array for name, array in model.items() if name not in STANDARDS}
         net.load_state_dict({name: self._tensor(array) for name, array in weights.items()})
@@ -221,7 +221,7 @@ class _Take:
 
     def __init__(self, model: Arrays, form: Form, device: torch.device) -> None:
         self._model, self._device = model, device
-        self._standardises = _standardises(form)
+        self._standardises = _standardises(form, model)
 
     def prepared(self, array: Array) -> Array:
         """Return rows as they can be shifted: what comes in then, 0, is black, or the mean."""
@@ -241,15 +241,15 @@ class _Take:
         return tensor.contiguous(memory_format=torch.channels_last)
 
 
-def _standardises(form: Form) -> bool:
-    """Whether numbers are standardised: all but pictures of bytes."""
+def _standardises(form: Form, model: Arrays) -> bool:
+    """Whether numbers are standardised: all but pictures of bytes; of these, dim ones."""
     found = taken(form, "neural")
-    return not (isinstance(found, Picture) and found.is_bytes)
+    return not (isinstance(found, Picture) and found.is_bytes) or model.keys() >= STANDARDS
 
 
-def _standards(form: Form, shape: Shape) -> dict[str, Array]:
+def _standards(form: Form, shape: Shape, model: Arrays) -> dict[str, Array]:
     """Return the arrays that standardise rows of such a form, so that they stay as they are."""
-    if not _standardises(form):
+    if not _standardises(form, model):
         return {}
     return {MEAN: np.zeros(shape.inputs), DEVIATION: np.ones(shape.inputs)}
 

@@ -274,6 +274,28 @@ def open_source(name: str | Path, say: Say = str, reading: ReadingOptions | None
         raise DatasetNotFound(_nothing(asked))
 
 
+def open_rows(name: str | Path, columns: Sequence[str] = (), say: Say = str) -> Source:
+    """Return the rows of a table, which need no label, as the split `all`.
+
+    Args:
+        name: of a file.
+        columns: that a model knows; others are left out. None: all are taken.
+        say: told how columns are taken.
+
+    Raises:
+        DatasetNotFound: there is no such file, or it is no table.
+        CorruptDataset: it is damaged, or has none of these columns.
+    """
+    asked = Asked(at_home(str(name)), say=say)
+    for kind in kinds():
+        with told_of(asked.name):
+            if hasattr(kind, "open_rows") and kind.knows(asked):
+                found: Source = kind.open_rows(asked, columns)
+                return found
+    there = tell(asked.head, "a table") if asked.is_file else "no such table"
+    raise DatasetNotFound(f"{safe_line(asked.name)}: {there}; rows are those of CSV or Parquet")
+
+
 def _nothing(asked: Asked) -> str:
     """Return what there is where nothing is that any kind knows, and what could be."""
     what = [f"{kind.WHAT} ({', '.join(kind.NAMES)})" for kind in kinds() if kind.NAMES]

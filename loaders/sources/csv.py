@@ -14,7 +14,10 @@ from ..signs import GZIP
 from . import Asked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..rows import ArraySource
+    from ..tables import Table
 
 WHAT = "a CSV file or a folder of such"
 ORDER = 60
@@ -51,8 +54,26 @@ def open_source(asked: Asked) -> ArraySource:
         DatasetNotFound: no column is the label, or there are several data sets.
         CorruptDataset: a file is damaged or no table, or a column can't be learned from.
     """
+    from ..tables import table_source
+
+    return table_source(asked.name, _tables(asked), asked.reading.label, asked.say)
+
+
+def open_rows(asked: Asked, columns: Sequence[str]) -> ArraySource:
+    """Return the rows of one table, which need no label, as the split `all`.
+
+    Raises:
+        CorruptDataset: it is damaged, or has none of these columns.
+    """
+    from ..tables import unlabelled
+
+    return unlabelled(asked.name, next(iter(_tables(asked).values())), columns, asked.say)
+
+
+def _tables(asked: Asked) -> dict[str, Table]:
+    """Return the table of each split."""
     from ..delimited import read_csv
-    from ..tables import joined, table_files, table_source
+    from ..tables import joined, table_files
 
     files, texts = table_files(asked, ENDING), set[str]()
     while True:
@@ -64,5 +85,4 @@ def open_source(asked: Asked) -> ArraySource:
             texts & {*table.columns} == {*table.texts} for every in read.values() for table in every
         ):
             break
-    tables = {split: joined(every) for split, every in read.items()}
-    return table_source(asked.name, tables, asked.reading.label, asked.say)
+    return {split: joined(every) for split, every in read.items()}

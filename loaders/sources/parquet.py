@@ -13,7 +13,10 @@ from ..errors import DatasetNotFound
 from . import Asked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..rows import ArraySource
+    from ..tables import Table
 
 WHAT = "a Parquet file or a folder of such"
 ORDER = 40
@@ -39,7 +42,26 @@ def open_source(asked: Asked) -> ArraySource:
             data sets.
         CorruptDataset: a file is damaged, or a column can't be learned from.
     """
-    from ..tables import joined, table_files, table_source
+    from ..tables import table_source
+
+    return table_source(asked.name, _tables(asked), asked.reading.label, asked.say)
+
+
+def open_rows(asked: Asked, columns: Sequence[str]) -> ArraySource:
+    """Return the rows of one table, which need no label, as the split `all`.
+
+    Raises:
+        DatasetNotFound: pyarrow is not installed.
+        CorruptDataset: it is damaged, or has none of these columns.
+    """
+    from ..tables import unlabelled
+
+    return unlabelled(asked.name, next(iter(_tables(asked).values())), columns, asked.say)
+
+
+def _tables(asked: Asked) -> dict[str, Table]:
+    """Return the table of each split."""
+    from ..tables import joined, table_files
 
     try:
         from ..columnar import read_parquet
@@ -49,8 +71,7 @@ def open_source(asked: Asked) -> ArraySource:
             " pip install 'mnist-merge[parquet]'"
         ) from error
     files = table_files(asked, ENDING)
-    tables = {
+    return {
         split: joined([read_parquet(file, asked.reading.label, asked.say) for file in every])
         for split, every in files.items()
     }
-    return table_source(asked.name, tables, asked.reading.label, asked.say)

@@ -10,7 +10,7 @@ from protocol.wire.words import plural
 from ..decoding import ENDINGS
 from ..errors import CorruptDataset, DatasetNotFound, LoaderError
 from ..places import entries, is_folder, naturally, read_each
-from . import Asked, some
+from . import DEEP, Asked, some
 
 if TYPE_CHECKING:
     from ..places import Where
@@ -21,6 +21,8 @@ ORDER = 50
 NAMES = ()
 #: Names of folders that are splits, in small letters: what is tried is the first that is there.
 _TRAIN, _TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
+#: What macOS packs beside folders into an archive: a copy of these, of files without a picture.
+_NO_CLASS = "__MACOSX"
 #: Of one folder.
 _MOST_ENTRIES = 10_000_000
 #: Pictures of several sizes are scaled to one, of so many pixels a side at most.
@@ -100,17 +102,40 @@ def _is_picture(file: Where) -> bool:
 
 
 def _folders(folder: Where) -> list[Where]:
-    there = [each for each in entries(folder, _MOST_ENTRIES) if each.name[:1] != "."]
+    there = [
+        each for each in entries(folder, _MOST_ENTRIES)
+        if each.name[:1] != "." and each.name != _NO_CLASS
+    ]  # fmt: skip
     return sorted(filter(is_folder, there), key=lambda each: each.name)
 
 
+def _home(asked: Asked) -> Where:
+    """Return the folder that has those of classes or splits: the one that is named, or below.
+
+    An archive that is unpacked is often a folder alone in another, and `images` above `train`: a
+    folder that is the only one of its own, and has others and no picture, is none of a class.
+    """
+    home = asked.where
+    for _ in range(DEEP):  # as deep as is looked, whether there are any pictures
+        below = _folders(home)
+        if len(below) != 1 or below[0].name.lower() in (*_TRAIN, *_TEST) or not _folders(below[0]):
+            break
+        if any(map(_is_picture, entries(below[0], _MOST_ENTRIES))):
+            break
+        home = below[0]
+    if home != asked.where:
+        asked.say(f"{asked.name}: its pictures are in {home}")
+    return home
+
+
 def _splits(asked: Asked) -> dict[str, Where]:
-    """Return the folder of each split: those below, or the one that is named, of all."""
-    below = {each.name.lower(): each for each in _folders(asked.where)}
+    """Return the folder of each split: those below, or the one that has them all."""
+    home = _home(asked)
+    below = {each.name.lower(): each for each in _folders(home)}
     train = next((below[name] for name in _TRAIN if name in below), None)
     test = next((below[name] for name in _TEST if name in below), None)
     if train is None:
-        return {"train": asked.where}
+        return {"train": home}
     if test is None:
         return {"train": train}
     left = [

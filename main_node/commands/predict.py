@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -37,6 +38,8 @@ TOGETHER = 500
 #: An answer that is less likely than this is no answer. Of MNIST's test set that is 1 image in 100,
 #: and half of those that are mistaken; of noise nearly all; of letters three in ten.
 SURE = 0.7
+#: How files of rows end: that is all that is known of one before it is read.
+TABLES = re.compile(r"\.((csv|tsv|tab|psv)(\.gz)?|parquet|pq)$", re.IGNORECASE)
 BLANK, UNKNOWN = "blank: nothing is on it", "looks like nothing that the model knows"
 
 _end = partial(end, "mnist-predict")
@@ -79,13 +82,14 @@ def main(
     model: str, images: tuple[Path, ...], data: str | None, split: str, limit: int | None,
     label: str | None, whole: bool, explain: bool, export: str | None, json: bool,
 ) -> None:  # fmt: skip
-    """Say what a MODEL sees in each IMAGE, or how good it is on a data set (--data).
+    """Say what a MODEL sees in each IMAGE, or row, or how good it is on a data set (--data).
 
     MODEL is the model.safetensors of a run, or the run's directory, or where one was published:
     s3://bucket/prefix, https://host/model.safetensors. An IMAGE may be a folder of them. It may be
     of any size: it is scaled to the model's; for a model of grey images, it is made grey, light on
     dark, and unless it is of the model's size already, what is drawn on it is found and centred as
-    MNIST's digits are.
+    MNIST's digits are. In place of an IMAGE, a table (CSV, Parquet) is of rows whose classes nobody
+    has to know: its columns are told by their names.
     """
     from learning import LearningError
     from loaders import LoaderError
@@ -108,6 +112,11 @@ def main(
         if data:
             result, classes = _try_data(read, data, split, limit, label)
             return click.echo(json_.dumps(result)) if json else _print(result, read, classes)
+        tables = [each for each in images if _is_table(read, each)]
+        if tables and len(tables) < len(images):
+            raise click.UsageError("name pictures, or tables, and not both")
+        if tables:
+            return _tell_rows(read, tables, json)
         _tell_images(read, _named(images), whole, json)
     except LearningError as error:
         _end(Exit.USAGE, str(error))
@@ -279,19 +288,48 @@ def _rows(model: Model, source: str, split: str, limit: int | None, label: str |
     """
     from loaders import OneAgainstRest, open_source, rows_of
     from loaders.classes import in_classes
-    from loaders.splits import with_test
+    from loaders.columns import in_columns
 
     say = partial(click.echo, err=True)
-    reading, seed = _reading(model)
+    reading, _ = _reading(model)
     found: Source = open_source(source, say, replace(reading, label=label or reading.label))
     target = _target(model, found)
     if target is not None:
         found = OneAgainstRest(found, target)
     if split not in found.splits:  # it may have been drawn for the run
-        found = with_test(found, reading.test_fraction, seed, say)
+        found = _with_split(model, found, split, say)
+    found = in_columns(found, model.form.fields, say)
     rows = rows_of(in_classes(found, model.form.classes), split, limit)
     _check_form(model, rows)
     return rows
+
+
+def _with_split(model: Model, source: Source, split: str, say: Callable[[str], object]) -> Source:
+    """Return data with a test set where it has none: the one that was drawn for the run, or all.
+
+    What is drawn is of data that the run learned from; of any other, every row is new to the model.
+    """
+    import numpy as np
+
+    from loaders import Rows
+    from loaders.splits import Cut, with_test
+
+    reading, seed = _reading(model)
+    told: list[str] = []
+    drawn = with_test(source, reading.test_fraction, seed, told.append)
+    rows = source.splits.get("train", 0)
+    if split != "test" or "test" not in drawn.splits or not rows:
+        return drawn
+    tested = model.notes.get("tested")
+    if tested is None or tested == Rows(drawn, "test").digest:
+        for line in told:
+            say(line)
+        return drawn
+    say(
+        f"{source.name} has no test set, and the model did not learn from it: it is tried on all of"
+        f" its {rows:,} rows"
+    )
+    return Cut(source, {"test": ("train", np.arange(rows))})
 
 
 def _check_form(model: Model, rows: Rows) -> None:
@@ -398,6 +436,36 @@ def _tell_images(model: Model, images: list[Path], whole: bool, json: bool) -> N
     _end_of(damaged)
 
 
+def _is_table(model: Model, path: Path) -> bool:
+    """Whether a file is one of rows: of a model of tables every file is."""
+    return model.form.image is None or bool(TABLES.search(path.name))
+
+
+def _tell_rows(model: Model, tables: Sequence[Path], json: bool) -> None:
+    """Say which class each row of some tables is of."""
+    from loaders import rows_of
+    from loaders.columns import in_columns
+    from loaders.sources import open_rows
+    from protocol.wire.words import safe_line
+
+    say = partial(click.echo, err=True)
+    columns = [name for each in model.form.fields.values() for name in each.columns]
+    told: dict[str, list[dict[str, Any]]] = {}
+    for path in tables:
+        found = in_columns(open_rows(path, columns, say), model.form.fields)
+        rows = rows_of(found, "all")
+        _check_form(model, rows)
+        answers = told[str(path)] = []
+        for number, (label, probability) in enumerate(_answers(model, rows), 1):
+            name = model.form.classes[label]
+            answers.append({"label": label, "class": name, "probability": probability})
+            if not json:
+                sure = "" if probability is None else f"{probability:7.2%}  "
+                click.echo(f"{safe_line(name)}  {sure}{safe_line(str(path))} row {number:,}")
+    if json:
+        click.echo(json_.dumps({"rows": told}))
+
+
 def _as_values(seen: dict[str, _Seen], classes: Sequence[str]) -> dict[str, Any]:
     """Return labels by picture, as ever, and beside them what more there is to say of each."""
     more = {
@@ -501,8 +569,8 @@ def _reader(model: Model, whole: bool) -> Callable[[Path], Picture]:
             opaque = image.shape[2] == OPAQUE
             return partial(colour_picture, shape=(height, width), opaque=opaque)
     raise ModelError(
-        f"the model is for rows of {model.form.tell()}, which no picture is; name a data set with"
-        " --data"
+        f"the model is for rows of {model.form.tell()}, which no picture is; name a table, or a"
+        " data set with --data"
     )
 
 

@@ -108,6 +108,8 @@ class _Data:
     #: What each round's model is tried on: rows kept aside, or the test set.
     tried: Rows
     shards: Sequence[Rows]
+    #: The digest of the test set, whatever became of the training rows since.
+    tested: str
 
     @property
     def digest(self) -> str:
@@ -197,7 +199,7 @@ def _load(plan: Plan, learner: Learner, heard: Listeners) -> _Data:
     if options.target_digit is not None:
         source = OneAgainstRest(source, options.target_digit)
     source = with_test(source, options.reading.test_fraction, seed, heard.note)
-    rows_of(source, "test")  # or say that there is none
+    tested = rows_of(source, "test").digest  # or say that there is none
     rows_of(source, "train")
     source = without_contradictions(
         source, options.reading.contradictions, partial(_seen, learner), heard.warn
@@ -208,7 +210,7 @@ def _load(plan: Plan, learner: Learner, heard: Listeners) -> _Data:
     _say_if_unknown(source, heard)
     cut = shard(train.labels, options.jobs, options.sharding, seed, options.shared_rows)
     shards = [train.of(rows) for rows in cut]
-    return _Data(train=train, test=test, tried=tried, shards=shards)
+    return _Data(train=train, test=test, tried=tried, shards=shards, tested=tested)
 
 
 def _seen(learner: Learner, rows: Rows) -> Array:
@@ -483,7 +485,7 @@ class Run:
 
     def _finish(self, model: Arrays) -> Result:
         spec, data, rounds = self._plan.spec, self._data.train, self._rounds.done
-        notes = {"options": spec.text()}
+        notes = {"options": spec.text(), "tested": self._data.tested}
         path = self.directory.write_model(self._learning.model(model, notes))
         done = [self._evaluation.done[round_] for round_ in range(rounds)]
         tested = done[-1] if self._test is None else self._test.done[rounds - 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -411,6 +412,31 @@ def test_arrays_that_are_no_model_of_a_table_are_told(change: Any, told: str) ->
     arrays = {name: a for name, a in {**start, **change}.items() if a is not None}
     with pytest.raises(ModelError, match=told):
         from_arrays(arrays if "image" not in change else {**arrays, "thresholds": np.ones(1)})
+
+
+@pytest.mark.parametrize("learner", ["neural", "algebraic"])
+@pytest.mark.parametrize(("most", "dim"), [(1, True), (15, True), (127, True), (128, False)])
+def test_dim_pictures_of_bytes_are_taken_by_their_own_range(
+    learner: str, most: int, dim: bool
+) -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 200)
+    array = (random.random((200, 8, 8)) < 0.2).astype(np.uint8) * np.uint8(most)
+    array[np.arange(200), labels * 3] = most
+    rows = rows_of(array, labels)
+    start = begun(learner, rows)
+    assert bool(start.keys() & {"mean", "thresholds"}) == dim
+    make = {"epochs": 8} if learner == "neural" else {"batches": 10}
+    solution = fitted(learner, rows, make, start=start)
+    solution = replace(solution, start=start)
+    create(learner, make).check(solution, Layout(start or solution.arrays), rows.form)
+    assert np.mean(create(learner, make).predict(solution.arrays, rows) == labels) > 0.6
+
+
+def test_pictures_that_are_all_black_are_refused() -> None:
+    rows = rows_of(np.zeros((6, 4, 4), np.uint8), np.arange(6) % 3)
+    with pytest.raises(UnfitData, match="every pixel of these images is 0"):
+        begun("algebraic", rows)
 
 
 @pytest.mark.parametrize(

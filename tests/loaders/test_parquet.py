@@ -212,3 +212,13 @@ def test_without_pyarrow_it_is_said_what_to_install(tmp_path: Path) -> None:
         [sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=True
     ).stdout
     assert "pip install 'mnist-merge[parquet]'" in said
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_an_empty_text_is_nothing_as_in_csv(tmp_path: Path, encoded: bool) -> None:
+    colours = pa.array(["red", "", "blue", " ", None, "red"])
+    table = {"colour": colours.dictionary_encode() if encoded else colours, "label": [0, 1] * 3}
+    source = opened(written(tmp_path / "t.parquet", table))
+    assert source.form.fields["row"].columns == ("colour=blue", "colour=red")
+    wanted = [[0, 1], [NAN] * 2, [1, 0], [NAN] * 2, [NAN] * 2, [0, 1]]
+    np.testing.assert_array_equal(only(source), wanted)

@@ -130,6 +130,22 @@ def test_what_else_lies_about_is_left_out(folder: Path, idx: Path) -> None:
     assert told == [f"{folder}/train: 2 files in its folders of classes no picture, left out"]
 
 
+@pytest.mark.parametrize("above", ["shapes", "images"])
+def test_folders_may_be_alone_in_others_as_archives_are_unpacked(
+    folder: Path, idx: Path, tmp_path: Path, above: str
+) -> None:
+    home = tmp_path / "unpacked"
+    (home / above).parent.mkdir(parents=True)
+    folder.rename(home / above)
+    (home / "__MACOSX" / above / "train" / "1").mkdir(parents=True)
+    (home / "__MACOSX" / above / "train" / "1" / "._00003.png").write_bytes(b"\0\5\x16\7")
+    (home / "README.txt").write_text("pictures")
+    said: list[str] = []
+    found = loaders.open_source(home, said.append)
+    assert found.digest == loaders.open_source(idx).digest
+    assert f"its pictures are in {home / above}" in said[0]
+
+
 def test_damaged_pictures_are_all_told(folder: Path) -> None:
     broken = sorted((folder / "train").glob("*/*.png"))[:7]
     for number, path in enumerate(broken):
