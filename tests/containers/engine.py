@@ -221,7 +221,7 @@ def _build(folder: Path | None = None) -> None:
         str(ROOT / "tests" / "brought"), timeout=60,
     )  # fmt: skip
     if folder is not None:
-        call("docker", "image", "prune", "-f")
+        call("docker", "image", "prune", "-f", timeout=600)
 
 
 def _make_base(root: Path) -> None:
