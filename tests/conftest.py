@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -26,6 +27,13 @@ from protocol.wire.entry import Entry
 from .processes import Process, Relay, Told
 
 pytest_plugins = ["tests.lanes"]
+
+# Whoever runs the tests in the background, or by nohup, has these ignored: so would every command.
+for _number, _usual in (
+    (signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL),
+):  # fmt: skip
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 ANY_PORT = "tcp://127.0.0.1:0"
 PROGRAMS = Path(__file__).parent / "programs"

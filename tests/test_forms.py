@@ -87,8 +87,8 @@ def test_a_table_trains_and_a_resumed_run_is_the_same(house: House) -> None:
     tried = house.run(*PREDICT, str(folder), "--data", "iris")
     assert "on 38 rows" in tried.stdout, tried.stderr
     picture = house.run(*PREDICT, str(folder), "picture.png")
-    assert picture.returncode == 2
-    assert "rows of row: float64 4, which no picture is" in picture.stderr
+    assert picture.returncode == 3
+    assert "picture.png: no such table; rows are those of CSV or Parquet" in picture.stderr
 
 
 @pytest.mark.lane("deep")
