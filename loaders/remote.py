@@ -17,6 +17,9 @@ TOGETHER = 32
 
 #: The process that has connected, and the file system.
 _UNMADE: tuple[int, Any] = (0, None)
+#: File systems of the process that this one was forked off. Who lets one go closes its connections,
+#: and that takes them from what both processes wait on: the other one hears of nothing any more.
+_INHERITED: list[Any] = []
 
 
 class Seen(NamedTuple):
@@ -47,11 +50,10 @@ class Way(ABC):
     @property
     def fs(self) -> Any:
         """The file system, connected by this process."""
-        pid, fs = self._made
-        if pid != os.getpid():
-            fs = self._connect()
-            self._made = os.getpid(), fs
-        return fs
+        if self._made[0] != os.getpid():
+            self.forget()
+            self._made = os.getpid(), self._connect()
+        return self._made[1]
 
     @property
     @abstractmethod
@@ -60,6 +62,8 @@ class Way(ABC):
 
     def forget(self) -> None:
         """Connect anew, with whatever credentials there are then."""
+        if self._made[0] not in (_UNMADE[0], os.getpid()):
+            _INHERITED.append(self._made[1])
         self._made = _UNMADE
 
     def __getstate__(self) -> dict[str, object]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +30,7 @@ from loaders import (
     places,
 )
 from loaders import buckets as buckets_
+from loaders.remote import READ_SECONDS
 from loaders.sources import walk
 
 from ..alone import running as node
@@ -134,6 +137,27 @@ def test_many_files_are_read_in_their_order_here_and_there(store: Store, tmp_pat
         places.read_many([*remote, there / "gone"])
     with pytest.raises(DatasetNotFound, match="here/gone: no such file"):
         places.read_many([*local, here_ / "gone"])
+
+
+def test_a_process_that_is_forked_off_leaves_the_connections_alone(
+    store: Store, tmp_path: Path
+) -> None:
+    """It let the other one's go, which then heard nothing from the store any more."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "a").write_bytes(b"a")
+    folder = store.upload(tmp_path / "here", f"{BUCKET}/forked")
+
+    def reads() -> bool:
+        return [each.name for each in places.entries(places.at(folder), 9)] == ["a"]
+
+    assert reads()
+    for _ in range(3):
+        child = multiprocessing.get_context("fork").Process(target=lambda: os._exit(not reads()))
+        child.start()
+        child.join()
+        begun = time.monotonic()
+        assert (child.exitcode, reads()) == (0, True)
+        assert time.monotonic() - begun < READ_SECONDS / 2
 
 
 @pytest.mark.lane("fast")
