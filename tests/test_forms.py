@@ -22,6 +22,7 @@ from .test_house import copied
 from .test_seams import PREDICT, RUNS, SEAMS, House
 
 LINEAR_POINTS = 0.03
+FEW = 500
 ALGEBRAIC = ("--learner", "algebraic", "--batches", "8")
 
 
@@ -57,11 +58,15 @@ def regressed(name: str) -> float:
 
 
 def by_one_and_four(house: House, data: str, *options: str) -> dict[str, Any]:
-    """Train with one node and with four, which come to the same; return what that is."""
+    """Train with one node and with four, which come to the same; return what that is.
+
+    Of a few rows the node that is ready first may have solved all before another one is.
+    """
     one = house.result(data, "--jobs", "4", *options)
-    four = house.result(data, "--jobs", "4", *options, nodes=4)
+    four = house.result(data, "--jobs", "4", "--min-nodes", "4", *options, nodes=4)
     assert one["model_sha256"] == four["model_sha256"]
-    assert len(four["nodes"]) > 1
+    if one["data"]["rows"] > FEW:
+        assert len(four["nodes"]) > 1
     return one
 
 
