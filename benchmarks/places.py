@@ -58,7 +58,7 @@ def _measured(kind: str, store: Store) -> Iterator[Row]:
         seconds(lambda: places.read(images)), seconds(lambda: fs.cat_file(idx[0])),
         seconds(lambda: open_source("s3://bench/mnist")),
         seconds(lambda: [fs.cat_file(path) for path in idx]),
-        seconds(lambda: places.read_many(there)),
+        seconds(lambda: list(places.read_each(there))),
         seconds(lambda: fs.cat([f"bench/small/{n}.png" for n in range(SMALL)])),
     )  # fmt: skip
     for what, took, beside, amount, unit in (

@@ -308,15 +308,6 @@ def _expected(where: Where) -> int:
     return _UNTOLD_BYTES if known is None else known
 
 
-def read_many(wheres: Iterable[Where]) -> list[bytes]:
-    """Return all bytes of each file, in their order.
-
-    Raises:
-        LoaderError: one can't be had.
-    """
-    return list(read_each(wheres))
-
-
 def _read_some(wheres: Sequence[Where], threads: ThreadPoolExecutor) -> Iterator[bytes]:
     """Yield all bytes of each file, those that are elsewhere asked for together."""
     by_way: dict[Way, list[str]] = {}

@@ -128,15 +128,15 @@ def test_many_files_are_read_in_their_order_here_and_there(store: Store, tmp_pat
     wanted = [f"{number}".encode() * number for number in range(60)]
     local: list[places.Where] = [here_ / f"{number} [*]?" for number in range(60)]
     remote: list[places.Where] = [there / f"{number} [*]?" for number in range(60)]
-    assert places.read_many(local) == wanted
-    assert places.read_many(remote) == wanted
+    assert list(places.read_each(local)) == wanted
+    assert list(places.read_each(remote)) == wanted
     mixed = [each for pair in zip(local, remote, strict=True) for each in pair]
-    assert places.read_many(mixed) == [each for one in wanted for each in (one, one)]
-    assert places.read_many([remote[3], remote[3]]) == [wanted[3]] * 2
+    assert list(places.read_each(mixed)) == [each for one in wanted for each in (one, one)]
+    assert list(places.read_each([remote[3], remote[3]])) == [wanted[3]] * 2
     with pytest.raises(DatasetNotFound, match="many/gone: nothing is there"):
-        places.read_many([*remote, there / "gone"])
+        list(places.read_each([*remote, there / "gone"]))
     with pytest.raises(DatasetNotFound, match="here/gone: no such file"):
-        places.read_many([*local, here_ / "gone"])
+        list(places.read_each([*local, here_ / "gone"]))
 
 
 def test_a_process_that_is_forked_off_leaves_the_connections_alone(
@@ -168,7 +168,7 @@ def test_what_is_read_ahead_fits_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_
         files.append(tmp_path / f"{number}")
         (tmp_path / f"{number}").write_bytes(b"x" * 300)
     assert [len(some) for some in places._chunks(files)] == [3] * 6 + [2]
-    assert len(places.read_many(files)) == 20
+    assert len(list(places.read_each(files))) == 20
 
 
 #: Objects in each of the folders of `Listing`.

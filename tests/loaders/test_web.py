@@ -91,7 +91,7 @@ def test_a_folder_that_is_served_is_a_source(served: tuple[Path, str], idx_folde
     told = {each.name: places.is_folder(each) for each in found}
     assert told == {"train": True, "test": True, "read & me.txt": False}
     (text,) = (each for each in found if each.name.endswith(".txt"))
-    assert places.read_many([text, text]) == [b"not of it"] * 2
+    assert list(places.read_each([text, text])) == [b"not of it"] * 2
     assert places.head(text, 3) == b"not"
     assert places.size(places.at(str(text))) == 9
 
