@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,8 @@ from protocol.wire.words import safe_line
 
 from .formats import check_format
 
+#: Before the name of an option that has no flag of its own.
+_SET = "--set "
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 #: Of files with options. 1, where a file says none: what the first release wrote. 2: says so.
@@ -144,6 +146,13 @@ def homed(context: click.Context, parameter: click.Parameter, value: Any) -> Any
 class _Told(click.Option):
     """An option whose errors name what was written: the flag, or the variable."""
 
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        found = super().get_help_record(ctx)
+        if found is None or not self.opts[0].startswith(_SET):
+            return found
+        told, _, kind = found[0].removeprefix(_SET).partition(" ")
+        return f"{_SET}{told}={kind}", found[1]
+
     def process_value(self, ctx: click.Context, value: object) -> object:
         try:
             return super().process_value(ctx, value)
@@ -153,6 +162,44 @@ class _Told(click.Option):
                 names = [self.envvar] if isinstance(self.envvar, str) else self.envvar or ()
                 error.param_hint = next(name for name in names if os.environ.get(name))
             raise
+
+
+class Setting(click.Command):
+    """A command whose options of parts are given by `--set NAME=VALUE`, too."""
+
+    #: Names of the options that may be given so.
+    settable: Iterable[str] = ()
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take `--set NAME=VALUE` for what it means, and the rest as ever."""
+        return super().parse_args(ctx, list(self._meant(ctx, args)))
+
+    def _meant(self, ctx: click.Context, args: list[str]) -> Iterator[str]:
+        flags = {
+            each.name: each for each in self.params
+            if isinstance(each, click.Option) and each.name in set(self.settable)
+        }  # fmt: skip
+        rest = iter(args)
+        for arg in rest:
+            if arg != _SET.strip() and not arg.startswith(f"{_SET.strip()}="):
+                yield arg
+                if arg == "--":
+                    yield from rest
+                continue
+            setting = arg.partition("=")[2] or next(rest, "")
+            name, equals, value = setting.partition("=")
+            name = name.strip().replace("-", "_")
+            if not equals:
+                raise click.UsageError(f"--set takes NAME=VALUE; {setting!r:.80} is none", ctx)
+            if name not in flags:
+                there = ", ".join(sorted(flags))
+                raise click.UsageError(
+                    f"--set {name:.80}: no such option{meant(name, flags)}; there is {there}", ctx
+                )
+            if not flags[name].is_flag:
+                yield from (flags[name].opts[0], value)
+            elif _Switch().convert(value, flags[name], ctx):
+                yield flags[name].opts[0]
 
 
 def _not_empty(context: click.Context, parameter: click.Parameter, value: object) -> object:
@@ -169,6 +216,8 @@ def _type(option: Option) -> click.ParamType[Any] | type[str]:
     about = option.about
     if about.size:
         return Size(about.least or 0)
+    if option.type is bool:
+        return _Switch()
     if about.choices:
         return _Choice(about.choices, case_sensitive=False)
     if option.type is int:
@@ -180,10 +229,11 @@ def _type(option: Option) -> click.ParamType[Any] | type[str]:
 
 def _click(option: Option, prefix: str) -> Callable[[Command], Command]:
     about = option.about
-    names = (option.flag.removeprefix("--").replace("-", "_"), option.name)
+    flag = option.flag.removeprefix(_SET).removeprefix("--")
+    names = (flag.replace("-", "_"), option.name)
     variables = [f"{prefix}_{name.upper()}" for name in dict.fromkeys(names)]
     told = about.help + (f"  [default: {about.unset}]" if about.unset else "")
-    if option.type is bool:
+    if option.type is bool and not about.set:
         return click.option(
             option.flag,
             option.name,

@@ -19,7 +19,7 @@ from .errors import (
 )
 from .merging import Client, Strategy
 from .options import LearnerOptions, StrategyOptions
-from .registry import create, learner, names, options_of
+from .registry import create, create_carried, learner, names, options_of
 from .software import differences, software
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ __all__ = [
     "UnknownLearner",
     "UnknownStrategy",
     "create",
+    "create_carried",
     "differences",
     "learner",
     "names",

@@ -25,7 +25,7 @@ from .contract import Cancelled, Learner, Progress, Solution, Turn, check_parame
 from .errors import Diverged, LearningError, UnfitData, UnfitSolution
 from .layout import OWN, Layout, check_fresh, check_kept
 from .merging.strategy import Client, Strategy
-from .registry import create
+from .registry import create_carried
 
 #: Plain values by name.
 Values = Mapping[str, object]
@@ -354,7 +354,7 @@ def perform(
         name, make = values["action"], values["make"]
         if not isinstance(make, Mapping):
             raise LearningError("a learner is made with options by name")
-        made = create(learner, make, turn(values) if "turn" in values else Turn())
+        made = create_carried(learner, make, turn(values) if "turn" in values else Turn())
         for kind in (*_EVERY, *made.actions()):
             if kind.name == name:
                 return kind.unpack(values, arrays).perform(made, progress, cancelled)

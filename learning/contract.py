@@ -102,6 +102,8 @@ class Learner:
     merging: ClassVar[str] = "mean"
     #: What its models are made of; a strategy merges what it knows.
     parts: ClassVar[str] = "numbers"
+    #: How often shards are learned from and merged, unless somebody says.
+    rounds: ClassVar[int] = 5
     #: Whether `evaluate` says how much a model loses.
     tells_loss: ClassVar[bool] = False
     #: Names of the files that `draw` writes.
@@ -172,6 +174,24 @@ class Learner:
         return ()
 
     # At the main node, where the learner's library may not be.
+
+    def suited(
+        self, form: Form, rows: int, shards: int, rounds: int | None
+    ) -> tuple[DataclassInstance, int]:
+        """Return what it is to be made with for some data, and how many rounds there are to be.
+
+        What somebody has said stays as it is; asked again of what it returned, it returns that.
+
+        Args:
+            form: of the data.
+            rows: that are learned from, in all.
+            shards: that they are cut into.
+            rounds: that somebody wants; None: nobody has said.
+
+        Raises:
+            LearningError: it can't learn from such data.
+        """
+        return self.made, self.rounds if rounds is None else rounds
 
     def check_form(self, form: Form) -> None:
         """Raise unless it can learn from data of such a form.

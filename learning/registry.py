@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 
 from protocol.errors import ConfigError
-from protocol.options import declared, fit, make
+from protocol.options import as_carried, declared, fit, make
 from protocol.wire.entry import Entry
 from protocol.wire.words import is_name, safe_line
 
@@ -35,7 +35,7 @@ SHIPPED = {
     "algebraic": "learning.algebraic.learner:AlgebraicLearner",
 }
 GROUP = "mnist_merge.learners"
-_FLAG = re.compile(r"--[a-z][a-z0-9-]*")
+_FLAG = re.compile(r"--(?:set )?[a-z][a-z0-9-]*")
 
 
 @cache
@@ -146,6 +146,13 @@ def create(name: str, parameters: Mapping[str, object], turn: Turn | None = None
         raise UnknownLearner(
             f"learner {name!r} can't be made with {dict(parameters)}: {error}"
         ) from error
+
+
+def create_carried(
+    name: str, parameters: Mapping[str, object], turn: Turn | None = None
+) -> Learner:
+    """Return a learner that was told by `carried`, maybe by an earlier release; as `create`."""
+    return create(name, as_carried(options_of(name), parameters), turn)
 
 
 def options_of(name: str) -> type:

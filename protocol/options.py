@@ -38,7 +38,9 @@ class About:
         may_be_empty: whether a text of spaces will do.
         this_start: whether it is of one start of a run, and not kept for the next.
         path: whether it names a file or folder: `~` is somebody's home there.
-        added: whether runs of earlier releases know nothing of it; they had its default.
+        added: whether runs of earlier releases know nothing of it.
+        before: what those had instead, where that is not its default.
+        set: whether it is given by `--set NAME=VALUE`, and has no flag of its own.
     """
 
     help: str
@@ -54,6 +56,8 @@ class About:
     this_start: bool = False
     path: bool = False
     added: bool = False
+    before: str = ""
+    set: bool = False
 
 
 def option(default: Any, help_: str, **about: Any) -> Any:
@@ -84,7 +88,13 @@ class Option:
     @property
     def flag(self) -> str:
         """How it is given on the command line."""
-        return self.about.flag or "--" + self.name.replace("_", "-")
+        name = self.name.replace("_", "-")
+        return self.about.flag or (f"--set {name}" if self.about.set else f"--{name}")
+
+    @property
+    def before(self) -> object:
+        """What runs had that know nothing of it."""
+        return self.about.before or self.default
 
 
 def declared(part: type) -> tuple[Option, ...]:
@@ -131,6 +141,23 @@ def flat(part: DataclassInstance) -> dict[str, object]:
         value = getattr(part, each.name)
         values |= {each.name: value} if "about" in each.metadata else flat(value)
     return values
+
+
+def carried(part: DataclassInstance) -> dict[str, object]:
+    """Return the options by name, but for added ones that are as they were before there were any.
+
+    So an earlier release's run, and its jobs, are told as that told them; `as_carried` reads it.
+    """
+    added = {each.name: each.before for each in declared(type(part)) if each.about.added}
+    values = flat(part)
+    return {name: v for name, v in values.items() if name not in added or v != added[name]}
+
+
+def as_carried(part: type, values: Mapping[str, object]) -> dict[str, object]:
+    """Return options by name, whole, from what `carried` left of them."""
+    return {
+        **{each.name: each.before for each in declared(part) if each.about.added}, **values
+    }  # fmt: skip
 
 
 class Checked:

@@ -1,29 +1,31 @@
-"""The nets of the neural learner, and how they are trained: all that needs torch."""
+"""The nets of the neural learner, as torch has them."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from loaders.rows import Array, Arrays, Form, Labels, Rows
+from loaders.rows import Array, Arrays, Form
 
-from ..contract import Cancelled, Progress, Solution, Turn
 from ..errors import ModelError
-from ..forms import Picture, taken
-from ..merging.strategy import Client
-from ..whole import standardised
-from .learner import DEVIATION, MEAN, STANDARDS, NeuralOptions
-from .shapes import CONVOLVED, HIDDEN, Shape, shape_at_full_length, shape_of
+from ..forms import Table, taken
+from .shapes import (
+    CONVOLVED,
+    DEVIATION,
+    HIDDEN,
+    MEAN,
+    Normed,
+    Shape,
+    normed_of,
+    shape_at_full_length,
+    shape_of,
+    standardises,
+)
 
-MOMENTUM = 0.9
-WEIGHT_DECAY = 5e-4
-#: Rows that are predicted together, and numbers of theirs, at most.
-PREDICT_BATCH, PREDICT_NUMBERS = 500, 1 << 24
+#: Of each batch in the running means and variances.
+_NORM_MOMENTUM = 0.1
 
 
 class SmallNet(nn.Module):
@@ -81,209 +83,131 @@ class DenseNet(nn.Module):
         return logits
 
 
-def _kind(shape: Shape) -> type[SmallNet] | type[DenseNet]:
-    return SmallNet if shape.is_picture else DenseNet
+class NormedNet(nn.Module):
+    """Three convolutions with batch normalisation, and a dense layer; 62,538 weights for MNIST.
+
+    Source of the normalisation: Ioffe and Szegedy 2015, arXiv 1502.03167. Pixels are folded into
+    channels as in Shi et al. 2016, arXiv 1609.05158, the other way round.
+
+    Args:
+        shape: of it.
+        classes: how many there are.
+    """
+
+    last = "dense.bias"
+
+    def __init__(self, shape: Normed, classes: int) -> None:
+        super().__init__()
+        first, second, third = shape.channels
+        sides = shape.height, shape.width
+        inner, outer = zip(shape.height.paddings, shape.width.paddings, strict=True)
+        self.conv1 = nn.Conv2d(shape.inputs * shape.fold**2, first, 3, padding=1, bias=False)
+        self.norm1 = _norm(first)
+        self.conv2 = nn.Conv2d(first, second, 3, padding=inner, bias=False)
+        self.norm2 = _norm(second)
+        self.conv3 = nn.Conv2d(second, third, 3, padding=outer, bias=False)
+        self.norm3 = _norm(third)
+        self.dense = nn.Linear(shape.features, classes)
+        self._fold = shape.fold
+        self._shorter = tuple(side.shorter for side in sides)
+        self._margin = (0, shape.width.margin, 0, shape.height.margin)
+        self._pool = tuple(side.pool for side in sides)
+        self._last_pool = tuple(side.last_pool for side in sides)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits, (n, classes), of pictures, (n, channels, height, width)."""
+        if self._shorter != (1, 1):
+            x = functional.avg_pool2d(x, self._shorter)
+        if any(self._margin):
+            x = functional.pad(x, self._margin)
+        if self._fold > 1:
+            x = functional.pixel_unshuffle(x, self._fold)
+        x = self.conv1(x)
+        if self._pool != (1, 1):
+            x = functional.max_pool2d(x, self._pool)
+        x = functional.relu(self.norm1(x))
+        x = functional.relu(self.norm2(self.conv2(x)))
+        x = functional.relu(self.norm3(self.conv3(x)))
+        if self._last_pool != (1, 1):
+            x = functional.max_pool2d(x, self._last_pool)
+        logits: torch.Tensor = self.dense(x.flatten(1))
+        return logits
 
 
-def _shape(form: Form, model: Arrays) -> Shape:
-    """Return the net that a model is of: maybe one of large pictures from an earlier release."""
-    shape, full = shape_of(form), shape_at_full_length(form)
+def _norm(channels: int) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels, momentum=_NORM_MOMENTUM)
+    norm.num_batches_tracked = None  # how many there were is no part of a model
+    return norm
+
+
+Net = SmallNet | DenseNet | NormedNet
+
+
+def fresh(form: Form, width: int) -> Arrays:
+    """Return the arrays of a fresh net, and what standardises nothing.
+
+    Args:
+        form: of the data.
+        width: channels after the first convolution of the normed net; 0: the small net.
+    """
+    classes = len(form.classes)
+    if width and not isinstance(taken(form, "neural"), Table):
+        shape = normed_of(form, width)
+        return {**arrays_of(NormedNet(shape, classes)), **_standards(form, shape.inputs, {})}
+    small = shape_of(form)
+    kind = SmallNet if small.is_picture else DenseNet
+    return {**arrays_of(kind(small, classes)), **_standards(form, small.inputs, {})}
+
+
+def net_of(model: Arrays, form: Form) -> Net:
+    """Return the net with a model's arrays, for rows of such a form.
+
+    Raises:
+        ModelError: the model is not for such rows.
+    """
+    with torch.device("meta"):  # a lying file asks for no memory
+        net, inputs = _kind(model, form)
+        _check(net, model, _standards(form, inputs, model))
+    net, _ = _kind(model, form)
+    for name, tensor in net.state_dict().items():  # which shares the net's memory
+        tensor.copy_(torch.from_numpy(np.array(model[name])))
+    return net
+
+
+def classes_of(model: Arrays) -> int:
+    """Return how many classes a model tells apart; 0: it is none of these nets."""
+    biases = (model.get(kind.last) for kind in (NormedNet, DenseNet, SmallNet))
+    return next((bias.size for bias in biases if bias is not None), 0)
+
+
+def _kind(model: Arrays, form: Form) -> tuple[Net, int]:
+    """Return a net such as a model is of, as it begins, and how many inputs it has."""
+    classes, normed = max(1, classes_of(model)), model.get("norm1.weight")
+    if normed is not None and normed.size and not isinstance(taken(form, "neural"), Table):
+        shape = normed_of(form, normed.size)
+        return NormedNet(shape, classes), shape.inputs
+    small, full = shape_of(form), shape_at_full_length(form)
     weights = model.get("dense1.weight", np.zeros(0))
-    return full if weights.shape[-1:] == (full.features,) else shape
+    if weights.shape[-1:] == (full.features,):  # of large pictures, from the first release
+        small = full
+    return (SmallNet if small.is_picture else DenseNet)(small, classes), small.inputs
 
 
-class Training:
-    """Trains the net and uses it.
-
-    Args:
-        made: what the learner is made with.
-        turn: where in a run it is.
-    """
-
-    def __init__(self, made: NeuralOptions, turn: Turn) -> None:
-        self._made, self._turn = made, turn
-        torch.set_num_threads(made.threads)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-    def initial(self, form: Form) -> Arrays:
-        """Return the weights of a fresh net, and what standardises nothing."""
-        shape = shape_of(form)
-        torch.manual_seed(self._turn.initial_seed)
-        return {**_arrays(_kind(shape)(shape, len(form.classes))), **_standards(form, shape, {})}
-
-    def fit(
-        self, rows: Rows, start: Arrays, seed: int, progress: Progress, cancelled: Cancelled,
-        client: Client[torch.Tensor] | None,
-    ) -> Solution:  # fmt: skip
-        """Learn from one shard by gradient descent with Nesterov momentum."""
-        made, turn = self._made, self._turn
-        net, take = self._net(start, rows.form), self._take(start, rows.form)
-        optimizer = torch.optim.SGD(
-            net.parameters(), lr=made.lr, momentum=MOMENTUM, nesterov=True,
-            weight_decay=WEIGHT_DECAY,
-        )  # fmt: skip
-        if client is not None:
-            client.begin(self._tensor)
-        steps = made.epochs * math.ceil(len(rows) / made.batch_size)
-        loss_sum = 0.0
-        random, shifts = np.random.default_rng(seed), _shape(rows.form, start).shifts
-        for step, (inputs, labels) in enumerate(self._batches(rows, random, shifts, take)):
-            if cancelled():
-                break
-            done = step / steps
-            optimizer.param_groups[0]["lr"] = made.lr * (1 - (turn.round + done) / turn.rounds)
-            optimizer.zero_grad(set_to_none=True)
-            loss = functional.cross_entropy(net(inputs), labels)
-            loss.backward()  # type: ignore[no-untyped-call]
-            if client is not None:
-                _correct(net, client)
-            optimizer.step()
-            if step % 16 == 0:  # reading the loss waits for the device
-                loss_sum += loss.item()
-                progress(done)
-        mean_loss = loss_sum / max(1, math.ceil(steps / 16))
-        own = {} if client is None else {n: _array(tensor) for n, tensor in client.end().items()}
-        given = {name: start[name] for name in STANDARDS & start.keys()}
-        return Solution({**_arrays(net), **given}, len(rows), {"loss": mean_loss}, own)
-
-    def _net(self, model: Arrays, form: Form) -> nn.Module:
-        """Return the net with a model's weights, for rows such as these."""
-        shape = _shape(form, model)
-        kind = _kind(shape)
-        classes = max(1, model.get(kind.last, np.zeros(0)).size)
-        with torch.device("meta"):  # a lying file asks for no memory
-            _check(kind(shape, classes), model, _standards(form, shape, model))
-        net = kind(shape, classes)
-        weights = {name: array for name, array in model.items() if name not in STANDARDS}
-        net.load_state_dict({name: self._tensor(array) for name, array in weights.items()})
-        return net.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-    def _batches(
-        self, rows: Rows, random: np.random.Generator, shifts: tuple[int, int], take: _Take
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield batches of every epoch, shifted."""
-        for epoch in range(self._made.epochs):
-            still = (self._turn.round == 0 and epoch == 0) or not any(shifts)
-            for fields, labels in rows.batches(self._made.batch_size, random):
-                (array,) = fields.values()
-                array = take.prepared(array)
-                if not still:
-                    array = _shifted(array, shifts, random)
-                yield take.tensor(array), torch.from_numpy(labels).to(self._device)
-
-    def _tensor(self, array: Array) -> torch.Tensor:
-        return torch.from_numpy(np.array(array)).to(self._device)
-
-    def _take(self, model: Arrays, form: Form) -> _Take:
-        return _Take(model, form, self._device)
-
-    def predict(self, model: Arrays, rows: Rows) -> Labels:
-        """Return the most likely class of each row."""
-        found = [logits.argmax(1).cpu().numpy() for logits, _ in self._logits(model, rows)]
-        return np.concatenate(found) if found else np.zeros(0, np.int64)
-
-    def probabilities(self, model: Arrays, rows: Rows) -> Array:
-        """Return the net's softmax of each row, float64, shape (rows, classes)."""
-        found = [each.double().softmax(1).cpu().numpy() for each, _ in self._logits(model, rows)]
-        return np.concatenate(found) if found else np.zeros((0, 1))
-
-    def evaluate(self, model: Arrays, rows: Rows) -> tuple[Labels, float]:
-        """Return the most likely class of each row, and the mean cross-entropy over them."""
-        found, loss = [], 0.0
-        last = _kind(_shape(rows.form, model)).last
-        if rows.labels.max(initial=0) >= len(model.get(last, ())):
-            return self.predict(model, rows), math.inf
-        for logits, labels in self._logits(model, rows):
-            found.append(logits.argmax(1).cpu().numpy())
-            truth = torch.tensor(labels).to(self._device)
-            loss += functional.cross_entropy(logits.double(), truth, reduction="sum").item()
-        return np.concatenate(found), loss / len(rows)
-
-    def _logits(self, model: Arrays, rows: Rows) -> Iterator[tuple[torch.Tensor, Labels]]:
-        """Yield the net's outputs, and what should be, a batch at a time."""
-        net, take = self._net(model, rows.form).eval(), self._take(model, rows.form)
-        (field,) = rows.form.fields.values()
-        together = min(PREDICT_BATCH, max(1, PREDICT_NUMBERS // math.prod(field.shape)))
-        with torch.inference_mode():
-            for fields, labels in rows.batches(together):
-                (array,) = fields.values()
-                yield net(take.tensor(take.prepared(array))), labels
-
-
-class _Take:
-    """Makes rows what a net takes.
-
-    Args:
-        model: that knows mean and deviation, where numbers are standardised.
-        form: of the rows.
-        device: that computes.
-    """
-
-    def __init__(self, model: Arrays, form: Form, device: torch.device) -> None:
-        self._model, self._device = model, device
-        self._standardises = _standardises(form, model)
-
-    def prepared(self, array: Array) -> Array:
-        """Return rows as they can be shifted: what comes in then, 0, is black, or the mean."""
-        if not self._standardises:
-            return array
-        return standardised(array, self._model[MEAN], self._model[DEVIATION])
-
-    def tensor(self, array: Array) -> torch.Tensor:
-        """Return prepared rows, float32: (n, columns) or (n, channels, height, width)."""
-        writable = array if array.flags.writeable else array.copy()  # torch warns otherwise
-        tensor = torch.from_numpy(np.ascontiguousarray(writable)).to(self._device)
-        if tensor.ndim == 2:
-            return tensor
-        tensor = tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2)
-        if not self._standardises:
-            tensor = tensor.float().div_(255)
-        return tensor.contiguous(memory_format=torch.channels_last)
-
-
-def _standardises(form: Form, model: Arrays) -> bool:
-    """Whether numbers are standardised: all but pictures of bytes; of these, dim ones."""
-    found = taken(form, "neural")
-    return not (isinstance(found, Picture) and found.is_bytes) or model.keys() >= STANDARDS
-
-
-def _standards(form: Form, shape: Shape, model: Arrays) -> dict[str, Array]:
+def _standards(form: Form, inputs: int, model: Arrays) -> dict[str, Array]:
     """Return the arrays that standardise rows of such a form, so that they stay as they are."""
-    if not _standardises(form, model):
+    if not standardises(form, model.keys()):
         return {}
-    return {MEAN: np.zeros(shape.inputs), DEVIATION: np.ones(shape.inputs)}
+    return {MEAN: np.zeros(inputs), DEVIATION: np.ones(inputs)}
 
 
-def _shifted(images: Array, most: tuple[int, int], random: np.random.Generator) -> Array:
-    """Return pictures, all moved by as many pixels, up to some; zeros come in."""
-    height, width = images.shape[1:3]
-    down, right = most
-    if down == right:  # the first release drew them so
-        y, x = random.integers(0, 2 * down + 1, 2)
-    else:
-        y, x = random.integers(0, [2 * down + 1, 2 * right + 1])
-    wider = np.zeros(
-        (len(images), height + 2 * down, width + 2 * right, *images.shape[3:]), images.dtype
-    )
-    wider[:, down : down + height, right : right + width] = images
-    return wider[:, y : y + height, x : x + width]
+def arrays_of(net: nn.Module) -> dict[str, Array]:
+    """Return what is learned of a net, by name."""
+    return {name: array_of(tensor) for name, tensor in net.state_dict().items()}
 
 
-def _correct(net: nn.Module, client: Client[torch.Tensor]) -> None:
-    """Let a strategy change the gradients of a step."""
-    weights = dict(net.named_parameters())
-    gradients = {name: each.grad for name, each in weights.items() if each.grad is not None}
-    with torch.no_grad():
-        for name, gradient in client.correct(gradients, weights).items():
-            weights[name].grad = gradient
-
-
-def _array(tensor: torch.Tensor) -> Array:
+def array_of(tensor: torch.Tensor) -> Array:
+    """Return a tensor as an array, in order."""
     return np.asarray(tensor.detach().cpu().numpy(), order="C")
-
-
-def _arrays(net: nn.Module) -> dict[str, Array]:
-    return {name: _array(tensor) for name, tensor in net.state_dict().items()}
 
 
 def _check(net: nn.Module, model: Arrays, standards: Arrays) -> None:
@@ -292,7 +216,7 @@ def _check(net: nn.Module, model: Arrays, standards: Arrays) -> None:
     own |= {name: array.shape for name, array in standards.items()}
     given = {name: array.shape for name, array in model.items()}
     if own != given:
-        what = "images of this size" if isinstance(net, SmallNet) else "rows of so many columns"
+        what = "rows of so many columns" if isinstance(net, DenseNet) else "images of this size"
         raise ModelError(f"the model does not fit {what}: {given}, not {own}")
     odd = [name for name, array in model.items() if array.dtype.kind != "f"]
     if odd:

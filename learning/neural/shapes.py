@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,11 @@ from ..forms import Picture, Table, taken
 if TYPE_CHECKING:
     from loaders.rows import Form
 
+#: Arrays of a model beside the weights: what numbers are standardised by.
+MEAN, DEVIATION = "mean", "deviation"
+STANDARDS = frozenset([MEAN, DEVIATION])
+#: So end the names of variances among a model's arrays.
+VARIANCE = ".running_var"
 #: Units of each hidden dense layer.
 HIDDEN = 128
 #: Channels after each convolution.
@@ -22,6 +28,10 @@ LARGE = 16
 LONGEST = 64
 #: Below this a side is not pooled: nothing would be left of it.
 _POOLED = 8
+#: From so many pixels a side on, 2 x 2 of them are folded into channels of one, then again.
+FOLDED = 20
+#: Convolutions leave no fewer pixels a side than this; more than the other are pooled at the end.
+_LEAST, _LONG = 3, 6
 #: Training pictures move by up to so many pixels, each way: the margin of MNIST's digits.
 SHIFT = 2
 #: Weights of the first dense layer up to which grey bytes are taken at full length, as the first
@@ -78,19 +88,44 @@ def shape_of(form: Form) -> Shape:
         as_ever = found.is_bytes and found.is_grey and shape.features * HIDDEN <= _FULL_LENGTH
         if not as_ever:
             shape = _of_picture(found, (_by(found.height), _by(found.width)))
+    return shape
+
+
+def check_weights(form: Form, width: int) -> None:
+    """Raise unless there is a net for data of such a form, and not too large a one.
+
+    Args:
+        form: of the data.
+        width: of the normed net; 0: of pictures the small one.
+
+    Raises:
+        UnfitData: there is none; it says why.
+    """
+    is_picture = isinstance(taken(form, "neural"), Picture)
+    shape = normed_of(form, width) if is_picture and width else shape_of(form)
     weights = shape.weights(len(form.classes))
     if weights > MOST_WEIGHTS:
         raise UnfitData(
             f"the neural learner's net would have {weights:,} weights for this data"
             f" ({form.tell()}; {len(form.classes):,} classes); {MOST_WEIGHTS:,} is the most"
         )
-    return shape
 
 
 def shape_at_full_length(form: Form) -> Shape:
     """Return the net that the first release had for large pictures: it took them as they are."""
     found = taken(form, "neural")
     return _of_picture(found, (1, 1)) if isinstance(found, Picture) else shape_of(form)
+
+
+def standardises(form: Form, names: AbstractSet[str]) -> bool:
+    """Whether numbers are standardised: all but pictures of bytes; of these, dim ones.
+
+    Args:
+        form: of the rows.
+        names: of a model's arrays.
+    """
+    found = taken(form, "neural")
+    return not (isinstance(found, Picture) and found.is_bytes) or names >= STANDARDS
 
 
 def _by(length: int) -> int:
@@ -124,3 +159,88 @@ def _shift(length: int, shorter: int) -> int:
     if length < LARGE:
         return 1 if length >= _POOLED else 0
     return SHIFT * shorter
+
+
+@dataclass(frozen=True)
+class Side:
+    """What becomes of one side of a picture in the normed net.
+
+    Args:
+        length: pixels, once it is made shorter.
+        shorter: pixels that become one first.
+        margin: pixels that are added at the end, black, so that it can be folded.
+        pool: after the first convolution.
+        paddings: of the second and the third convolution.
+        last_pool: after the third.
+        end: pixels that are left.
+    """
+
+    length: int
+    shorter: int
+    margin: int
+    pool: int
+    paddings: tuple[int, int]
+    last_pool: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Normed:
+    """The net of pictures: three convolutions, each with batch normalisation, and a dense layer.
+
+    Args:
+        channels: after each convolution.
+        inputs: channels of a picture.
+        fold: pixels a side that become channels of one.
+        height, width: what becomes of each side.
+    """
+
+    channels: tuple[int, int, int]
+    inputs: int
+    fold: int
+    height: Side
+    width: Side
+
+    @property
+    def features(self) -> int:
+        """How many numbers the dense layer takes."""
+        return self.channels[-1] * self.height.end * self.width.end
+
+    def weights(self, classes: int) -> int:
+        """Return about how many weights the net has."""
+        first, second, third = self.channels
+        inner = self.inputs * self.fold**2 * first + first * second + second * third
+        return 9 * inner + self.features * classes
+
+
+def normed_of(form: Form, width: int) -> Normed:
+    """Return the normed net for pictures of such a form.
+
+    Args:
+        form: of the data.
+        width: channels after the first convolution; there are twice as many later.
+
+    Raises:
+        UnfitData: there is none; it says why.
+    """
+    picture = taken(form, "neural")
+    assert isinstance(picture, Picture)
+    fold, least = 1, min(each // _by(each) for each in (picture.height, picture.width))
+    while least >= fold * FOLDED:
+        fold *= 2
+    height, across = (_side(each, fold) for each in (picture.height, picture.width))
+    return Normed((width, 2 * width, 2 * width), picture.channels, fold, height, across)
+
+
+def _side(pixels: int, fold: int) -> Side:
+    by = _by(pixels)
+    length = pixels // by
+    margin = -length % fold
+    folded = (length + margin) // fold
+    pool = _pool(folded)
+    left, paddings = folded // pool, []
+    for _ in range(2):
+        paddings.append(0 if left - 2 >= _LEAST else 1)
+        left -= 2 * (1 - paddings[-1])
+    last = math.ceil(left / _LONG)
+    return Side(length, by, margin, pool, (paddings[0], paddings[1]), last, left // last)

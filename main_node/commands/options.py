@@ -78,6 +78,8 @@ SHAPING = (*_ALWAYS, *BROUGHT.values())
 PARTS = (SourceOptions, *SHAPING, *(part for part in FREE if part is not SourceOptions))
 #: Every option, by name.
 OPTIONS: dict[str, Option] = {each.name: each for part in PARTS for each in declared(part)}
+#: Options of what learns and merges: they may be given by `--set`, too.
+SETTABLE = frozenset(each.name for part in BROUGHT.values() for each in declared(part))
 #: The names of those that may be given anew.
 MAY_CHANGE = frozenset(each.name for part in FREE for each in declared(part))
 
@@ -156,6 +158,11 @@ class TrainOptions:
 def defaults() -> dict[str, Any]:
     """Return every option's default, by name."""
     return {name: option.default for name, option in OPTIONS.items()}
+
+
+def _before() -> dict[str, Any]:
+    """Return what every option was for runs that know nothing of it, by name."""
+    return {name: option.before for name, option in OPTIONS.items()}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -250,7 +257,7 @@ def cut_short(options: TrainOptions) -> Path | None:
         return None
     for run in reversed(runs_in(Path(here["run_dir"]))):
         try:
-            stored = TrainOptions({**defaults(), **read_config(run / "config.yaml")})
+            stored = TrainOptions({**_before(), **read_config(run / "config.yaml")})
             there, same = stored.resolved(), stored.spec == spec
         except (ConfigError, LearningError):  # of another release, or damaged
             continue
@@ -317,7 +324,7 @@ def resumed(options: TrainOptions, given: set[str], path: Path) -> TrainOptions:
     missing = OPTIONS.keys() - stored.keys() - MAY_CHANGE - added - _foreign(stored)
     if missing:
         raise ConfigError(f"{config}: not whole: no {', '.join(sorted(missing)[:3])}")
-    stored = {**defaults(), **stored}
+    stored = {**_before(), **stored}
     here = {**options.values, **options.resolved()}
     stored |= {name: here[name] for name, each in OPTIONS.items() if each.about.this_start}
     for name in sorted(given & OPTIONS.keys()):

@@ -390,9 +390,9 @@ def _target(model: Model, source: Source) -> int | None:
 
 
 def _learner(model: Model) -> Learner:
-    from learning import create
+    from learning import create_carried
 
-    return create(model.learner, model.made)
+    return create_carried(model.learner, model.made)
 
 
 class _Seen(NamedTuple):

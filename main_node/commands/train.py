@@ -16,7 +16,7 @@ import click
 from console.exits import Exit, end
 from console.interrupts import Interrupts
 from console.logs import say, speak
-from console.options import defaults_from, given, options
+from console.options import Setting, defaults_from, given, options
 from console.streams import OutputFailed
 from loaders import SourceOptions
 from protocol import AddressError, KeysError
@@ -33,6 +33,7 @@ from .options import (
     MAY_CHANGE,
     OPTIONS,
     PARTS,
+    SETTABLE,
     TrainOptions,
     check_brought,
     check_data,
@@ -48,7 +49,11 @@ if TYPE_CHECKING:
 _end = partial(end, "mnist-main")
 
 
-@click.command(context_settings={"show_default": True})
+class _Command(Setting):
+    settable = SETTABLE
+
+
+@click.command(cls=_Command, context_settings={"show_default": True})
 @options(*PARTS)
 @click.option(
     "--config", type=click.Path(), callback=defaults_from(OPTIONS), is_eager=True,

@@ -12,7 +12,7 @@ from learning.actions import Action, digest
 from learning.errors import told_of
 from learning.first import job_digest
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError
-from protocol.options import flat
+from protocol.options import carried
 
 from ..errors import JobFailed, NodeError, StorageError
 from ..futures import JobFuture
@@ -53,7 +53,7 @@ class Asking:
         warn: Callable[[str], object],
     ) -> None:
         self._node, self._memory, self._learner, self._options = node, memory, learner, options
-        self._make = flat(learner.made)
+        self._make = carried(learner.made)
         self._look, self._warn = look, warn
         self._labels = labels
 

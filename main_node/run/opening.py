@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -156,8 +156,7 @@ def open_run(
     with clock.phase("setup"), ExitStack() as stack:
         if directory is not None:
             stack.callback(directory.close)
-        spec = plan.spec
-        learner = spec.learner_at(spec.turn(0))
+        learner = plan.spec.learner_at(plan.spec.turn(0))
         data = _load(plan, learner, heard)
         with told_of(f"the {learner.name} learner can't say whether it takes this data"):
             learner.check_form(data.train.form)
@@ -175,6 +174,8 @@ def open_run(
             directory.write_config(plan.config)
         database = RunDatabase(directory.path / "run.db")
         stack.callback(database.close)
+        spec = plan.spec.as_begun(database.fact("options") or "").suited(data.train)
+        plan = replace(plan, spec=spec)
         memory = _remember(plan, directory, database, data, heard, new)
         node = _listen(plan, database, memory, heard, _controls(interrupts))
         listening = stack.enter_context(ExitStack())
@@ -453,8 +454,8 @@ class Run:
     def _about(self) -> dict[str, object]:
         """Return what whoever watches over the network may know of the run."""
         spec, progress = self._plan.spec, self._progress
-        about: dict[str, object] = {"run": self.directory.run_id, "rounds": spec.plan.rounds}
-        if 0 <= progress.round < spec.plan.rounds:
+        about: dict[str, object] = {"run": self.directory.run_id, "rounds": spec.rounds}
+        if 0 <= progress.round < spec.rounds:
             about |= {
                 "round": progress.round + 1, "round_done": progress.done,
                 "round_jobs": spec.data.jobs,
@@ -514,6 +515,6 @@ class Run:
         self.directory.write_metrics(result.as_json())
         self._database.state(accuracy=last.accuracy, shortcoming=result.shortcoming)
         self._node.tell(
-            run=self.directory.run_id, rounds=spec.plan.rounds, accuracy=last.accuracy, done=True
+            run=self.directory.run_id, rounds=spec.rounds, accuracy=last.accuracy, done=True
         )
         return result

@@ -147,7 +147,7 @@ class Rounds:
         with phase("training"):
             model = self._fresh = self._begin(self._try_out())
         state = self._strategy.begin(model)
-        for number in range(self._learning.spec.plan.rounds):
+        for number in range(self._learning.spec.rounds):
             round_ = _Round(number, model, state)
             merged = self._merged_before(number)
             if merged is None:
@@ -166,7 +166,7 @@ class Rounds:
             if self._is_over is not None:  # what it is worth decides
                 self._try_last()
         with phase("evaluating"):
-            self._progress.round = self._learning.spec.plan.rounds
+            self._progress.round = self._learning.spec.rounds
             self._try_last()
             self._evaluation.wait()
         return model
@@ -246,7 +246,7 @@ class Rounds:
             return None
         if model is None:
             return None
-        rounds = self._learning.spec.plan.rounds
+        rounds = self._learning.spec.rounds
         self._listeners.note(f"round {round_ + 1} of {rounds} was merged before")
         self._left_out.titles += json.loads(model.notes[_LEFT_OUT])
         self._clients = clients

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from learning import UnknownStrategy, create, merging, options_of
 from learning import learner as learner_class
 from learning.contract import Learner, Turn
+from learning.errors import told_of
 from learning.merging import Strategy
-from loaders import DataOptions
-from protocol.options import Checked, declared, flat, make, option
+from loaders import DataOptions, Rows
+from protocol.options import Checked, carried, declared, flat, make, option
 from protocol.wire.limits import MAX_COUNT
 from protocol.wire.words import from_json
 
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 class PlanOptions(Checked):
     """How often shards are learned from and merged."""
 
-    rounds: int = option(
-        5, "How often to merge; the merged model starts the next round.", least=1, most=MAX_COUNT
-    )
+    rounds: int | None = option(
+        None, "How often to merge; the merged model starts the next round.", least=1,
+        most=MAX_COUNT, unset="the learner's own: of neural the preset's, else 5",
+    )  # fmt: skip
     seed: int = option(
         0, "Of everything random: same seed, data and jobs, same model.", least=0, most=MAX_COUNT
     )
@@ -102,9 +104,39 @@ class RunSpec:
             merged=make(merger.options, values), plan=plan,
         )  # fmt: skip
 
+    @property
+    def rounds(self) -> int:
+        """How often shards are learned from and merged; there is a number once it is `suited`."""
+        return self.plan.rounds or 1
+
+    def suited(self, rows: Rows) -> RunSpec:
+        """Return it with everything that nobody has said, for the rows that it learns from.
+
+        Raises:
+            LearningError: the learner can't learn from such rows.
+        """
+        learner = self.learner_at(self.turn(0))
+        with told_of(f"the {self.learner} learner can't say how to learn from this data"):
+            made, rounds = learner.suited(rows.form, len(rows), self.data.jobs, self.plan.rounds)
+        return replace(self, made=made, plan=replace(self.plan, rounds=rounds))
+
+    def as_begun(self, text: str) -> RunSpec:
+        """Return it with what nobody has said as a text of `text` has it: so the run began."""
+        try:
+            stored = from_json(text)
+        except ValueError:
+            return self
+        if not isinstance(stored, dict):
+            return self
+        made, plan = (
+            make(type(part), {**stored, **{n: v for n, v in flat(part).items() if v is not None}})
+            for part in (self.made, self.plan)
+        )
+        return replace(self, made=made, plan=plan)
+
     def learner_at(self, turn: Turn) -> Learner:
         """Return the learner, as it is at some place in the run."""
-        return create(self.learner, self.make, turn)
+        return create(self.learner, flat(self.made), turn)
 
     @property
     def strategy(self) -> Strategy:
@@ -113,19 +145,20 @@ class RunSpec:
 
     @property
     def make(self) -> dict[str, object]:
-        """What the learner is made with, by name, whatever the round."""
-        return flat(self.made)
+        """What the learner is made with, by name, whatever the round, as jobs carry it."""
+        return carried(self.made)
 
     def turn(self, round_: int) -> Turn:
         """Return where in the run a round, counted from 0, is."""
-        return Turn(round_, self.plan.rounds, self.plan.seed)
+        return Turn(round_, self.rounds, self.plan.seed)
 
     @property
     def shape(self) -> dict[str, object]:
         """All of it by name."""
         merged = {"merge": self.merge, **flat(self.merged)}
         return {
-            **flat(self.data), "learner": self.learner, **self.make, **merged, **flat(self.plan)
+            **flat(self.data), "learner": self.learner, **flat(self.made), **merged,
+            **flat(self.plan),
         }  # fmt: skip
 
     def text(self) -> str:
@@ -144,6 +177,6 @@ class RunSpec:
     def _added(self) -> dict[str, object]:
         """What runs that know nothing of an option had instead."""
         parts = (DataOptions, type(self.made), type(self.merged), PlanOptions)
-        added = {each.name: each.default for part in parts for each in declared(part)
+        added = {each.name: each.before for part in parts for each in declared(part)
                  if each.about.added}  # fmt: skip
         return {**added, "merge": learner_class(self.learner).merging}

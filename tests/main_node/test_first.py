@@ -31,7 +31,7 @@ MAKE: dict[str, dict[str, Any]] = {
     "algebraic": {"batches": 4, "levels": 1, "shifts": 1},
 }
 OPTIONS = {
-    "neural": ("--epochs", "2", "--lr", "0.05"),
+    "neural": ("--preset", "first", "--epochs", "2", "--lr", "0.05", "--set", "batch-size=16"),
     "algebraic": ("--learner", "algebraic", "--batches", "4", "--count", "nodes"),
 }
 
@@ -111,8 +111,9 @@ class First:
         """Rewrite what is there."""
         config = self.path / "config.yaml"
         lines = config.read_text().splitlines(keepends=True)
-        assert any(line.startswith("merge:") for line in lines)
-        config.write_text("".join(line for line in lines if not line.startswith("merge:")))
+        new = ("merge:", "preset:", "width:", "shift:", "flip:")
+        assert all(any(line.startswith(each) for line in lines) for each in new)
+        config.write_text("".join(line for line in lines if not line.startswith(new)))
         for path in (self.path / "solutions").iterdir():
             label = Label.parse(path.stem)
             if label.kind == "trial":

@@ -71,12 +71,11 @@ class Lines:
             print(text, file=self._stream, flush=True)
 
     def _opened(self, event: Opened) -> None:
-        data, plan = event.spec.data, event.spec.plan
-        self._rounds = plan.rounds
+        data, self._rounds = event.spec.data, event.spec.rounds
         self.say(
             f"{event.source}: {event.rows:,} {event.called}s,"
             f" {plural(data.jobs, 'job')} ({data.sharding}),"
-            f" {plural(plan.rounds, 'round')} of {event.lesson}\n"
+            f" {plural(self._rounds, 'round')} of {event.lesson}\n"
             f"listening at {event.address}, run directory {event.directory}"
         )
 

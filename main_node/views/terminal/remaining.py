@@ -21,7 +21,7 @@ class Remaining:
     def on(self, event: Event) -> None:
         """Learn from an event."""
         if isinstance(event, Opened):
-            self._rounds, self._jobs = event.spec.plan.rounds, event.spec.data.jobs
+            self._rounds, self._jobs = event.spec.rounds, event.spec.data.jobs
         elif isinstance(event, Stood) and event.round >= 0:
             self._look(event)
 

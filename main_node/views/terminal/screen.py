@@ -51,7 +51,7 @@ class Screen(Lines):
         return Group(self._bar(opening, standing), self._table(standing))
 
     def _bar(self, opening: Opened, standing: Stood) -> RenderableType:
-        rounds, jobs = opening.spec.plan.rounds, opening.spec.data.jobs
+        rounds, jobs = opening.spec.rounds, opening.spec.data.jobs
         bar = Table.grid(padding=(0, 1))
         if standing.round < 0:
             here, wanted = len(standing.view.nodes), opening.min_nodes

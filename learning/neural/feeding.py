@@ -1,0 +1,187 @@
+"""Batches of a shard as a net takes them: in random order, moved and mirrored at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from loaders.rows import Array, Arrays, Form, Rows
+
+from ..whole import standardised
+from .presets import Recipe
+from .shapes import DEVIATION, MEAN, shape_of, standardises
+
+Whole = npt.NDArray[np.int64]
+
+
+class Epoch(NamedTuple):
+    """One pass over a shard, as it was drawn.
+
+    Args:
+        order: of the rows.
+        down, right: by how many pixels each row in that order is moved, from 0: as far up, or
+            left, as it may be; None: not at all.
+        mirrored: whether each is mirrored, left to right; None: none is.
+    """
+
+    order: Whole
+    down: Whole | None = None
+    right: Whole | None = None
+    mirrored: npt.NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Course:
+    """All passes over a shard that a job makes.
+
+    Args:
+        rows: how many there are.
+        most: by how many pixels pictures are moved at most, up or down, left or right.
+        recipe: of the learning.
+        first_round: whether nothing is learned yet.
+    """
+
+    rows: int
+    most: tuple[int, int]
+    recipe: Recipe
+    first_round: bool
+
+    @classmethod
+    def of(cls, rows: Rows, recipe: Recipe, first_round: bool) -> Course:
+        """Return the passes over some rows."""
+        most = shape_of(rows.form).shifts if recipe.first else (0, 0)
+        if not recipe.first and rows.form.image is not None:
+            height, width = rows.form.image.shape[:2]
+            most = min(recipe.shift, height // 2), min(recipe.shift, width // 2)
+        return cls(len(rows), most, recipe, first_round)
+
+    @property
+    def batches(self) -> tuple[slice, ...]:
+        """Which rows of a pass are learned from together."""
+        size = self.recipe.batch_size
+        if self.recipe.first:
+            return tuple(slice(first, first + size) for first in range(0, self.rows, size))
+        # Of equal sizes, but for one row: of a few left over, mean and variance say little.
+        count = max(1, round(self.rows / size))
+        bounds = [self.rows * each // count for each in range(count + 1)]
+        return tuple(map(slice, bounds, bounds[1:]))
+
+    def epochs(self, random: np.random.Generator) -> Iterator[Epoch]:
+        """Draw them, one after the other."""
+        for number in range(self.recipe.epochs):
+            order = random.permutation(self.rows)
+            if self.recipe.first:
+                still = (self.first_round and number == 0) or not any(self.most)
+                yield Epoch(order) if still else self._alike(order, random)
+            else:
+                yield self._each(order, random)
+
+    def _each(self, order: Whole, random: np.random.Generator) -> Epoch:
+        """Return a pass in which each picture is moved by its own."""
+        down = right = mirrored = None
+        if any(self.most):
+            down, right = (random.integers(0, 2 * most + 1, self.rows) for most in self.most)
+        if self.recipe.flip:
+            mirrored = random.random(self.rows) < 0.5
+        return Epoch(order, down, right, mirrored)
+
+    def _alike(self, order: Whole, random: np.random.Generator) -> Epoch:
+        """Return a pass in which all pictures of a batch are moved by as much, as at first."""
+        down, right = self.most
+        bound = 2 * down + 1 if down == right else [2 * down + 1, 2 * right + 1]
+        size = self.recipe.batch_size
+        drawn = [random.integers(0, bound, 2) for _ in self.batches]
+        ys, xs = (np.repeat([each[n] for each in drawn], size)[: self.rows] for n in (0, 1))
+        return Epoch(order, ys, xs)
+
+
+class Take:
+    """Makes rows what a net takes.
+
+    Args:
+        model: that knows mean and deviation, where numbers are standardised.
+        form: of the rows.
+        device: that computes.
+    """
+
+    def __init__(self, model: Arrays, form: Form, device: torch.device) -> None:
+        self._model, self._device = model, device
+        self._standardises = standardises(form, model.keys())
+
+    def prepared(self, array: Array) -> Array:
+        """Return rows as they can be shifted: what comes in then, 0, is black, or the mean."""
+        if not self._standardises:
+            return array
+        return standardised(array, self._model[MEAN], self._model[DEVIATION])
+
+    def tensor(self, array: Array) -> torch.Tensor:
+        """Return prepared rows, float32: (n, columns) or (n, channels, height, width)."""
+        writable = array if array.flags.writeable else array.copy()  # torch warns otherwise
+        tensor = torch.from_numpy(np.ascontiguousarray(writable)).to(self._device)
+        if tensor.ndim == 2:
+            return tensor
+        return self.scaled(tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2))
+
+    def scaled(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return prepared pictures, (n, channels, height, width), as float32."""
+        if not self._standardises:
+            tensor = tensor.float().div_(255)
+        return tensor.contiguous(memory_format=torch.channels_last)
+
+
+class Host:
+    """Makes batches in this computer's memory, and brings each to the device.
+
+    Args:
+        rows: the shard.
+        course: of the passes.
+        take: makes rows what the net takes.
+    """
+
+    def __init__(self, rows: Rows, course: Course, take: Take) -> None:
+        (self._array,) = rows.arrays.values()
+        self._labels, self._course, self._take = rows.labels, course, take
+
+    def batches(self, random: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield inputs and labels of each batch."""
+        for epoch in self._course.epochs(random):
+            for some in self._course.batches:
+                chosen = epoch.order[some]
+                array = self._take.prepared(self._array[chosen])
+                if epoch.down is not None and epoch.right is not None:
+                    array = moved(array, self._course.most, epoch.down[some], epoch.right[some])
+                if epoch.mirrored is not None:
+                    array = mirrored(array, epoch.mirrored[some])
+                yield self._take.tensor(array), torch.from_numpy(self._labels[chosen])
+
+
+def moved(images: Array, most: tuple[int, int], down: Whole, right: Whole) -> Array:
+    """Return pictures that are moved, each by its own; zeros come in.
+
+    Args:
+        images: shape (n, height, width) or (n, height, width, channels).
+        most: pixels up or down, left or right, at most.
+        down, right: how far each is moved, from 0, as far up or left as may be, to twice as much.
+    """
+    rows, height, width = images.shape[:3]
+    wide = np.zeros(
+        (rows, height + 2 * most[0], width + 2 * most[1], *images.shape[3:]), images.dtype
+    )
+    wide[:, most[0] : most[0] + height, most[1] : most[1] + width] = images
+    if (down == down[0]).all() and (right == right[0]).all():
+        return wide[:, down[0] : down[0] + height, right[0] : right[0] + width]
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (height, width), axis=(1, 2))
+    found = windows[np.arange(rows), down, right]
+    return np.moveaxis(found, 1, -1) if images.ndim == 4 else found
+
+
+def mirrored(images: Array, which: npt.NDArray[np.bool_]) -> Array:
+    """Return pictures, some of them mirrored, left to right."""
+    images = np.array(images)
+    images[which] = images[which, :, ::-1]
+    return images
