@@ -25,7 +25,7 @@ WIDTH, BATCH, RATE, WARM = 32, 64, 0.3, 0.2
 def net() -> nn.Module:
     """Return the net of 28 x 28 grey pixels and ten classes."""
     wide = 2 * WIDTH
-    return nn.Sequential(
+    made: nn.Module = nn.Sequential(
         nn.PixelUnshuffle(2),
         nn.Conv2d(4, WIDTH, 3, padding=1, bias=False),
         nn.MaxPool2d(2),
@@ -39,7 +39,8 @@ def net() -> nn.Module:
         nn.ReLU(),
         nn.Flatten(),
         nn.Linear(9 * wide, 10),
-    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    )
+    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def optimizer_of(model: nn.Module) -> torch.optim.SGD:
