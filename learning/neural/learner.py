@@ -144,7 +144,7 @@ class NeuralLearner(Learner):
             "epochs": found.epochs, "batch_size": found.batch_size, "lr": found.lr,
             "width": found.width, "shift": found.shift, "flip": found.flip,
         }  # fmt: skip
-        if found.first:  # what it does not know stays unsaid
+        if not found.width:  # what it does not know stays unsaid
             own = {name: own[name] for name in ("epochs", "batch_size", "lr")}
         return replace(self.made, **own), found.rounds
 
