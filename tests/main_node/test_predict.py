@@ -53,7 +53,7 @@ def surely(fresh: Model, label: int) -> Model:
     """Return a model that says one thing, whatever it sees, and is sure of it."""
     bias = np.zeros(10, np.float32)
     bias[label] = 50
-    return Model({**fresh.arrays, "dense2.bias": bias}, "neural", FORM)
+    return Model({**fresh.arrays, "dense.bias": bias}, "neural", FORM)
 
 
 def drawn(height: int = 20, width: int = 14) -> Pixels:
@@ -379,14 +379,14 @@ def test_numbers_that_numpy_lacks_are_told_wherever_they_are_kept(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda arrays: {**arrays, "dense2.bias": np.full(10, np.nan, np.float32)}, "not finite"),
-        (lambda arrays: {**arrays, "dense2.bias": np.zeros((), np.float32)}, "does not fit images"),
-        (lambda arrays: {**arrays, "dense2.bias": np.zeros(10, np.int64)}, "is int64, no weights"),
+        (lambda arrays: {**arrays, "dense.bias": np.full(10, np.nan, np.float32)}, "not finite"),
+        (lambda arrays: {**arrays, "dense.bias": np.zeros((), np.float32)}, "does not fit images"),
+        (lambda arrays: {**arrays, "dense.bias": np.zeros(10, np.int64)}, "is int64, no weights"),
         (lambda arrays: {}, "does not fit images"),
         (
             lambda arrays: {
-                **arrays, "dense2.bias": np.zeros(12, np.float32),
-                "dense2.weight": np.zeros((12, 128), np.float32),
+                **arrays, "dense.bias": np.zeros(12, np.float32),
+                "dense.weight": np.zeros((12, 576), np.float32),
             },
             "says that it has 10 classes; it has others",
         ),
