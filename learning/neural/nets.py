@@ -114,6 +114,15 @@ class NormedNet(nn.Module):
         self._pool = tuple(side.pool for side in sides)
         self._last_pool = tuple(side.last_pool for side in sides)
 
+    def count(self, step: int) -> None:
+        """Say how many batches the running means and variances are of, in a fresh net.
+
+        Of the first ones they are plain means: what they begin with, 0 and 1, counts for nothing,
+        and a net that makes few steps is normalised as it learned.
+        """
+        for norm in (self.norm1, self.norm2, self.norm3):
+            norm.momentum = max(_NORM_MOMENTUM, 1 / (step + 1))
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits, (n, classes), of pictures, (n, channels, height, width)."""
         if self._shorter != (1, 1):
