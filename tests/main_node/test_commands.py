@@ -374,7 +374,8 @@ def test_predict_says_how_good_a_model_is_and_what_it_sees(
     address: str, data: Path, tmp_path: Path
 ) -> None:
     # The small net sees a bar where the other, which normalises, misses the noise around it.
-    result = train(data, tmp_path, "--bind", address, "--preset", "first", how=HERE)
+    small = ("--preset", "first", "--lr", "0.05")
+    result = train(data, tmp_path, "--bind", address, *small, how=HERE)
     done = here(PREDICT_HERE, result["model"], "--data", str(data), "--json")
     assert done.returncode == 0, done.stderr
     scores = json.loads(done.stdout)
