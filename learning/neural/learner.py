@@ -49,7 +49,9 @@ class NeuralOptions(Checked):
         least=1, most=1024,
     )  # fmt: skip
     width: int | None = option(
-        None, "neural: channels after the first convolution, half of those after the others.",
+        None,
+        "neural: channels after the first convolution, half of those after the others; of a table,"
+        " units of each hidden layer.",
         least=1, most=1024, set=True, added=True, unset="the preset's",
     )  # fmt: skip
     shift: int | None = option(
@@ -144,8 +146,9 @@ class NeuralLearner(Learner):
             "epochs": found.epochs, "batch_size": found.batch_size, "lr": found.lr,
             "width": found.width, "shift": found.shift, "flip": found.flip,
         }  # fmt: skip
-        if not found.width:  # what it does not know stays unsaid
-            own = {name: own[name] for name in ("epochs", "batch_size", "lr")}
+        pictures = {"shift", "flip"} if isinstance(taken(form, self.name), Table) else set()
+        unknown = {"width", "shift", "flip"} if found.first else pictures
+        own = {name: each for name, each in own.items() if name not in unknown}
         return replace(self.made, **own), found.rounds
 
     def check_data(self, rows: Rows) -> None:

@@ -17,7 +17,7 @@ from ..merging.strategy import Client
 from .descent import Descent
 from .feeding import Course, Host, Take
 from .learner import NeuralOptions
-from .nets import NormedNet, array_of, arrays_of, classes_of, fresh, net_of
+from .nets import array_of, arrays_of, classes_of, count, fresh, net_of
 from .presets import Recipe, recipe_of
 from .shapes import STANDARDS
 
@@ -64,8 +64,8 @@ class Training:
             if cancelled():
                 break
             done = step / steps
-            if turn.round == 0 and isinstance(net, NormedNet):
-                net.count(step)
+            if turn.round == 0:
+                count(net, step)
             net.train(len(labels) > 1)  # one row has no variance: it is normalised as later
             descent.forget()
             loss = functional.cross_entropy(net(inputs), labels.to(self._device))
