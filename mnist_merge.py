@@ -63,6 +63,16 @@ PACKAGES = frozenset(
     }
 )  # fmt: skip
 
+#: In the environment of what trains: the pools of the libraries below numpy and torch have one
+#: thread. There is a process for each place; a job that is to have more threads says so to torch.
+ONE_THREAD = dict.fromkeys(
+    (
+        "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS",
+        "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
+    ),
+    "1",
+)  # fmt: skip
+
 _MAINS = frozenset(f"{package}.__main__" for package in PACKAGES)
 
 
