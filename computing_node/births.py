@@ -67,9 +67,27 @@ class _Template:
 
     Args:
         learners: what it prepares for.
+        given: the socket of one that somebody else has started; None: one of its own.
     """
 
-    def __init__(self, learners: Sequence[str]) -> None:
+    def __init__(self, learners: Sequence[str], given: socket.socket | None = None) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = time.monotonic()
+        self._end = given or self._start(learners)
+        self._says = select.poll()
+        self._says.register(self._end, select.POLLIN)
+        self._lock = threading.Lock()  # between the lines of what it says
+        self._ended: dict[int, int] = {}
+        self._children = 0  # whose ends it may still tell
+        self._dropped = False
+        self._lost = False  # what was given is gone
+        #: Whether it is prepared, and whether it can't fork.
+        self.ready = self.alone = False
+        #: How long it took until then.
+        self.seconds = 0.0
+        self._itself: _Forked | None = None
+
+    def _start(self, learners: Sequence[str]) -> socket.socket:
         ours, theirs = socket.socketpair()
         heard = speaks_json()  # whatever its libraries print would be none
         with theirs:
@@ -81,28 +99,17 @@ class _Template:
             )  # fmt: skip
         if self._process.stderr is not None:
             threading.Thread(target=_listen, args=(self._process.stderr,), daemon=True).start()
-        self._end = ours
-        self._says = select.poll()
-        self._says.register(ours, select.POLLIN)
-        self._lock = threading.Lock()  # between the lines of what it says
-        self._ended: dict[int, int] = {}
-        self._children = 0  # whose ends it may still tell
-        self._dropped = False
-        #: Whether it is prepared, and whether it can't fork.
-        self.ready = self.alone = False
-        #: How long it took until then.
-        self.seconds = 0.0
-        self._started = time.monotonic()
-
-    @property
-    def pid(self) -> int:
-        """Return its number."""
-        return self._process.pid
+        return ours
 
     @property
     def gone(self) -> bool:
         """Whether it has ended."""
-        return self._process.poll() is not None
+        return self._lost if self._process is None else self._process.poll() is not None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether somebody else has started it."""
+        return self._process is None
 
     def wait_ready(self) -> None:
         """Wait until it is prepared.
@@ -112,10 +119,12 @@ class _Template:
         """
         with self._lock:
             if not self.ready:
-                what, when, why, _ = self._next(READY_SECONDS)
+                what, when, why, descriptor = self._next(READY_SECONDS)
                 self.alone = what == News.ALONE
                 self.seconds = max(0.0, when / 1000 - self._started)
                 self.ready = True
+                if descriptor is not None:
+                    self._itself = _Forked(None, 0, descriptor)
                 if self.alone:
                     log.debug(Entry("child.alone", why=_WHY[Why(why)]))
 
@@ -142,7 +151,7 @@ class _Template:
                     return _Forked(self, first, descriptor)
                 self._ended[first] = second
 
-    def become(self, end: socket.socket, nbytes: int) -> None:
+    def become(self, end: socket.socket, nbytes: int) -> Process:
         """Have it be a child itself.
 
         Raises:
@@ -151,6 +160,12 @@ class _Template:
         with self._lock:
             self._order(end, nbytes)
             self._end.close()
+            self._lost = True
+            if self._process is not None:
+                return _Own(self._process, self.seconds)
+            if self._itself is None:
+                raise EOFError("nothing is known of its end")
+            return self._itself
 
     def end_of(self, pid: int) -> int | None:
         """Return the exit code of a child that it has forked and that has ended; None: unknown."""
@@ -173,11 +188,10 @@ class _Template:
         """Return what it says next, in so many seconds; a descriptor where it was given one.
 
         Raises:
-            EOFError: it is gone, or takes too long; then it is stopped.
+            EOFError: it is gone, or takes too long.
         """
         try:
             if not self._says.poll(seconds * 1000):
-                self.kill()
                 raise EOFError("it does not answer")
             said, given, _, _ = socket.recv_fds(self._end, NEWS.size, 1, socket.MSG_WAITALL)
         except OSError as error:
@@ -187,21 +201,18 @@ class _Template:
         what, first, second = NEWS.unpack(said)
         return News(what), first, second, given[0] if given else None
 
-    def kill(self) -> None:
-        """Stop it at once."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
-
-    def wait(self) -> int | None:
-        """Wait for its end; return its exit code."""
-        return self._process.wait()
+    @property
+    def process(self) -> Process | None:
+        """Return the process, if it was started here."""
+        return None if self._process is None else _Own(self._process, self.seconds)
 
     def drop(self) -> None:
         """Stop it, if it has not ended; its children go on."""
-        self.kill()
-        self.wait()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
         with self._lock:
-            self._dropped = True
+            self._lost = self._dropped = True
             self._let_go()
 
     def _let_go(self) -> None:
@@ -209,16 +220,38 @@ class _Template:
             self._end.close()
 
 
+class _Own:
+    """A child that this process has started.
+
+    Args:
+        process: the same.
+        seconds: how long it took to start.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        self._process, self.seconds = process, seconds
+        self.pid = process.pid
+
+    def kill(self) -> None:
+        """Stop it at once; nothing if it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    def wait(self) -> int | None:
+        """Wait for its end; return its exit code."""
+        return self._process.wait()
+
+
 class _Forked:
     """A child that a template has forked.
 
     Args:
-        template: that reaps it.
-        pid: its number.
+        template: that reaps it; None: somebody does who tells nothing.
+        pid: its number, there.
         descriptor: of the process: a number may be another's by now.
     """
 
-    def __init__(self, template: _Template, pid: int, descriptor: int) -> None:
+    def __init__(self, template: _Template | None, pid: int, descriptor: int) -> None:
         self.pid, self.seconds = pid, 0.0
         self._template, self._descriptor = template, descriptor
         self._code: int | None = None
@@ -239,18 +272,26 @@ class _Forked:
             ended.poll()
             with self._lock:
                 if not self._over:
-                    self._code = self._template.end_of(self.pid)
+                    if self._template is not None:
+                        self._code = self._template.end_of(self.pid)
                     self._over = True
                     os.close(self._descriptor)
         return self._code
 
 
 class Births:
-    """Has children come into being, as cheaply as their learners allow."""
+    """Has children come into being, as cheaply as their learners allow.
 
-    def __init__(self) -> None:
+    Args:
+        given: the descriptor of the socket of a template that somebody else has started; None:
+            there is none.
+    """
+
+    def __init__(self, given: int | None = None) -> None:
         self._learners: tuple[str, ...] = ()
         self._template: _Template | None = None
+        if given is not None:
+            self._template = _Template((), socket.socket(fileno=given))
         self._lock = threading.Lock()  # never held while anybody imports
         self._closed = False
         #: Whether each child is a process that has imported what it needs by itself.
@@ -291,18 +332,18 @@ class Births:
         """
         while True:
             template = own or self._found()
-            before = template.ready
+            may_be_gone = template.ready or template.is_given
             try:
                 template.wait_ready()
                 if not template.alone:
                     return template.fork(end, nbytes)
                 if own is not None or self._taken(template):
-                    template.become(end, nbytes)
-                    return template
+                    return template.become(end, nbytes)
             except EOFError as error:
+                process = template.process
                 template.drop()
-                if not before:
-                    raise Unborn(template) from error
+                if process is not None and not may_be_gone:
+                    raise Unborn(process) from error
             own = self.begin(self._learners)
 
     def _found(self) -> _Template:

@@ -68,7 +68,7 @@ class Child:
         self._own = births.begin(learners)
         ours, self._theirs = socket.socketpair()
         self.channel = Channel(ours)
-        self.process: Process | None = self._own
+        self.process: Process | None = None if self._own is None else self._own.process
         self.ready = False
         self.cancel_seconds = CANCEL_SECONDS
         self._limited = max_bytes > 0
@@ -186,18 +186,20 @@ class ChildReplier(JobReplier):
         places: how many children to keep warm.
         learners: that it solves jobs for; None: any.
         max_bytes: memory that the jobs of all children may take together; 0: any.
+        template: the descriptor of the socket of one that is there already; None: there is none.
     """
 
     def __init__(
-        self, places: int, learners: Sequence[str] | None = None, max_bytes: int = 0
-    ) -> None:
+        self, places: int, learners: Sequence[str] | None = None, max_bytes: int = 0,
+        template: int | None = None,
+    ) -> None:  # fmt: skip
         self._places = places
         self._takes = learners
         self._max_bytes = max_bytes // places
         self._idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
         self._at_work: set[Child] = set()
         self._learners: list[str] = []
-        self._births = Births()
+        self._births = Births(template)
         self._started = 0
         self._deaths = 0  # in a row
         self._closed = threading.Event()

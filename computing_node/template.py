@@ -1,13 +1,16 @@
 """The process that has imported and prepared what jobs need, once for all places of a node.
 
+Or of all nodes that one main node starts on its machine: each orders over a socket of its own.
+
 It forks a child for each place, and another for one that has died: that takes milliseconds where an
 import takes seconds, and what was imported is in memory once. It may fork because it has one thread
 and holds no lock and no device; where that is not so, it says why, and becomes a child itself.
 
-It is started as `python -m computing_node.template DESCRIPTOR LEARNER ...`, and over that socket:
+It is started as `python -m computing_node.template DESCRIPTOR,... LEARNER ...`; over each socket:
 
     template -> node  READY when         prepared; in milliseconds of the system's clock
-                      ALONE when why     prepared, but it can't fork: it takes one order, itself
+                      ALONE when why     prepared, but it can't fork: the first node may order, and
+                                         it is that child itself; with a descriptor of it, if it has
     node -> template  an order: the memory that jobs may take, with the socket of a child
     template -> node  BORN pid           with a descriptor of the process, if it was forked
                       REFUSED errno      the system lets it start no process
@@ -64,38 +67,50 @@ class Why(IntEnum):
     DEVICE = auto()
 
 
-def main(descriptor: int, learners: list[str]) -> NoReturn:
-    """Serve the node at the other end of a socket until it is gone.
+def main(descriptors: list[int], learners: list[str]) -> NoReturn:
+    """Serve the nodes at the other ends of some sockets until all are gone.
 
     Args:
-        descriptor: of the socket.
+        descriptors: of the sockets.
         learners: what to prepare for.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the node's to handle
-    node = socket.socket(fileno=descriptor)
+    nodes = [socket.socket(fileno=each) for each in descriptors]
+    with _ending_with(nodes):
+        _prepare(learners)
+    why = _why_alone(learners)
+    if why is None:
+        _Template(nodes).run()
     try:
-        with _ending_with(node):
-            _prepare(learners)
-        why = _why_alone(learners)
-        if why is not None:
-            _tell(node, News.ALONE, _now(), why)
-            _be_child(node, *_ordered(node))
-        _Template(node).run()
+        first, *others = nodes
+        for each in others:
+            each.close()
+        _tell_alone(first, why)
+        order = _ordered(first)
+        first.close()
     except (BrokenPipeError, ConnectionError, EOFError):  # the node is gone
         os._exit(0)
+    _be_child(*order)
 
 
 @contextmanager
-def _ending_with(node: socket.socket) -> Iterator[None]:
-    """End this process as soon as the node is gone, whatever it is doing in this block."""
+def _ending_with(nodes: list[socket.socket]) -> Iterator[None]:
+    """End this process as soon as all nodes are gone, whatever it is doing in this block."""
     over, end = os.pipe()
 
     def watch() -> None:
         either = select.poll()
-        either.register(node, getattr(select, "POLLRDHUP", 0))
         either.register(over, select.POLLIN)
-        if node.fileno() in dict(either.poll()):
-            os._exit(0)
+        here = {each.fileno() for each in nodes}
+        for each in here:
+            either.register(each, getattr(select, "POLLRDHUP", 0))
+        while here:
+            for each, _ in either.poll():
+                if each == over:
+                    return
+                either.unregister(each)
+                here.remove(each)
+        os._exit(0)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -159,8 +174,13 @@ def _now() -> int:
     return int(time.monotonic() * 1000)
 
 
-def _tell(node: socket.socket, what: News, first: int = 0, second: int = 0) -> None:
-    node.sendall(NEWS.pack(what, first, second))
+def _tell_alone(node: socket.socket, why: Why) -> None:
+    told, myself = NEWS.pack(News.ALONE, _now(), why), []
+    with suppress(AttributeError, OSError):
+        myself = [os.pidfd_open(os.getpid())]
+    socket.send_fds(node, [told], myself)
+    for each in myself:
+        os.close(each)
 
 
 def _ordered(node: socket.socket) -> tuple[int, int]:
@@ -175,11 +195,10 @@ def _ordered(node: socket.socket) -> tuple[int, int]:
     return descriptors[0], ORDER.unpack(order)[0]
 
 
-def _be_child(node: socket.socket, descriptor: int, nbytes: int) -> NoReturn:
+def _be_child(descriptor: int, nbytes: int) -> NoReturn:
     """Be a child from now on, and end as one."""
     code = 1
     try:
-        node.close()
         code = serve(descriptor, nbytes)
     except BaseException:
         traceback.print_exc()
@@ -190,12 +209,13 @@ class _Template:
     """Forks children as they are ordered, and tells how each has ended.
 
     Args:
-        node: who orders.
+        nodes: who order.
     """
 
-    def __init__(self, node: socket.socket) -> None:
-        self._node = node
-        self._children: set[int] = set()
+    def __init__(self, nodes: list[socket.socket]) -> None:
+        self._nodes = {each.fileno(): each for each in nodes}
+        #: Whose each child is.
+        self._children: dict[int, socket.socket] = {}
         self._woken, self._wake = os.pipe()
         for end in (self._woken, self._wake):
             os.set_blocking(end, False)
@@ -203,23 +223,31 @@ class _Template:
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
 
     def run(self) -> NoReturn:
-        """Do so until the node is gone."""
+        """Do so until all nodes are gone."""
         gc.collect()
         gc.freeze()  # to look through it would have each child copy it
-        _tell(self._node, News.READY, _now())
         either = select.poll()
-        either.register(self._node, select.POLLIN)
         either.register(self._woken, select.POLLIN)
-        while True:
-            ready = dict(either.poll())
-            if self._woken in ready:
-                with suppress(BlockingIOError):
-                    os.read(self._woken, 1 << 12)
-                self._bury()
-            if self._node.fileno() in ready:
-                self._bear(*_ordered(self._node))
+        for descriptor, node in self._nodes.items():
+            either.register(descriptor, select.POLLIN)
+            self._tell(node, News.READY, _now())
+        while self._nodes:
+            for ready, _ in either.poll():
+                if ready == self._woken:
+                    with suppress(BlockingIOError):
+                        os.read(self._woken, 1 << 12)
+                    self._bury()
+                    continue
+                try:
+                    order = _ordered(self._nodes[ready])
+                except (EOFError, ConnectionError):  # it is gone
+                    either.unregister(ready)
+                    self._nodes.pop(ready).close()
+                    continue
+                self._bear(self._nodes[ready], *order)
+        os._exit(0)
 
-    def _bear(self, descriptor: int, nbytes: int) -> None:
+    def _bear(self, node: socket.socket, descriptor: int, nbytes: int) -> None:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):
                 stream.flush()  # or a child would say it once more
@@ -227,33 +255,39 @@ class _Template:
             pid = os.fork()
         except OSError as error:
             os.close(descriptor)
-            return _tell(self._node, News.REFUSED, error.errno or 0)
+            return self._tell(node, News.REFUSED, error.errno or 0)
         if pid == 0:
             self._leave()
-            _be_child(self._node, descriptor, nbytes)
+            _be_child(descriptor, nbytes)
         os.close(descriptor)
-        self._children.add(pid)
+        self._children[pid] = node
         process = os.pidfd_open(pid)
-        try:
-            socket.send_fds(self._node, [NEWS.pack(News.BORN, pid, 0)], [process])
-        finally:
-            os.close(process)
+        with suppress(BrokenPipeError, ConnectionError):
+            socket.send_fds(node, [NEWS.pack(News.BORN, pid, 0)], [process])
+        os.close(process)
         return None
 
     def _leave(self) -> None:
         """In a child: let go of what is the template's."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.close(self._woken)
-        os.close(self._wake)
+        for end in (self._woken, self._wake):
+            os.close(end)
+        for node in self._nodes.values():
+            node.close()
 
     def _bury(self) -> None:
         for child in list(self._children):
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:
-                self._children.remove(pid)
-                _tell(self._node, News.ENDED, pid, os.waitstatus_to_exitcode(status))
+                code = os.waitstatus_to_exitcode(status)
+                self._tell(self._children.pop(pid), News.ENDED, pid, code)
+
+    @staticmethod
+    def _tell(node: socket.socket, what: News, first: int = 0, second: int = 0) -> None:
+        with suppress(OSError):  # it is gone, which is seen when it orders
+            node.sendall(NEWS.pack(what, first, second))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(list(map(int, sys.argv[1].split(","))), sys.argv[2:])

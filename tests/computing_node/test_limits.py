@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from computing_node import AsyncComputingNode, OverLimit, TaskCancelled

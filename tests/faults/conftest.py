@@ -21,7 +21,16 @@ from protocol.machine.ledger import first_task
 
 from ..conftest import make_idx_folder
 from ..processes import (
-    COMPUTE, MAIN, MAIN_HERE, Process, Relay, Start, forked, free_port, here, run,
+    COMPUTE,
+    MAIN,
+    MAIN_HERE,
+    Process,
+    Relay,
+    Start,
+    forked,
+    free_port,
+    here,
+    run,
 )  # fmt: skip
 
 #: A job takes 0.3 s, so that it can be met at work, and next to no CPU: there are dozens of runs.
