@@ -4,12 +4,12 @@ A computing node trains in here so that its heartbeats never wait for it, so tha
 failed attempt and not a lost node, and so that no job takes more memory than the node's owner
 allows.
 
-It is started as `python -m computing_node.child DESCRIPTOR BYTES` and speaks over that socket:
+It is forked from a process that has imported what it needs (`template.py`), or is that process
+itself, and speaks over a socket of its own:
 
-    node -> child   {"prepare": [learner, ...]}                     first
-                    {"solve": learner, "number": n, "values": {...}} and arrays
+    node -> child   {"solve": learner, "number": n, "values": {...}} and arrays
                     {"cancel": n}
-    child -> node   {"ready": true}                                 once it is prepared
+    child -> node   {"ready": true}                                 first
                     {"progress": fraction, "note": text}
                     {"solved": {...}} and arrays
                     {"failed": message, "traceback": text, "memory": whether for want of it}
@@ -22,9 +22,7 @@ from __future__ import annotations
 import os
 import queue
 import resource
-import signal
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -82,16 +80,6 @@ class _Reporter:
         if now - self._told >= PROGRESS_SECONDS:
             self._told = now
             self._channel.send({"progress": float(fraction), "note": as_note(note)}, {})
-
-
-def _prepare(learners: list[str]) -> None:
-    from learning import create
-
-    for learner in learners:
-        try:
-            create(learner, {}).prepare()
-        except Exception:
-            continue  # a job will tell, in words
 
 
 def _limit(nbytes: int) -> None:
@@ -153,27 +141,21 @@ def _solve(channel: Channel, inbox: _Inbox, message: Message) -> None:
         )  # fmt: skip
 
 
-def main(descriptor: int, nbytes: int) -> None:
-    """Serve the node at the other end of a socket until it is gone.
+def serve(descriptor: int, nbytes: int) -> int:
+    """Serve the node at the other end of a socket until it is gone; return the exit code.
 
     Args:
         descriptor: of the socket.
         nbytes: memory that jobs may take.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the node's to handle
     channel = Channel(socket.socket(fileno=descriptor))
     inbox = _Inbox(channel)
-    _prepare(inbox.messages.get()[0]["prepare"])
     _limit(nbytes)
     try:
         channel.send({"ready": True}, {})
         while True:
             _solve(channel, inbox, inbox.messages.get())
     except EOFError:  # the node is gone
-        os._exit(0)
+        return 0
     except MemoryError:
-        os._exit(OUT_OF_MEMORY)
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+        return OUT_OF_MEMORY

@@ -49,6 +49,9 @@ class Threads:
         self.count, self._kind = count, kind
         self._nodes: list[AsyncComputingNode] = []
 
+    def begin(self, learner: str) -> None:
+        """Nothing takes long here."""
+
     def start(
         self, address: str, domain: int, keys: NodeKeys | None, say: Callable[[str], object]
     ) -> None:

@@ -102,8 +102,16 @@ class NeuralLearner(Learner):
         return Training(self.made, self.turn)
 
     def prepare(self) -> None:
-        """Import torch."""
-        _ = self._training
+        """Import torch and learn from two rows: the first step prepares more than that."""
+        import numpy as np
+
+        from loaders.rows import ArraySource, Field, Form, Numbered, Rows
+
+        form = Form({"image": Field("uint8", (28, 28))}, Numbered(2))
+        two = np.zeros((2, 28, 28), np.uint8), np.arange(2)
+        rows = Rows(ArraySource("none", form, {"all": ({"image": two[0]}, two[1])}), "all")
+        start = self.initial(form)
+        self.fit(rows, start, seed=0, progress=lambda done, note="", /: None, cancelled=bool)
 
     def initial(self, form: Form) -> Arrays:
         """Return a fresh net's weights; where numbers are standardised, as if they were already."""
