@@ -269,6 +269,8 @@ class _Template:
 
     def _leave(self) -> None:
         """In a child: let go of what is the template's."""
+        if os.getsid(0) == os.getppid():  # as its node has one: sessions have equal parts of a
+            os.setsid()  # processor that many want
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for end in (self._woken, self._wake):
