@@ -119,7 +119,7 @@ def test_the_run_directory_holds_everything(result: dict[str, Any], runs: Path) 
     assert Path(result["model"]) == folder / "model.safetensors"
     assert json.loads((folder / "metrics.json").read_text()) == result
     assert sha256(load_file(result["model"])) == result["model_sha256"]
-    assert yaml.safe_load((folder / "config.yaml").read_text())["lr"] == 0.05
+    assert yaml.safe_load((folder / "config.yaml").read_text())["lr"] == 0.2
     assert len(list((folder / "solutions").glob("*-job-*.safetensors"))) == 8
     assert not list(folder.rglob(".*"))  # nothing half-written
     done = here(RUNS_HERE, "draw", str(folder))  # with --json it was not drawn
