@@ -16,7 +16,7 @@ from protocol.wire.words import safe_line
 from .arrays import Texts
 from .decoding import pixels_of
 from .errors import CorruptDataset
-from .places import head, opened
+from .places import opened
 from .rows import Array
 from .signs import HEAD, tell
 from .tables import Table
@@ -44,11 +44,12 @@ def read_parquet(where: Where, label: str | None, say: Say) -> Table:
         DatasetNotFound: there is no such file.
         CorruptDataset: it can't be read, or a column holds what can't be learned from.
     """
-    begins = head(where, HEAD)
-    if not begins.startswith(_MAGIC):
-        raise CorruptDataset(f"{where}: {tell(begins, 'a Parquet file')}")
     with opened(where) as file:
         try:
+            begins = file.read(HEAD)
+            if not begins.startswith(_MAGIC):
+                raise CorruptDataset(f"{where}: {tell(begins, 'a Parquet file')}")
+            file.seek(0)
             with pq.ParquetFile(file) as parquet:
                 return _table(where, parquet, say)
         except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +23,7 @@ from protocol.wire.words import safe_line
 from .arrays import LEAST_SIDE, Given, Texts, source_of
 from .errors import CorruptDataset, DatasetNotFound
 from .naming import TEST, TRAIN, Set, nearest, split_above, table_key, table_named
-from .places import naturally
+from .places import ahead, naturally
 from .rows import Array, ArraySource
 from .sources import listed, some
 
@@ -478,6 +480,14 @@ def table_files(asked: Asked, ending: re.Pattern[str]) -> dict[str, list[Where]]
     for every in named.values():
         _check_alone(asked, every, ending)
     return named
+
+
+@contextmanager
+def coming(files: Mapping[str, Sequence[Where]]) -> Iterator[dict[str, list[Where]]]:
+    """Have the files of splits come before they are opened, in this order."""
+    with ahead(chain.from_iterable(files.values())) as flat:
+        each = iter(flat)
+        yield {split: [*islice(each, len(every))] for split, every in files.items()}
 
 
 def _check_alone(asked: Asked, files: Sequence[Where], ending: re.Pattern[str]) -> None:

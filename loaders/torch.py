@@ -215,7 +215,7 @@ class S3Stream(_Stream):
     """Files, one after the other, each once.
 
     An item is (address, file open for reading), or what `map` makes of it. Files are read ahead, as
-    many together as 64 MB hold.
+    many together as 32 MB hold, and the next ones.
 
     Args:
         urls: of files, of folders with a slash at their ends: `s3://bucket/prefix/`; or an

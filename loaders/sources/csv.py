@@ -73,12 +73,13 @@ def open_rows(asked: Asked, columns: Sequence[str]) -> ArraySource:
 def _tables(asked: Asked) -> dict[str, Table]:
     """Return the table of each split."""
     from ..delimited import read_csv
-    from ..tables import joined, table_files
+    from ..tables import coming, joined, table_files
 
     files, texts = table_files(asked, ENDING), set[str]()
     while True:
         before = set(texts)
-        read = {split: [read_csv(file, texts) for file in every] for split, every in files.items()}
+        with coming(files) as each:
+            read = {split: [read_csv(f, texts) for f in every] for split, every in each.items()}
         texts |= {name for every in read.values() for table in every for name in table.texts}
         # A column that holds texts in a later file does so in all.
         if texts == before or all(

@@ -61,7 +61,7 @@ def open_rows(asked: Asked, columns: Sequence[str]) -> ArraySource:
 
 def _tables(asked: Asked) -> dict[str, Table]:
     """Return the table of each split."""
-    from ..tables import joined, table_files
+    from ..tables import coming, joined, table_files
 
     try:
         from ..columnar import read_parquet
@@ -71,7 +71,8 @@ def _tables(asked: Asked) -> dict[str, Table]:
             " pip install 'mnist-merge[parquet]'"
         ) from error
     files = table_files(asked, ENDING)
-    return {
-        split: joined([read_parquet(file, asked.reading.label, asked.say) for file in every])
-        for split, every in files.items()
-    }
+    with coming(files) as each:
+        return {
+            split: joined([read_parquet(file, asked.reading.label, asked.say) for file in every])
+            for split, every in each.items()
+        }
