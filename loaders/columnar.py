@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from protocol.wire.words import safe_line
 
 from .arrays import Texts
-from .decoding import pixels_of
+from .decoding import pixels_of, quiet
 from .errors import CorruptDataset
 from .places import opened
 from .rows import Array
@@ -87,8 +87,10 @@ def _table(where: Where, parquet: pq.ParquetFile, say: Say) -> Table:
                 f"{what} is of the type {safe_line(str(kind), 80)}; there are numbers, texts, lists"
                 " of numbers of one length, and pictures: leave it out, or make it one of these"
             )
-    for name in pictures:
-        arrays[name] = _stacked(_decoded(where, parquet, name), f"{where}: column {name!r}", say)
+    with quiet():
+        for name in pictures:
+            every = _decoded(where, parquet, name)
+            arrays[name] = _stacked(every, f"{where}: column {name!r}", say)
     classes = _classes(schema.metadata or {})
     return Table(
         where=str(where), columns=columns, numeric=tuple(numeric),

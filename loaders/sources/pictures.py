@@ -191,18 +191,19 @@ def _looked(files: list[_Labelled], room: int) -> list[_Look]:
         CorruptDataset: some can't be read; they are named.
         LoaderError: they can't be reached.
     """
-    from ..decoding import pixels_of
+    from ..decoding import pixels_of, quiet
 
     looks: list[_Look] = []
     damaged: list[str] = []
-    for file, content in _contents(files):
-        try:
-            pixels = pixels_of(content, str(file))
-        except LoaderError as error:
-            damaged.append(str(error))
-            continue
-        room -= pixels.nbytes
-        looks.append(_look(pixels, keep=room >= 0))
+    with quiet():
+        for file, content in _contents(files):
+            try:
+                pixels = pixels_of(content, str(file))
+            except LoaderError as error:
+                damaged.append(str(error))
+                continue
+            room -= pixels.nbytes
+            looks.append(_look(pixels, keep=room >= 0))
     if damaged:
         more = f"; and {len(damaged) - _TOLD:,} more" if len(damaged) > _TOLD else ""
         raise CorruptDataset(
