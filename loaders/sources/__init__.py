@@ -54,11 +54,13 @@ class Asked:
         given: what a user has called it.
         reading: how it is to be read.
         say: told what happens while it takes time, a line each.
+        known: the columns that a model knows, of a table; of texts, `colour=red`. None: any.
     """
 
     given: str
     reading: ReadingOptions = field(default_factory=ReadingOptions)
     say: Say = str
+    known: tuple[str, ...] = ()
 
     @cached_property
     def name(self) -> str:
@@ -248,13 +250,17 @@ def what_is(name: str | Path, reading: ReadingOptions | None = None) -> str:
         return next((kind.WHAT for kind in kinds() if kind.knows(asked)), "")
 
 
-def open_source(name: str | Path, say: Say = str, reading: ReadingOptions | None = None) -> Source:
+def open_source(
+    name: str | Path, say: Say = str, reading: ReadingOptions | None = None,
+    columns: Sequence[str] = (),
+) -> Source:  # fmt: skip
     """Return the source that has a name.
 
     Args:
         name: one that a kind of source knows: `mnist`, a folder, a file, and so on.
         say: told what happens while it takes time, a line each.
         reading: how it is to be read; None: as it says itself.
+        columns: of a table, that a model knows; where it has some of these, others are left out.
 
     Raises:
         DatasetNotFound: nothing knows it, or what it names is not there.
@@ -262,7 +268,7 @@ def open_source(name: str | Path, say: Say = str, reading: ReadingOptions | None
         LoaderError: whatever else its kind raised.
     """
     with told_of(str(name)):
-        asked = Asked(at_home(str(name)), reading or ReadingOptions(), say)
+        asked = Asked(at_home(str(name)), reading or ReadingOptions(), say, tuple(columns))
     for kind in kinds():
         with told_of(asked.name):
             if kind.knows(asked):
@@ -274,23 +280,27 @@ def open_source(name: str | Path, say: Say = str, reading: ReadingOptions | None
         raise DatasetNotFound(_nothing(asked))
 
 
-def open_rows(name: str | Path, columns: Sequence[str] = (), say: Say = str) -> Source:
+def open_rows(
+    name: str | Path, columns: Sequence[str] = (), say: Say = str,
+    reading: ReadingOptions | None = None,
+) -> Source:  # fmt: skip
     """Return the rows of a table, which need no label, as the split `all`.
 
     Args:
         name: of a file.
         columns: that a model knows; others are left out. None: all are taken.
         say: told how columns are taken.
+        reading: how the data was read that the model is of.
 
     Raises:
         DatasetNotFound: there is no such file, or it is no table.
         CorruptDataset: it is damaged, or has none of these columns.
     """
-    asked = Asked(at_home(str(name)), say=say)
+    asked = Asked(at_home(str(name)), reading or ReadingOptions(), say, tuple(columns))
     for kind in kinds():
         with told_of(asked.name):
             if hasattr(kind, "open_rows") and kind.knows(asked):
-                found: Source = kind.open_rows(asked, columns)
+                found: Source = kind.open_rows(asked)
                 return found
     there = tell(asked.head, "a table") if asked.is_file else "no such table"
     raise DatasetNotFound(f"{safe_line(asked.name)}: {there}; rows are those of CSV or Parquet")

@@ -10,12 +10,10 @@ import re
 import zlib
 from typing import TYPE_CHECKING
 
-from ..signs import GZIP
+from ..signs import BETWEEN_TOLD, GZIP
 from . import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..rows import ArraySource
     from ..tables import Table
 
@@ -40,7 +38,10 @@ def _looks_so(head: bytes) -> bool:
             head = zlib.decompressobj(31).decompress(head, 1 << 16)
         except zlib.error:
             return False
-    *lines, _ = head.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    head = head.removeprefix(b"\xef\xbb\xbf")
+    if BETWEEN_TOLD.match(head):
+        return True
+    *lines, _ = head.split(b"\n")
     text = [line.decode("latin-1").strip() for line in lines if line.strip()]
     if len(text) < 2 or text[0][0] in "{[<#%" or not all(map(str.isprintable, "".join(text))):
         return "\t" in "".join(text) and len({line.count("\t") for line in text}) == 1
@@ -56,10 +57,10 @@ def open_source(asked: Asked) -> ArraySource:
     """
     from ..tables import table_source
 
-    return table_source(asked.name, _tables(asked), asked.reading.label, asked.say)
+    return table_source(asked, _tables(asked))
 
 
-def open_rows(asked: Asked, columns: Sequence[str]) -> ArraySource:
+def open_rows(asked: Asked) -> ArraySource:
     """Return the rows of one table, which need no label, as the split `all`.
 
     Raises:
@@ -67,7 +68,7 @@ def open_rows(asked: Asked, columns: Sequence[str]) -> ArraySource:
     """
     from ..tables import unlabelled
 
-    return unlabelled(asked.name, next(iter(_tables(asked).values())), columns, asked.say)
+    return unlabelled(asked, next(iter(_tables(asked).values())))
 
 
 def _tables(asked: Asked) -> dict[str, Table]:

@@ -13,8 +13,6 @@ from ..errors import DatasetNotFound
 from . import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..rows import ArraySource
     from ..tables import Table
 
@@ -44,10 +42,10 @@ def open_source(asked: Asked) -> ArraySource:
     """
     from ..tables import table_source
 
-    return table_source(asked.name, _tables(asked), asked.reading.label, asked.say)
+    return table_source(asked, _tables(asked))
 
 
-def open_rows(asked: Asked, columns: Sequence[str]) -> ArraySource:
+def open_rows(asked: Asked) -> ArraySource:
     """Return the rows of one table, which need no label, as the split `all`.
 
     Raises:
@@ -56,7 +54,7 @@ def open_rows(asked: Asked, columns: Sequence[str]) -> ArraySource:
     """
     from ..tables import unlabelled
 
-    return unlabelled(asked.name, next(iter(_tables(asked).values())), columns, asked.say)
+    return unlabelled(asked, next(iter(_tables(asked).values())))
 
 
 def _tables(asked: Asked) -> dict[str, Table]:
@@ -73,6 +71,6 @@ def _tables(asked: Asked) -> dict[str, Table]:
     files = table_files(asked, ENDING)
     with coming(files) as each:
         return {
-            split: joined([read_parquet(file, asked.reading.label, asked.say) for file in every])
+            split: joined([read_parquet(file, asked) for file in every])
             for split, every in each.items()
         }
