@@ -133,6 +133,24 @@ def opaque(image: Image.Image) -> Image.Image:
     return plain.convert("L" if grey else "RGB")
 
 
+def fitted(image: Image.Image, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Return a picture scaled to a size in its proportions: what is longer is cut on both sides.
+
+    Pictures that are learned from, and those that are asked about, are made so alike.
+
+    Args:
+        image: of 8-bit grey, or in colours.
+        size: height and width, pixels.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    if (image.height, image.width) == size:
+        return np.asarray(image, np.uint8)
+    made = ImageOps.fit(image, (size[1], size[0]), method=Image.Resampling.LANCZOS)
+    return np.asarray(made, np.uint8)
+
+
 def is_deep(image: Image.Image) -> bool:
     """Whether it has 16 bits of grey or more, which Pillow would clip."""
     return image.mode.startswith("I") or image.mode == "F"

@@ -7,6 +7,8 @@
 
     def knows(asked: Asked) -> bool: ...         # whether it is one of its own; cheap
     def open_source(asked: Asked) -> Source: ...
+    SHORT = "WHAT"                               # or none; in a list of all that there could be
+    def almost(asked: Asked) -> str: ...         # or none; of what nobody knows: what to do
 
 Nothing else has to know of it. Where files are is none of its business (`loaders/places.py`). What
 it needs that is large it imports when it opens something.
@@ -306,11 +308,29 @@ def open_rows(
     raise DatasetNotFound(f"{safe_line(asked.name)}: {there}; rows are those of CSV or Parquet")
 
 
+_FOLDER = "a folder of "
+
+
+def _could() -> str:
+    """Return what a source may be, in a line or two: names, folders, files."""
+    names = [name for kind in kinds() for name in kind.NAMES]
+    rest = [getattr(kind, "SHORT", kind.WHAT) for kind in kinds() if not kind.NAMES]
+    folders = [each.removeprefix(_FOLDER) for each in rest if each.startswith(_FOLDER)]
+    files = [each for each in rest if not each.startswith(_FOLDER)]
+    told = f"a name ({', '.join(names[:2])}, ...: mnist-datasets list)" if names else ""
+    groups = [told, _FOLDER + either(folders) if folders else "", either(files)]
+    return f"a source is {'; '.join(filter(None, groups))}"
+
+
+def either(words: Sequence[str]) -> str:
+    """Return words as alternatives: `a, b or c`."""
+    return " or ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def _nothing(asked: Asked) -> str:
-    """Return what there is where nothing is that any kind knows, and what could be."""
-    what = [f"{kind.WHAT} ({', '.join(kind.NAMES)})" for kind in kinds() if kind.NAMES]
-    what += [kind.WHAT for kind in kinds() if not kind.NAMES]
-    could = f"a source is {', '.join(what[:-1])} or {what[-1]}"
+    """Return what there is where nothing is that any kind knows, and what to do, or could be."""
+    nearly = (getattr(kind, "almost", lambda _: "")(asked) for kind in kinds() if asked.is_there)
+    could = next(filter(None, nearly), "") or _could()
     name = safe_line(asked.name)
     if asked.is_folder:
         there = (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..rows import ArraySource
     from ..tables import Table
 
-WHAT = "a CSV file or a folder of such"
+WHAT, SHORT = "a CSV file or a folder of such", "CSV"
 ORDER = 60
 NAMES = ()
 ENDING = re.compile(r"\.(csv|tsv|tab|psv)(\.gz)?$", re.IGNORECASE)
@@ -45,7 +45,8 @@ def _looks_so(head: bytes) -> bool:
     text = [line.decode("latin-1").strip() for line in lines if line.strip()]
     if len(text) < 2 or text[0][0] in "{[<#%" or not all(map(str.isprintable, "".join(text))):
         return "\t" in "".join(text) and len({line.count("\t") for line in text}) == 1
-    return any(len({line.count(each) for line in text} | {0}) == 2 for each in _BETWEEN)
+    counts = ({line.count(each) for line in text} for each in _BETWEEN)
+    return any(len(each) == 1 and each != {0} for each in counts)
 
 
 def open_source(asked: Asked) -> ArraySource:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..places import Where
     from ..rows import ArraySource
 
-WHAT = "a pair or a folder of .npy files"
+WHAT, SHORT = "a pair or a folder of .npy files", ".npy"
 ORDER = 30
 NAMES = ()
 _MAGIC = b"\x93NUMPY"

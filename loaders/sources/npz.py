@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..rows import ArraySource
     from . import Say
 
-WHAT = "a .npz file"
+WHAT, SHORT = "a .npz file", ".npz"
 ORDER = 20
 NAMES = ()
 ACCEPTED = (

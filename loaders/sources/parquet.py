@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..rows import ArraySource
     from ..tables import Table
 
-WHAT = "a Parquet file or a folder of such"
+WHAT, SHORT = "a Parquet file or a folder of such", "Parquet"
 ORDER = 40
 NAMES = ()
 ENDING = re.compile(r"\.(parquet|pq)$", re.IGNORECASE)
