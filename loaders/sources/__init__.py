@@ -48,6 +48,9 @@ _MOST_OF_IT = 10_000_000
 _TOLD = 8
 
 
+_FOLDER, _OR_MANY = "a folder of ", " or a folder of such"
+
+
 @dataclass(frozen=True)
 class Asked:
     """What was asked for: looked at once, by whoever wants to know whether it is one of its own.
@@ -249,7 +252,11 @@ def what_is(name: str | Path, reading: ReadingOptions | None = None) -> str:
     """Return what kind of source a name is of, in words; empty: of none."""
     asked = Asked(str(name), reading or ReadingOptions())
     with told_of(asked.name):
-        return next((kind.WHAT for kind in kinds() if kind.knows(asked)), "")
+        what = next((kind.WHAT for kind in kinds() if kind.knows(asked)), "")
+        one, either_, _ = what.partition(_OR_MANY)
+        if not either_:
+            return what
+        return one if asked.is_file else f"{_FOLDER}{one.removeprefix('a ')}s"
 
 
 def open_source(
@@ -306,9 +313,6 @@ def open_rows(
                 return found
     there = tell(asked.head, "a table") if asked.is_file else "no such table"
     raise DatasetNotFound(f"{safe_line(asked.name)}: {there}; rows are those of CSV or Parquet")
-
-
-_FOLDER = "a folder of "
 
 
 def _could() -> str:
