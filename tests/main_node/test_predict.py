@@ -583,6 +583,19 @@ def test_rows_of_a_table_are_told_whether_or_not_it_has_labels(tmp_path: Path) -
     assert (mixed.returncode, "none.csv: no such table" in mixed.stderr) == (3, True)
 
 
+def test_columns_that_a_model_does_not_know_are_no_hindrance(tmp_path: Path) -> None:
+    """Of a table with names in it nothing could be said: these were too many texts."""
+    model = str(of_table(tmp_path, "of other data"))
+    rows = "".join(f"name {k},{k},{k % 9},{'ab'[k % 2]}\n" for k in range(1200))
+    (tmp_path / "named.csv").write_text("name,width,height,label\n" + rows)
+    tried = here(PREDICT_HERE, model, "--data", str(tmp_path / "named.csv"), "--json")
+    assert tried.returncode == 0, tried.stderr
+    assert json.loads(tried.stdout)["examples"] == 1200
+    assert "'name': left out, the model does not know it" in tried.stderr
+    told = here(PREDICT_HERE, model, str(tmp_path / "named.csv"))
+    assert (told.returncode, len(told.stdout.splitlines())) == (0, 1200), told.stderr
+
+
 def test_data_that_the_run_did_not_learn_from_is_tried_whole(tmp_path: Path) -> None:
     def tried(tested: str | None) -> int:
         model = of_table(tmp_path, tested)

@@ -442,6 +442,10 @@ def test_what_shapes_a_run_is_known_again_from_an_earlier_release() -> None:
         merged=spec.merged, plan=spec.plan,
     )  # fmt: skip
     assert not other.is_that_of(old)
+    several = TrainOptions.of(jobs=7, leave_out=("id", "name")).spec  # JSON has a list of them
+    assert several.is_that_of(several.text())
+    assert not several.is_that_of(old)
+    assert RunSpec.of(json.loads(several.text())) == several
     assert not TrainOptions.of(jobs=7, merge="scaffold").spec.is_that_of(old)  # it had the mean
     assert not spec.is_that_of("[]")
     assert not spec.is_that_of("{")
