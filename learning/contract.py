@@ -106,6 +106,8 @@ class Learner:
     rounds: ClassVar[int] = 5
     #: Whether `evaluate` says how much a model loses.
     tells_loss: ClassVar[bool] = False
+    #: The kinds of devices that it can compute on (`devices.py`); the processor is always one.
+    devices: ClassVar[tuple[str, ...]] = ("cpu",)
     #: Names of the files that `draw` writes.
     pictures: ClassVar[tuple[str, ...]] = ()
 

@@ -114,12 +114,8 @@ class Placement:
         if not job.order:
             job.order = next(self._orders)
         data = job.data
-        where = (
-            -data.priority,
-            reserved,
-            data.kind,
-            data.device,
-        )  # faster than a `_Class`, and equal
+        # Made faster than a `_Class`, and equal.
+        where = (-data.priority, reserved, data.kind, data.device)
         queue: _Queue | None = self._queues.get(where)  # type: ignore[call-overload]
         if queue is None:
             queue = self._queues[_Class(*where)] = OrderedDict()
@@ -308,7 +304,7 @@ class Placement:
         return ""
 
     def _unwilling(self, job: Job, node: Node) -> str:
-        """Return why a node does not take a job: its kind, device, source, size; empty if it does."""
+        """Return why a node does not take a job: kind, device, source, size; empty if it does."""
         kind = job.data.kind
         if kind not in node.hello.kinds:
             takes = ", ".join(each for each in node.hello.kinds if each)

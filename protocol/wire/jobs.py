@@ -194,8 +194,8 @@ class JobDataType(_Content):
     """
 
     __slots__ = (
-        "device", "group", "kept", "kind", "max_solution_bytes", "priority", "sources", "stall_seconds",
-        "timeout_seconds",
+        "device", "group", "kept", "kind", "max_solution_bytes", "priority", "sources",
+        "stall_seconds", "timeout_seconds",
     )  # fmt: skip
 
     def __init__(

@@ -115,7 +115,8 @@ class Simulation:
         max_attempts: int = 3, keeps: bool = False, bad: float = 0.0,
         seconds: tuple[float, float] = (0.001, 4), places: int = 1, heartbeat: float = 1.0,
         hosts: int = 0, checked: bool = False,
-        company: Sequence[tuple[tuple[str, ...], frozenset[str], str]] = (), mended: float = math.inf,
+        company: Sequence[tuple[tuple[str, ...], frozenset[str], str]] = (),
+        mended: float = math.inf,
     ) -> None:  # fmt: skip
         self.random = random.Random(seed)
         self.weather = weather
