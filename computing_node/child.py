@@ -6,8 +6,8 @@ allows.
 
 It is started as `python -m computing_node.child DESCRIPTOR BYTES` and speaks over that socket:
 
-    node -> child   {"prepare": [learner, ...]}                     first
-                    {"solve": learner, "number": n, "values": {...}} and arrays
+    node -> child   {"prepare": [learner, ...], "device": the node's, "gpu": this child's}  first
+                    {"solve": learner, "number": n, "values": {...}, "device": wanted} and arrays
                     {"cancel": n}
     child -> node   {"ready": true}                                 once it is prepared
                     {"progress": fraction, "note": text}
@@ -84,14 +84,25 @@ class _Reporter:
             self._channel.send({"progress": float(fraction), "note": as_note(note)}, {})
 
 
-def _prepare(learners: list[str]) -> None:
+def _prepare(learners: list[str], device: str) -> None:
     from learning import create
+    from learning.devices import computing_on
 
     for learner in learners:
         try:
-            create(learner, {}).prepare()
+            with computing_on(device):
+                create(learner, {}).prepare()
         except Exception:
             continue  # a job will tell, in words
+
+
+def _take_gpu(gpu: str) -> None:
+    """See one GPU only, and have it compute the same each time: before CUDA begins."""
+    from learning.devices import WORKSPACE
+
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        os.environ.setdefault(*WORKSPACE)
 
 
 def _limit(nbytes: int) -> None:
@@ -119,8 +130,9 @@ def _unlimit() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-def _solve(channel: Channel, inbox: _Inbox, message: Message) -> None:
+def _solve(channel: Channel, inbox: _Inbox, message: Message, device: str) -> None:
     from learning.actions import perform
+    from learning.devices import computing_on
     from loaders import SourceUnreachable
 
     values, arrays = message
@@ -130,9 +142,10 @@ def _solve(channel: Channel, inbox: _Inbox, message: Message) -> None:
         return inbox.cancelled >= number
 
     try:
-        metrics, solution = perform(
-            values["solve"], values["values"], arrays, _Reporter(channel), cancelled
-        )
+        with computing_on(values["device"] or device):
+            metrics, solution = perform(
+                values["solve"], values["values"], arrays, _Reporter(channel), cancelled
+            )
         over = cancelled()
         channel.send({"cancelled": True} if over else {"solved": metrics}, {} if over else solution)
     except (EOFError, BrokenPipeError):  # the node is gone
@@ -163,12 +176,14 @@ def main(descriptor: int, nbytes: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the node's to handle
     channel = Channel(socket.socket(fileno=descriptor))
     inbox = _Inbox(channel)
-    _prepare(inbox.messages.get()[0]["prepare"])
+    told = inbox.messages.get()[0]
+    _take_gpu(told["gpu"])
+    _prepare(told["prepare"], told["device"])  # what CUDA takes to begin with is no job's
     _limit(nbytes)
     try:
         channel.send({"ready": True}, {})
         while True:
-            _solve(channel, inbox, inbox.messages.get())
+            _solve(channel, inbox, inbox.messages.get(), told["device"])
     except EOFError:  # the node is gone
         os._exit(0)
     except MemoryError:

@@ -101,8 +101,8 @@ class NeuralLearner(Learner):
         return Training(self.made, self.turn)
 
     def prepare(self) -> None:
-        """Import torch."""
-        _ = self._training
+        """Import torch, and have the device begin."""
+        self._training.prepare()
 
     def initial(self, form: Form) -> Arrays:
         """Return a fresh net's weights; where numbers are standardised, as if they were already."""

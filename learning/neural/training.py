@@ -44,6 +44,11 @@ class Training:
         torch.set_num_threads(made.threads)
         self._device = computing()
 
+    def prepare(self) -> None:
+        """Have the device begin, which takes a GPU a while and some memory of this process."""
+        with at_work(self._device):
+            torch.ones(1, device=self._device).sum().item()
+
     def initial(self, form: Form, recipe: Recipe) -> Arrays:
         """Return the weights of a fresh net, and what standardises nothing."""
         torch.manual_seed(self._turn.initial_seed)

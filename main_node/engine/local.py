@@ -20,6 +20,7 @@ from protocol.options import Checked, option
 from protocol.wire.entry import RESERVED, Entry
 
 from ..errors import NodeError
+from ..options import AUTO
 
 log = logging.getLogger("mnist.main")
 
@@ -44,12 +45,16 @@ class LocalNodes:
         count: how many.
         log_level: of the nodes.
         log_format: the same; what they say as JSON is logged here, with their name as `local`.
+        device: that jobs want; each node begins with another GPU where there are several.
     """
 
-    def __init__(self, count: int, log_level: str, log_format: str = "text") -> None:
+    def __init__(
+        self, count: int, log_level: str, log_format: str = "text", device: str = AUTO
+    ) -> None:
         self.count = count
         self._log_level = log_level
         self._log_format = log_format
+        self._device = device
         self._say: Callable[[str], object] = str
         self._arguments: list[str] = []
         self._restarts = 0
@@ -63,7 +68,7 @@ class LocalNodes:
         self._say = say
         self._arguments = [
             "--connect", address, "--domain", str(domain), "--log-level", self._log_level,
-            "--log-format", self._log_format,
+            "--log-format", self._log_format, "--device", self._device,
         ]  # fmt: skip
         if keys is not None:  # of use to nobody once the main node has ended
             folder = self._held.enter_context(tempfile.TemporaryDirectory(prefix="mnist-keys-"))
@@ -81,7 +86,7 @@ class LocalNodes:
         process = subprocess.Popen(
             command(
                 "computing_node", "--name", name, *self._arguments,
-                "--lifeline", str(self._theirs),
+                "--lifeline", str(self._theirs), "--seat", str(int(name.rpartition("-")[2]) - 1),
             ),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             text=True, errors="backslashreplace", pass_fds=[self._theirs],
