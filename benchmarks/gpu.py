@@ -260,8 +260,8 @@ class Check:
         asked = self._asked
         return [
             sys.executable, "-m", "benchmarks.gpu", "--fit", how, "--preset", preset,
-            "--device", device, "--data", asked.data, "--rows", str((asked.rows or 60_000) // asked.jobs),
-            "--epochs", str(epochs),
+            "--device", device, "--data", asked.data, "--epochs", str(epochs),
+            "--rows", str((asked.rows or 60_000) // asked.jobs),
         ]  # fmt: skip
 
     # Many places on one host.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +55,9 @@ class Course:
 
     @classmethod
     def of(cls, rows: Rows, recipe: Recipe, first_round: bool) -> Course:
-        """Return the passes over some rows."""
+        """Return the passes over some rows; those of a table are neither moved nor mirrored."""
+        if rows.form.image is None:
+            recipe = replace(recipe, flip=False)
         most = shape_of(rows.form).shifts if recipe.first else (0, 0)
         if not recipe.first and rows.form.image is not None:
             height, width = rows.form.image.shape[:2]

@@ -111,7 +111,7 @@ def started(kind: str, preset: str, **more: object) -> tuple[Any, Rows, Any]:
     ("kind", "preset", "flip"),
     [
         *((kind, preset, False) for kind in DATA for preset in (STANDARD, FIRST)),
-        *((kind, STANDARD, True) for kind in DATA if kind != "table"),
+        *((kind, STANDARD, True) for kind in DATA),
     ],
 )
 def test_batches_that_are_made_on_the_device_are_the_same(
