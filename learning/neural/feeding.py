@@ -198,7 +198,7 @@ class Resident:
         if array.ndim > 2:
             for side, most in enumerate(course.most, 1):
                 shape[side] += 2 * most
-        some, numbers = take.prepared(array[:1]), math.prod(shape[1:])
+        some, numbers = np.array(take.prepared(array[:1])), math.prod(shape[1:])
         largest = max((part.stop - part.start for part in course.batches), default=0)
         nbytes = len(rows) * numbers * some.itemsize + rows.labels.nbytes
         check_room(take.device, nbytes, 4 * largest * numbers)
