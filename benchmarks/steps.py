@@ -49,11 +49,11 @@ class Ours:
         self._feed = Host(self.rows, course, take)
         net = net_of(self._start, self.rows.form)
         self._net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._descent = Descent(self._net, as_first=False)
+        self._descent = Descent(self._net, as_first=False, fused=True)
         self._kept = list(self._batches())
 
     def _batches(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        return list(self._feed.batches(np.random.default_rng(0)))
+        return list(map(self._feed.batch, self._feed.parts(np.random.default_rng(0))))
 
     def whole(self) -> float:
         """Return what a step costs as part of a job."""

@@ -7,7 +7,8 @@ allows.
 It is forked from a process that has imported what it needs (`template.py`), or is that process
 itself, and speaks over a socket of its own:
 
-    node -> child   {"solve": learner, "number": n, "values": {...}} and arrays
+    node -> child   {"prepare": [learner, ...], "device": the node's, "gpu": this child's}  first
+                    {"solve": learner, "number": n, "values": {...}, "device": wanted} and arrays
                     {"cancel": n}
     child -> node   {"ready": true}                                 first
                     {"progress": fraction, "note": text}
@@ -82,6 +83,31 @@ class _Reporter:
             self._channel.send({"progress": float(fraction), "note": as_note(note)}, {})
 
 
+def _take_gpu(gpu: str) -> None:
+    """See one GPU only, and have it compute the same each time: before CUDA begins."""
+    from learning.devices import WORKSPACE
+
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        os.environ.setdefault(*WORKSPACE)
+
+
+def _begin(told: dict[str, Any]) -> None:
+    """Have the device begin, if it is not the processor: what it takes then is no job's."""
+    from learning import create
+    from learning.devices import CPU, computing_on
+
+    _take_gpu(told["gpu"])
+    if told["device"] == CPU:
+        return
+    for learner in told["prepare"]:
+        try:
+            with computing_on(told["device"]):
+                create(learner, {}).prepare()
+        except Exception:
+            continue  # a job will tell, in words
+
+
 def _limit(nbytes: int) -> None:
     """Let jobs take so many bytes, beyond what this process has now; 0: as many as there are."""
     if not nbytes:
@@ -107,8 +133,9 @@ def _unlimit() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-def _solve(channel: Channel, inbox: _Inbox, message: Message) -> None:
+def _solve(channel: Channel, inbox: _Inbox, message: Message, device: str) -> None:
     from learning.actions import perform
+    from learning.devices import computing_on
     from loaders import SourceUnreachable
 
     values, arrays = message
@@ -118,9 +145,10 @@ def _solve(channel: Channel, inbox: _Inbox, message: Message) -> None:
         return inbox.cancelled >= number
 
     try:
-        metrics, solution = perform(
-            values["solve"], values["values"], arrays, _Reporter(channel), cancelled
-        )
+        with computing_on(values["device"] or device):
+            metrics, solution = perform(
+                values["solve"], values["values"], arrays, _Reporter(channel), cancelled
+            )
         over = cancelled()
         channel.send({"cancelled": True} if over else {"solved": metrics}, {} if over else solution)
     except (EOFError, BrokenPipeError):  # the node is gone
@@ -150,11 +178,13 @@ def serve(descriptor: int, nbytes: int) -> int:
     """
     channel = Channel(socket.socket(fileno=descriptor))
     inbox = _Inbox(channel)
+    told = inbox.messages.get()[0]
+    _begin(told)
     _limit(nbytes)
     try:
         channel.send({"ready": True}, {})
         while True:
-            _solve(channel, inbox, inbox.messages.get())
+            _solve(channel, inbox, inbox.messages.get(), told["device"])
     except EOFError:  # the node is gone
         return 0
     except MemoryError:

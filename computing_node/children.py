@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from protocol.wire.words import safe_name
 
 from .births import READY_SECONDS, Births, Process, Unborn
 from .child import OUT_OF_MEMORY
+from .devices import Devices
 from .errors import ChildDied, NodeError, OverLimit, SourceUnreachable, TaskCancelled
 from .replier import JobReplier, Task
 from .sharing import Channel
@@ -58,12 +60,16 @@ class Child:
         births: where it comes from.
         learners: what it is prepared for.
         max_bytes: memory that its jobs may take; 0: any.
+        devices: what the node has.
+        seat: which place of the node it is for: it gets that one's GPU.
 
     Raises:
         OSError: there can be no more processes.
     """
 
-    def __init__(self, births: Births, learners: Sequence[str], max_bytes: int) -> None:
+    def __init__(
+        self, births: Births, learners: Sequence[str], max_bytes: int, devices: Devices, seat: int
+    ) -> None:
         self._births, self._max_bytes = births, max_bytes
         self._own = births.begin(learners)
         ours, self._theirs = socket.socketpair()
@@ -73,6 +79,9 @@ class Child:
         self.cancel_seconds = CANCEL_SECONDS
         self._limited = max_bytes > 0
         self._number = 0
+        self.seat = seat
+        told = {"prepare": list(learners), "device": devices.kind, "gpu": devices.at(seat)}
+        self.channel.send(told, {})
 
     def wait(self) -> None:
         """Wait until it is ready.
@@ -108,6 +117,7 @@ class Child:
         self._number += 1
         values = {
             "solve": task.job.kind, "number": self._number, "values": dict(task.job.parameters),
+            "device": task.job.device,
         }  # fmt: skip
         self.channel.send(values, task.job.arrays)
         told: dict[str, Any]
@@ -187,15 +197,18 @@ class ChildReplier(JobReplier):
         learners: that it solves jobs for; None: any.
         max_bytes: memory that the jobs of all children may take together; 0: any.
         template: the descriptor of the socket of one that is there already; None: there is none.
+        devices: what jobs run on; None: the processor.
     """
 
     def __init__(
         self, places: int, learners: Sequence[str] | None = None, max_bytes: int = 0,
-        template: int | None = None,
+        template: int | None = None, devices: Devices | None = None,
     ) -> None:  # fmt: skip
         self._places = places
         self._takes = learners
         self._max_bytes = max_bytes // places
+        self._devices = devices or Devices()
+        self._seats = Counter(dict.fromkeys(range(places), 0))  # children at each
         self._idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
         self._at_work: set[Child] = set()
         self._learners: list[str] = []
@@ -213,7 +226,9 @@ class ChildReplier(JobReplier):
             self._idle.put(self._start())
 
     def _start(self) -> Child:
-        child = Child(self._births, self._learners, self._max_bytes)
+        seat = min(self._seats, key=self._seats.__getitem__)
+        self._seats[seat] += 1
+        child = Child(self._births, self._learners, self._max_bytes, self._devices, seat)
         self._started += 1
         return child
 
@@ -290,6 +305,7 @@ class ChildReplier(JobReplier):
         epitaph = child.epitaph()
         child.channel.close()
         self._started -= 1
+        self._seats[child.seat] -= 1
         self._deaths += 1
         if self._deaths < 2 and not self._closed.is_set():
             with contextlib.suppress(OSError):  # a later job will meet the same trouble, and tell

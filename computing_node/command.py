@@ -35,8 +35,9 @@ SLICE_SECONDS = 0.1
 @options(ComputeOptions)
 @click.option("--lifeline", type=int, hidden=True, help="Leave when this descriptor closes.")
 @click.option("--template", type=int, hidden=True, help="Have children forked from over there.")
+@click.option("--seat", type=int, default=0, hidden=True, help="Which of this host's nodes it is.")
 @click.version_option(package_name="mnist-merge", prog_name="mnist-compute")
-def main(lifeline: int | None, template: int | None, **values: Any) -> None:
+def main(lifeline: int | None, template: int | None, seat: int, **values: Any) -> None:
     """Solve jobs for one or more main nodes, until told to leave.
 
     Ctrl-C (or SIGTERM) hands back what is unfinished and leaves; a second one leaves at once.
@@ -48,16 +49,17 @@ def main(lifeline: int | None, template: int | None, **values: Any) -> None:
     config = ComputeOptions(**{**values, "name": values["name"] or socket.gethostname()})
     set_up_logs(config.log_level, format=config.log_format)
     try:
-        _serve(config, lifeline, template)
+        _serve(config, lifeline, template, seat)
     except (AddressError, KeysError, ConfigError) as error:
         _end(Exit.USAGE, str(error))
     except Refused as error:
         _end(Exit.REFUSED, f"refused by {error}")
 
 
-def _serve(config: ComputeOptions, lifeline: int | None, template: int | None) -> None:
+def _serve(config: ComputeOptions, lifeline: int | None, template: int | None, seat: int) -> None:
     from learning import names, software
 
+    from . import devices
     from .children import ChildReplier
     from .node import AsyncComputingNode, memory_bytes
     from .sharing import SharedMemory
@@ -66,6 +68,7 @@ def _serve(config: ComputeOptions, lifeline: int | None, template: int | None) -
     if odd:
         raise ConfigError(f"no learner {min(odd)!r}; there is {', '.join(names())}")
     learners = config.learners or names()
+    offered = devices.find(config.device, seat)
     most = config.max_memory or memory_bytes() // 2
     node: AsyncComputingNode | None = None
     leaving = Latch()
@@ -77,14 +80,17 @@ def _serve(config: ComputeOptions, lifeline: int | None, template: int | None) -
         pulse = Pulse(config.pulse)
         node = AsyncComputingNode(
             config.name, config.domain,
-            ChildReplier(config.tasks, learners, most // 2, template),
+            ChildReplier(config.tasks, learners, most // 2, template, offered),
+            accelerator=str(offered),
             address=config.connect or None, discover=config.discover, insecure=config.insecure,
             tasks=config.tasks, max_jobs=config.max_jobs, kinds=learners,
             max_bytes=most // 2 or None, max_job_seconds=config.max_job_seconds,
             memory=SharedMemory(), keys=config.keys, pulse=pulse.beat, versions=software(),
         )  # fmt: skip
         node.run()
-        log.info(Entry("node.looking", id=node.get_id(), **{"for": _what(config)}))
+        log.info(
+            Entry("node.looking", id=node.get_id(), device=str(offered), **{"for": _what(config)})
+        )
         pulse.notify("READY=1")
         while not leaving.is_set():
             if node.wait(SLICE_SECONDS):

@@ -54,6 +54,8 @@ class AsyncComputingNode:
         tasks: how many jobs to solve at once.
         max_jobs: leave after so many; None: never.
         kinds: the kinds of job that it solves; ``""`` is any program's own.
+        accelerator: the kind of device that jobs run on here, and its model: ``cuda: NVIDIA A100``;
+            empty: the processor. Jobs that want a kind go only to nodes that have it.
         dead_seconds: a main node silent for this long is connected to anew.
         max_job_seconds: stop a job after so long; None: never.
         max_bytes: what the arrays of all jobs in hand may take, for each main node; None: a quarter

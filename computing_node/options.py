@@ -9,6 +9,8 @@ from protocol.options import Checked, option
 from protocol.wire.addresses import DEFAULT_ADDRESS
 from protocol.wire.limits import MAX_COUNT
 
+from .devices import AUTO, CHOICES
+
 #: For --max-memory, in bytes.
 LEAST_MEMORY = 10 << 20
 
@@ -41,6 +43,13 @@ class ComputeOptions(Checked):
         1,
         "How many jobs to run at once; each uses the threads that the main node says (1).",
         least=1, most=1024,
+    )  # fmt: skip
+    device: str = option(
+        AUTO,
+        "What jobs run on, unless they want the processor: auto, an NVIDIA GPU where torch can use"
+        " one, else the processor; each of --tasks has its own GPU, in turn; mps (of a Mac) is"
+        " untried.",
+        choices=CHOICES,
     )  # fmt: skip
     max_jobs: int | None = option(None, "Leave after so many jobs.", least=1, unset="never")
     max_memory: int | None = option(

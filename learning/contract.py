@@ -109,6 +109,8 @@ class Learner:
     #: Whether a process in which it is prepared may be forked: False where it then has what can't
     #: be shared, a connection say. Where it has threads, or an accelerator open, none is.
     forks: ClassVar[bool] = True
+    #: The kinds of devices that it can compute on (`devices.py`); the processor is always one.
+    devices: ClassVar[tuple[str, ...]] = ("cpu",)
     #: Names of the files that `draw` writes.
     pictures: ClassVar[tuple[str, ...]] = ()
 

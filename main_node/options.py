@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from learning.devices import CPU, CUDA
 from protocol.options import Checked, option
 from protocol.wire.addresses import DEFAULT_ADDRESS
 from protocol.wire.limits import MAX_COUNT
+
+#: Jobs run on whatever their nodes have.
+AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ class ListenOptions(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions(Checked):
-    """How long a job may take, and how often it may fail."""
+    """How long a job may take, how often it may fail, and what it runs on."""
 
     deadline_seconds: float | None = option(
         None, "Of one attempt of a job: then it is stopped, and tried at another node.",
@@ -57,4 +61,10 @@ class JobOptions(Checked):
     max_attempts: int = option(
         3, "A job that fails so often, at different nodes where there are any, fails for good.",
         least=1, most=MAX_COUNT,
+    )  # fmt: skip
+    device: str = option(
+        AUTO,
+        "What jobs run on: auto, what each node offers (mnist-compute --device); cpu; or cuda, at"
+        " nodes that have a GPU, and no others. One kind of device gives one model.",
+        choices=(AUTO, CPU, CUDA),
     )  # fmt: skip

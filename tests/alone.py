@@ -5,7 +5,7 @@ For what is about a run, or a main node, and not about processes: a run takes te
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from computing_node import AsyncComputingNode
@@ -43,10 +43,13 @@ class Threads:
     Args:
         count: how many.
         kind: of the jobs that they solve.
+        accelerators: what they say that they have, in turn.
     """
 
-    def __init__(self, count: int, kind: str = "linear") -> None:
-        self.count, self._kind = count, kind
+    def __init__(
+        self, count: int, kind: str = "linear", accelerators: Sequence[str] = ("",)
+    ) -> None:
+        self.count, self._kind, self._accelerators = count, kind, accelerators
         self._nodes: list[AsyncComputingNode] = []
 
     def begin(self, learner: str) -> None:
@@ -60,6 +63,7 @@ class Threads:
             node = AsyncComputingNode(
                 f"local-{number}", domain, callback=lambda job, *_: solve(job),
                 address=address, kinds=(self._kind,),
+                accelerator=self._accelerators[number % len(self._accelerators)],
             )  # fmt: skip
             node.run()
             self._nodes.append(node)

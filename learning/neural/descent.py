@@ -37,11 +37,12 @@ class Descent:
         net: whose weights.
         as_first: whether weights of all kinds decay; else the matrices do, and neither what is
             added nor what scales.
+        fused: whether one kernel moves all of them, which may take the rate as a tensor.
     """
 
-    def __init__(self, net: nn.Module, as_first: bool) -> None:
+    def __init__(self, net: nn.Module, as_first: bool, fused: bool) -> None:
         every: list[torch.Tensor] = list(net.parameters())
-        self._fused = not as_first
+        self._fused = fused
         self._groups = [_Group(every, WEIGHT_DECAY)] if as_first else [
             _Group([each for each in every if each.ndim > 1], WEIGHT_DECAY),
             _Group([each for each in every if each.ndim <= 1], 0.0),
@@ -53,11 +54,11 @@ class Descent:
             for weight in group.weights:
                 weight.grad = None
 
-    def step(self, rate: float) -> None:
+    def step(self, rate: float | torch.Tensor) -> None:
         """Move all weights by one step.
 
         Args:
-            rate: the learning rate.
+            rate: the learning rate; a tensor where it is not to be known before: in a graph.
         """
         with torch.no_grad():
             for group in self._groups:
@@ -65,5 +66,6 @@ class Descent:
                 sgd(
                     group.weights, gradients, group.momenta,
                     fused=self._fused, foreach=False, weight_decay=group.decay, momentum=MOMENTUM,
-                    lr=rate, dampening=0.0, nesterov=True, maximize=False, has_sparse_grad=False,
+                    lr=rate,  # type: ignore[arg-type]  # of a tensor its stubs don't know
+                    dampening=0.0, nesterov=True, maximize=False, has_sparse_grad=False,
                 )  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from loaders.rows import Array, Arrays, Form, Rows
 
 from ..whole import standardised
+from .device import check_room
 from .presets import Recipe
 from .shapes import DEVIATION, MEAN, shape_of, standardises
 
@@ -53,7 +55,9 @@ class Course:
 
     @classmethod
     def of(cls, rows: Rows, recipe: Recipe, first_round: bool) -> Course:
-        """Return the passes over some rows."""
+        """Return the passes over some rows; those of a table are neither moved nor mirrored."""
+        if rows.form.image is None:
+            recipe = replace(recipe, flip=False)
         most = shape_of(rows.form).shifts if recipe.first else (0, 0)
         if not recipe.first and rows.form.image is not None:
             height, width = rows.form.image.shape[:2]
@@ -110,7 +114,7 @@ class Take:
     """
 
     def __init__(self, model: Arrays, form: Form, device: torch.device) -> None:
-        self._model, self._device = model, device
+        self._model, self.device = model, device
         self._standardises = standardises(form, model.keys())
 
     def prepared(self, array: Array) -> Array:
@@ -122,7 +126,7 @@ class Take:
     def tensor(self, array: Array) -> torch.Tensor:
         """Return prepared rows, float32: (n, columns) or (n, channels, height, width)."""
         writable = array if array.flags.writeable else array.copy()  # torch warns otherwise
-        tensor = torch.from_numpy(np.ascontiguousarray(writable)).to(self._device)
+        tensor = torch.from_numpy(np.ascontiguousarray(writable)).to(self.device)
         if tensor.ndim == 2:
             return tensor
         return self.scaled(tensor.unsqueeze(1) if tensor.ndim == 3 else tensor.permute(0, 3, 1, 2))
@@ -147,17 +151,99 @@ class Host:
         (self._array,) = rows.arrays.values()
         self._labels, self._course, self._take = rows.labels, course, take
 
-    def batches(self, random: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield inputs and labels of each batch."""
+    def parts(self, random: np.random.Generator) -> Iterator[tuple[Epoch, slice]]:
+        """Yield what is drawn for each batch."""
         for epoch in self._course.epochs(random):
             for some in self._course.batches:
-                chosen = epoch.order[some]
-                array = self._take.prepared(self._array[chosen])
-                if epoch.down is not None and epoch.right is not None:
-                    array = moved(array, self._course.most, epoch.down[some], epoch.right[some])
-                if epoch.mirrored is not None:
-                    array = mirrored(array, epoch.mirrored[some])
-                yield self._take.tensor(array), torch.from_numpy(self._labels[chosen])
+                yield epoch, some
+
+    def batch(self, part: tuple[Epoch, slice]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return inputs and labels of a batch."""
+        epoch, some = part
+        chosen = epoch.order[some]
+        array = self._take.prepared(self._array[chosen])
+        if epoch.down is not None and epoch.right is not None:
+            array = moved(array, self._course.most, epoch.down[some], epoch.right[some])
+        if epoch.mirrored is not None:
+            array = mirrored(array, epoch.mirrored[some])
+        return self._take.tensor(array), torch.from_numpy(self._labels[chosen]).to(
+            self._take.device
+        )
+
+
+#: Numbers of a shard that are brought to the device together.
+_TOGETHER = 1 << 24
+
+
+class Resident:
+    """Makes the same batches of a shard that lies on the device, there.
+
+    What is drawn for a pass is brought there once, as whole numbers of shape (4, rows): which row,
+    down, right, whether mirrored.
+
+    Args:
+        rows: the shard.
+        course: of the passes.
+        take: makes rows what the net takes.
+
+    Raises:
+        TooLarge: the device has no room for it.
+    """
+
+    def __init__(self, rows: Rows, course: Course, take: Take) -> None:
+        (array,) = rows.arrays.values()
+        self._course, self._take = course, take
+        self._sides, self._is_grey = array.shape[1:3], array.ndim == 3
+        shape = list(array.shape)
+        if array.ndim > 2:
+            for side, most in enumerate(course.most, 1):
+                shape[side] += 2 * most
+        some, numbers = np.array(take.prepared(array[:1])), math.prod(shape[1:])
+        largest = max((part.stop - part.start for part in course.batches), default=0)
+        nbytes = len(rows) * numbers * some.itemsize + rows.labels.nbytes
+        check_room(take.device, nbytes, 4 * largest * numbers)
+        self._labels = torch.from_numpy(np.array(rows.labels)).to(take.device)
+        self._rows = torch.zeros(shape, dtype=torch.from_numpy(some).dtype, device=take.device)
+        together = max(1, _TOGETHER // max(1, numbers))
+        for first in range(0, len(rows), together):
+            block = torch.from_numpy(np.array(take.prepared(array[first : first + together])))
+            self._inside(self._rows[first : first + together]).copy_(block)
+
+    def _inside(self, wide: torch.Tensor) -> torch.Tensor:
+        """Return rows without the margin that they may be moved by."""
+        if wide.ndim == 2:
+            return wide
+        down, right = self._course.most
+        height, width = self._sides
+        return wide[:, down : down + height, right : right + width]
+
+    def parts(self, random: np.random.Generator) -> Iterator[torch.Tensor]:
+        """Yield what is drawn for each batch, (4, n), on the device."""
+        down, right = self._course.most
+        for epoch in self._course.epochs(random):
+            drawn = np.zeros((4, self._course.rows), np.int64)
+            drawn[0] = epoch.order
+            drawn[1] = down if epoch.down is None else epoch.down
+            drawn[2] = right if epoch.right is None else epoch.right
+            drawn[3] = 0 if epoch.mirrored is None else epoch.mirrored
+            there = torch.from_numpy(drawn).to(self._take.device)
+            for some in self._course.batches:
+                yield there[:, some]
+
+    def batch(self, part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return inputs and labels of a batch."""
+        order, down, right, mirrored = part
+        labels = self._labels[order]
+        if self._rows.ndim == 2:
+            return self._rows[order], labels
+        height, width = self._sides
+        windows = self._rows.unfold(1, height, 1).unfold(2, width, 1)
+        found = windows[order, down, right]  # (n, height, width) or (n, channels, height, width)
+        if self._is_grey:
+            found = found.unsqueeze(1)
+        if self._course.recipe.flip:
+            found = torch.where(mirrored.bool()[:, None, None, None], found.flip(-1), found)
+        return self._take.scaled(found), labels
 
 
 def moved(images: Array, most: tuple[int, int], down: Whole, right: Whole) -> Array:

@@ -9,6 +9,7 @@ from protocol.options import Checked, option
 from protocol.wire.limits import MAX_COUNT
 
 from ..contract import Cancelled, Learner, Progress, Solution
+from ..devices import CPU, CUDA, MPS
 from ..forms import Table, taken
 from .presets import FIRST, PRESETS, STANDARD, recipe_of
 from .shapes import DEVIATION, MEAN, STANDARDS, VARIANCE, check_weights
@@ -87,12 +88,13 @@ class NeuralLearner(Learner):
     zero, over all rounds; pictures are shifted at random, each by its own.
 
     On one kind of CPU, with one version of torch and one number of threads, equal shards, starts
-    and seeds give equal bits.
+    and seeds give equal bits; so they do on GPUs of one model.
     """
 
     name = "neural"
     options = NeuralOptions
     tells_loss = True
+    devices = (CPU, CUDA, MPS)
     made: NeuralOptions
 
     @property

@@ -28,6 +28,8 @@ from .shapes import (
 
 #: Of each batch in the running means and variances.
 _NORM_MOMENTUM = 0.1
+#: After so many batches `count` makes no difference any more.
+SETTLED = 10
 
 
 class SmallNet(nn.Module):

@@ -13,15 +13,19 @@ from torch.nn import functional
 from loaders.rows import Array, Arrays, Form, Labels, Rows
 
 from ..contract import Cancelled, Progress, Solution, Turn
+from ..devices import CUDA
 from ..merging.strategy import Client
 from .descent import Descent
-from .feeding import Course, Host, Take
+from .device import at_work, computing, wait
+from .feeding import Course, Host, Resident, Take
 from .learner import NeuralOptions
-from .nets import array_of, arrays_of, classes_of, count, fresh, net_of
+from .nets import SETTLED, array_of, arrays_of, classes_of, count, fresh, net_of
 from .presets import Recipe, recipe_of
 from .shapes import STANDARDS
+from .steps import steps_of
 
-#: The loss is read once in so many steps: to read it waits for the device.
+#: The loss is kept of one in so many steps; a GPU is waited for once in as many of these, so that
+#: what is told of the progress is true.
 _READ = 16
 #: Rows that are predicted together, and numbers of theirs, at most.
 PREDICT_BATCH, PREDICT_NUMBERS = 500, 1 << 24
@@ -38,7 +42,7 @@ class Training:
     def __init__(self, made: NeuralOptions, turn: Turn) -> None:
         self._made, self._turn = made, turn
         torch.set_num_threads(made.threads)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = computing()
 
     def initial(self, form: Form, recipe: Recipe) -> Arrays:
         """Return the weights of a fresh net, and what standardises nothing."""
@@ -50,33 +54,40 @@ class Training:
         client: Client[torch.Tensor] | None,
     ) -> Solution:  # fmt: skip
         """Learn from one shard by gradient descent with Nesterov momentum."""
-        turn = self._turn
+        with at_work(self._device):
+            return self._fit(rows, start, seed, progress, cancelled, client)
+
+    def _fit(
+        self, rows: Rows, start: Arrays, seed: int, progress: Progress, cancelled: Cancelled,
+        client: Client[torch.Tensor] | None,
+    ) -> Solution:  # fmt: skip
+        turn, device = self._turn, self._device
+        on_gpu = device.type == CUDA
         recipe = recipe_of(self._made, rows.form, len(rows), 1, turn.rounds)
         net = self._net(start, rows.form)
-        descent = Descent(net, as_first=recipe.first)
+        descent = Descent(net, as_first=recipe.first, fused=on_gpu or not recipe.first)
         if client is not None:
             client.begin(self._tensor)
-        loss_sum = 0.0
         course = Course.of(rows, recipe, turn.round == 0)
         steps = recipe.epochs * len(course.batches)
-        feed = Host(rows, course, Take(start, rows.form, self._device))
-        for step, (inputs, labels) in enumerate(feed.batches(np.random.default_rng(seed))):
+        take = Take(start, rows.form, device)
+        feed = Resident(rows, course, take) if on_gpu else Host(rows, course, take)
+        eager = SETTLED if turn.round == 0 else 0
+        walk = steps_of(device, net, descent, feed, client, eager)
+        losses = torch.zeros(max(1, math.ceil(steps / _READ)), device=device)
+        for step, part in enumerate(feed.parts(np.random.default_rng(seed))):
             if cancelled():
                 break
             done = step / steps
             if turn.round == 0:
                 count(net, step)
-            net.train(len(labels) > 1)  # one row has no variance: it is normalised as later
-            descent.forget()
-            loss = functional.cross_entropy(net(inputs), labels.to(self._device))
-            loss.backward()  # type: ignore[no-untyped-call]
-            if client is not None:
-                _correct(net, client)
-            descent.step(recipe.rate((turn.round + done) / turn.rounds))
+            loss = walk.take(part, recipe.rate((turn.round + done) / turn.rounds))
             if step % _READ == 0:
-                loss_sum += loss.item()
+                losses[step // _READ] = loss
+            if step % (_READ**2 if on_gpu else _READ) == 0:
+                wait(device)
                 progress(done)
-        mean_loss = loss_sum / max(1, math.ceil(steps / _READ))
+        mean_loss = math.fsum(losses.tolist()) / len(losses)
         own = {} if client is None else {n: array_of(tensor) for n, tensor in client.end().items()}
         given = {name: start[name] for name in STANDARDS & start.keys()}
         return Solution({**arrays_of(net), **given}, len(rows), {"loss": mean_loss}, own)
@@ -91,12 +102,12 @@ class Training:
 
     def predict(self, model: Arrays, rows: Rows) -> Labels:
         """Return the most likely class of each row."""
-        found = [logits.argmax(1).cpu().numpy() for logits, _ in self._logits(model, rows)]
+        found = [logits.argmax(1).numpy() for logits, _ in self._logits(model, rows)]
         return np.concatenate(found) if found else np.zeros(0, np.int64)
 
     def probabilities(self, model: Arrays, rows: Rows) -> Array:
         """Return the net's softmax of each row, float64, shape (rows, classes)."""
-        found = [each.double().softmax(1).cpu().numpy() for each, _ in self._logits(model, rows)]
+        found = [each.double().softmax(1).numpy() for each, _ in self._logits(model, rows)]
         return np.concatenate(found) if found else np.zeros((0, 1))
 
     def evaluate(self, model: Arrays, rows: Rows) -> tuple[Labels, float]:
@@ -105,26 +116,17 @@ class Training:
         if rows.labels.max(initial=0) >= classes_of(model):
             return self.predict(model, rows), math.inf
         for logits, labels in self._logits(model, rows):
-            found.append(logits.argmax(1).cpu().numpy())
-            truth = torch.tensor(labels).to(self._device)
+            found.append(logits.argmax(1).numpy())
+            truth = torch.tensor(labels)
             loss += functional.cross_entropy(logits.double(), truth, reduction="sum").item()
         return np.concatenate(found), loss / len(rows)
 
     def _logits(self, model: Arrays, rows: Rows) -> Iterator[tuple[torch.Tensor, Labels]]:
-        """Yield the net's outputs, and what should be, a batch at a time."""
+        """Yield the net's outputs, in the host's memory, and what should be, a batch at a time."""
         net, take = self._net(model, rows.form).eval(), Take(model, rows.form, self._device)
         (field,) = rows.form.fields.values()
         together = min(PREDICT_BATCH, max(1, PREDICT_NUMBERS // math.prod(field.shape)))
-        with torch.inference_mode():
+        with at_work(self._device), torch.inference_mode():
             for fields, labels in rows.batches(together):
                 (array,) = fields.values()
-                yield net(take.tensor(take.prepared(array))), labels
-
-
-def _correct(net: nn.Module, client: Client[torch.Tensor]) -> None:
-    """Let a strategy change the gradients of a step."""
-    weights = dict(net.named_parameters())
-    gradients = {name: each.grad for name, each in weights.items() if each.grad is not None}
-    with torch.no_grad():
-        for name, gradient in client.correct(gradients, weights).items():
-            weights[name].grad = gradient
+                yield net(take.tensor(take.prepared(array))).cpu(), labels

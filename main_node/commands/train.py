@@ -198,12 +198,13 @@ def _plan(start: TrainOptions) -> Plan:
     from ..run.opening import Plan
 
     nodes, shown = start.part(EngineOptions).local_nodes, start.part(ViewOptions)
+    job = start.part(JobOptions)
     return Plan(
         spec=start.spec, source=start.part(SourceOptions), merge=start.part(MergeOptions),
         company=start.part(CompanyOptions), listen=start.part(ListenOptions),
-        job=start.part(JobOptions), runs=Path(start.part(StoreOptions).run_dir),
+        job=job, runs=Path(start.part(StoreOptions).run_dir),
         config=start.kept(),
-        engine=LocalNodes(nodes, shown.log_level, shown.log_format) if nodes else None,
+        engine=LocalNodes(nodes, shown.log_level, shown.log_format, job.device) if nodes else None,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from protocol.options import Checked, option
 from protocol.wire.entry import RESERVED, Entry
 
 from ..errors import NodeError
+from ..options import AUTO
 
 log = logging.getLogger("mnist.main")
 
@@ -46,12 +47,16 @@ class LocalNodes:
         count: how many.
         log_level: of the nodes.
         log_format: the same; what they say as JSON is logged here, with their name as `local`.
+        device: that jobs want; each node begins with another GPU where there are several.
     """
 
-    def __init__(self, count: int, log_level: str, log_format: str = "text") -> None:
+    def __init__(
+        self, count: int, log_level: str, log_format: str = "text", device: str = AUTO
+    ) -> None:
         self.count = count
         self._log_level = log_level
         self._log_format = log_format
+        self._device = device
         self._say: Callable[[str], object] = str
         self._arguments: list[str] = []
         self._restarts = 0
@@ -84,7 +89,7 @@ class LocalNodes:
         self._say = say
         self._arguments = [
             "--connect", address, "--domain", str(domain), "--log-level", self._log_level,
-            "--log-format", self._log_format,
+            "--log-format", self._log_format, "--device", self._device,
         ]  # fmt: skip
         if keys is not None:  # of use to nobody once the main node has ended
             folder = self._held.enter_context(tempfile.TemporaryDirectory(prefix="mnist-keys-"))
@@ -102,10 +107,12 @@ class LocalNodes:
         """Start a node; one that is started again prepares by itself."""
         given = [self._ends.pop()] if self._ends else []
         there = [each.fileno() for each in given]
+        seat = int(name.rpartition("-")[2]) - 1  # each begins with another GPU
         try:
             return self._run(
                 name, *("computing_node", "--name", name, *self._arguments),
-                *("--lifeline", str(self._theirs)), *(f"--template={each}" for each in there),
+                *("--lifeline", str(self._theirs), "--seat", str(seat)),
+                *(f"--template={each}" for each in there),
                 passing=[self._theirs, *there],
             )  # fmt: skip
         finally:

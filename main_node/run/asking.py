@@ -8,16 +8,17 @@ from functools import partial
 from typing import Any, cast
 
 from learning import DamagedFile, Learner
-from learning.actions import Action, digest
+from learning.actions import Action, Fit, digest
+from learning.devices import CPU
 from learning.errors import told_of
 from learning.first import job_digest
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError
 from protocol.options import carried
 
-from ..errors import JobFailed, NodeError, StorageError
+from ..errors import ConfigError, JobFailed, NodeError, StorageError
 from ..futures import JobFuture
 from ..node import AsyncMainNode
-from ..options import JobOptions
+from ..options import AUTO, JobOptions
 from ..store.memory import Expected, RunMemory
 from .label import Label
 
@@ -40,6 +41,9 @@ class Asking:
         labels: is filled with those of the jobs that are asked for, by job id.
         look: called several times a second while jobs are waited for; may raise to end it all.
         warn: told of a solution that is no good.
+
+    Raises:
+        ConfigError: jobs are to run on what the learner can't use.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class Asking:
         warn: Callable[[str], object],
     ) -> None:
         self._node, self._memory, self._learner, self._options = node, memory, learner, options
-        self._make = carried(learner.made)
+        self._make, self._device = carried(learner.made), _device_of(options.device, learner)
         self._look, self._warn = look, warn
         self._labels = labels
 
@@ -85,7 +89,7 @@ class Asking:
         name, make = self._learner.name, self._make
         return Expected(
             digest(name, make, action), partial(job_digest, name, make, action),
-            partial(self._read, action),
+            partial(self._read, action), self._device, isinstance(action, Fit),
         )  # fmt: skip
 
     def _read(self, action: Action, solution: JobSolutionDataType) -> object:
@@ -97,7 +101,7 @@ class Asking:
         job = JobDataType(
             work.carried(), values, kind=self._learner.name,
             timeout_seconds=options.deadline_seconds, stall_seconds=options.stall_seconds,
-            group=action.name, max_solution_bytes=self._largest(action),
+            group=action.name, max_solution_bytes=self._largest(action), device=self._device,
         )  # fmt: skip
         try:
             future = self._node.submit(job, label.name)
@@ -137,6 +141,20 @@ class Asking:
             if future is not None:
                 future.cancel()
             self._memory.forget(label.name)
+
+
+def _device_of(wanted: str, learner: Learner) -> str:
+    """Return the kind of device that jobs say they want; empty: whichever their node has.
+
+    Raises:
+        ConfigError: the learner can't use it.
+    """
+    if wanted != AUTO and wanted not in learner.devices:
+        can = " or ".join(learner.devices)
+        raise ConfigError(f"--device {wanted}: the {learner.name} learner computes on {can}")
+    if wanted == AUTO:
+        return "" if len(learner.devices) > 1 else CPU
+    return wanted
 
 
 def has_failed(future: JobFuture | None) -> bool:

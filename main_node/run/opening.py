@@ -514,7 +514,7 @@ class Run:
             model=str(path), model_sha256=sha256(model),
             model_parts=self._described(model), merge=spec.merge,
             classes=list(classes) if len(classes) <= MOST_TABLED else [],
-            shortcoming=self._shortcoming(tested),
+            shortcoming=self._shortcoming(tested), devices=self._memory.devices,
         )  # fmt: skip
         self.directory.write_metrics(result.as_json())
         self._database.state(accuracy=last.accuracy, shortcoming=result.shortcoming)

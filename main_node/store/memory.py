@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from learning import DamagedFile, Diverged, MergeError, UnfitSolution, differences, software
+from learning.devices import CPU
 from protocol import JobSolutionDataType
 from protocol.machine.effects import (
     Benched,
@@ -25,7 +26,7 @@ from protocol.machine.effects import (
     Retry,
 )
 from protocol.machine.ledger import first_task
-from protocol.wire.words import from_json
+from protocol.wire.words import from_json, safe_line
 
 from ..errors import RefusedSolution, StorageError
 from .database import RunDatabase
@@ -39,11 +40,15 @@ class Expected(NamedTuple):
         work: digest of all that the job is made of.
         first: returns the digest that the first release made of it; nothing if none.
         check: raises where a solution of it is none.
+        device: that it wants; empty: what its node has.
+        shapes: whether what comes of it is part of the model.
     """
 
     work: str
     first: Callable[[], str]
     check: Callable[[JobSolutionDataType], object]
+    device: str = ""
+    shapes: bool = True
 
 
 #: Task ids of a run's n-th start begin at n times this: no life knows how far the last one got.
@@ -52,8 +57,10 @@ LIFE = 1 << 32
 MAX_EVENTS = 100_000
 #: While there are too many open files, a solution is tried again for so long.
 PATIENCE_SECONDS, AGAIN_SECONDS = 60.0, 0.2
-#: So many combinations of versions are remembered.
-MAX_SOFTWARE = 100
+#: So many combinations of versions are remembered, and kinds of devices.
+MAX_SOFTWARE, MAX_DEVICES = 100, 100
+#: Nodes whose devices are remembered: those that came last.
+_MOST_NODES = 10_000
 
 
 class RunMemory:
@@ -82,6 +89,9 @@ class RunMemory:
         self._main = database.fact("main") or f"main.{uuid.uuid4().hex[:8]}"
         #: What has computed for this run, main node and nodes: combinations of versions, as JSON.
         self._software = _software(database.fact("software"))
+        #: What nodes said that jobs run on there, and the kinds that this run's jobs ran on.
+        self._accelerators: dict[str, str] = {}
+        self._devices = _texts(database.fact("devices"))
         self._before = {side: list(told) for side, told in self._software.items()}
         database.state(main=self._main)
 
@@ -110,6 +120,11 @@ class RunMemory:
             for task, (name, job, node) in self._database.tasks().items()
             if not has[name]
         }
+
+    @property
+    def devices(self) -> list[str]:
+        """The kinds of devices that jobs of this run learned on, the first one first."""
+        return list(self._devices)
 
     # What the training program says.
 
@@ -192,6 +207,10 @@ class RunMemory:
         for effect in effects:
             if isinstance(effect, Joined):
                 self._compare("nodes", f"node {effect.node}", effect.hello.versions)
+                self._accelerators.pop(effect.node, None)
+                self._accelerators[effect.node] = effect.hello.accelerator
+                if len(self._accelerators) > _MOST_NODES:
+                    del self._accelerators[next(iter(self._accelerators))]
         with self._lock:
             left = [effect for effect in effects if not self._is_withdrawn(effect)]
             tasks = [(e.task, e.job, e.node) for e in left if isinstance(e, Offered)]
@@ -243,7 +262,28 @@ class RunMemory:
                 self._write(name, Kept(node, dict(solution.metrics), solution.arrays))
                 self._solved.add(name)
                 self._database.job_kept(job, node)
+        self._ran_on(self._expected[name], node)
         return JobSolutionDataType(b"", solution.metrics)
+
+    def _ran_on(self, expected: Expected, node: str) -> None:
+        """Remember what a job that is part of the model ran on; say so where that is another kind.
+
+        GPUs of another model, and processors beside them, come to other last digits.
+        """
+        if not expected.shapes or len(self._devices) >= MAX_DEVICES:
+            return
+        has = self._accelerators.get(node, "")
+        kind = (has or CPU) if expected.device != CPU else CPU
+        if kind in self._devices:
+            return
+        self._devices.append(kind)
+        self._database.state(devices=json.dumps(self._devices))
+        if len(self._devices) == 2:
+            self._say(
+                f"jobs of this run have run on {' and '.join(self._devices)}: the same run again"
+                " may come to a model that differs in its last digits; --device has all of them run"
+                " on one kind"
+            )
 
     def _write(self, name: str, kept: Kept) -> None:
         until = time.monotonic() + PATIENCE_SECONDS
@@ -265,6 +305,19 @@ def _number(fact: str | None) -> int:
         return max(0, int(fact or 0))
     except ValueError:
         return 0
+
+
+def _texts(fact: str | None) -> list[str]:
+    """Return a fact that is a list of texts; nothing where it is none, or damaged."""
+    try:
+        told: Any = from_json(fact or "[]")
+    except ValueError:
+        return []
+    return (
+        [safe_line(each) for each in told if isinstance(each, str)]
+        if isinstance(told, list)
+        else []
+    )
 
 
 def _software(fact: str | None) -> dict[str, list[str]]:

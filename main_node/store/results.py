@@ -29,6 +29,7 @@ class Result:
         loss_by_round: mean loss there; None where the learner has none.
         validation_rows: training rows that were kept aside to try each round's model on.
         test_loss: of the last model, on the test set; None where the learner has none.
+        devices: the kinds of devices that jobs learned on, GPUs by their model.
         seconds: in each phase, and `total`, since this start.
         starts: how often the run was started.
         retries: attempts that failed.
@@ -63,6 +64,7 @@ class Result:
     shortcoming: str = ""
     validation_rows: int = 0
     test_loss: float | None = None
+    devices: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, object]:
         """Return it as plain values."""
@@ -82,6 +84,7 @@ class Result:
         values = {
             "loss_by_round": [], "merge": "", "classes": [], "shortcoming": "",
             "validation_rows": 0, "test_loss": losses[-1] if isinstance(losses, list) else None,
+            "devices": [],
             **values,
         }  # fmt: skip
         for each in fields(cls):

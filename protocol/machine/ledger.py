@@ -211,7 +211,7 @@ class Task:
         job = self.job
         return JobOffer(
             self.id, job.id, job.data.kind, job.data.parameters, job.payload, job.arrays,
-            job.data.priority,
+            job.data.priority, job.data.device,
         )  # fmt: skip
 
 

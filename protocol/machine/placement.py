@@ -48,11 +48,13 @@ class _Class(NamedTuple):
         reserved: whether a node may come back with them: then others get them when nothing else
             is left that is as urgent.
         kind: of the jobs.
+        device: that they want.
     """
 
     back: int
     reserved: bool
     kind: str
+    device: str
 
 
 def _patience(moves: int) -> float:
@@ -112,7 +114,8 @@ class Placement:
         if not job.order:
             job.order = next(self._orders)
         data = job.data
-        where = (-data.priority, reserved, data.kind)  # made faster than a `_Class`, and equal
+        # Made faster than a `_Class`, and equal.
+        where = (-data.priority, reserved, data.kind, data.device)
         queue: _Queue | None = self._queues.get(where)  # type: ignore[call-overload]
         if queue is None:
             queue = self._queues[_Class(*where)] = OrderedDict()
@@ -133,10 +136,11 @@ class Placement:
 
     def _class_of(self, job: Job) -> _Class:
         """Return in which queue a job is, or would be."""
-        own = _Class(-job.data.priority, True, job.data.kind)
+        data = job.data
+        own = _Class(-data.priority, True, data.kind, data.device)
         if job.id in self._queues.get(own, ()):
             return own
-        return _Class(-job.data.priority, False, job.data.kind)
+        return own._replace(reserved=False)
 
     def _take(self, where: _Class, job: Job) -> None:
         queue = self._queues[where]
@@ -189,7 +193,7 @@ class Placement:
         if not self._queues or not (self._idle or self._loaded):
             return None
         for where, queue in self._in_order():
-            for node in self._takers(where.kind):
+            for node in self._takers(where.kind, where.device):
                 job = self._pick(node, queue)
                 if job is not None:
                     del queue[job.id]
@@ -198,20 +202,20 @@ class Placement:
                     return job, node
         return None
 
-    def _takers(self, kind: str) -> Iterator[Node]:
+    def _takers(self, kind: str, device: str) -> Iterator[Node]:
         """Yield hungry nodes that solve such jobs: some idle ones in random order, or by load.
 
         All the others come behind them: no job waits because the first ones should not have it.
         """
         if len(self._idle) + len(self._loaded) == 1:
-            yield from _able(self._idle or self._loaded, kind)
+            yield from _able(self._idle or self._loaded, kind, device)
             return
-        able = _able(self._idle, kind)
+        able = _able(self._idle, kind, device)
         idle = list(islice(able, DRAW))
         self._random.shuffle(idle)
         yield from idle
         yield from able
-        able = _able(self._loaded, kind)
+        able = _able(self._loaded, kind, device)
         loaded = list(islice(able, LOOK))
         if len(loaded) > 1:
             loaded.sort(key=lambda node: node.busy_others + len(node.tasks))
@@ -255,7 +259,7 @@ class Placement:
             return False
         worse = failed and node.benched  # than one where this job alone has failed
         return any(
-            job.data.kind in other.hello.kinds
+            other.hello.takes(job.data.kind, job.data.device)
             and (other.identity not in job.failed_at or (worse and not other.benched))
             and (failed or not known or other.owner not in job.failed_with)
             and (failed or known or not other.benched)
@@ -267,7 +271,7 @@ class Placement:
     def elsewhere(self, job: Job) -> bool:
         """Whether somebody takes such jobs at whose nodes this one has never failed."""
         return any(
-            job.data.kind in other.hello.kinds
+            other.hello.takes(job.data.kind, job.data.device)
             and other.owner not in job.failed_with
             and not other.benched
             and (other.tasks or other.credit > len(other.unclaimed))
@@ -293,18 +297,21 @@ class Placement:
             if reasons and all(reason for _, reason in reasons):
                 first, reason = reasons[0]
                 more = len(reasons) - 1
-                does, do = ("can", "can") if reason.startswith("can't") else ("does", "do")
+                verbs = {"can't": ("can", "can"), "has": ("has", "have")}
+                does, do = verbs.get(reason.partition(" ")[0], ("does", "do"))
                 others = f"; nor {does} another" if more == 1 else f"; nor {do} {more:,} others"
                 return f"{first.name} {reason}{others if more else ''}"
         return ""
 
     def _unwilling(self, job: Job, node: Node) -> str:
-        """Return why a node does not take a job, by its kind or its size; empty if it does."""
+        """Return why a node does not take a job: kind, device, source, size; empty if it does."""
         kind = job.data.kind
         if kind not in node.hello.kinds:
             takes = ", ".join(each for each in node.hello.kinds if each)
             jobs = f"{kind} jobs" if kind else "jobs of no kind"
             return f"takes no {jobs}" + (f", only {takes}" if takes else "")
+        if not node.hello.has(job.data.device):
+            return f"has no {job.data.device}, only {node.hello.accelerator or 'cpu'}"
         if source := node.lacks(job):
             return f"can't reach {source} ({node.unreached[source][1]})"
         return self._unfit(job, node) if node.picky else ""
@@ -320,7 +327,7 @@ class Placement:
         if not self._unsettled:
             return []
         self._unsettled = False
-        known: dict[tuple[str, tuple[str, ...]], tuple[str, str]] = {}
+        known: dict[tuple[str, str, tuple[str, ...]], tuple[str, str]] = {}
         free = [job for job in self._stranded.values() if not self._beyond(job, known)[0]]
         for job in reversed(free):
             del self._stranded[job.id]
@@ -341,21 +348,21 @@ class Placement:
         return found
 
     def _beyond(
-        self, job: Job, known: dict[tuple[str, tuple[str, ...]], tuple[str, str]]
+        self, job: Job, known: dict[tuple[str, str, tuple[str, ...]], tuple[str, str]]
     ) -> tuple[str, str]:
         """Return a source of a job that nobody who takes such jobs can reach, and why.
 
         Args:
             job: that waits.
-            known: what was found for others of the same kind and sources.
+            known: what was found for others of the same kind, device and sources.
 
         Returns:
             Empty words where somebody can, or nobody takes such jobs.
         """
-        about = (job.data.kind, job.sources)
+        about = (job.data.kind, job.data.device, job.sources)
         if about not in known:
             known[about] = ("", "")
-            takers = list(_able(self._nodes, job.data.kind))
+            takers = list(_able(self._nodes, *about[:2]))
             lacking = [(node, node.lacks(job)) for node in takers]
             if takers and all(source for _, source in lacking):
                 node, source = lacking[0]
@@ -384,7 +391,7 @@ class Placement:
         if not idle:
             return overtaken
         queued = {
-            where.kind for where, queue in self._queues.items() if queue and not where.reserved
+            where[2:] for where, queue in self._queues.items() if queue and not where.reserved
         }
         waiting = [
             task for node in self._crowded.values() for task in recallable(node)
@@ -392,8 +399,9 @@ class Placement:
         ]  # fmt: skip
         waiting.sort(key=lambda task: -task.job.data.priority)
         return overtaken + [
-            task for task in waiting if task.job.data.kind not in queued and self._ask(task, idle)
-        ]
+            task for task in waiting
+            if (task.job.data.kind, task.job.data.device) not in queued and self._ask(task, idle)
+        ]  # fmt: skip
 
     def press(self) -> None:
         """Let more be asked back for urgent jobs that are still in the queue; call it on ticks."""
@@ -415,18 +423,19 @@ class Placement:
         """Return tasks to be given back for more urgent jobs, for which no node has a place."""
         pressing, self._pressing = self._pressing, []
         found: list[Task] = []
-        in_vain: dict[str, int] = {}  # by kind: up to which priority nobody gives anything back
+        #: By kind and device: up to which priority nobody gives anything back.
+        in_vain: dict[tuple[str, str], int] = {}
         for job in pressing:
-            kind, priority = job.data.kind, job.data.priority
+            about, priority = (job.data.kind, job.data.device), job.data.priority
             queued = job.id in self._queues.get(self._class_of(job), ())
             if not queued or job.id in self._overtakes or not self._overtakes_left:
                 continue
-            if priority <= in_vain.get(kind, -MAX_PRIORITY - 1):
+            if priority <= in_vain.get(about, -MAX_PRIORITY - 1):
                 continue
             self._overtakes_left -= 1
             task = self._yielder(job)
             if task is None:
-                in_vain[kind] = priority
+                in_vain[about] = priority
                 continue
             task.recalled = self.now
             self._overtakes[job.id] = task
@@ -437,8 +446,8 @@ class Placement:
         """Return what is to be given back for a job: where least is before it that is as urgent."""
         best: tuple[int, float] | None = None
         chosen: Task | None = None
-        priority = job.data.priority
-        nodes = [node for node in _able(self._nodes, job.data.kind) if not node.halted]
+        about, priority = (job.data.kind, job.data.device), job.data.priority
+        nodes = [node for node in _able(self._nodes, *about) if not node.halted]
         if len(nodes) > YIELDERS:
             nodes = self._random.sample(nodes, YIELDERS)
         for node in nodes:
@@ -460,7 +469,8 @@ class Placement:
     def _ask(self, task: Task, idle: list[Node]) -> bool:
         """Count an idle node as this task's, if one would take it."""
         for node in idle:
-            if task.job.data.kind in node.hello.kinds and not self._shunned(task.job, node):
+            data = task.job.data
+            if node.hello.takes(data.kind, data.device) and not self._shunned(task.job, node):
                 idle.remove(node)
                 task.recalled = self.now
                 task.job.moves += 1
@@ -482,7 +492,7 @@ class Placement:
         for task in running:
             if self._may_double(task) and self.pace.slow(task, now):
                 for node in idle:
-                    fits = task.job.data.kind in node.hello.kinds
+                    fits = node.hello.takes(task.job.data.kind, task.job.data.device)
                     if fits and node is not task.node and not self._shunned(task.job, node):
                         idle.remove(node)
                         found.append((task, node))
@@ -496,6 +506,6 @@ class Placement:
         return not waits and task.whole is None and len(task.job.tasks) < RUNNERS
 
 
-def _able(nodes: Mapping[bytes, Node], kind: str) -> Iterator[Node]:
-    """Yield the nodes that solve such jobs."""
-    return (node for node in nodes.values() if kind in node.hello.kinds)
+def _able(nodes: Mapping[bytes, Node], kind: str, device: str) -> Iterator[Node]:
+    """Yield the nodes that solve such jobs, and have such a device."""
+    return (node for node in nodes.values() if node.hello.takes(kind, device))

@@ -310,6 +310,9 @@ class Session:
         if message.kind not in self.hello.kinds:
             self.noise += 1  # it has been told which are
             return self._refuse_job(message, f"jobs of kind {message.kind!r}", now)
+        if not self.hello.has(message.device):
+            self.noise += 1  # the same
+            return self._refuse_job(message, f"jobs that want {message.device!r}", now)
         nbytes = _bytes_of(message)
         if self._held_bytes + nbytes > self._limits.max_bytes:
             reason = f"more than {self._limits.max_bytes:,.0f} bytes at once (--max-memory)"
@@ -358,7 +361,7 @@ class Session:
             return self.failed(offer.task, "transfer", str(error), "", now)
         task.state, task.since, task.arrived = TaskState.WAITING, now, None
         job = JobDataType.received(
-            offer.kind, offer.parameters, offer.payload, arrays, offer.priority
+            offer.kind, offer.parameters, offer.payload, arrays, offer.priority, offer.device
         )
         if arrays:
             task.offer = replace(offer, arrays={})  # the runner has them now

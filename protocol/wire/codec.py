@@ -86,7 +86,7 @@ from .messages import (
 )
 from .words import is_array_name, safe_line
 
-VERSION = 2
+VERSION = 3
 MAGIC = b"MNM" + bytes([VERSION])
 
 #: The wire number of each kind. Never reused; new kinds are appended.

@@ -189,11 +189,13 @@ class JobDataType(_Content):
         sources: names of what a node must open itself to solve it; one that has said that it can't
             reach one of them (`SourceUnreachable`) does not get the job. Sources that are not
             named here are learned from whoever can't reach them.
+        device: the kind that it is to run on, ``cpu`` or ``cuda``; only nodes that have it get it.
+            ``""``: any, and it runs on what its node has.
     """
 
     __slots__ = (
-        "group", "kept", "kind", "max_solution_bytes", "priority", "sources", "stall_seconds",
-        "timeout_seconds",
+        "device", "group", "kept", "kind", "max_solution_bytes", "priority", "sources",
+        "stall_seconds", "timeout_seconds",
     )  # fmt: skip
 
     def __init__(
@@ -209,6 +211,7 @@ class JobDataType(_Content):
         priority: int = 0,
         kept: bool = True,
         sources: tuple[str, ...] = (),
+        device: str = "",
     ) -> None:
         super().__init__(data, parameters)
         self.kind = kind
@@ -219,6 +222,7 @@ class JobDataType(_Content):
         self.priority = priority
         self.kept = kept
         self.sources = sources
+        self.device = device
 
     def check(self) -> None:
         """Raise where nobody could take the job, or nobody could hear of it.
@@ -229,9 +233,11 @@ class JobDataType(_Content):
         plain = type(self.priority) is int and self.priority == 0
         if not (plain and self.kept is True and self.sources == ()):
             self._check_placing()
-        if self.kind == self.group == "" and self.timeout_seconds is self.stall_seconds is None:
+        plain = self.kind == self.group == self.device == ""
+        if plain and self.timeout_seconds is self.stall_seconds is None:
             return  # as it mostly is, thousands of times a second
-        for what, text in (("kind", self.kind), ("group", self.group)):
+        texts = ("kind", self.kind), ("group", self.group), ("device", self.device)
+        for what, text in texts:
             if not isinstance(text, str) or not is_name(text):
                 raise LocalProtocolError(
                     f"{text!r:.80} can't be a job's {what}: a text is wanted, of at most"
@@ -272,10 +278,10 @@ class JobDataType(_Content):
     @classmethod
     def received(
         cls, kind: str, parameters: Fields, payload: bytes, arrays: ArraysOrSpecs,
-        priority: int = 0,
+        priority: int = 0, device: str = "",
     ) -> JobDataType:  # fmt: skip
         """Return the job that a message carried; every array must be here."""
-        job = cls(b"", parameters, kind=kind, priority=priority)
+        job = cls(b"", parameters, kind=kind, priority=priority, device=device)
         job._adopt(payload, arrays)
         return job
 

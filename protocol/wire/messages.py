@@ -87,7 +87,9 @@ class Hello:
         domain: nodes and main nodes of different domains don't work together.
         kinds: the kinds of job that it can solve; ``""`` is an opaque one.
         versions: of its software, to be reported only.
-        cores, memory_bytes, accelerator: what it runs on, to be reported only.
+        cores, memory_bytes: what it runs on, to be reported only.
+        accelerator: the kind of device that its jobs run on, and the model where there are several:
+            ``cuda: NVIDIA H100 80GB HBM3``; ``cpu``, or empty: the processor.
         tasks: how many tasks it runs at once.
         credit: how many tasks it wants to hold, those that run included.
         main: id of the main node that it was last welcomed by here, or ``""``.
@@ -112,6 +114,14 @@ class Hello:
     secret: bytes = field(default=b"", repr=False)
     max_job_bytes: int = 0
     max_job_seconds: float = 0.0
+
+    def has(self, device: str) -> bool:
+        """Whether a job may run on such a kind of device here; every node has a processor."""
+        return device in ("", "cpu") or device == self.accelerator.partition(":")[0]
+
+    def takes(self, kind: str, device: str) -> bool:
+        """Whether the node solves such jobs, and has such a device."""
+        return kind in self.kinds and (not device or self.has(device))
 
 
 @record(frozen=True, slots=True)
@@ -168,6 +178,7 @@ class JobOffer:
         payload: opaque bytes, when they are few.
         arrays: by name, here or named by digest.
         priority: among this main node's tasks at the node; larger is sooner.
+        device: the kind that it is to run on; ``""``: whichever the node has.
     """
 
     task: int
@@ -177,6 +188,7 @@ class JobOffer:
     payload: bytes
     arrays: ArraysOrSpecs
     priority: Priority = 0
+    device: Name = ""
 
 
 @record(frozen=True, slots=True)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.neural.presets import Recipe
+from learning import Turn, create
+from learning.neural.presets import FIRST, STANDARD, Recipe
+from loaders import ArraySource, Field, Form, Numbered, Rows
+
+from .common import never, silent
 
 
 def course(rows: int, most: tuple[int, int] = (0, 0), **more: object) -> object:
@@ -67,3 +75,117 @@ def test_mirrored_pictures_are_the_others_from_right_to_left() -> None:
     found = mirrored(images, np.array([False, True]))
     assert (found[0] == images[0]).all()
     assert (found[1] == images[1, :, ::-1]).all()
+
+
+DATA = {
+    "grey bytes": ((12, 9), "uint8"), "dim bytes": ((9, 12), "uint8"),
+    "colour bytes": ((10, 8, 3), "uint8"), "grey numbers": ((8, 11), "float32"),
+    "colour numbers": ((9, 9, 4), "float64"), "table": ((5,), "float64"),
+}  # fmt: skip
+
+
+def shard(kind: str, count: int = 150) -> Rows:
+    """Return random rows of such a form, some of a table's numbers missing."""
+    shape, dtype = DATA[kind]
+    random = np.random.default_rng(3)
+    values: Any = random.normal(3, 2, (count, *shape))
+    if dtype == "uint8":
+        values = random.integers(0, 17 if kind == "dim bytes" else 256, values.shape)
+    elif len(shape) == 1:
+        values[random.random(values.shape) < 0.1] = np.nan
+    form = Form({"field": Field(dtype, shape)}, Numbered(3))
+    labels = random.integers(0, 3, count)
+    source = ArraySource("made", form, {"all": ({"field": values.astype(dtype)}, labels)})
+    return Rows(source, "all")
+
+
+def started(kind: str, preset: str, **more: object) -> tuple[Any, Rows, Any]:
+    """Return the learner of a round, its shard, and the model that it goes on from."""
+    rows = shard(kind)
+    make = {"preset": preset, "epochs": 2, **more}
+    learner = create("neural", make, Turn(0 if preset == STANDARD else 1, 4))
+    return learner, rows, learner.begin(learner.initial(rows.form), rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "preset", "flip"),
+    [
+        *((kind, preset, False) for kind in DATA for preset in (STANDARD, FIRST)),
+        *((kind, STANDARD, True) for kind in DATA),
+    ],
+)
+def test_batches_that_are_made_on_the_device_are_the_same(
+    kind: str, preset: str, flip: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the device is the processor, both can be looked at: to the bit, as they lie there."""
+    import torch
+
+    from learning.neural import feeding
+    from learning.neural.presets import recipe_of
+
+    monkeypatch.setattr(feeding, "_TOGETHER", 1000)  # it is brought there in parts
+    learner, rows, model = started(kind, preset, **({"flip": True} if flip else {}))
+    recipe = recipe_of(learner.made, rows.form, len(rows), 1, 4)
+    for first_round in (True, False):
+        passes = feeding.Course.of(rows, recipe, first_round)
+        take = feeding.Take(model, rows.form, torch.device("cpu"))
+        feeds: Any = feeding.Host(rows, passes, take), feeding.Resident(rows, passes, take)
+        drawn = [feed.parts(np.random.default_rng(7)) for feed in feeds]
+        count = 0
+        for parts in zip(*drawn, strict=True):
+            (one, labels), (other, same) = (
+                feed.batch(part) for feed, part in zip(feeds, parts, strict=True)
+            )
+            assert one.dtype == other.dtype == torch.float32
+            assert torch.equal(one, other)
+            assert torch.equal(labels, same)
+            if one.ndim == 4:
+                assert other.is_contiguous(memory_format=torch.channels_last)
+            count += 1
+        assert count == 2 * len(passes.batches) > 2
+
+
+@pytest.mark.parametrize("preset", [STANDARD, FIRST])
+def test_a_model_is_the_same_whoever_makes_its_batches(
+    preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from learning.neural import feeding, training
+
+    learner, rows, model = started("grey bytes", preset)
+    found = []
+    for feed in (feeding.Host, feeding.Resident):
+        monkeypatch.setattr(training, "Host", feed)
+        found.append(learner.fit(rows, model, seed=5, progress=silent, cancelled=never))
+    assert found[0].metrics == found[1].metrics
+    for name, array in found[0].arrays.items():
+        assert (array == found[1].arrays[name]).all()
+
+
+def test_steps_that_can_not_be_captured_are_taken_one_by_one_and_none_is_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Here is no GPU, so no step can be: it is said once, and the model is the same."""
+    import torch
+
+    from learning.neural import feeding, steps
+    from learning.neural.descent import Descent
+    from learning.neural.nets import arrays_of, net_of
+    from learning.neural.presets import recipe_of
+
+    learner, rows, model = started("grey bytes", STANDARD)
+    recipe = recipe_of(learner.made, rows.form, len(rows), 1, 4)
+    passes = feeding.Course.of(rows, recipe, True)
+    feed = feeding.Resident(rows, passes, feeding.Take(model, rows.form, torch.device("cpu")))
+    found = []
+    with caplog.at_level(logging.WARNING, logger="mnist.compute"):
+        for kind in (steps.OnGpu, steps.Captured):
+            net = net_of(model, rows.form)
+            descent = Descent(net, as_first=False, fused=True)
+            walk = kind(net, descent, feed, *((None,) if kind is steps.OnGpu else ()))
+            losses = [float(walk.take(part, 0.1)) for part in feed.parts(np.random.default_rng(1))]
+            assert len(losses) > 2 * steps._EAGER
+            found.append((losses, arrays_of(net)))
+    assert found[0][0] == found[1][0]
+    for name, array in found[0][1].items():
+        assert (array == found[1][1][name]).all()
+    assert len(caplog.records) == (0 if torch.cuda.is_available() else 1)

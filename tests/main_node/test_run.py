@@ -24,7 +24,7 @@ from learning.actions import Fit
 from learning.model import load, sha256
 from loaders import DataOptions, LoaderError, SourceOptions
 from loaders.idx import read_labels
-from main_node import AsyncMainNode, StatusNode
+from main_node import AsyncMainNode, NoNode, StatusNode
 from main_node.commands.options import TrainOptions
 from main_node.options import JobOptions, ListenOptions
 from main_node.run.evaluation import Evaluated
@@ -43,7 +43,7 @@ from main_node.run.events import (
 )
 from main_node.run.label import Label
 from main_node.run.opening import Plan, open_run
-from main_node.run.spec import MergeOptions, RunSpec
+from main_node.run.spec import CompanyOptions, MergeOptions, RunSpec
 from main_node.store.database import RunDatabase, RunHistory
 from main_node.store.directory import RunDirectory
 from protocol import AddressError, JobDataType, JobSolutionDataType
@@ -449,3 +449,60 @@ def test_what_shapes_a_run_is_known_again_from_an_earlier_release() -> None:
     assert not TrainOptions.of(jobs=7, merge="scaffold").spec.is_that_of(old)  # it had the mean
     assert not spec.is_that_of("[]")
     assert not spec.is_that_of("{")
+
+
+@pytest.fixture
+def any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the linear learner say that it computes on GPUs, too."""
+    monkeypatch.setattr(learner("linear"), "devices", ("cpu", "cuda"))
+
+
+@pytest.mark.usefixtures("any_device")
+@pytest.mark.parametrize(
+    ("accelerators", "wanted", "kinds"),
+    [
+        (("cuda: one", "cuda: one"), "auto", {"cuda: one"}),
+        (("cuda: one", ""), "cpu", {"cpu"}),
+        (("cuda: one", "cpu"), "cuda", {"cuda: one"}),
+        (("cuda: one", ""), "auto", {"cuda: one", "cpu"}),
+        (("cuda: one", "cuda: another"), "cuda", {"cuda: one", "cuda: another"}),
+    ],
+)
+def test_a_run_keeps_what_its_jobs_ran_on_and_warns_where_that_differs(
+    accelerators: tuple[str, ...], wanted: str, kinds: set[str], tmp_path: Path, data: Path
+) -> None:
+    heard = Heard()
+    made = replace(
+        plan(tmp_path, data), engine=Threads(2, accelerators=accelerators),
+        company=CompanyOptions(min_nodes=2), job=JobOptions(device=wanted),
+        spec=TrainOptions.of(learner="linear", jobs=8, rounds=2).spec,
+    )  # fmt: skip
+    result = open_run(made, [heard]).see_through()
+    assert set(result.devices) == kinds
+    assert len(result.devices) == len(kinds)
+    told = [event.text for event in heard.of(Warned) if isinstance(event, Warned)]
+    assert len(told) == (len(kinds) > 1)
+    assert all(kind in text and "--device" in text for kind in kinds for text in told)
+    (path,) = (tmp_path / "runs").iterdir()
+    assert json.loads((path / "metrics.json").read_text())["devices"] == result.devices
+    assert json.loads(RunHistory(path / "run.db").facts["devices"]) == result.devices
+
+
+@pytest.mark.usefixtures("any_device")
+def test_jobs_that_want_a_gpu_wait_for_one_and_that_is_told(tmp_path: Path, data: Path) -> None:
+    heard = Heard()
+    company = CompanyOptions(timeout_seconds=0.5)
+    made = plan(tmp_path, data, job=JobOptions(device="cuda"), company=company)
+    with pytest.raises(NoNode, match="has no cuda, only cpu after 0.5 s"):
+        open_run(made, [heard]).see_through()
+    (told,) = heard.of(Warned)
+    assert isinstance(told, Warned)
+    assert "takes what is left" in told.text
+
+
+def test_a_learner_that_knows_no_gpu_is_not_asked_to_use_one(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(ConfigError, match="--device cuda: the linear learner computes on cpu"):
+        open_run(plan(tmp_path, data, job=JobOptions(device="cuda")))
+    assert not (tmp_path / "runs").exists()
+    made = replace(plan(tmp_path, data), engine=Threads(1, accelerators=("cuda: one",)))
+    assert open_run(made).see_through().devices == ["cpu"]

@@ -102,8 +102,8 @@ class Simulation:
         hosts: at how many hosts the nodes are; 0: each is at its own, or behind the relay.
         checked: whether everybody's books are looked at after each step that has an effect, and
             now and then after others.
-        company: what the nodes take, kinds and sources that they can't reach, in turn; those who
-            come in the place of others are like them.
+        company: what the nodes take, kinds, sources that they can't reach and their accelerator, in
+            turn; those who come in the place of others are like them.
         mended: when every node can reach every source.
     """
 
@@ -115,7 +115,8 @@ class Simulation:
         max_attempts: int = 3, keeps: bool = False, bad: float = 0.0,
         seconds: tuple[float, float] = (0.001, 4), places: int = 1, heartbeat: float = 1.0,
         hosts: int = 0, checked: bool = False,
-        company: Sequence[tuple[tuple[str, ...], frozenset[str]]] = (), mended: float = math.inf,
+        company: Sequence[tuple[tuple[str, ...], frozenset[str], str]] = (),
+        mended: float = math.inf,
     ) -> None:  # fmt: skip
         self.random = random.Random(seed)
         self.weather = weather
@@ -191,10 +192,11 @@ class Simulation:
         self._main(self.dispatcher.submit(Job.of(job_id, data), self.now))
 
     def add_node(
-        self, places: int = 1, kinds: tuple[str, ...] = ("",), beyond: frozenset[str] = frozenset()
-    ) -> SimulatedNode:
+        self, places: int = 1, kinds: tuple[str, ...] = ("",), beyond: frozenset[str] = frozenset(),
+        accelerator: str = "",
+    ) -> SimulatedNode:  # fmt: skip
         name = f"n{next(self._order)}"
-        hello = Hello(name, name, 0, kinds, {}, 1, 1, "", places, places + 1)
+        hello = Hello(name, name, 0, kinds, {}, 1, 1, accelerator, places, places + 1)
         session = Session(
             hello, NodeLimits(dead_seconds=10 * self._heartbeat, cache_bytes=self.cache_bytes)
         )
@@ -267,7 +269,8 @@ class Simulation:
         self.met["crash"] += 1
         node.alive = False
         self._disconnect(node)
-        again = partial(self.add_node, 1, node.session.hello.kinds, node.beyond)
+        hello = node.session.hello
+        again = partial(self.add_node, 1, hello.kinds, node.beyond, hello.accelerator)
         self._later(self.random.uniform(0.1, 5), again)
 
     def cut(self, node: SimulatedNode) -> None:

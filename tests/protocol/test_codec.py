@@ -309,7 +309,7 @@ def test_deep_nesting_is_refused() -> None:
 def test_another_major_version_is_named() -> None:
     frames = wire([Accepted((1,))])
     frames[0] = b"MNM\x07" + frames[0][4:]
-    with pytest.raises(VersionMismatch, match="protocol version 7 is not 2"):
+    with pytest.raises(VersionMismatch, match="protocol version 7 is not 3"):
         decode(frames)
 
 

@@ -1738,3 +1738,46 @@ def test_a_node_that_does_not_know_yet_what_is_accepted_makes_no_noise() -> None
     for _ in range(3):
         table.hear(b"a", Heartbeat(tuple(told[-1000:])))
     assert table.dispatcher.noise - before > 100  # by now it knows
+
+
+def test_a_job_goes_to_a_node_that_has_the_device_it_wants() -> None:
+    table = Table()
+    table.hello(b"a", accelerator="cpu")
+    table.submit(1, JobDataType("x", device="cuda"))
+    table.submit(2, JobDataType("x", device="cpu"))
+    assert table.offers().keys() == {2}, "what nobody takes is in nobody's way"
+    table.hello(b"b", accelerator="")
+    misfit = table.dispatcher.view(table.now).misfit
+    assert misfit == "a.id-a has no cuda, only cpu; nor has another"
+    table.hello(b"c", accelerator="cuda: NVIDIA H100 80GB HBM3")
+    assert table.offers() == {1: (b"c", 2)}
+    assert not table.dispatcher.view(table.now).misfit
+
+
+def test_where_there_is_a_gpu_there_is_a_processor() -> None:
+    table = Table()
+    table.hello(b"a", accelerator="cuda: NVIDIA H100 80GB HBM3")
+    table.submit(1, JobDataType("x", device="cpu"))
+    assert table.offers() == {1: (b"a", 1)}
+    table.submit(2, JobDataType("x"))
+    assert table.offers() == {2: (b"a", 2)}
+
+
+@pytest.mark.parametrize("accelerator", ["", "cuda: another"])
+def test_a_second_runner_has_the_device_too(accelerator: str) -> None:
+    table = Table()
+    table.hello(b"gpu", accelerator="cuda: one")
+    for number in range(1, 6):
+        table.submit(number, JobDataType("x", group="g", device="cuda"))
+        task = table.in_hand(b"gpu")
+        begin(table, b"gpu", task)
+        if number < 5:
+            table.now += 1
+            table.hear(b"gpu", solved(task))
+    table.hello(b"other", accelerator=accelerator)
+    doubled = 0
+    for _ in range(60):
+        table.hear(b"gpu", Heartbeat((task,), {task: 0.1}))
+        table.hear(b"other", Heartbeat())
+        doubled += any(isinstance(effect, Doubled) for effect in table.tick(1))
+    assert doubled == bool(accelerator)

@@ -460,6 +460,11 @@ def test_only_kinds_of_job_that_the_owner_takes_are_taken() -> None:
     assert failed == TaskFailed(1, "limit", "this node does not take jobs of kind 'neural'", "")
 
 
+def test_only_jobs_for_a_device_that_is_there_are_taken() -> None:
+    (failed,) = told(serving().receive(JobOffer(1, 1, "", {}, b"x", {}, 0, "cuda"), 0.1))
+    assert failed == TaskFailed(1, "limit", "this node does not take jobs that want 'cuda'", "")
+
+
 def test_nothing_is_allocated_for_what_is_only_claimed() -> None:
     class Counting(Plain):
         reserved = 0

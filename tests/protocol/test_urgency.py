@@ -42,6 +42,7 @@ CALM = Weather(rate=1e6)
 SOON = 1.0
 KINDS = ("", "fit", "predict")
 SOURCES = ("nfs", "s3", "web")
+ACCELERATORS = ("", "cpu", "cuda: one", "cuda: another", "mps")
 
 
 class Watched(Simulation):
@@ -51,11 +52,12 @@ class Watched(Simulation):
 
     def on_begin(self, node: SimulatedNode, run: Run) -> None:
         super().on_begin(node, run)
-        assert run.job.kind in node.session.hello.kinds
+        hello = node.session.hello
+        assert hello.takes(run.job.kind, run.job.device)
         placement = self.dispatcher._placement
         there = self.dispatcher._nodes[node.peer]
         for where, queue in placement._queues.items():
-            if -where.back > run.job.priority and where.kind in node.session.hello.kinds:
+            if -where.back > run.job.priority and hello.takes(where.kind, where.device):
                 for job in queue.values():
                     soon = self.now - job.queued < SOON or there.lacks(job)
                     assert soon, f"{run.job_id} began before {job.id}, which is urgent"
@@ -67,11 +69,12 @@ class Watched(Simulation):
         )
 
 
-def company(chance: random.Random, nodes: int) -> list[tuple[tuple[str, ...], frozenset[str]]]:
-    """Return what nodes take and can't reach; each kind is taken by one of them, at least."""
+def company(chance: random.Random, nodes: int) -> list[tuple[tuple[str, ...], frozenset[str], str]]:
+    """Return what nodes take, can't reach and have; one of them takes whatever job there is."""
     takes = [tuple(chance.sample(KINDS, chance.randint(1, 3))) for _ in range(nodes - 1)]
     beyond = [frozenset(chance.sample(SOURCES, chance.randint(0, 3))) for _ in range(nodes)]
-    return list(zip([KINDS, *takes], beyond, strict=True))
+    have = ["cuda: one", *(chance.choice(ACCELERATORS) for _ in takes)]
+    return list(zip([KINDS, *takes], beyond, have, strict=True))
 
 
 def play(
@@ -95,6 +98,7 @@ def play(
         jobs[number] = make(
             number, chance.choice(ROWS), kind=chance.choice(KINDS), sources=sources,
             priority=chance.choice([0, 0, 0, 5, -5, 100]), kept=chance.random() < 0.7,
+            device=chance.choice(["", "", "cpu", "cuda"]),
         )  # fmt: skip
         simulation._later(chance.uniform(0, 6), partial(simulation.submit, number, jobs[number]))
     accepted, failed = simulation.accepted, simulation.failed
@@ -488,7 +492,7 @@ def test_a_source_is_named_in_words_that_can_be_sent() -> None:
 
 def test_the_runner_is_told_how_urgent_a_job_is() -> None:
     session = serving()
-    (run,) = session.receive(JobOffer(1, 1, "", {}, b"x", {}, 42), 0.1)
+    (run,) = session.receive(JobOffer(1, 1, "", {}, b"x", {}, 42, "cpu"), 0.1)
     assert isinstance(run, Run)
     assert run.job.priority == 42
 

@@ -38,7 +38,7 @@ def print_summary(result: Result, console: Console) -> None:
                      + (")" if loss is None else f", loss {loss:.4g})")),
         ("learned from", f"{result.examples:,} examples in {plural(result.jobs, 'job')}"
                          f" and {plural(result.rounds, 'round')},"
-                         f" by {plural(len(result.nodes), 'node')}{retries}"),
+                         f" by {plural(len(result.nodes), 'node')}{_on(result)}{retries}"),
         ("model", learner(result.learner)().made_of(result.model_parts)),
         ("took", f"{seconds['total']:.1f} s (training {seconds.get('training', 0):.1f} s)"
                  + (f" since start {result.starts}" if result.starts > 1 else "")),
@@ -49,6 +49,11 @@ def print_summary(result: Result, console: Console) -> None:
     )  # fmt: skip
     for name, value in lines:
         console.print(Text(f"{name:>14}  ", "dim") + Text(value), soft_wrap=True)
+
+
+def _on(result: Result) -> str:
+    """Return what it was learned on, where that is not processors alone."""
+    return f" on {' and '.join(result.devices)}" if {*result.devices} - {"cpu"} else ""
 
 
 def _what(result: Result) -> str:
