@@ -100,7 +100,7 @@ class Captured(OnGpu):
         eager: steps before the first is captured, at least.
     """
 
-    def __init__(self, net: nn.Module, descent: Descent, feed: Feed, eager: int) -> None:
+    def __init__(self, net: nn.Module, descent: Descent, feed: Feed, eager: int = 0) -> None:
         super().__init__(net, descent, feed, None)
         self._eager = eager
         self._graphs: dict[int, _Graph] = {}
