@@ -63,6 +63,19 @@ PACKAGES = frozenset(
     }
 )  # fmt: skip
 
+#: In the environment of what trains: the pools of the libraries below numpy and torch have one
+#: thread. There is a process for each place; a job that is to have more threads says so to torch.
+ONE_THREAD = dict.fromkeys(
+    (
+        "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "BLIS_NUM_THREADS",
+        "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
+    ),
+    "1",
+)  # fmt: skip
+#: ... and glibc keeps what is given back, 256 MiB of it: a step takes and gives back the same
+#: megabytes again and again, and to have the system clear them each time is a sixth of its time.
+_KEPT = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+
 _MAINS = frozenset(f"{package}.__main__" for package in PACKAGES)
 
 
@@ -118,6 +131,11 @@ def command(*arguments: str) -> list[str]:
         arguments: the module's name, and what it is given.
     """
     return [sys.executable, os.path.join(ROOT, "mnist_merge.py"), *arguments]  # noqa: PTH118
+
+
+def training_environment() -> dict[str, str]:
+    """Return the environment of a process that trains."""
+    return {**_KEPT, **os.environ, **ONE_THREAD}
 
 
 def run(place: str) -> None:

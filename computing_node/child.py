@@ -4,12 +4,13 @@ A computing node trains in here so that its heartbeats never wait for it, so tha
 failed attempt and not a lost node, and so that no job takes more memory than the node's owner
 allows.
 
-It is started as `python -m computing_node.child DESCRIPTOR BYTES` and speaks over that socket:
+It is forked from a process that has imported what it needs (`template.py`), or is that process
+itself, and speaks over a socket of its own:
 
     node -> child   {"prepare": [learner, ...], "device": the node's, "gpu": this child's}  first
                     {"solve": learner, "number": n, "values": {...}, "device": wanted} and arrays
                     {"cancel": n}
-    child -> node   {"ready": true}                                 once it is prepared
+    child -> node   {"ready": true}                                 first
                     {"progress": fraction, "note": text}
                     {"solved": {...}} and arrays
                     {"failed": message, "traceback": text, "memory": whether for want of it}
@@ -22,9 +23,7 @@ from __future__ import annotations
 import os
 import queue
 import resource
-import signal
 import socket
-import sys
 import threading
 import time
 import traceback
@@ -84,18 +83,6 @@ class _Reporter:
             self._channel.send({"progress": float(fraction), "note": as_note(note)}, {})
 
 
-def _prepare(learners: list[str], device: str) -> None:
-    from learning import create
-    from learning.devices import computing_on
-
-    for learner in learners:
-        try:
-            with computing_on(device):
-                create(learner, {}).prepare()
-        except Exception:
-            continue  # a job will tell, in words
-
-
 def _take_gpu(gpu: str) -> None:
     """See one GPU only, and have it compute the same each time: before CUDA begins."""
     from learning.devices import WORKSPACE
@@ -103,6 +90,22 @@ def _take_gpu(gpu: str) -> None:
     if gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         os.environ.setdefault(*WORKSPACE)
+
+
+def _begin(told: dict[str, Any]) -> None:
+    """Have the device begin, if it is not the processor: what it takes then is no job's."""
+    from learning import create
+    from learning.devices import CPU, computing_on
+
+    _take_gpu(told["gpu"])
+    if told["device"] == CPU:
+        return
+    for learner in told["prepare"]:
+        try:
+            with computing_on(told["device"]):
+                create(learner, {}).prepare()
+        except Exception:
+            continue  # a job will tell, in words
 
 
 def _limit(nbytes: int) -> None:
@@ -166,29 +169,23 @@ def _solve(channel: Channel, inbox: _Inbox, message: Message, device: str) -> No
         )  # fmt: skip
 
 
-def main(descriptor: int, nbytes: int) -> None:
-    """Serve the node at the other end of a socket until it is gone.
+def serve(descriptor: int, nbytes: int) -> int:
+    """Serve the node at the other end of a socket until it is gone; return the exit code.
 
     Args:
         descriptor: of the socket.
         nbytes: memory that jobs may take.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the node's to handle
     channel = Channel(socket.socket(fileno=descriptor))
     inbox = _Inbox(channel)
     told = inbox.messages.get()[0]
-    _take_gpu(told["gpu"])
-    _prepare(told["prepare"], told["device"])  # what CUDA takes to begin with is no job's
+    _begin(told)
     _limit(nbytes)
     try:
         channel.send({"ready": True}, {})
         while True:
             _solve(channel, inbox, inbox.messages.get(), told["device"])
     except EOFError:  # the node is gone
-        os._exit(0)
+        return 0
     except MemoryError:
-        os._exit(OUT_OF_MEMORY)
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+        return OUT_OF_MEMORY

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import queue
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import Any
 
-from console.logs import speaks_json
-from mnist_merge import command
 from protocol import JobSolutionDataType
 from protocol.carrier.logbudget import LogBudget
 from protocol.wire.entry import Entry
-from protocol.wire.limits import LINE_LETTERS, NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
+from protocol.wire.limits import NEWCOMERS_LINES, NEWCOMERS_LOG_BYTES
 from protocol.wire.words import safe_name
 
+from .births import READY_SECONDS, Births, Process, Unborn
 from .child import OUT_OF_MEMORY
 from .devices import Devices
 from .errors import ChildDied, NodeError, OverLimit, SourceUnreachable, TaskCancelled
@@ -31,8 +28,6 @@ from .sharing import Channel
 
 log = logging.getLogger("mnist.compute")
 
-#: A child that imports what it needs is given so long.
-READY_SECONDS = 300.0
 #: A job that is not wanted any more is asked to stop this often, and after so long it is made to,
 #: or after as long as its child took to start: to kill it would cost that once more.
 LOOK_SECONDS = 0.02
@@ -62,30 +57,26 @@ class Child:
     """One child process and the channel to it.
 
     Args:
-        learners: what it prepares for.
+        births: where it comes from.
+        learners: what it is prepared for.
         max_bytes: memory that its jobs may take; 0: any.
         devices: what the node has.
         seat: which place of the node it is for: it gets that one's GPU.
+
+    Raises:
+        OSError: there can be no more processes.
     """
 
     def __init__(
-        self, learners: Sequence[str], max_bytes: int, devices: Devices, seat: int
+        self, births: Births, learners: Sequence[str], max_bytes: int, devices: Devices, seat: int
     ) -> None:
-        ours, theirs = socket.socketpair()
-        heard = speaks_json()  # whatever its libraries print would be none
-        with theirs:
-            self.process = subprocess.Popen(
-                command("computing_node.child", str(theirs.fileno()), str(max_bytes)),
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-                stderr=subprocess.PIPE if heard else None,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},  # torch sets its own, by the job
-            )  # fmt: skip
-        if self.process.stderr is not None:
-            threading.Thread(target=_listen, args=(self.process.stderr,), daemon=True).start()
+        self._births, self._max_bytes = births, max_bytes
+        self._own = births.begin(learners)
+        ours, self._theirs = socket.socketpair()
         self.channel = Channel(ours)
+        self.process: Process | None = None if self._own is None else self._own.process
         self.ready = False
         self.cancel_seconds = CANCEL_SECONDS
-        self._started = time.monotonic()
         self._limited = max_bytes > 0
         self._number = 0
         self.seat = seat
@@ -97,14 +88,21 @@ class Child:
 
         Raises:
             EOFError: it is gone, or takes too long.
+            OSError: there can be no more processes.
         """
         if not self.ready:
+            try:
+                with self._theirs:
+                    self.process = self._births.bear(self._theirs, self._max_bytes, self._own)
+            except Unborn as error:
+                self.process = error.process
+                raise
             if not self.channel.wait(READY_SECONDS):
                 self.kill()
                 raise EOFError("not ready in time")
             self.channel.receive()
             self.ready = True
-            self.cancel_seconds = max(CANCEL_SECONDS, time.monotonic() - self._started)
+            self.cancel_seconds = max(CANCEL_SECONDS, self.process.seconds)
 
     def solve(self, task: Task) -> JobSolutionDataType:
         """Have a task solved.
@@ -153,28 +151,35 @@ class Child:
 
     def kill(self) -> None:
         """Stop it at once."""
-        with contextlib.suppress(ProcessLookupError):
+        if self.process is not None:
             self.process.kill()
 
     def close(self) -> None:
         """Stop it and give everything back."""
         self.kill()
+        self._theirs.close()
         self.channel.close()
-        self.process.wait()
+        self._code()
+
+    def _code(self) -> int | None:
+        """Wait for its end; return its exit code, if anybody knows."""
+        return None if self.process is None else self.process.wait()
 
     @property
     def starved(self) -> bool:
         """Whether it has ended for want of the memory that it may have."""
-        code = self.process.wait()
+        code = self._code()
         return code == OUT_OF_MEMORY or (self._limited and code in _STARVED)
 
     def epitaph(self) -> str:
         """Return how the process ended, in a sentence."""
-        code = self.process.wait()
+        code = self._code()
         if self.starved:
             return "it wants more memory than it may have (--max-memory)"
         if not self.ready:
             return f"its process did not get ready: it ended with exit code {code}"
+        if code is None:
+            return "its process is gone, as was the one that had started it and would know why"
         if code == -signal.SIGKILL:
             return "its process was killed (SIGKILL): by hand, or by the system for want of memory"
         if code < 0:
@@ -191,12 +196,13 @@ class ChildReplier(JobReplier):
         places: how many children to keep warm.
         learners: that it solves jobs for; None: any.
         max_bytes: memory that the jobs of all children may take together; 0: any.
+        template: the descriptor of the socket of one that is there already; None: there is none.
         devices: what jobs run on; None: the processor.
     """
 
     def __init__(
         self, places: int, learners: Sequence[str] | None = None, max_bytes: int = 0,
-        devices: Devices | None = None,
+        template: int | None = None, devices: Devices | None = None,
     ) -> None:  # fmt: skip
         self._places = places
         self._takes = learners
@@ -206,6 +212,7 @@ class ChildReplier(JobReplier):
         self._idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
         self._at_work: set[Child] = set()
         self._learners: list[str] = []
+        self._births = Births(template)
         self._started = 0
         self._deaths = 0  # in a row
         self._closed = threading.Event()
@@ -221,7 +228,7 @@ class ChildReplier(JobReplier):
     def _start(self) -> Child:
         seat = min(self._seats, key=self._seats.__getitem__)
         self._seats[seat] += 1
-        child = Child(self._learners, self._max_bytes, self._devices, seat)
+        child = Child(self._births, self._learners, self._max_bytes, self._devices, seat)
         self._started += 1
         return child
 
@@ -237,6 +244,10 @@ class ChildReplier(JobReplier):
             child.wait()
         except EOFError as error:
             raise self._lost(child, task) from error
+        except OSError:  # the system has no process left
+            self._started -= 1
+            child.close()
+            raise
         if task.cancelled:
             self._idle.put(child)
             raise TaskCancelled("cancelled")
@@ -318,13 +329,7 @@ class ChildReplier(JobReplier):
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().close()
-
-
-def _listen(stream: IO[bytes]) -> None:
-    """Log what a child says, until it is gone."""
-    with stream:
-        while line := stream.readline(LINE_LETTERS):
-            log.warning(Entry("child.said", line.decode(errors="backslashreplace").rstrip()))
+        self._births.close()
 
 
 def _nothing() -> None:

@@ -15,6 +15,7 @@ import click
 from console.exits import Exit, end
 from console.logs import set_up_logs
 from console.options import options
+from mnist_merge import ONE_THREAD
 from protocol import AddressError, KeysError
 from protocol.carrier.latch import Latch
 from protocol.wire.addresses import DEFAULT_ADDRESS
@@ -33,26 +34,29 @@ SLICE_SECONDS = 0.1
 @click.command(context_settings={"show_default": True})
 @options(ComputeOptions)
 @click.option("--lifeline", type=int, hidden=True, help="Leave when this descriptor closes.")
+@click.option("--template", type=int, hidden=True, help="Have children forked from over there.")
 @click.option("--seat", type=int, default=0, hidden=True, help="Which of this host's nodes it is.")
 @click.version_option(package_name="mnist-merge", prog_name="mnist-compute")
-def main(lifeline: int | None, seat: int, **values: Any) -> None:
+def main(lifeline: int | None, template: int | None, seat: int, **values: Any) -> None:
     """Solve jobs for one or more main nodes, until told to leave.
 
     Ctrl-C (or SIGTERM) hands back what is unfinished and leaves; a second one leaves at once.
 
     Every option can be given in the environment too: MNIST_CONNECT for --connect, and so on.
     """
+    for name, one in ONE_THREAD.items():  # before numpy is imported: this process computes nothing
+        os.environ.setdefault(name, one)
     config = ComputeOptions(**{**values, "name": values["name"] or socket.gethostname()})
     set_up_logs(config.log_level, format=config.log_format)
     try:
-        _serve(config, lifeline, seat)
+        _serve(config, lifeline, template, seat)
     except (AddressError, KeysError, ConfigError) as error:
         _end(Exit.USAGE, str(error))
     except Refused as error:
         _end(Exit.REFUSED, f"refused by {error}")
 
 
-def _serve(config: ComputeOptions, lifeline: int | None, seat: int) -> None:
+def _serve(config: ComputeOptions, lifeline: int | None, template: int | None, seat: int) -> None:
     from learning import names, software
 
     from . import devices
@@ -76,7 +80,8 @@ def _serve(config: ComputeOptions, lifeline: int | None, seat: int) -> None:
         pulse = Pulse(config.pulse)
         node = AsyncComputingNode(
             config.name, config.domain,
-            ChildReplier(config.tasks, learners, most // 2, offered), accelerator=str(offered),
+            ChildReplier(config.tasks, learners, most // 2, template, offered),
+            accelerator=str(offered),
             address=config.connect or None, discover=config.discover, insecure=config.insecure,
             tasks=config.tasks, max_jobs=config.max_jobs, kinds=learners,
             max_bytes=most // 2 or None, max_job_seconds=config.max_job_seconds,

@@ -106,6 +106,9 @@ class Learner:
     rounds: ClassVar[int] = 5
     #: Whether `evaluate` says how much a model loses.
     tells_loss: ClassVar[bool] = False
+    #: Whether a process in which it is prepared may be forked: False where it then has what can't
+    #: be shared, a connection say. Where it has threads, or an accelerator open, none is.
+    forks: ClassVar[bool] = True
     #: The kinds of devices that it can compute on (`devices.py`); the processor is always one.
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
     #: Names of the files that `draw` writes.
@@ -118,7 +121,11 @@ class Learner:
     # At nodes.
 
     def prepare(self) -> None:
-        """Do what takes long before the first job; called once in a process that will solve."""
+        """Do what takes long before the first job; called once in a process that will solve.
+
+        Or in one from which others are forked that will: what is done here is done once for all
+        places of a node.
+        """
 
     def initial(self, form: Form) -> Arrays:
         """Return a fresh model for such data, the same for every shard and at every node.

@@ -6,14 +6,18 @@ credentials, profile. Without credentials nothing is signed, as public buckets w
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from protocol.wire.secrets import shown
 from protocol.wire.words import safe_line
 
 from .remote import CONNECT_SECONDS, READ_SECONDS, TOGETHER, Seen, Way
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 REGION = "us-east-1"
 #: A server may be asked for so many names at once.
@@ -141,13 +145,13 @@ class Buckets(Way):
                 return b""
             raise
 
-    def get_each(self, paths: Sequence[str]) -> list[bytes | BaseException]:
-        """Return all bytes of each file, some at a time."""
-        return list(
-            self.fs.cat_ranges(
-                list(paths), None, None, on_error="return", batch_size=TOGETHER, max_concurrency=1
-            )
+    def ask(self, paths: Sequence[str]) -> Future[list[bytes | BaseException]]:
+        """Ask for all bytes of each file, by one request each, some at a time."""
+        fs = self.fs
+        each = fs._cat_ranges(
+            list(paths), None, None, on_error="return", batch_size=TOGETHER, max_concurrency=1
         )
+        return asyncio.run_coroutine_threadsafe(each, fs.loop)
 
     def put(self, path: str, content: bytes) -> None:
         """Write an object: S3 shows none before it is whole."""

@@ -14,16 +14,16 @@ import pyarrow.parquet as pq
 from protocol.wire.words import safe_line
 
 from .arrays import Texts
-from .decoding import pixels_of
+from .decoding import pixels_of, quiet
 from .errors import CorruptDataset
-from .places import head, opened
+from .places import opened
 from .rows import Array
 from .signs import HEAD, tell
-from .tables import Table
+from .tables import Table, leave_out, left_out
 
 if TYPE_CHECKING:
     from .places import Where
-    from .sources import Say
+    from .sources import Asked, Say
 
 _MAGIC = b"PAR1"
 #: Rows whose pictures are held packed at once.
@@ -32,37 +32,38 @@ _SOME = 1_000
 _NOTE = b"huggingface"
 
 
-def read_parquet(where: Where, label: str | None, say: Say) -> Table:
-    """Return the table of a file.
+def read_parquet(where: Where, asked: Asked) -> Table:
+    """Return the table of a file, but for the columns that are left out.
 
     Args:
         where: it is.
-        label: the column that says the class, if that is said: it is none of pictures.
-        say: told how columns are taken.
+        asked: what was asked for.
 
     Raises:
         DatasetNotFound: there is no such file.
         CorruptDataset: it can't be read, or a column holds what can't be learned from.
     """
-    begins = head(where, HEAD)
-    if not begins.startswith(_MAGIC):
-        raise CorruptDataset(f"{where}: {tell(begins, 'a Parquet file')}")
     with opened(where) as file:
         try:
+            begins = file.read(HEAD)
+            if not begins.startswith(_MAGIC):
+                raise CorruptDataset(f"{where}: {tell(begins, 'a Parquet file')}")
+            file.seek(0)
             with pq.ParquetFile(file) as parquet:
-                return _table(where, parquet, say)
+                return _table(where, parquet, asked)
         except (pa.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
             told = safe_line(str(error).partition("\n")[0])
             raise CorruptDataset(f"{where}: can't be read: {told}") from error
 
 
-def _table(where: Where, parquet: pq.ParquetFile, say: Say) -> Table:
+def _table(where: Where, parquet: pq.ParquetFile, asked: Asked) -> Table:
     schema = parquet.schema_arrow
     columns = tuple(schema.names)
     if len({*columns}) != len(columns):
         raise CorruptDataset(f"{where}: two of its columns have one name")
-    pictures = [each.name for each in schema if _is_picture(each.type)]
-    others = [each for each in columns if each not in pictures]
+    left = left_out(columns, asked)
+    pictures = [each.name for each in schema if _is_picture(each.type) and each.name not in left]
+    others = [each for each in columns if each not in pictures and each not in left]
     read = parquet.read(columns=others)
     if read.num_rows != parquet.metadata.num_rows and others:
         raise CorruptDataset(
@@ -84,10 +85,13 @@ def _table(where: Where, parquet: pq.ParquetFile, say: Say) -> Table:
         else:
             raise CorruptDataset(
                 f"{what} is of the type {safe_line(str(kind), 80)}; there are numbers, texts, lists"
-                " of numbers of one length, and pictures: leave it out, or make it one of these"
+                f" of numbers of one length, and pictures: {leave_out(name)} leaves it out, or make"
+                " it one of these"
             )
-    for name in pictures:
-        arrays[name] = _stacked(_decoded(where, parquet, name), f"{where}: column {name!r}", say)
+    with quiet():
+        for name in pictures:
+            every = _decoded(where, parquet, name)
+            arrays[name] = _stacked(every, f"{where}: column {name!r}", asked.say)
     classes = _classes(schema.metadata or {})
     return Table(
         where=str(where), columns=columns, numeric=tuple(numeric),

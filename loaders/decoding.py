@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,9 +28,28 @@ FORMATS = {
     "PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "GIF": (".gif",), "BMP": (".bmp",),
     "TIFF": (".tif", ".tiff"), "WEBP": (".webp",), "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }  # fmt: skip
+_NAMES = tuple(FORMATS)
 ENDINGS = tuple(ending for each in FORMATS.values() for ending in each)
 #: Pixels of a picture, and bytes of its file, at most: a camera has no more, and memory has room.
 MOST_PIXELS, MOST_BYTES = 100_000_000, 256 << 20
+
+
+_here = threading.local()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Have nobody warned of what is told anyway: around many pictures, once."""
+    if getattr(_here, "quiet", False):
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _here.quiet = True
+        try:
+            yield
+        finally:
+            _here.quiet = False
 
 
 @contextmanager
@@ -50,17 +70,17 @@ def decoded(file: Path | bytes, name: str = "") -> Iterator[Image.Image]:
 
     name = name or str(file)
     _check_file(file, name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         try:
             opened = file if isinstance(file, Path) else io.BytesIO(file)
-            with Image.open(opened, formats=tuple(FORMATS)) as image:
+            with Image.open(opened, formats=_NAMES) as image:
                 _check_size(name, image.width, image.height)
                 image.load()
                 upright: Image.Image = image
-                with suppress(Exception):  # notes that can't be read say nothing of which way is up
-                    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-                        upright = ImageOps.exif_transpose(image)
+                if image.info or image.format == "TIFF":  # else it has no notes
+                    with suppress(Exception):  # what can't be read says nothing of which way is up
+                        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+                            upright = ImageOps.exif_transpose(image)
                 yield upright
         except (CorruptDataset, DatasetNotFound):
             raise
@@ -111,6 +131,24 @@ def opaque(image: Image.Image) -> Image.Image:
     over = Image.new("RGBA", image.size, "white")
     plain = Image.alpha_composite(over, image.convert("RGBA"))
     return plain.convert("L" if grey else "RGB")
+
+
+def fitted(image: Image.Image, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Return a picture scaled to a size in its proportions: what is longer is cut on both sides.
+
+    Pictures that are learned from, and those that are asked about, are made so alike.
+
+    Args:
+        image: of 8-bit grey, or in colours.
+        size: height and width, pixels.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    if (image.height, image.width) == size:
+        return np.asarray(image, np.uint8)
+    made = ImageOps.fit(image, (size[1], size[0]), method=Image.Resampling.LANCZOS)
+    return np.asarray(made, np.uint8)
 
 
 def is_deep(image: Image.Image) -> bool:

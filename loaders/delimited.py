@@ -24,7 +24,7 @@ from .arrays import Texts
 from .errors import CorruptDataset
 from .places import opened
 from .rows import Array
-from .signs import GZIP, HEAD, sign
+from .signs import BETWEEN_TOLD, GZIP, HEAD, sign
 from .tables import LABELS, Table
 
 if TYPE_CHECKING:
@@ -109,8 +109,11 @@ class _Reader:
         if found or b"\0" in self._rest[:HEAD]:
             told = found or f"not a table in text: it begins with {self._rest[:4].hex(' ')}"
             raise CorruptDataset(f"{where}: {told}")
+        said = BETWEEN_TOLD.match(self._rest)
+        if said:
+            self._rest, self._line = self._rest[said.end() :], 1
         lines = self._lines_of_sample()
-        self._between = _between(lines)
+        self._between = said[1].decode() if said else _between(lines)
         rows = self._sampled(lines)
         if not rows:
             raise CorruptDataset(f"{where}: it is empty")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import CorruptDataset
-from .places import opened
+from .places import opened, whole
 from .signs import GZIP, tell
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def read_labels(path: Where | Joined) -> npt.NDArray[np.int64]:
 
 
 def read_idx(path: Where | Joined, kind: Kind) -> npt.NDArray[Any]:
-    """Return an IDX file's array, in its own type; it may be written.
+    """Return an IDX file's array, in its own type.
 
     Args:
         path: the file, compressed by gzip or not.
@@ -118,7 +118,11 @@ def read_idx(path: Where | Joined, kind: Kind) -> npt.NDArray[Any]:
     try:
         if isinstance(path, Path) and path.exists() and not path.is_file():
             raise CorruptDataset(f"{path}: not a file")  # a pipe would keep us waiting
-        with opened(path) as file:
+        if not isinstance(path, Path):
+            content = whole(path)
+            if content[:2] != GZIP:
+                return _read(content, path, kind)
+        with opened(path) if isinstance(path, Path) else io.BytesIO(content) as file:
             packed = file.read(2) == GZIP
             file.seek(0)
             if not packed:
@@ -129,12 +133,16 @@ def read_idx(path: Where | Joined, kind: Kind) -> npt.NDArray[Any]:
         raise CorruptDataset(f"{path}: can't be read: {error}") from error
 
 
-def _read(file: BinaryIO | gzip.GzipFile, path: Where | Joined, kind: Kind) -> npt.NDArray[Any]:
-    head = file.read(_HEAD)
+def _read(
+    file: BinaryIO | gzip.GzipFile | memoryview, path: Where | Joined, kind: Kind
+) -> npt.NDArray[Any]:
+    """Return the array of an open file, or of what has been read of one: taken as it lies."""
+    head = bytes(file[:_HEAD]) if isinstance(file, memoryview) else file.read(_HEAD)
     dtype, shape = _header(head, path, kind)
     start, wanted = 4 + 4 * len(shape), math.prod(shape) * dtype.itemsize
-    if isinstance(file, io.BytesIO):  # it has been read: copied at once, if it is not too long
-        body = bytearray(file.getbuffer()[start : start + wanted + 1])
+    body: bytearray | memoryview
+    if isinstance(file, memoryview):
+        body = file[start : start + wanted + 1]
     else:
         body = bytearray(head[start:])
         while len(body) <= wanted and (more := file.read(min(_CHUNK, wanted + 1 - len(body)))):

@@ -112,6 +112,9 @@ def _read(file: IO[bytes], size: int, what: str) -> Array:
         raise CorruptDataset(
             f"{what}: {wrong}: {there:,} bytes where its header ({header}) makes {wanted:,}"
         )
+    if isinstance(file, io.BytesIO) and wanted:  # it has been read: taken as it lies
+        array = np.frombuffer(file.getvalue(), dtype, offset=file.tell())
+        return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
     array = np.empty(math.prod(shape), dtype)
     view, at = array.view(np.uint8).data if wanted else memoryview(b""), 0
     while at < wanted and (count := cast(Any, file).readinto(view[at : at + _CHUNK])):

@@ -29,6 +29,10 @@ class ReadingOptions(Checked):
         None, "Of tables: the column that says the class.", metavar="COLUMN",
         unset="'label', 'class', 'target' or 'y'", added=True,
     )  # fmt: skip
+    leave_out: tuple[str, ...] = option(
+        (), "Of tables: a column that nothing is learned from, an id or a name; repeat it for"
+        " several.", metavar="COLUMN", unset="none", added=True,
+    )  # fmt: skip
     test_fraction: float | None = option(
         None, "Keep this part of the training rows, drawn from each class, as the test set, where"
         " the data has none.", least=0, above=True, most=0.9, metavar="FRACTION",

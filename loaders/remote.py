@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from protocol.wire.secrets import shown
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 #: Seconds until a connection is there; until the next byte comes.
 CONNECT_SECONDS, READ_SECONDS = 5, 30
@@ -102,8 +105,11 @@ class Way(ABC):
         """Return a file's bytes: all of them, or the first ones."""
 
     @abstractmethod
-    def get_each(self, paths: Sequence[str]) -> list[bytes | BaseException]:
-        """Return all bytes of each file, or what went wrong with it."""
+    def ask(self, paths: Sequence[str]) -> Future[list[bytes | BaseException]]:
+        """Ask for all bytes of each file; they come, or what went wrong with it, while others work.
+
+        Who cancels what is returned lets go of the connections.
+        """
 
     @abstractmethod
     def put(self, path: str, content: bytes) -> None:

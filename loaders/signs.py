@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from protocol.wire.words import safe_line
 
 #: So many bytes tell.
 HEAD = 512
 GZIP = b"\x1f\x8b"
+#: Excel's first line of a table in text, that says what stands between its cells.
+BETWEEN_TOLD = re.compile(rb'\A"?sep=([^\w\s"]|\t)"?\r?\n', re.IGNORECASE)
 _BREAKS = str.maketrans("\r\n\t", "   ")
 #: What is taken for data by mistake, by how it begins (in small letters), and what to do.
 _OTHERS = (

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,9 +22,9 @@ import numpy as np
 from protocol.wire.words import safe_line
 
 from .arrays import LEAST_SIDE, Given, Texts, source_of
-from .errors import CorruptDataset, DatasetNotFound
+from .errors import CorruptDataset, DatasetNotFound, LoaderError
 from .naming import TEST, TRAIN, Set, nearest, split_above, table_key, table_named
-from .places import naturally
+from .places import ahead, naturally
 from .rows import Array, ArraySource
 from .sources import listed, some
 
@@ -49,7 +52,7 @@ class Table:
     Args:
         where: it is from, for people.
         columns: the names of all, in order.
-        numeric: the names of those of numbers, in order.
+        numeric: the names of those of numbers, in order; what is left out may be in neither.
         numbers: of these, (n, len(numeric)): uint8 where all fit, else of another type.
         texts: those of texts, by name.
         arrays: those of arrays, by name: (n, ...).
@@ -68,6 +71,12 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+    @property
+    def read(self) -> list[str]:
+        """The names of those that were read, in order."""
+        there = {*self.numeric, *self.texts, *self.arrays}
+        return [each for each in self.columns if each in there]
 
     def kind(self, column: str) -> str:
         """Return what a column has, in a word."""
@@ -100,8 +109,8 @@ def joined(tables: Sequence[Table]) -> Table:
     if len(tables) == 1:
         return first
     for each in tables[1:]:
-        _same(first, each, first.columns)
-        if each.numeric != first.numeric or {*each.columns} != {*first.columns}:
+        _same(first, each, first.read)
+        if each.numeric != first.numeric or {*each.read} != {*first.read}:
             raise CorruptDataset(f"{each.where} has other columns than {first.where}")
     return replace(
         first,
@@ -140,23 +149,38 @@ def _same(first: Table, other: Table, columns: Sequence[str]) -> None:
             )
 
 
-def table_source(
-    name: str, tables: Mapping[str, Table], label: str | None, say: Say = str
-) -> ArraySource:
+def left_out(columns: Sequence[str], asked: Asked) -> set[str]:
+    """Return which of some columns nothing is made of, as was asked for: by names or numbers.
+
+    Where it is for a model that knows columns by their names, these are all others but the label.
+    """
+    reading = asked.reading
+    if asked.known and any(_is_among(each, asked.known) for each in columns):
+        label = None if reading.label is None else _asked(columns, reading.label)
+        kept = {label} if label is not None else {*LABELS}
+        return {
+            each for each in columns
+            if not _is_among(each, asked.known) and each not in kept and each.lower() not in kept
+        }  # fmt: skip
+    found = {each: _asked(columns, each) for each in reading.leave_out}
+    return {each for each in found.values() if each is not None}
+
+
+def table_source(asked: Asked, tables: Mapping[str, Table]) -> ArraySource:
     """Return a source of tables.
 
     Args:
-        name: of the source.
+        asked: what was asked for.
         tables: of each split.
-        label: the column that says the class, by its name or number; None: by its usual names.
-        say: told how columns are taken.
 
     Raises:
         DatasetNotFound: no column is the label.
         CorruptDataset: the tables don't fit together, or a column can't be learned from.
     """
-    train = tables[TRAIN]
-    column, features = _label(train, label)
+    train, name, say = tables[TRAIN], asked.name, asked.say
+    left = left_out(train.columns, asked)
+    _tell_left(train, left, asked)
+    column, features = _label(train, asked.reading.label, left)
     features = _without_row_numbers(train, features, say)
     used: dict[str, Table] = {}
     known = {*train.columns}
@@ -165,7 +189,7 @@ def table_source(
             say(f"{table.where}: it has no column {column!r}: its rows are no {split} set")
             continue
         _same(train, table, [*features, column])
-        more = [each for each in table.columns if each not in known]
+        more = [each for each in table.read if each not in known]
         if more:
             say(f"{table.where}: {some(more)}: left out, because {train.where} has it not")
         used[split] = table
@@ -180,23 +204,52 @@ def table_source(
     return source_of(name, splits, say=say, classes=classes, columns=names)
 
 
-def unlabelled(
-    name: str, table: Table, columns: Sequence[str], say: Say = str
-) -> ArraySource:  # fmt: skip
+def _tell_left(table: Table, left: Collection[str], asked: Asked) -> None:
+    """Say what is left out because a model does not know it; of what was asked for, nothing.
+
+    Raises:
+        DatasetNotFound: a column that was asked for is not there.
+        LoaderError: it is the label.
+    """
+    reading, columns = asked.reading, table.columns
+    by_user = {_asked(columns, each) for each in reading.leave_out}
+    if asked.known:
+        unknown = [each for each in columns if each in left and each not in by_user]
+        if unknown:
+            asked.say(
+                f"{table.where}: {some([*map(repr, unknown)])}: left out, the model does not know"
+                f" {'it' if len(unknown) == 1 else 'them'}"
+            )
+        return
+    absent = [each for each in reading.leave_out if _asked(columns, each) is None]
+    if absent:
+        raise DatasetNotFound(
+            f"{table.where}: there is no column {some([*map(repr, absent)])} to leave out"
+            f" (--leave-out); its {len(columns):,} columns are {some(columns)}"
+        )
+    if reading.label is not None and _asked(columns, reading.label) in left:
+        raise LoaderError(
+            f"{table.where}: column {reading.label!r} can't be the label (--label) and left out"
+            " (--leave-out)"
+        )
+
+
+def unlabelled(asked: Asked, table: Table) -> ArraySource:
     """Return a source of the rows of a table, whatever their labels, as the split `all`.
 
     Args:
-        name: of the source.
+        asked: what was asked for; of a model that knows no columns by name, all that are no label
+            and not left out are taken.
         table: of its rows.
-        columns: that a model knows; of texts, `colour=red`. None: all that are no label are taken.
-        say: told how columns are taken.
 
     Raises:
         CorruptDataset: it has none of these columns, or one can't be taken.
     """
+    name, columns, say = asked.name, asked.known, asked.say
     if columns:
         taken = [each for each in table.columns if _is_among(each, columns)]
-        left = [each for each in table.columns if each not in taken]
+        by_user = {_asked(table.columns, each) for each in asked.reading.leave_out}
+        left = [each for each in table.columns if each not in taken and each not in by_user]
         if taken and left:
             say(f"{name}: {some([*map(repr, left)])}: left out, the model does not know it")
         rows, names = (
@@ -205,8 +258,9 @@ def unlabelled(
             else ({TRAIN: np.empty((len(table), 0))}, [])
         )
     else:
-        labels = {_usual(table)} if table.named else set()
-        taken = [each for each in table.columns if each not in labels]
+        out = left_out(table.columns, asked)
+        label = _usual(table, out) if table.named else None
+        taken = [each for each in table.columns if each != label and each not in out]
         found, named = _rows({TRAIN: table}, taken, say)
         rows, names = found, [*named]
     if not taken:
@@ -226,14 +280,16 @@ def _of(table: Table, column: str) -> str:
     return f"column {column!r} of {table.where}"
 
 
-def _label(table: Table, label: str | None) -> tuple[str, list[str]]:
-    """Return the label's column, and all others.
+def _label(
+    table: Table, label: str | None, left: Collection[str]
+) -> tuple[str, list[str]]:  # fmt: skip
+    """Return the label's column, and all others that are not left out.
 
     Raises:
         DatasetNotFound: there is none.
     """
     columns = table.columns
-    found = _asked(columns, label) if label is not None else _usual(table)
+    found = _asked(columns, label) if label is not None else _usual(table, left)
     if found is None:
         what = "of columns without names none" if not table.named else "no column"
         wanted = f"{what} is called {', '.join(LABELS[:-1])} or {LABELS[-1]}"
@@ -245,7 +301,7 @@ def _label(table: Table, label: str | None) -> tuple[str, list[str]]:
             f" {some(columns)}{first}; say which is the class by --label COLUMN, its name or number"
             " (from 0; -1 is the last)"
         )
-    return found, [each for each in columns if each != found]
+    return found, [each for each in columns if each != found and each not in left]
 
 
 def _asked(columns: Sequence[str], label: str) -> str | None:
@@ -256,12 +312,13 @@ def _asked(columns: Sequence[str], label: str) -> str | None:
     return None
 
 
-def _usual(table: Table) -> str | None:
-    small = {name.lower(): name for name in reversed(table.columns)}
+def _usual(table: Table, left: Collection[str]) -> str | None:
+    columns = [each for each in table.columns if each not in left]
+    small = {name.lower(): name for name in reversed(columns)}
     if table.named:
         return next((small[each] for each in LABELS if each in small), None)
     # As MNIST is passed on: the label, and then its pixels.
-    return table.columns[0] if _side(table, table.columns[1:]) else None
+    return columns[0] if columns and _side(table, columns[1:]) else None
 
 
 def _first_row(table: Table) -> str:
@@ -323,8 +380,8 @@ def _of_arrays(
 ) -> dict[str, Array]:
     if len(arrays) > 1:
         raise CorruptDataset(
-            f"{tables[TRAIN].where}: the columns {some(arrays)} all hold arrays or pictures; leave"
-            " one"
+            f"{tables[TRAIN].where}: the columns {some(arrays)} all hold arrays or pictures; keep"
+            " one, and leave the others out: --leave-out COLUMN"
         )
     others = [name for name in features if name not in arrays]
     if others:
@@ -377,7 +434,7 @@ def _of_columns(
         raise CorruptDataset(
             f"{train.where}: its {len(texts):,} columns of texts would become {len(names):,}"
             f" columns, one for each text; at most {MOST_COLUMNS:,} can be learned from: leave some"
-            " out"
+            " out by --leave-out COLUMN"
         )
     rows = {}
     for split, table in tables.items():
@@ -418,9 +475,14 @@ def _few(name: str, tables: Mapping[str, Table]) -> list[str]:
         raise CorruptDataset(
             f"{tables[TRAIN].where}: column {name!r} has {len(every):,} different texts"
             f" ({some([*map(repr, every[:3])])}, ...); at most {MOST_TEXTS:,} can be learned from:"
-            " is it an id? leave the column out"
+            f" is it an id, or a name? {leave_out(name)} leaves it out"
         )
     return every
+
+
+def leave_out(column: str) -> str:
+    """Return the option that leaves a column out, for a shell."""
+    return f"--leave-out {shlex.quote(safe_line(column))}"
 
 
 def _flags(texts: Texts, every: Sequence[str]) -> Array:
@@ -478,6 +540,14 @@ def table_files(asked: Asked, ending: re.Pattern[str]) -> dict[str, list[Where]]
     for every in named.values():
         _check_alone(asked, every, ending)
     return named
+
+
+@contextmanager
+def coming(files: Mapping[str, Sequence[Where]]) -> Iterator[dict[str, list[Where]]]:
+    """Have the files of splits come before they are opened, in this order."""
+    with ahead(chain.from_iterable(files.values())) as flat:
+        each = iter(flat)
+        yield {split: [*islice(each, len(every))] for split, every in files.items()}
 
 
 def _check_alone(asked: Asked, files: Sequence[Where], ending: re.Pattern[str]) -> None:

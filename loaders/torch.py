@@ -144,6 +144,7 @@ class _Stream(IterableDataset[Any]):
 
     def __init__(self, urls: Iterable[str]) -> None:
         self._urls = list(urls)
+        self._below: dict[str, list[places.Where]] = {}
         self._listed, self._shuffled, self._sharded = False, False, False
         self._seed: int | None = None
         self._epoch = 0
@@ -154,6 +155,11 @@ class _Stream(IterableDataset[Any]):
         for name, value in changes.items():
             setattr(made, f"_{name}", value)
         return made
+
+    def _list(self) -> None:
+        """Look what is in the folders, once for all workers: these have the same files then."""
+        folders = [url for url in self._urls if url.endswith("/") and url not in self._below]
+        self._below = {**self._below, **{url: _below(places.at(url)) for url in folders}}
 
     def shuffle(self: _Self, seed: int | None = None) -> _Self:
         """Return it in random order, the same for all workers and nodes.
@@ -183,8 +189,8 @@ class _Stream(IterableDataset[Any]):
         """Return the places of this worker, in order."""
         urls: list[places.Where] = []
         for url in self._urls:
-            where = places.at(url)
-            urls += _below(where) if self._listed and url.endswith("/") else [where]
+            folder = self._listed and url.endswith("/")
+            urls += self._below[url] if folder else [places.at(url)]
         rank, world = _node() if self._sharded else (0, 1)
         worker = get_worker_info()
         if self._shuffled:
@@ -215,14 +221,16 @@ class S3Stream(_Stream):
     """Files, one after the other, each once.
 
     An item is (address, file open for reading), or what `map` makes of it. Files are read ahead, as
-    many together as 64 MB hold.
+    many together as 32 MB hold, and the next ones.
 
     Args:
         urls: of files, of folders with a slash at their ends: `s3://bucket/prefix/`; or an
             `IterableWrapper`.
 
-    Raises (when it is gone through):
-        LoaderError: one can't be had.
+    Folders are listed when it is made, once for all workers and epochs.
+
+    Raises:
+        LoaderError: a folder can't be listed; when it is gone through: a file can't be had.
     """
 
     def __init__(self, urls: Iterable[str]) -> None:
@@ -231,6 +239,7 @@ class S3Stream(_Stream):
         if isinstance(urls, _Stream):
             self.__dict__ |= {**urls.__dict__, "_named": urls._functions, "_functions": ()}
         self._listed = True
+        self._list()
 
     def __iter__(self) -> Iterator[Any]:
         mine = self._mine()
@@ -246,7 +255,9 @@ class IterableWrapper(_Stream):
 
     def list_files_by_s3(self) -> IterableWrapper:
         """Return it with every folder (with a slash at its end) taken for the files below it."""
-        return self._but(listed=True)
+        made = self._but(listed=True)
+        made._list()
+        return made
 
     def load_files_by_s3(self) -> S3Stream:
         """Return the files."""

@@ -9,6 +9,7 @@ from protocol.wire.words import plural, safe_line
 
 from .cells import Numbers
 from .examining import Examined, Row, Some, SplitFound
+from .tables import leave_out
 
 #: The share of rows from which a fault stands against training; below, it is worth knowing.
 GRAVE = 0.01
@@ -191,7 +192,7 @@ def _of_columns(train: SplitFound) -> Iterator[Concern]:
             "constant_columns", False,
             f"{plural(len(constant), 'column')} with one value in all training rows:"
             f" {_some(constant)}",
-            "such a column says nothing; leave it out",
+            f"such a column says nothing; of a table {_leave_out(constant)} leaves it out",
         )  # fmt: skip
     rising = [_name(part.name, name) for name, part in columns if part.rising]
     if rising and train.rows >= _SAYING:
@@ -199,8 +200,16 @@ def _of_columns(train: SplitFound) -> Iterator[Concern]:
             "rising_columns", False,
             f"{plural(len(rising), 'column')} with values that only rise, or only fall, from row"
             f" to row: {_some(rising)}",
-            "leave out what is a mere number of the row",
+            "what is a mere number of the row is no thing to learn; of a table"
+            f" {_leave_out(rising)} leaves it out",
         )  # fmt: skip
+
+
+def _leave_out(columns: Sequence[str]) -> str:
+    """Return the option that leaves out the one column of a table, if it is one and has a name."""
+    name = columns[0] if len(columns) == 1 else ""
+    alone = name and "=" not in name and not name.startswith("column ")
+    return leave_out(name) if alone else "--leave-out"
 
 
 def _between_splits(found: Examined) -> Iterator[Concern]:

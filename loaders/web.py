@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from .remote import CONNECT_SECONDS, READ_SECONDS, TOGETHER, Seen, Way
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 #: Characters that may stand in an address; others are written in hexadecimal.
 _LEGAL = "%/:?#[]@!$&'()*+,;=~-._"
@@ -16,6 +19,9 @@ _HTML = "text/html"
 #: Bytes of a folder's listing, at most.
 _MOST_LISTED = 1 << 26
 _LATER = (408, 425, 429)
+#: Connections to a server, as browsers have: Python's own has room for so few that knock at once,
+#: and who is not let in knocks again after a second.
+_AT_ONCE = 6
 
 
 class _Answer(NamedTuple):
@@ -71,8 +77,9 @@ class Web(Way):
             total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS
         )
         return HTTPFileSystem(
-            client_kwargs={"timeout": timeout, "trust_env": True}, skip_instance_cache=True
-        )
+            client_kwargs={"timeout": timeout, "trust_env": True}, get_client=_client,
+            skip_instance_cache=True,
+        )  # fmt: skip
 
     def path(self, name: str) -> str:
         """Return the address."""
@@ -128,11 +135,9 @@ class Web(Way):
         """Return a file's bytes: all of them, or the first ones."""
         return self._ask(path, first).body
 
-    def get_each(self, paths: Sequence[str]) -> list[bytes | BaseException]:
-        """Return all bytes of each file, some at a time."""
-        from fsspec.asyn import sync
-
-        fs, turns = self.fs, asyncio.Semaphore(TOGETHER)
+    def ask(self, paths: Sequence[str]) -> Future[list[bytes | BaseException]]:
+        """Ask for all bytes of each file, some at a time."""
+        fs, turns = self.fs, asyncio.Semaphore(TOGETHER)  # of tasks; connections are fewer
 
         async def one(path: str) -> bytes:
             async with turns:
@@ -141,8 +146,7 @@ class Web(Way):
         async def each() -> list[bytes | BaseException]:
             return await asyncio.gather(*map(one, paths), return_exceptions=True)
 
-        found: list[bytes | BaseException] = sync(fs.loop, each)
-        return found
+        return asyncio.run_coroutine_threadsafe(each(), fs.loop)
 
     def put(self, path: str, content: bytes) -> None:
         """Raise: a server of pages takes no files."""
@@ -179,6 +183,13 @@ class Web(Way):
         fs = self.fs
         answer: _Answer = sync(fs.loop, _answer, fs, path, first)
         return answer
+
+
+async def _client(loop: object, **told: Any) -> Any:
+    """Return what asks, by not too many connections to a server."""
+    import aiohttp
+
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit_per_host=_AT_ONCE), **told)
 
 
 async def _answer(fs: Any, address: str, first: int | None) -> _Answer:

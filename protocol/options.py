@@ -172,6 +172,9 @@ class Checked:
             if not hasattr(self, option_.name):  # of a part, which has looked at its own
                 continue
             value = getattr(self, option_.name)
+            if option_.several and isinstance(value, list):  # as JSON has it
+                value = tuple(value)
+                object.__setattr__(self, option_.name, value)
             for each in value if option_.several and isinstance(value, tuple) else (value,):
                 _check(option_, each)
 

@@ -52,6 +52,9 @@ class Threads:
         self.count, self._kind, self._accelerators = count, kind, accelerators
         self._nodes: list[AsyncComputingNode] = []
 
+    def begin(self, learner: str) -> None:
+        """Nothing takes long here."""
+
     def start(
         self, address: str, domain: int, keys: NodeKeys | None, say: Callable[[str], object]
     ) -> None:

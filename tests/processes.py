@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from unittest import mock
 
+import psutil
+
 from console import entry
 from console.logs import speak
 
@@ -81,6 +83,23 @@ def here(
         logger.handlers[:], logger.level, logger.propagate = logs
     assert isinstance(code, int)
     return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
+
+
+def templates(node: int | None = None) -> list[psutil.Process]:
+    """Return the processes that a node, or this process, has its children forked from.
+
+    Args:
+        node: its process; None: this one.
+    """
+    return [
+        each for each in psutil.Process(node).children()
+        if each.status() != psutil.STATUS_ZOMBIE and "computing_node.template" in each.cmdline()
+    ]  # fmt: skip
+
+
+def forked(node: int | None = None) -> list[psutil.Process]:
+    """Return the processes in which a node, or this process, trains."""
+    return [each for template in templates(node) for each in template.children()]
 
 
 class Told:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import torch
 from torch import nn
@@ -26,6 +28,8 @@ from .shapes import (
 
 #: Of each batch in the running means and variances.
 _NORM_MOMENTUM = 0.1
+#: After so many batches `count` makes no difference any more.
+SETTLED = 10
 
 
 class SmallNet(nn.Module):
@@ -64,22 +68,28 @@ class DenseNet(nn.Module):
     """Three dense layers: the net of a table.
 
     Args:
-        shape: of a table's net.
+        columns: of the table.
+        hidden: units of each hidden layer.
         classes: how many there are.
+        normed: whether batches are normalised after each of them.
     """
 
     last = "dense3.bias"
 
-    def __init__(self, shape: Shape, classes: int) -> None:
+    def __init__(self, columns: int, hidden: int, classes: int, normed: bool) -> None:
         super().__init__()
-        self.dense1 = nn.Linear(shape.features, HIDDEN)
-        self.dense2 = nn.Linear(HIDDEN, HIDDEN)
-        self.dense3 = nn.Linear(HIDDEN, classes)
+        self.dense1 = nn.Linear(columns, hidden)
+        self.dense2 = nn.Linear(hidden, hidden)
+        self.dense3 = nn.Linear(hidden, classes)
+        self.norm1, self.norm2 = (
+            _unbiased(nn.BatchNorm1d(hidden)) if normed else nn.Identity() for _ in range(2)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits, (n, classes), of rows, (n, columns)."""
-        hidden = functional.relu(self.dense2(functional.relu(self.dense1(x))))
-        logits: torch.Tensor = self.dense3(hidden)
+        x = functional.relu(self.norm1(self.dense1(x)))
+        x = functional.relu(self.norm2(self.dense2(x)))
+        logits: torch.Tensor = self.dense3(x)
         return logits
 
 
@@ -102,11 +112,11 @@ class NormedNet(nn.Module):
         sides = shape.height, shape.width
         inner, outer = zip(shape.height.paddings, shape.width.paddings, strict=True)
         self.conv1 = nn.Conv2d(shape.inputs * shape.fold**2, first, 3, padding=1, bias=False)
-        self.norm1 = _norm(first)
+        self.norm1 = _unbiased(nn.BatchNorm2d(first))
         self.conv2 = nn.Conv2d(first, second, 3, padding=inner, bias=False)
-        self.norm2 = _norm(second)
+        self.norm2 = _unbiased(nn.BatchNorm2d(second))
         self.conv3 = nn.Conv2d(second, third, 3, padding=outer, bias=False)
-        self.norm3 = _norm(third)
+        self.norm3 = _unbiased(nn.BatchNorm2d(third))
         self.dense = nn.Linear(shape.features, classes)
         self._fold = shape.fold
         self._shorter = tuple(side.shorter for side in sides)
@@ -134,10 +144,23 @@ class NormedNet(nn.Module):
         return logits
 
 
-def _norm(channels: int) -> nn.BatchNorm2d:
-    norm = nn.BatchNorm2d(channels, momentum=_NORM_MOMENTUM)
+Norm = TypeVar("Norm", nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+def _unbiased(norm: Norm) -> Norm:
     norm.num_batches_tracked = None  # how many there were is no part of a model
     return norm
+
+
+def count(net: nn.Module, step: int) -> None:
+    """Say how many batches the running means and variances are of, in a net that was fresh.
+
+    Of the first ones they are plain means: what they begin with, 0 and 1, counts for nothing, and
+    a net that makes few steps is normalised as it learned.
+    """
+    for norm in net.children():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            norm.momentum = max(_NORM_MOMENTUM, 1 / (step + 1))
 
 
 Net = SmallNet | DenseNet | NormedNet
@@ -148,15 +171,15 @@ def fresh(form: Form, width: int) -> Arrays:
 
     Args:
         form: of the data.
-        width: channels after the first convolution of the normed net; 0: the small net.
+        width: of the normed net, as a `Recipe` has it; 0: the net of the first release.
     """
-    classes = len(form.classes)
-    if width and not isinstance(taken(form, "neural"), Table):
-        shape = normed_of(form, width)
-        return {**arrays_of(NormedNet(shape, classes)), **_standards(form, shape.inputs, {})}
-    small = shape_of(form)
-    kind = SmallNet if small.is_picture else DenseNet
-    return {**arrays_of(kind(small, classes)), **_standards(form, small.inputs, {})}
+    classes, small = len(form.classes), shape_of(form)
+    net: Net
+    if isinstance(taken(form, "neural"), Table):
+        net = DenseNet(small.inputs, width or HIDDEN, classes, normed=bool(width))
+    else:
+        net = NormedNet(normed_of(form, width), classes) if width else SmallNet(small, classes)
+    return {**arrays_of(net), **_standards(form, small.inputs, {})}
 
 
 def net_of(model: Arrays, form: Form) -> Net:
@@ -182,15 +205,17 @@ def classes_of(model: Arrays) -> int:
 
 def _kind(model: Arrays, form: Form) -> tuple[Net, int]:
     """Return a net such as a model is of, as it begins, and how many inputs it has."""
-    classes, normed = max(1, classes_of(model)), model.get("norm1.weight")
-    if normed is not None and normed.size and not isinstance(taken(form, "neural"), Table):
-        shape = normed_of(form, normed.size)
-        return NormedNet(shape, classes), shape.inputs
+    classes, width = max(1, classes_of(model)), model.get("norm1.weight", np.zeros(0)).size
     small, full = shape_of(form), shape_at_full_length(form)
+    if isinstance(taken(form, "neural"), Table):
+        hidden = model.get("dense1.bias", np.zeros(HIDDEN)).size
+        return DenseNet(small.inputs, hidden, classes, normed=width > 0), small.inputs
+    if width:
+        return NormedNet(normed_of(form, width), classes), small.inputs
     weights = model.get("dense1.weight", np.zeros(0))
     if weights.shape[-1:] == (full.features,):  # of large pictures, from the first release
         small = full
-    return (SmallNet if small.is_picture else DenseNet)(small, classes), small.inputs
+    return SmallNet(small, classes), small.inputs
 
 
 def _standards(form: Form, inputs: int, model: Arrays) -> dict[str, Array]:

@@ -9,7 +9,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..forms import Table, taken
+from ..forms import Picture, Table, taken
+from .shapes import HIDDEN, WIDTH
 
 if TYPE_CHECKING:
     from loaders.rows import Form
@@ -33,7 +34,8 @@ class Recipe:
         batch_size: rows a step.
         lr: the highest learning rate.
         warm: part of the run in which it rises to that; then it falls to zero.
-        width: channels after the first convolution; 0: the small net, or that of a table.
+        width: channels after the first convolution, or units of each hidden layer of a table's
+            net; 0: the net of the first release.
         shift: training pictures are moved by up to so many pixels, each by its own.
         flip: whether they are mirrored at random.
     """
@@ -69,10 +71,8 @@ def recipe_of(
     """
     if options.preset == FIRST:
         found = Recipe(first=True, rounds=5, epochs=3, batch_size=16, lr=0.02)
-    elif isinstance(taken(form, "neural"), Table):
-        found = _of_table(options.preset, rows / shards)
     else:
-        found = _of_pictures(options.preset, rows / shards)
+        found = _by_preset(options.preset, taken(form, "neural"), rows, shards)
     given: dict[str, Any] = {
         "rounds": rounds, "epochs": options.epochs, "batch_size": options.batch_size,
         "lr": options.lr, "width": options.width, "shift": options.shift, "flip": options.flip,
@@ -80,33 +80,31 @@ def recipe_of(
     return _said(found, given)
 
 
-#: Rows of a shard from which on it has many, and a step takes more of them.
-_MANY = 2_000
+#: Passes over all rows where there are `_MANY`; of fewer rows more, by the root of how many fewer,
+#: so that there are steps enough. Found on rows of MNIST and Fashion-MNIST that were kept aside.
+_PASSES = {FAST: 4, STANDARD: 8, BEST: 16}
+_MANY, _MOST_TIMES = 60_000, 20
+_ROUNDS = {FAST: 4, STANDARD: 4, BEST: 8}
+#: Of more shards, each is further from the others: they are merged more often, and learn more.
+_FEW_SHARDS, _MORE = 4, 1.5
+#: From so many pixels a side on, pictures may be moved by one.
+_MOVED = 8
 
 
-def _of_pictures(preset: str, rows: float) -> Recipe:
-    """Return how to learn pictures, from so many rows a shard."""
-    many = rows >= _MANY
-    batch_size, lr = (64, 0.3) if many else (32, 0.2)
-    passes = {FAST: 4, STANDARD: 8, BEST: 24}[preset]
-    steps = {FAST: 240, STANDARD: 600, BEST: 1200}[preset]
-    passes = max(passes, math.ceil(steps / max(1.0, rows / batch_size)))
-    rounds = 4 if preset != BEST else 8
+def _by_preset(preset: str, found: Picture | Table, rows: int, shards: int) -> Recipe:
+    """Return how to learn, by a preset, from so many rows in so many shards."""
+    own, more = rows / shards, _MORE if shards > _FEW_SHARDS else 1
+    passes = more * _PASSES[preset] * min(math.sqrt(max(1, _MANY / max(1, rows))), _MOST_TIMES)
+    rounds = round(more * _ROUNDS[preset])
+    if isinstance(found, Table):
+        batch_size, lr, width, shift = 64 if own >= 4000 else 16, 0.1, HIDDEN, 0
+        passes /= 2
+    else:
+        batch_size, lr = (64, 0.3) if own >= 8000 else (32, 0.2) if own >= 64 else (16, 0.1)
+        width, shift = WIDTH, int(min(found.height, found.width) >= _MOVED)
     return Recipe(
-        rounds=rounds, epochs=max(1, min(64, round(passes / rounds))), batch_size=batch_size,
-        lr=lr, warm=0.2, width=48 if preset == BEST else 32, shift=1,
-    )  # fmt: skip
-
-
-def _of_table(preset: str, rows: float) -> Recipe:
-    """Return how to learn a table, from so many rows a shard."""
-    batch_size = 32 if rows >= _MANY else 16
-    passes = {FAST: 10, STANDARD: 20, BEST: 40}[preset]
-    steps = {FAST: 200, STANDARD: 400, BEST: 800}[preset]
-    passes = max(passes, math.ceil(steps / max(1.0, rows / batch_size)))
-    return Recipe(
-        rounds=5, epochs=max(1, min(64, round(passes / 5))), batch_size=batch_size, lr=0.05,
-        warm=0.2,
+        rounds=rounds, epochs=max(1, round(passes / rounds)), batch_size=batch_size, lr=lr,
+        warm=0.2, width=width, shift=shift,
     )  # fmt: skip
 
 

@@ -20,7 +20,9 @@ STANDARDS = frozenset([MEAN, DEVIATION])
 VARIANCE = ".running_var"
 #: Units of each hidden dense layer.
 HIDDEN = 128
-#: Channels after each convolution.
+#: Channels after the first convolution of the normed net.
+WIDTH = 32
+#: Channels after each convolution of the small net.
 CONVOLVED = 16, 32
 #: From so many pixels a side on, kernels are 5 x 5 and nothing is padded.
 LARGE = 16
@@ -101,9 +103,11 @@ def check_weights(form: Form, width: int) -> None:
     Raises:
         UnfitData: there is none; it says why.
     """
-    is_picture = isinstance(taken(form, "neural"), Picture)
-    shape = normed_of(form, width) if is_picture and width else shape_of(form)
-    weights = shape.weights(len(form.classes))
+    classes = len(form.classes)
+    if isinstance(taken(form, "neural"), Table):
+        weights = dense_weights(shape_of(form).inputs, width or HIDDEN, classes)
+    else:
+        weights = (normed_of(form, width) if width else shape_of(form)).weights(classes)
     if weights > MOST_WEIGHTS:
         raise UnfitData(
             f"the neural learner's net would have {weights:,} weights for this data"
@@ -115,6 +119,11 @@ def shape_at_full_length(form: Form) -> Shape:
     """Return the net that the first release had for large pictures: it took them as they are."""
     found = taken(form, "neural")
     return _of_picture(found, (1, 1)) if isinstance(found, Picture) else shape_of(form)
+
+
+def dense_weights(columns: int, hidden: int, classes: int) -> int:
+    """Return about how many weights the net of a table has."""
+    return columns * hidden + hidden**2 + hidden * classes
 
 
 def standardises(form: Form, names: AbstractSet[str]) -> bool:

@@ -95,10 +95,14 @@ class Captured(OnGpu):
     """The same as CUDA graphs, one for each size of batch; all on one stream that is not torch's.
 
     A step that is captured has the addresses of weights, momenta and rate in it: they stay.
+
+    Args:
+        eager: steps before the first is captured, at least.
     """
 
-    def __init__(self, net: nn.Module, descent: Descent, feed: Feed) -> None:
+    def __init__(self, net: nn.Module, descent: Descent, feed: Feed, eager: int) -> None:
         super().__init__(net, descent, feed, None)
+        self._eager = eager
         self._graphs: dict[int, _Graph] = {}
         self._taken: Counter[int] = Counter()
         self._fails = False
@@ -107,7 +111,7 @@ class Captured(OnGpu):
         """Take a step; return the loss before it, which the next step overwrites."""
         size = part.shape[-1]
         graph = self._graphs.get(size)
-        if graph is None and self._taken[size] >= _EAGER and not self._fails:
+        if graph is None and self._may_capture(size):
             graph = self._capture(part)
         if graph is None:
             self._taken[size] += 1
@@ -116,6 +120,10 @@ class Captured(OnGpu):
         graph.part.copy_(part)
         graph.graph.replay()
         return graph.loss
+
+    def _may_capture(self, size: int) -> bool:
+        enough = self._taken[size] >= _EAGER and sum(self._taken.values()) >= self._eager
+        return enough and not self._fails
 
     def _capture(self, part: torch.Tensor) -> _Graph | None:
         """Capture a step for batches of such a size, without taking it; None: it can't be."""
@@ -136,14 +144,20 @@ class Captured(OnGpu):
 
 def steps_of(
     device: torch.device, net: nn.Module, descent: Descent, feed: Feed,
-    client: Client[torch.Tensor] | None,
+    client: Client[torch.Tensor] | None, eager: int = 0,
 ) -> Steps:  # fmt: skip
-    """Return what takes the steps on a device; a strategy's part in them can't be captured."""
+    """Return what takes the steps on a device; a strategy's part in them can't be captured.
+
+    Args:
+        device: that computes.
+        net, descent, feed, client: as for `Steps`.
+        eager: steps that differ from later ones by more than rows and rate: none is captured.
+    """
     if device.type != CUDA:
         return Steps(net, descent, feed, client)
     if client is not None or not GRAPHS:
         return OnGpu(net, descent, feed, client)
-    return Captured(net, descent, feed)
+    return Captured(net, descent, feed, eager)
 
 
 def _correct(net: nn.Module, client: Client[torch.Tensor]) -> None:

@@ -19,7 +19,7 @@ from .descent import Descent
 from .device import at_work, computing, wait
 from .feeding import Course, Host, Resident, Take
 from .learner import NeuralOptions
-from .nets import array_of, arrays_of, classes_of, fresh, net_of
+from .nets import SETTLED, array_of, arrays_of, classes_of, count, fresh, net_of
 from .presets import Recipe, recipe_of
 from .shapes import STANDARDS
 from .steps import steps_of
@@ -43,11 +43,6 @@ class Training:
         self._made, self._turn = made, turn
         torch.set_num_threads(made.threads)
         self._device = computing()
-
-    def prepare(self) -> None:
-        """Have the device begin, which takes a GPU a while and some memory of this process."""
-        with at_work(self._device):
-            torch.ones(1, device=self._device).sum().item()
 
     def initial(self, form: Form, recipe: Recipe) -> Arrays:
         """Return the weights of a fresh net, and what standardises nothing."""
@@ -77,12 +72,15 @@ class Training:
         steps = recipe.epochs * len(course.batches)
         take = Take(start, rows.form, device)
         feed = Resident(rows, course, take) if on_gpu else Host(rows, course, take)
-        walk = steps_of(device, net, descent, feed, client)
+        eager = SETTLED if turn.round == 0 else 0
+        walk = steps_of(device, net, descent, feed, client, eager)
         losses = torch.zeros(max(1, math.ceil(steps / _READ)), device=device)
         for step, part in enumerate(feed.parts(np.random.default_rng(seed))):
             if cancelled():
                 break
             done = step / steps
+            if turn.round == 0:
+                count(net, step)
             loss = walk.take(part, recipe.rate((turn.round + done) / turn.rounds))
             if step % _READ == 0:
                 losses[step // _READ] = loss

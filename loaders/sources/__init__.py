@@ -7,6 +7,8 @@
 
     def knows(asked: Asked) -> bool: ...         # whether it is one of its own; cheap
     def open_source(asked: Asked) -> Source: ...
+    SHORT = "WHAT"                               # or none; in a list of all that there could be
+    def almost(asked: Asked) -> str: ...         # or none; of what nobody knows: what to do
 
 Nothing else has to know of it. Where files are is none of its business (`loaders/places.py`). What
 it needs that is large it imports when it opens something.
@@ -46,6 +48,9 @@ _MOST_OF_IT = 10_000_000
 _TOLD = 8
 
 
+_FOLDER, _OR_MANY = "a folder of ", " or a folder of such"
+
+
 @dataclass(frozen=True)
 class Asked:
     """What was asked for: looked at once, by whoever wants to know whether it is one of its own.
@@ -54,11 +59,13 @@ class Asked:
         given: what a user has called it.
         reading: how it is to be read.
         say: told what happens while it takes time, a line each.
+        known: the columns that a model knows, of a table; of texts, `colour=red`. None: any.
     """
 
     given: str
     reading: ReadingOptions = field(default_factory=ReadingOptions)
     say: Say = str
+    known: tuple[str, ...] = ()
 
     @cached_property
     def name(self) -> str:
@@ -245,16 +252,24 @@ def what_is(name: str | Path, reading: ReadingOptions | None = None) -> str:
     """Return what kind of source a name is of, in words; empty: of none."""
     asked = Asked(str(name), reading or ReadingOptions())
     with told_of(asked.name):
-        return next((kind.WHAT for kind in kinds() if kind.knows(asked)), "")
+        what = next((kind.WHAT for kind in kinds() if kind.knows(asked)), "")
+        one, either_, _ = what.partition(_OR_MANY)
+        if not either_:
+            return what
+        return one if asked.is_file else f"{_FOLDER}{one.removeprefix('a ')}s"
 
 
-def open_source(name: str | Path, say: Say = str, reading: ReadingOptions | None = None) -> Source:
+def open_source(
+    name: str | Path, say: Say = str, reading: ReadingOptions | None = None,
+    columns: Sequence[str] = (),
+) -> Source:  # fmt: skip
     """Return the source that has a name.
 
     Args:
         name: one that a kind of source knows: `mnist`, a folder, a file, and so on.
         say: told what happens while it takes time, a line each.
         reading: how it is to be read; None: as it says itself.
+        columns: of a table, that a model knows; where it has some of these, others are left out.
 
     Raises:
         DatasetNotFound: nothing knows it, or what it names is not there.
@@ -262,7 +277,7 @@ def open_source(name: str | Path, say: Say = str, reading: ReadingOptions | None
         LoaderError: whatever else its kind raised.
     """
     with told_of(str(name)):
-        asked = Asked(at_home(str(name)), reading or ReadingOptions(), say)
+        asked = Asked(at_home(str(name)), reading or ReadingOptions(), say, tuple(columns))
     for kind in kinds():
         with told_of(asked.name):
             if kind.knows(asked):
@@ -274,33 +289,52 @@ def open_source(name: str | Path, say: Say = str, reading: ReadingOptions | None
         raise DatasetNotFound(_nothing(asked))
 
 
-def open_rows(name: str | Path, columns: Sequence[str] = (), say: Say = str) -> Source:
+def open_rows(
+    name: str | Path, columns: Sequence[str] = (), say: Say = str,
+    reading: ReadingOptions | None = None,
+) -> Source:  # fmt: skip
     """Return the rows of a table, which need no label, as the split `all`.
 
     Args:
         name: of a file.
         columns: that a model knows; others are left out. None: all are taken.
         say: told how columns are taken.
+        reading: how the data was read that the model is of.
 
     Raises:
         DatasetNotFound: there is no such file, or it is no table.
         CorruptDataset: it is damaged, or has none of these columns.
     """
-    asked = Asked(at_home(str(name)), say=say)
+    asked = Asked(at_home(str(name)), reading or ReadingOptions(), say, tuple(columns))
     for kind in kinds():
         with told_of(asked.name):
             if hasattr(kind, "open_rows") and kind.knows(asked):
-                found: Source = kind.open_rows(asked, columns)
+                found: Source = kind.open_rows(asked)
                 return found
     there = tell(asked.head, "a table") if asked.is_file else "no such table"
     raise DatasetNotFound(f"{safe_line(asked.name)}: {there}; rows are those of CSV or Parquet")
 
 
+def _could() -> str:
+    """Return what a source may be, in a line or two: names, folders, files."""
+    names = [name for kind in kinds() for name in kind.NAMES]
+    rest = [getattr(kind, "SHORT", kind.WHAT) for kind in kinds() if not kind.NAMES]
+    folders = [each.removeprefix(_FOLDER) for each in rest if each.startswith(_FOLDER)]
+    files = [each for each in rest if not each.startswith(_FOLDER)]
+    told = f"a name ({', '.join(names[:2])}, ...: mnist-datasets list)" if names else ""
+    groups = [told, _FOLDER + either(folders) if folders else "", either(files)]
+    return f"a source is {'; '.join(filter(None, groups))}"
+
+
+def either(words: Sequence[str]) -> str:
+    """Return words as alternatives: `a, b or c`."""
+    return " or ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def _nothing(asked: Asked) -> str:
-    """Return what there is where nothing is that any kind knows, and what could be."""
-    what = [f"{kind.WHAT} ({', '.join(kind.NAMES)})" for kind in kinds() if kind.NAMES]
-    what += [kind.WHAT for kind in kinds() if not kind.NAMES]
-    could = f"a source is {', '.join(what[:-1])} or {what[-1]}"
+    """Return what there is where nothing is that any kind knows, and what to do, or could be."""
+    nearly = (getattr(kind, "almost", lambda _: "")(asked) for kind in kinds() if asked.is_there)
+    could = next(filter(None, nearly), "") or _could()
     name = safe_line(asked.name)
     if asked.is_folder:
         there = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import CorruptDataset, DatasetNotFound
-from ..places import naturally, read
+from ..places import naturally, read, read_each
 from . import Asked, ordered
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ def _records(files: list[Where], labels: int) -> tuple[Array, Labels]:
     import numpy as np
 
     found = []
-    for file in files:
-        content = read(file)
+    for file, content in zip(files, read_each(files), strict=True):
         size = labels + _PIXELS
         if not content or len(content) % size:
             raise CorruptDataset(

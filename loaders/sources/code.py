@@ -7,11 +7,13 @@ one or two of torch's data sets.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -20,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 from protocol.wire.words import safe_line
 
 from ..errors import DatasetNotFound, LoaderError
+from ..places import opened as open_file
+from ..places import size
 from . import Asked, some
 
 if TYPE_CHECKING:
@@ -28,11 +32,14 @@ if TYPE_CHECKING:
     from . import Say
 
 WHAT = "FILE.py:FUNCTION or package.module:FUNCTION, which returns data"
+SHORT = "FILE.py:FUNCTION"
 ORDER = 70
 NAMES = ()
 _PLACE = re.compile(
     r"(?:(?P<file>.+\.py)|(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*)):(?P<name>[^\W\d]\w*)"
 )
+#: Bytes of a file of Python's that is looked into; no larger one was written by anybody.
+_MOST_CODE = 1 << 20
 #: What a source has; see `loaders.rows.Source`.
 _SOURCE = ("name", "form", "splits", "digest", "labels", "read")
 _RETURNS = (
@@ -44,6 +51,35 @@ _RETURNS = (
 def knows(asked: Asked) -> bool:
     """Whether it is called so, and no file or folder is."""
     return _PLACE.fullmatch(asked.name) is not None and "://" not in asked.name
+
+
+def almost(asked: Asked) -> str:
+    """Return what to do with a file of Python's: it is read, and not run; empty: it is none."""
+    if not asked.is_file or asked.where.suffix != ".py" or (size(asked.where) or 0) > _MOST_CODE:
+        return ""
+    try:
+        with warnings.catch_warnings(), open_file(asked.where) as file:
+            warnings.simplefilter("ignore")
+            read = ast.parse(file.read())
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        why, line = str(error), ""
+        if isinstance(error, SyntaxError):
+            why, line = error.msg, f", line {error.lineno:,}" if error.lineno else ""
+        return f"as a file of Python's it can't be read{line}: {safe_line(why)}"
+    functions = [
+        each.name for each in read.body
+        if isinstance(each, ast.FunctionDef) and each.name[0] != "_" and not _asks(each.args)
+    ]  # fmt: skip
+    if not functions:
+        return "a file of Python's has a function that takes no argument and returns data; name it"
+    named = some([f"{asked.name}:{each}" for each in functions])
+    return f"name the function that returns data, it is run then: {named}"
+
+
+def _asks(arguments: ast.arguments) -> bool:
+    """Whether a function can't be called without any."""
+    more = [*arguments.posonlyargs, *arguments.args]
+    return len(more) > len(arguments.defaults) or None in arguments.kw_defaults
 
 
 def open_source(asked: Asked) -> Source:

@@ -10,16 +10,14 @@ import re
 import zlib
 from typing import TYPE_CHECKING
 
-from ..signs import GZIP
+from ..signs import BETWEEN_TOLD, GZIP
 from . import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..rows import ArraySource
     from ..tables import Table
 
-WHAT = "a CSV file or a folder of such"
+WHAT, SHORT = "a CSV file or a folder of such", "CSV"
 ORDER = 60
 NAMES = ()
 ENDING = re.compile(r"\.(csv|tsv|tab|psv)(\.gz)?$", re.IGNORECASE)
@@ -40,11 +38,15 @@ def _looks_so(head: bytes) -> bool:
             head = zlib.decompressobj(31).decompress(head, 1 << 16)
         except zlib.error:
             return False
-    *lines, _ = head.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    head = head.removeprefix(b"\xef\xbb\xbf")
+    if BETWEEN_TOLD.match(head):
+        return True
+    *lines, _ = head.split(b"\n")
     text = [line.decode("latin-1").strip() for line in lines if line.strip()]
     if len(text) < 2 or text[0][0] in "{[<#%" or not all(map(str.isprintable, "".join(text))):
         return "\t" in "".join(text) and len({line.count("\t") for line in text}) == 1
-    return any(len({line.count(each) for line in text} | {0}) == 2 for each in _BETWEEN)
+    counts = ({line.count(each) for line in text} for each in _BETWEEN)
+    return any(len(each) == 1 and each != {0} for each in counts)
 
 
 def open_source(asked: Asked) -> ArraySource:
@@ -56,10 +58,10 @@ def open_source(asked: Asked) -> ArraySource:
     """
     from ..tables import table_source
 
-    return table_source(asked.name, _tables(asked), asked.reading.label, asked.say)
+    return table_source(asked, _tables(asked))
 
 
-def open_rows(asked: Asked, columns: Sequence[str]) -> ArraySource:
+def open_rows(asked: Asked) -> ArraySource:
     """Return the rows of one table, which need no label, as the split `all`.
 
     Raises:
@@ -67,18 +69,19 @@ def open_rows(asked: Asked, columns: Sequence[str]) -> ArraySource:
     """
     from ..tables import unlabelled
 
-    return unlabelled(asked.name, next(iter(_tables(asked).values())), columns, asked.say)
+    return unlabelled(asked, next(iter(_tables(asked).values())))
 
 
 def _tables(asked: Asked) -> dict[str, Table]:
     """Return the table of each split."""
     from ..delimited import read_csv
-    from ..tables import joined, table_files
+    from ..tables import coming, joined, table_files
 
     files, texts = table_files(asked, ENDING), set[str]()
     while True:
         before = set(texts)
-        read = {split: [read_csv(file, texts) for file in every] for split, every in files.items()}
+        with coming(files) as each:
+            read = {split: [read_csv(f, texts) for f in every] for split, every in each.items()}
         texts |= {name for every in read.values() for table in every for name in table.texts}
         # A column that holds texts in a later file does so in all.
         if texts == before or all(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import CorruptDataset, DatasetNotFound
 from ..known import MNIST
-from ..places import Joined, is_closed, is_folder
+from ..places import Joined, ahead, is_closed, is_folder
 from . import MOST_ENTRIES, Asked, listed, ordered, pulled, some, walk
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ NAMES = ()
 LEAST_CLASSES = 10
 #: So many classes there may be, however few rows.
 MOST_SPARSE = 10_000
-SPLITS = ("train", "test")
+SPLITS, _WHAT = ("train", "test"), ("images", "labels")
 _NAME = re.compile(
     r"(?P<set>.*?)[-_.]?(?P<split>train|t10k|test)(ing)?[-_.](?P<what>images|labels)"
     r"([-_.]?idx\d)?([-_.]?(ubyte|byte|short|int|float|double))?(\.(idx|bin))?(?P<packed>\.gz)?",
@@ -134,11 +134,10 @@ def _read(files: _Files, name: str, absent: Mapping[str, str], turned: bool) -> 
     from ..mnist import read_pair
     from ..rows import ArraySource, Field, Form, Numbered
 
-    read = {
-        split: read_pair(files[_Slot(split, "images")], files[_Slot(split, "labels")], turned)
-        for split in SPLITS
-        if split not in absent
-    }
+    there = [split for split in SPLITS if split not in absent]
+    with ahead(files[_Slot(each, what)] for each in there for what in _WHAT) as coming:
+        pairs = zip(coming[::2], coming[1::2], strict=True)
+        read = {split: read_pair(*pair, turned) for split, pair in zip(there, pairs, strict=True)}
     size = _size(name, {split: array.shape[1:] for split, (array, ls) in read.items() if len(ls)})
     most = max((int(labels.max(initial=0)) for _, labels in read.values()), default=0)
     _check_most(name, most, sum(len(labels) for _, labels in read.values()))

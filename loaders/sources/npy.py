@@ -6,17 +6,19 @@ In a folder `x_train.npy`, `y_train.npy`, `x_test.npy`, `y_test.npy`, or `train-
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ..errors import CorruptDataset, DatasetNotFound
 from ..naming import LABELS, ROWS, TEST, TRAIN, VALIDATION, Set, named, nearest, split_above
+from ..places import ahead
 from . import Asked, listed, walk
 
 if TYPE_CHECKING:
     from ..places import Where
     from ..rows import ArraySource
 
-WHAT = "a pair or a folder of .npy files"
+WHAT, SHORT = "a pair or a folder of .npy files", ".npy"
 ORDER = 30
 NAMES = ()
 _MAGIC = b"\x93NUMPY"
@@ -53,10 +55,15 @@ def open_source(asked: Asked) -> ArraySource:
     if VALIDATION in pairs:
         asked.say(f"{asked.where}: {pairs.pop(VALIDATION)[ROWS].name} and its labels are left out")
     _check_alone(asked, pairs)
-    splits = {}
-    for split, files in pairs.items():
-        rows, labels = files[ROWS], files[LABELS]
-        splits[split or TRAIN] = Given(read_npy(rows), read_npy(labels), rows.name, labels.name)
+    files = [(files[ROWS], files[LABELS]) for files in pairs.values()]
+    with ahead(chain.from_iterable(files)) as coming:
+        arrays = [*map(read_npy, coming)]
+    splits = {
+        split or TRAIN: Given(array, truth, rows.name, labels.name)
+        for split, array, truth, (rows, labels) in zip(
+            pairs, arrays[::2], arrays[1::2], files, strict=True
+        )
+    }
     return source_of(asked.name, splits, say=asked.say)
 
 

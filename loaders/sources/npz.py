@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CorruptDataset, DatasetNotFound
 from ..naming import LABELS, ROWS, TEST, TRAIN, VALIDATION, named, table_named, told
-from ..places import opened
+from ..places import ahead, opened
 from . import Asked, listed
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..rows import ArraySource
     from . import Say
 
-WHAT = "a .npz file"
+WHAT, SHORT = "a .npz file", ".npz"
 ORDER = 20
 NAMES = ()
 ACCEPTED = (
@@ -72,9 +72,11 @@ def open_source(asked: Asked) -> ArraySource:
             f"{asked.where} holds {listed(files)}; name one of them, or call them train.npz and"
             " test.npz"
         )
-    splits: dict[str, Given] = {}
-    for split, file in by_split.items():
-        splits |= {split: _splits(file, asked.say, split)[split]}
+    with ahead(by_split.values()) as coming:
+        splits = {
+            split: _splits(file, asked.say, split)[split]
+            for split, file in zip(by_split, coming, strict=True)
+        }
     return source_of(asked.name, splits, say=asked.say)
 
 

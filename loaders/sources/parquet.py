@@ -13,12 +13,10 @@ from ..errors import DatasetNotFound
 from . import Asked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..rows import ArraySource
     from ..tables import Table
 
-WHAT = "a Parquet file or a folder of such"
+WHAT, SHORT = "a Parquet file or a folder of such", "Parquet"
 ORDER = 40
 NAMES = ()
 ENDING = re.compile(r"\.(parquet|pq)$", re.IGNORECASE)
@@ -44,10 +42,10 @@ def open_source(asked: Asked) -> ArraySource:
     """
     from ..tables import table_source
 
-    return table_source(asked.name, _tables(asked), asked.reading.label, asked.say)
+    return table_source(asked, _tables(asked))
 
 
-def open_rows(asked: Asked, columns: Sequence[str]) -> ArraySource:
+def open_rows(asked: Asked) -> ArraySource:
     """Return the rows of one table, which need no label, as the split `all`.
 
     Raises:
@@ -56,12 +54,12 @@ def open_rows(asked: Asked, columns: Sequence[str]) -> ArraySource:
     """
     from ..tables import unlabelled
 
-    return unlabelled(asked.name, next(iter(_tables(asked).values())), columns, asked.say)
+    return unlabelled(asked, next(iter(_tables(asked).values())))
 
 
 def _tables(asked: Asked) -> dict[str, Table]:
     """Return the table of each split."""
-    from ..tables import joined, table_files
+    from ..tables import coming, joined, table_files
 
     try:
         from ..columnar import read_parquet
@@ -71,7 +69,8 @@ def _tables(asked: Asked) -> dict[str, Table]:
             " pip install 'mnist-merge[parquet]'"
         ) from error
     files = table_files(asked, ENDING)
-    return {
-        split: joined([read_parquet(file, asked.reading.label, asked.say) for file in every])
-        for split, every in files.items()
-    }
+    with coming(files) as each:
+        return {
+            split: joined([read_parquet(file, asked) for file in every])
+            for split, every in each.items()
+        }

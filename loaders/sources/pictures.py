@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from protocol.wire.words import plural
+from protocol.wire.words import plural, safe_line
 
 from ..decoding import ENDINGS
 from ..errors import CorruptDataset, DatasetNotFound, LoaderError
@@ -58,6 +58,19 @@ class _Look(NamedTuple):
 def knows(asked: Asked) -> bool:
     """Whether there are pictures in folders below the one that is named."""
     return any(_is_picture(file) and file.parent != asked.where for file in asked.files)
+
+
+def almost(asked: Asked) -> str:
+    """Return what to do with pictures that are in no folders of classes; empty: there are none."""
+    alone = [each for each in asked.files if _is_picture(each)]
+    if not alone:
+        return ""
+    where = safe_line(asked.name.rstrip("/"))
+    return (
+        "pictures are put into a folder for each class, whose name is the class's:"
+        f" {where}/cat/{safe_line(alone[0].name)}, {where}/dog/... (or {where}/train/cat/... and"
+        f" {where}/test/cat/...)"
+    )
 
 
 def open_source(asked: Asked) -> ArraySource:
@@ -191,18 +204,19 @@ def _looked(files: list[_Labelled], room: int) -> list[_Look]:
         CorruptDataset: some can't be read; they are named.
         LoaderError: they can't be reached.
     """
-    from ..decoding import pixels_of
+    from ..decoding import pixels_of, quiet
 
     looks: list[_Look] = []
     damaged: list[str] = []
-    for file, content in _contents(files):
-        try:
-            pixels = pixels_of(content, str(file))
-        except LoaderError as error:
-            damaged.append(str(error))
-            continue
-        room -= pixels.nbytes
-        looks.append(_look(pixels, keep=room >= 0))
+    with quiet():
+        for file, content in _contents(files):
+            try:
+                pixels = pixels_of(content, str(file))
+            except LoaderError as error:
+                damaged.append(str(error))
+                continue
+            room -= pixels.nbytes
+            looks.append(_look(pixels, keep=room >= 0))
     if damaged:
         more = f"; and {len(damaged) - _TOLD:,} more" if len(damaged) > _TOLD else ""
         raise CorruptDataset(
@@ -297,11 +311,8 @@ def _told(size: tuple[int, int]) -> str:
 
 
 def _scaled(picture: Array, size: tuple[int, int]) -> Array:
-    """Return a picture scaled to a size in its proportions, its middle if it is longer."""
-    import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    fitted = ImageOps.fit(
-        Image.fromarray(picture), (size[1], size[0]), method=Image.Resampling.LANCZOS
-    )
-    return np.asarray(fitted, np.uint8)
+    from ..decoding import fitted
+
+    return fitted(Image.fromarray(picture), size)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loaders import DatasetNotFound
-from loaders.decoding import ENDINGS, decoded, in_bytes, is_deep
+from loaders.decoding import ENDINGS, decoded, fitted, in_bytes, is_deep
+from loaders.decoding import opaque as on_white
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +70,7 @@ def grey_picture(path: Path, shape: tuple[int, int], *, whole: bool = False) -> 
     Args:
         path: of its file.
         shape: height and width, pixels.
-        whole: scale the picture only, whatever is where on it.
+        whole: scale the picture only, as a source of pictures has it, whatever is where on it.
 
     Raises:
         DatasetNotFound: no such file.
@@ -82,7 +83,7 @@ def grey_picture(path: Path, shape: tuple[int, int], *, whole: bool = False) -> 
     drawing = None
     if not whole and (grey.height, grey.width) != shape:
         drawing = _drawing(_reduced(grey))
-    pixels = _scaled(grey, shape) if drawing is None else _placed(drawing, shape)
+    pixels = fitted(grey, shape) if drawing is None else _placed(drawing, shape)
     blank = int(np.ptp(pixels)) < CONTRAST
     if drawing is None and np.median(_edge(pixels)) > 127:
         pixels = 255 - pixels
@@ -90,7 +91,7 @@ def grey_picture(path: Path, shape: tuple[int, int], *, whole: bool = False) -> 
 
 
 def colour_picture(path: Path, shape: tuple[int, int], *, opaque: bool = False) -> Picture:
-    """Return a picture in red, green and blue, scaled to this height and width.
+    """Return a picture in red, green and blue, scaled to this height and width as a source has it.
 
     Args:
         path: of its file.
@@ -101,14 +102,9 @@ def colour_picture(path: Path, shape: tuple[int, int], *, opaque: bool = False) 
         DatasetNotFound: no such file.
         CorruptDataset: it is no picture, or too large a one.
     """
-    from PIL import Image
-
     with decoded(path) as image:
-        plain = image.convert("RGBA")
-        if not opaque:
-            over = Image.new("RGBA", image.size, "white")
-            plain = Image.alpha_composite(over, plain).convert("RGB")
-    return Picture(_scaled(plain, shape), blank=False)  # one colour may be what it is about
+        plain = image.convert("RGBA") if opaque else on_white(image).convert("RGB")
+    return Picture(fitted(plain, shape), blank=False)  # one colour may be what it is about
 
 
 def _grey(image: Image.Image) -> Image.Image:

@@ -292,7 +292,8 @@ def _rows(model: Model, source: str, split: str, limit: int | None, label: str |
 
     say = partial(click.echo, err=True)
     reading, _ = _reading(model)
-    found: Source = open_source(source, say, replace(reading, label=label or reading.label))
+    reading = replace(reading, label=label or reading.label)
+    found: Source = open_source(source, say, reading, _columns(model))
     target = _target(model, found)
     if target is not None:
         found = OneAgainstRest(found, target)
@@ -368,6 +369,11 @@ def _reading(model: Model) -> tuple[ReadingOptions, int]:
             seed = options.get("seed")
             return make(ReadingOptions, options), seed if type(seed) is int and seed >= 0 else 0
     return ReadingOptions(), 0
+
+
+def _columns(model: Model) -> list[str]:
+    """Return the columns that a model knows by their names; none of pictures."""
+    return [name for each in model.form.fields.values() for name in each.columns]
 
 
 def _target(model: Model, source: Source) -> int | None:
@@ -449,10 +455,10 @@ def _tell_rows(model: Model, tables: Sequence[Path], json: bool) -> None:
     from protocol.wire.words import safe_line
 
     say = partial(click.echo, err=True)
-    columns = [name for each in model.form.fields.values() for name in each.columns]
+    columns, (reading, _) = _columns(model), _reading(model)
     told: dict[str, list[dict[str, Any]]] = {}
     for path in tables:
-        found = in_columns(open_rows(path, columns, say), model.form.fields)
+        found = in_columns(open_rows(path, columns, say, reading), model.form.fields)
         rows = rows_of(found, "all")
         _check_form(model, rows)
         answers = told[str(path)] = []

@@ -20,7 +20,7 @@ from console.formats import LaterFormat
 from console.logs import set_up_logs
 from console.options import options, told
 from protocol.errors import AddressError, ControlRefused, KeysError, NoAnswer
-from protocol.wire.words import safe_line
+from protocol.wire.words import from_json, safe_line
 
 from ..errors import ConfigError, StorageError
 from ..store.options import StoreOptions
@@ -91,7 +91,7 @@ def summarize(path: Path) -> Summary:
     except ConfigError as error:
         return _damaged(path, str(error), done)
     accuracy: float | None = None
-    starts, shortcoming = 0, ""
+    starts, shortcoming, rounds = 0, "", config["rounds"]
     try:
         history = RunHistory(path / "run.db")
     except LaterFormat as error:
@@ -103,11 +103,22 @@ def summarize(path: Path) -> Summary:
         state = ending.split(":")[0]
         accuracy, starts = history.accuracy, history.starts
         shortcoming = history.facts.get("shortcoming", "")
+        rounds = rounds or _rounds_of(history.facts.get("options", ""))
     state = state or ("done" if (path / "metrics.json").exists() else "died")
     return Summary(
         path.name, "running" if locked(path) else state, ending, config["learner"], config["data"],
-        done, config["jobs"] * config["rounds"], accuracy, starts, str(path), shortcoming,
+        done, config["jobs"] * (rounds or 0), accuracy, starts, str(path), shortcoming,
     )  # fmt: skip
+
+
+def _rounds_of(options: str) -> int:
+    """Return how many rounds a run has that was begun without anybody's saying; 0: not known."""
+    try:
+        found = from_json(options)
+    except ValueError:
+        return 0
+    rounds = found.get("rounds") if isinstance(found, dict) else None
+    return rounds if isinstance(rounds, int) else 0
 
 
 def _damaged(path: Path, why: str, done: int = 0, state: str = "damaged") -> Summary:

@@ -133,7 +133,7 @@ def _run(
     start: TrainOptions, resume: str | None, by_hand: set[str], interrupts: Interrupts
 ) -> None:
     from learning import LearningError, UnfitData
-    from loaders import LoaderError
+    from loaders import DatasetNotFound, LoaderError
 
     from ..run.opening import open_run
     from ..store.directory import RunDirectory
@@ -166,7 +166,8 @@ def _run(
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _end(Exit.INTERRUPTED, f"{interrupts.told}; {_how_to_go_on(path)}")
     except (LoaderError, UnfitData) as error:
-        _end(Exit.DATA, str(error))
+        gone = resume is not None and "data" not in by_hand and isinstance(error, DatasetNotFound)
+        _end(Exit.DATA, f"{error}{_where_it_is_now(resume) if gone and resume else ''}")
     except DataChanged:  # another run may be meant
         raise
     except (ConfigError, AddressError, KeysError, LearningError) as error:
@@ -183,6 +184,14 @@ def _run(
         _end(Exit.JOB_FAILED, f"{error}\n{_how_to_go_on(path)}")
     _show(result, path, start.part(ViewOptions).json, publish)
     return None
+
+
+def _where_it_is_now(run: str) -> str:
+    """Return how to go on with a run whose data is not where it was."""
+    return (
+        "\nif the data lies elsewhere now, say where; its rows have to be the same:"
+        f" mnist-main --resume {shlex.quote(run)} --data SOURCE"
+    )
 
 
 def _plan(start: TrainOptions) -> Plan:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from mnist_merge import command
+from mnist_merge import command, training_environment
 from protocol.carrier.keys import NodeKeys, write_node_keys
 from protocol.options import Checked, option
 from protocol.wire.entry import RESERVED, Entry
@@ -60,6 +62,25 @@ class LocalNodes:
         self._restarts = 0
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._held = ExitStack()
+        #: What the nodes' children are forked from, and each node's end of a socket to it.
+        self._template: subprocess.Popen[str] | None = None
+        self._ends: list[socket.socket] = []
+
+    def begin(self, learner: str) -> None:
+        """Have what jobs need imported, once for all nodes, while the data is read."""
+        if sys.platform != "linux":  # there each node has its own
+            return
+        pairs = [socket.socketpair() for _ in range(self.count)]
+        self._ends = [ours for ours, _ in pairs]
+        theirs = [there.fileno() for _, there in pairs]
+        try:
+            self._template = self._run(
+                "local", *("computing_node.template", ",".join(map(str, theirs)), learner),
+                passing=theirs, env=training_environment(),
+            )  # fmt: skip
+        finally:
+            for _, there in pairs:
+                there.close()
 
     def start(
         self, address: str, domain: int, keys: NodeKeys | None, say: Callable[[str], object]
@@ -83,13 +104,28 @@ class LocalNodes:
             self._processes[f"local-{number}"] = self._start(f"local-{number}")
 
     def _start(self, name: str) -> subprocess.Popen[str]:
+        """Start a node; one that is started again prepares by itself."""
+        given = [self._ends.pop()] if self._ends else []
+        there = [each.fileno() for each in given]
+        seat = int(name.rpartition("-")[2]) - 1  # each begins with another GPU
+        try:
+            return self._run(
+                name, *("computing_node", "--name", name, *self._arguments),
+                *("--lifeline", str(self._theirs), "--seat", str(seat)),
+                *(f"--template={each}" for each in there),
+                passing=[self._theirs, *there],
+            )  # fmt: skip
+        finally:
+            for each in given:
+                each.close()
+
+    def _run(
+        self, name: str, *arguments: str, passing: list[int], env: dict[str, str] | None = None
+    ) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            command(
-                "computing_node", "--name", name, *self._arguments,
-                "--lifeline", str(self._theirs), "--seat", str(int(name.rpartition("-")[2]) - 1),
-            ),
+            command(*arguments),
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            text=True, errors="backslashreplace", pass_fds=[self._theirs],
+            text=True, errors="backslashreplace", pass_fds=passing, env=env,
             start_new_session=True,  # Ctrl-C is this process's to handle
         )  # fmt: skip
         threading.Thread(target=self._listen, args=(name, process.stderr), daemon=True).start()
@@ -124,9 +160,14 @@ class LocalNodes:
 
     def stop(self) -> None:
         """End the nodes: politely, then by force."""
+        for end in self._ends:
+            end.close()
         for process in self._processes.values():
             process.terminate()
-        for process in self._processes.values():
+        ending = list(self._processes.values())
+        if self._template is not None:
+            ending.append(self._template)  # it goes when all nodes have gone
+        for process in ending:
             try:
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:

@@ -16,6 +16,13 @@ class Engine(Protocol):
 
     count: int
 
+    def begin(self, learner: str) -> None:
+        """Begin with what takes long and needs no main node yet; called before the data is read.
+
+        Args:
+            learner: that the nodes will have jobs of.
+        """
+
     def start(
         self, address: str, domain: int, keys: NodeKeys | None, say: Callable[[str], object]
     ) -> None:

@@ -157,6 +157,10 @@ def open_run(
         if directory is not None:
             stack.callback(directory.close)
         learner = plan.spec.learner_at(plan.spec.turn(0))
+        begun = stack.enter_context(ExitStack())
+        if plan.engine is not None:
+            begun.callback(plan.engine.stop)
+            plan.engine.begin(plan.spec.learner)
         data = _load(plan, learner, heard)
         with told_of(f"the {learner.name} learner can't say whether it takes this data"):
             learner.check_form(data.train.form)
@@ -187,7 +191,7 @@ def open_run(
         held = ExitStack()
         run = Run(plan, learning, data, directory, database, memory, node, heard, telling,
                   interrupts, clock, held)  # fmt: skip
-        for only_now in (on_failure, listening):
+        for only_now in (on_failure, listening, begun):
             only_now.pop_all()
         held.push(stack.pop_all())
         return run

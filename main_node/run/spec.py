@@ -171,7 +171,8 @@ class RunSpec:
             stored = from_json(text)
         except ValueError:
             return False
-        return isinstance(stored, dict) and self.shape.items() <= {**self._added, **stored}.items()
+        mine, added = (json.loads(json.dumps(each)) for each in (self.shape, self._added))
+        return isinstance(stored, dict) and mine.items() <= {**added, **stored}.items()
 
     @property
     def _added(self) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,3 +25,18 @@ def linear_fit(shard: Rows, steps: int = 1) -> tuple[dict[str, Any], dict[str, A
     }
     fit = Fit(rows=shard, start=start, seed=1, turn=Turn())
     return carry(fit, {"steps": steps, "pause": 0.01})
+
+
+def bring(folder: Path, name: str, code: str) -> None:
+    """Put a learner into a folder as a package that is installed there brings it.
+
+    Args:
+        folder: on the path of whoever is to have it.
+        name: of the learner.
+        code: a module with its class, `Learner`.
+    """
+    (folder / f"{name}.py").write_text(code)
+    brought = folder / f"{name}-1.dist-info"
+    brought.mkdir()
+    (brought / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    (brought / "entry_points.txt").write_text(f"[mnist_merge.learners]\n{name} = {name}:Learner\n")

@@ -26,11 +26,12 @@ from computing_node.sharing import Channel, allocate
 from learning import Turn, create
 from learning.actions import Fit, Predict
 from main_node import AsyncMainNode
+from mnist_merge import ONE_THREAD
 from protocol import JobDataType
 
 from ..learning.common import carry, images
-from ..processes import COMPUTE, Start, run
-from .common import linear_fit
+from ..processes import COMPUTE, Start, forked, run, templates
+from .common import bring, linear_fit
 
 SECONDS = 60
 
@@ -50,10 +51,6 @@ def task(values: dict[str, Any], arrays: Any, learner: str = "linear") -> Task:
     made = Task((0, 1), JobDataType(arrays, values, kind=learner), 1, "main")
     assert made.begin()
     return made
-
-
-def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if "computing_node.child" in p.cmdline()]
 
 
 def test_arrays_go_through_a_channel_and_large_ones_are_shared() -> None:
@@ -171,11 +168,11 @@ def test_a_child_fits_and_predicts_and_is_reused(replier: ChildReplier) -> None:
     fit = carry(Fit(rows=shard, start=start, seed=1, turn=Turn()), {"epochs": 1})
     solution = replier.solve(task(*fit, learner="neural"))
     assert solution.metrics["examples"] == 64
-    (pid,) = [child.pid for child in children()]
+    (pid,) = [child.pid for child in forked()]
     ten = Predict(rows=images(10), model=solution.arrays, loss=False)
     labels = replier.solve(task(*carry(ten, {}), learner="neural"))
     assert labels.arrays["labels"].shape == (10,)
-    assert [child.pid for child in children()] == [pid]
+    assert [child.pid for child in forked()] == [pid]
 
 
 def test_what_raises_in_a_child_is_told_with_its_traceback(replier: ChildReplier) -> None:
@@ -197,11 +194,11 @@ def test_a_killed_child_is_a_failed_task_and_another_takes_its_place(
     killer.join()
     solution = replier.solve(task(*work()))
     assert solution.arrays
-    assert len(children()) == 1
+    assert len(forked()) == 1
 
 
 def kill_child() -> None:
-    children()[0].kill()
+    forked()[0].kill()
 
 
 def _when_busy(made: Task, act: Callable[[], object]) -> None:
@@ -250,10 +247,11 @@ def test_nothing_survives_its_node(
     look = threading.Event()
     while not any(fraction for _, fraction in main.view().nodes[0].running):
         look.wait(0.02)
-    (child,) = psutil.Process(node.pid).children()
+    (template,), (child,) = templates(node.pid), forked(node.pid)
     node.send_signal(how)
     node.wait(SECONDS)
-    child.wait(SECONDS)  # gone, or a TimeoutExpired
+    for each in (template, child):
+        each.wait(SECONDS)  # gone, or a TimeoutExpired
     assert not future.done()
     assert node.returncode == (-how if how == signal.SIGKILL else 0)
 
@@ -280,7 +278,7 @@ def test_a_child_that_a_real_time_signal_ended_is_a_failed_task(replier: ChildRe
     number = signal.SIGRTMIN + 3
 
     def end() -> None:
-        children()[0].send_signal(number)
+        forked()[0].send_signal(number)
 
     ender = threading.Thread(target=_when_busy, args=(made, end))
     ender.start()
@@ -303,11 +301,11 @@ def test_a_child_that_can_not_be_started_is_tried_again(
 
     def end() -> None:
         monkeypatch.setattr(subprocess, "Popen", none)
-        children()[0].kill()
+        kill_both()
 
     ender = threading.Thread(target=_when_busy, args=(made, end))
     ender.start()
-    with pytest.raises(ChildDied, match="SIGKILL"):
+    with pytest.raises(ChildDied, match="gone, as was the one that had started it"):
         replier.solve(made)
     ender.join()
     with pytest.raises(OSError, match="temporarily"):
@@ -317,12 +315,237 @@ def test_a_child_that_can_not_be_started_is_tried_again(
     assert replier._started == 1
 
 
+def kill_both() -> None:
+    """Kill the template, and then the child that it has forked."""
+    (template,), (child,) = templates(), forked()
+    template.kill()
+    template.wait(SECONDS)
+    child.kill()
+
+
+def test_a_child_that_the_system_does_not_let_be_forked_is_tried_again(
+    tmp_path: Path, brought: Callable[[str, str], None], replier: ChildReplier
+) -> None:
+    brought("few", FEW.format(here=tmp_path))
+    replier.prepare(("few",))
+    with pytest.raises(OSError, match="temporarily"):
+        replier.solve(task(*work(), learner="few"))
+    (tmp_path / "more").touch()
+    assert replier.solve(task(*work(), learner="few")).arrays
+    assert replier._started == 1
+
+
+#: Brings a system that lets no process be forked until there is a file.
+FEW = """
+import os
+from linear import LinearLearner
+
+fork = os.fork
+
+
+def few():
+    if not os.path.exists("{here}/more"):
+        raise OSError(11, "Resource temporarily unavailable")
+    return fork()
+
+
+class Learner(LinearLearner):
+    name = "few"
+
+    def prepare(self):
+        os.fork = few
+"""
+
+
+def test_a_job_goes_on_where_its_template_was_killed_and_the_next_child_has_another(
+    replier: ChildReplier,
+) -> None:
+    made = task(*work(200))
+    before: list[psutil.Process] = []
+
+    def end() -> None:
+        before.extend(templates())
+        before[0].kill()
+
+    ender = threading.Thread(target=_when_busy, args=(made, end))
+    ender.start()
+    assert replier.solve(made).arrays
+    ender.join()
+    assert replier.solve(task(*work())).arrays  # the child is well, and nobody is started
+    assert not templates()
+    orphan = made.place.process.pid
+    long = task(*work(100_000))
+    killer = threading.Thread(target=_when_busy, args=(long, psutil.Process(orphan).kill))
+    killer.start()
+    with pytest.raises(ChildDied, match="as was the one that had started it"):
+        replier.solve(long)
+    killer.join()
+    assert replier.solve(task(*work())).arrays
+    assert len(templates()) == len(forked()) == 1
+    assert before != templates()
+
+
+@pytest.fixture
+def brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Return what brings a learner to the processes that are started from now on."""
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    return lambda name, code: bring(tmp_path, name, code)
+
+
+#: Says who has prepared, and what each job finds.
+COUNTED = """
+import os
+from linear import LinearLearner
+
+
+class Learner(LinearLearner):
+    name = "{name}"
+    forks = {forks}
+
+    def prepare(self):
+        with open("{here}/prepared", "a") as file:
+            print(os.getpid(), file=file)
+
+    def fit(self, rows, start, **rest):
+        with open("{here}/found", "w") as file:
+            pools = [name for name in os.environ if name.endswith("_THREADS")]
+            print(*sorted({{os.environ[name] for name in pools}}), len(pools), file=file)
+        return super().fit(rows, start, **rest)
+"""
+
+
+def together(replier: ChildReplier, learner: str, count: int) -> None:
+    """Have so many children at once, and a job solved by each."""
+    tasks = [task(*work(), learner=learner) for _ in range(count)]
+    for each in tasks:
+        replier.make_ready(each)
+    for each in tasks:
+        assert replier.solve(each).arrays
+
+
+def killed(replier: ChildReplier, learner: str) -> None:
+    """Have a child killed while it is at work."""
+    made = task(*work(100_000), learner=learner)
+    replier.make_ready(made)
+    killer = threading.Thread(target=_when_busy, args=(made, made.place.kill))
+    killer.start()
+    with pytest.raises(ChildDied, match="killed .SIGKILL."):
+        replier.solve(made)
+    killer.join()
+
+
+def test_all_places_and_every_restart_share_one_preparation(
+    tmp_path: Path, brought: Callable[[str, str], None]
+) -> None:
+    """A child that died took an import, 1.4 s with torch; now nothing is imported again."""
+    brought("counted", COUNTED.format(name="counted", forks=True, here=tmp_path))
+    replier = ChildReplier(places=3)
+    try:
+        replier.prepare(("counted",))
+        together(replier, "counted", 3)
+        (template,) = templates()
+        assert len(forked()) == 3
+        killed(replier, "counted")
+        killed(replier, "counted")
+        assert replier.solve(task(*work(), learner="counted")).arrays
+        assert templates() == [template]
+        assert (tmp_path / "prepared").read_text().split() == [str(template.pid)]
+    finally:
+        replier.close()
+    assert not templates()
+
+
+def test_a_learner_that_can_not_be_forked_has_a_process_of_its_own_for_each_place(
+    tmp_path: Path, brought: Callable[[str, str], None]
+) -> None:
+    brought("alone", COUNTED.format(name="alone", forks=False, here=tmp_path))
+    replier = ChildReplier(places=2)
+    try:
+        replier.prepare(("alone",))
+        together(replier, "alone", 2)
+        assert len(templates()) == 2
+        assert not forked()
+        killed(replier, "alone")
+        together(replier, "alone", 2)
+        assert len(templates()) == 2
+        assert len(set((tmp_path / "prepared").read_text().split())) == 3
+    finally:
+        replier.close()
+    assert not templates()
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
+     "import __main__; __main__._DEVICES = ('/dev/zero',); __main__.held = open('/dev/zero')"],
+)  # fmt: skip
+def test_a_process_with_threads_or_an_accelerator_is_not_forked(
+    what: str, brought: Callable[[str, str], None], replier: ChildReplier
+) -> None:
+    brought("busy", BUSY.format(what=what))
+    replier.prepare(("busy",))
+    assert replier.solve(task(*work(), learner="busy")).arrays
+    assert len(templates()) == 1
+    assert not forked()
+
+
+BUSY = """
+from linear import LinearLearner
+
+
+class Learner(LinearLearner):
+    name = "busy"
+
+    def prepare(self):
+        {what}
+"""
+
+
+def test_the_libraries_below_have_one_thread_each(
+    tmp_path: Path, brought: Callable[[str, str], None], replier: ChildReplier,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Sixteen children of sixteen threads each lose a third of their time to each other."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "16")
+    brought("counted", COUNTED.format(name="counted", forks=True, here=tmp_path))
+    assert replier.solve(task(*work(), learner="counted")).arrays
+    assert (tmp_path / "found").read_text().split() == ["1", str(len(ONE_THREAD))]
+
+
+def test_a_template_that_is_not_prepared_yet_ends_with_its_node(
+    start: Start, main_node: Callable[..., AsyncMainNode], tmp_path: Path,
+    brought: Callable[[str, str], None],
+) -> None:  # fmt: skip
+    brought("slow", SLOW)
+    main = main_node(kinds=("slow",))
+    node = start(*COMPUTE, "--connect", main.address).popen
+    main.wait_for_nodes(1, SECONDS)
+    look = threading.Event()
+    while not (found := templates(node.pid)):
+        look.wait(0.02)
+    node.kill()
+    found[0].wait(SECONDS)  # gone, or a TimeoutExpired
+
+
+SLOW = """
+import time
+from linear import LinearLearner
+
+
+class Learner(LinearLearner):
+    name = "slow"
+
+    def prepare(self):
+        time.sleep(3600)
+"""
+
+
 FAR = """
 from linear import LinearLearner
 from loaders import SourceUnreachable
 
 
-class Far(LinearLearner):
+class Learner(LinearLearner):
     name = "far"
 
     def fit(self, rows, start, *, seed, progress, cancelled, client=None):
@@ -331,19 +554,10 @@ class Far(LinearLearner):
 
 
 def test_a_source_that_a_child_can_not_reach_is_no_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    brought: Callable[[str, str], None], replier: ChildReplier
 ) -> None:
-    (tmp_path / "far.py").write_text(FAR)
-    brought = tmp_path / "far-1.dist-info"
-    brought.mkdir()
-    (brought / "METADATA").write_text("Metadata-Version: 2.1\nName: far\nVersion: 1\n")
-    (brought / "entry_points.txt").write_text("[mnist_merge.learners]\nfar = far:Far\n")
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
-    replier = ChildReplier(places=1)
-    try:
-        with pytest.raises(SourceUnreachable, match="s3://shelf.*no route to it") as caught:
-            replier.solve(task(*work(), learner="far"))
-        assert caught.value.source == "s3://shelf"
-        assert replier.solve(task(*work())).arrays  # the same child goes on
-    finally:
-        replier.close()
+    brought("far", FAR)
+    with pytest.raises(SourceUnreachable, match="s3://shelf.*no route to it") as caught:
+        replier.solve(task(*work(), learner="far"))
+    assert caught.value.source == "s3://shelf"
+    assert replier.solve(task(*work())).arrays  # the same child goes on

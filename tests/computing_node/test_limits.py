@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from computing_node import AsyncComputingNode, OverLimit, TaskCancelled
@@ -23,8 +22,8 @@ from protocol import JobDataType, JobSolutionDataType
 
 from ..faults.conftest import first_of_all
 from ..learning.common import carry, images
-from ..processes import COMPUTE, Process, Start, here
-from .common import linear_fit
+from ..processes import COMPUTE, Process, Start, forked, here, templates
+from .common import bring, linear_fit
 
 SECONDS = 60
 COMPUTE_HERE = "computing_node.command:main"
@@ -58,11 +57,7 @@ def begun(job: JobDataType) -> Task:
 
 
 def children(pid: int | None = None) -> list[int]:
-    return [
-        child.pid
-        for child in psutil.Process(pid).children()
-        if "computing_node.child" in child.cmdline()
-    ]
+    return [child.pid for child in forked(pid)]
 
 
 @pytest.fixture
@@ -83,7 +78,7 @@ def slow_start(tmp_path: Path) -> dict[str, str]:
     """Return an environment in which a child takes three seconds to start."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, time\n"
-        "if any('computing_node.child' in word for word in sys.orig_argv):\n"
+        "if any('computing_node.template' in word for word in sys.orig_argv):\n"
         "    time.sleep(3)\n"
     )
     return first_of_all(tmp_path)
@@ -108,14 +103,15 @@ def test_a_task_that_is_cancelled_while_its_child_prepares_leaves_it_alone(
 ) -> None:
     made = replier()
     made.prepare(("linear",))
-    (child,) = children()
+    (template,) = templates()
     early = task()
     early.on_cancel(lambda: None)
     early.cancel()
     with pytest.raises(TaskCancelled):
         made.make_ready(early)
+    (child,) = children()
     assert made.solve(task()).arrays
-    assert child in children()
+    assert (templates(), children()) == ([template], [child])
 
 
 def test_a_job_that_wants_too_much_memory_fails_in_words_and_the_next_is_solved(
@@ -203,7 +199,7 @@ def test_a_node_whose_child_starts_slowly_solves_its_share(
     start(*connect, "--name", "fast")
     slow: Process = start(*connect, "--name", "slow", env=slow_start)
     main.wait_for_nodes(2, SECONDS)
-    while not (begun := children(slow.popen.pid)):
+    while not (begun := templates(slow.popen.pid)):
         threading.Event().wait(0.02)
     solved: dict[str, int] = {"fast": 0, "slow": 0}
     while not all(solved.values()):  # on a busy machine the other may be slower still
@@ -211,31 +207,53 @@ def test_a_node_whose_child_starts_slowly_solves_its_share(
         assert not wait(futures, SECONDS).not_done
         for future in futures:
             solved[future.server_id.split(".")[0]] += 1
-    assert children(slow.popen.pid) == begun
+    assert templates(slow.popen.pid) == begun
+    assert len(children(slow.popen.pid)) == 1
 
 
 def test_a_child_that_was_slow_to_start_has_as_long_to_stop(
     replier: Callable[..., ChildReplier],
     slow_start: dict[str, str],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Found under load: killed for two seconds of silence, and its start to do again."""
+    """Found under load: killed for two seconds of silence, and its start to do again.
+
+    One that is forked is there again at once; so it is one that can't be.
+    """
     monkeypatch.setenv("PYTHONPATH", slow_start["PYTHONPATH"])
-    others = children()
+    bring(tmp_path, "lone", LONE)
+    others = templates()
     made = replier()
-    made.solve(task())
-    (child,) = set(children()) - set(others)
-    held = task(steps=100_000)
+    made.prepare(("lone",))
+    made.solve(lone_task())
+    (child,) = set(templates()) - set(others)
+    held = lone_task(steps=100_000)
 
     def hold() -> None:  # as where the system has other things to do
-        psutil.Process(child).suspend()
+        child.suspend()
         held.cancel()
-        threading.Timer(training.CANCEL_SECONDS + 0.5, psutil.Process(child).resume).start()
+        threading.Timer(training.CANCEL_SECONDS + 0.5, child.resume).start()
 
     threading.Timer(0.5, hold).start()
     with pytest.raises(TaskCancelled):
         made.solve(held)
-    assert child in children()
+    assert child in templates()
+
+
+LONE = """
+from linear import LinearLearner
+
+
+class Learner(LinearLearner):
+    name = "lone"
+    forks = False
+"""
+
+
+def lone_task(steps: int = 1) -> Task:
+    made, arrays = linear_fit(images(64), steps)
+    return begun(JobDataType(arrays, made, kind="lone"))
 
 
 def test_a_job_that_runs_too_long_is_stopped_and_given_to_another(
@@ -281,7 +299,7 @@ def test_jobs_of_kinds_that_a_node_does_not_take_go_to_others(
     start(*connect, "--name", "other")
     future.result(SECONDS)
     assert future.server_id.startswith("other")
-    assert not children(picky.popen.pid)  # nothing to prepare for
+    assert not templates(picky.popen.pid)  # nothing to prepare for
 
 
 @pytest.mark.parametrize(

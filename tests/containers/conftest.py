@@ -19,7 +19,8 @@ from loaders.caches import cache_folder
 from .. import BROUGHT
 from ..documents import Block
 from ..processes import MAIN, Process, has, run
-from .engine import IMAGE, LINEAR, ROOT, NoEngine, call, engine
+from ..stores import program
+from .engine import IMAGE, LINEAR, ROOT, STORE, NoEngine, build_store, call, engine
 
 #: The net; no work to speak of; and enough for a container to be met at it, lost, and found again.
 NET = ("--jobs", "6", "--rounds", "2", "--epochs", "1", "--limit", "3000")
@@ -41,6 +42,13 @@ def docker(mnist: object) -> Iterator[None]:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def store_image(docker: None) -> str:
+    """Return an image that stands in for MinIO's."""
+    build_store(Path(program("weed")))
+    return STORE
 
 
 @pytest.fixture(scope="session")
@@ -174,8 +182,8 @@ class Project:
         for log in self._logs:
             log.close()
         subprocess.run(
-            [*self._compose, "down", "-v", "-t", "0"], capture_output=True, timeout=120,
-            env={**os.environ, **self._environment}, check=False,
+            [*self._compose, "--profile", "minio", "down", "-v", "-t", "0"],
+            capture_output=True, timeout=120, env={**os.environ, **self._environment}, check=False,
         )  # fmt: skip
 
 

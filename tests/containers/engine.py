@@ -27,6 +27,8 @@ BASE = "python:3.11-slim"
 IMAGE = "mnist-merge:under-test"
 #: The stage with what is installed; it has a name so that it is kept when what has none is removed.
 BUILD = "mnist-merge:under-test-build"
+#: What stands in for MinIO's image.
+STORE = "mnist-merge:under-test-store"
 #: The image, and the learner of `tests/brought` in it.
 LINEAR = "mnist-merge:under-test-linear"
 RELEASE = "bookworm"
@@ -222,6 +224,18 @@ def _build(folder: Path | None = None) -> None:
     )  # fmt: skip
     if folder is not None:
         call("docker", "image", "prune", "-f", timeout=600)
+
+
+def build_store(weed: Path) -> None:
+    """Make the image that stands in for MinIO's.
+
+    Args:
+        weed: SeaweedFS's command.
+    """
+    with TemporaryDirectory() as context:
+        shutil.copytree(Path(__file__).with_name("store"), context, dirs_exist_ok=True)
+        shutil.copy(weed, Path(context) / "weed")
+        call("docker", "build", "-q", "-t", STORE, context, timeout=300)
 
 
 def _make_base(root: Path) -> None:

@@ -56,6 +56,22 @@ def test_up_trains_merges_and_returns_the_main_nodes_exit_code(
     assert json.loads((run / "metrics.json").read_text()) == result
 
 
+def test_a_store_beside_it_is_filled_learned_from_and_published_to(
+    project: Projects, calm: Calm, store_image: str
+) -> None:
+    """MinIO's image is replaced, and all else as it is: what fills, learns, publishes, predicts."""
+    cluster = project(MINIO_IMAGE=store_image)
+    train, predict = blocks("test_a_store_beside_it_is_filled_learned_from_and_published_to")
+    code, output = cluster.start(train).end()
+    assert code == 0, output
+    line = next(line for line in output.splitlines() if '"model_sha256"' in line)
+    result, _ = json.JSONDecoder().raw_decode(line, line.index("{"))
+    assert result["model_sha256"] == calm(SHORT)
+    assert result["data"]["source"] == "s3://datasets/mnist"
+    told = cluster.run(predict.commands)
+    assert f"{result['accuracy']:.2%}" in told, told
+
+
 def test_the_exit_code_tells_of_a_mistake(project: Projects) -> None:
     # Else what ends may be one that Docker has just started again, as all is taken down.
     cluster = project("--data", "/nowhere", MNIST_RESTART="no")

@@ -20,7 +20,18 @@ from main_node.store.memory import LIFE
 from protocol.machine.ledger import first_task
 
 from ..conftest import make_idx_folder
-from ..processes import COMPUTE, MAIN, MAIN_HERE, Process, Relay, Start, free_port, here, run
+from ..processes import (
+    COMPUTE,
+    MAIN,
+    MAIN_HERE,
+    Process,
+    Relay,
+    Start,
+    forked,
+    free_port,
+    here,
+    run,
+)  # fmt: skip
 
 #: A job takes 0.3 s, so that it can be met at work, and next to no CPU: there are dozens of runs.
 SHAPE = (
@@ -189,7 +200,7 @@ def gate(tmp_path: Path) -> Gate:
 
 def child_of(node: Process) -> psutil.Process:
     """Return the process in which a computing node trains."""
-    (child,) = psutil.Process(node.popen.pid).children()
+    (child,) = forked(node.popen.pid)
     return child
 
 

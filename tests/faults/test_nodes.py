@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from ..processes import Relay
+import psutil
+
+from ..processes import SECONDS, Relay, templates
 from .conftest import (
     TRIAL,
     Cluster,
@@ -87,6 +89,22 @@ def test_the_child_of_a_node_is_killed(cluster: Cluster) -> None:
     retried = main.event("job.retried", kind="crashed")
     assert retried["message"].startswith("its process was killed (SIGKILL)")
     assert cluster.same(main)["retries"] == 1
+
+
+def test_local_nodes_share_a_template_and_go_on_where_it_is_killed(cluster: Cluster) -> None:
+    """What was forked goes on; who needs another has it from a template of its own."""
+    main = cluster.main("--local-nodes", "2")
+    main.event("job.accepted", job=TRIAL)
+    nodes = [
+        each for each in psutil.Process(main.popen.pid).children()
+        if "computing_node.template" not in each.cmdline()
+    ]  # fmt: skip
+    assert len(nodes) == 2
+    assert not any(templates(each.pid) for each in nodes)
+    (template,) = templates(main.popen.pid)
+    template.kill()
+    template.wait(SECONDS)
+    assert cluster.same(main)["retries"] == 0
 
 
 def test_a_node_is_frozen_and_thawed_later(cluster: Cluster) -> None:

@@ -47,6 +47,26 @@ def opened(place: Path, code: str, name: str = "load") -> Any:
     return loaders.open_source(f"{place / 'mine.py'}:{name}")
 
 
+def test_a_file_without_a_function_says_which_it_has_and_is_not_run(place: Path) -> None:
+    file = place / "mine.py"
+
+    def told(code: str) -> str:
+        file.write_text(f"import os\nos._exit(9)\n{code}")
+        with pytest.raises(DatasetNotFound) as caught:
+            loaders.open_source(file)
+        return str(caught.value)
+
+    code = (
+        "def load(limit=None): ...\ndef other(*, seed=1): ...\ndef _mine(): ...\n"
+        "def needs(rows): ...\ndef needs_too(*, rows): ...\nclass A:\n def inner(self): ...\n"
+        "async def later(): ...\nx = '\\d'\n"
+    )
+    assert told(code).endswith(f"returns data, it is run then: {file}:load, {file}:other")
+    assert told("x = 1\n").endswith("a function that takes no argument and returns data; name it")
+    assert "can't be read, line 3: invalid syntax" in told("def load(:\n")
+    assert "as a file of Python's it can't be read" in told("(" * 5000)
+
+
 @pytest.mark.parametrize(
     "returned",
     [

@@ -15,6 +15,7 @@ from loaders import (
     CorruptDataset,
     DatasetNotFound,
     Field,
+    LoaderError,
     Numbered,
     ReadingOptions,
     Rows,
@@ -22,14 +23,19 @@ from loaders import (
 )
 from loaders.delimited import read_csv
 from loaders.rows import ArraySource, Source
+from loaders.sources import open_rows
 
 IRIS = "5.1,3.5,setosa\n4.9,3.0,setosa\n7.0,3.2,versicolor\n"
 NAN = float("nan")
 
 
-def table(path: Path, text: str | bytes, label: str | None = None, **options: Any) -> Source:
+def table(
+    path: Path, text: str | bytes, label: str | None = None, leave_out: tuple[str, ...] = (),
+    **options: Any,
+) -> Source:  # fmt: skip
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return loaders.open_source(path, reading=ReadingOptions(label=label), **options)
+    reading = ReadingOptions(label=label, leave_out=leave_out)
+    return loaders.open_source(path, reading=reading, **options)
 
 
 def only(source: Source, split: str = "train") -> np.ndarray:
@@ -52,6 +58,9 @@ WRITTEN = {
     "packed": gzip.compress(PLAIN.encode()),
     "semicolons": PLAIN.replace(",", ";").encode(),
     "decimal commas": PLAIN.replace(",", ";").replace(".", ",").encode(),
+    "as Excel says": b"sep=;\r\n" + PLAIN.replace(",", ";").replace("\n", "\r\n").encode(),
+    "as Excel says, UTF-16": ('"sep=|"\n' + PLAIN.replace(",", "|")).encode("utf-16"),
+    "as Excel says, one line": b"SEP=:\n" + PLAIN.replace(",", ":").encode(),
     "tabs": PLAIN.replace(",", "\t").encode(),
     "bars": PLAIN.replace(",", "|").encode(),
     "quoted": b'"height","width","class"\n"1.5","2","b"\n"2","-3e1","a"\n',
@@ -67,7 +76,7 @@ def test_a_table_is_what_it_says_however_it_is_written(how: str, file: Path) -> 
     assert source.form.classes == ("a", "b")
     assert only(source).tolist() == [[1.5, 2], [2, -30]]
     assert source.labels("train").tolist() == [1, 0]
-    if how != "utf-16":  # by what is in it, not by its name
+    if "utf-16" not in how.lower():  # by what is in it, not by its name
         assert table(file.with_name("table.data"), WRITTEN[how]).digest == source.digest
 
 
@@ -268,7 +277,9 @@ def test_of_several_tables_one_is_named(tmp_path: Path) -> None:
         ("a,y\n1,b\n2,\n", "column 'y' of .*: row 1 has no label"),
         ("y\n1\n0\n", "beside its label it has no columns"),
         ("id,y\n" + "".join(f"n{k},{k % 2}\n" for k in range(1001)),
-         r"column 'id' has 1,001 different texts .*n0.*is it an id\? leave the column out"),
+         r"column 'id' has 1,001 different texts .*n0.*an id, or .*\? --leave-out id leaves it"),
+        ("sep=;\na;y\n1;0\n1;2;3\n", "line 4 has 3 cells, the first has 2: '1;2;3'"),
+        ("sep=;\n", "it is empty"),
         (b"a,y\n1,\xff\n", "no text in UTF-8: .*; save it as UTF-8"),
         (b"\x89PNG\r\n\x1a\n\0\0", "not a table in text: it begins with 89 50 4e 47"),
         (gzip.compress(b"a,y\n1,0\n", mtime=0)[:-9], "can't be read: "),
@@ -281,6 +292,67 @@ def test_what_is_no_table_is_told(
     monkeypatch.setattr(delimited, "_BLOCK", 1 << 16)
     with pytest.raises(CorruptDataset, match=f"table.csv.*{words}"):
         table(file, text)
+
+
+IDS = "id,name,size,class\n" + "".join(f"{k},n {k},{k % 7},{k % 2}\n" for k in range(1500))
+
+
+@pytest.mark.parametrize("leave_out", [("id", "name"), ("name", "0"), ("-4", "1", "id")])
+def test_columns_are_left_out_by_name_or_number(file: Path, leave_out: tuple[str, ...]) -> None:
+    source = table(file, IDS, leave_out=leave_out)
+    assert source.form.fields == {"row": Field("float64", (1,), ("size",))}
+    assert only(source)[:3].tolist() == [[0], [1], [2]]
+    assert source.labels("train").tolist() == [0, 1] * 750
+
+
+def test_of_columns_left_out_none_is_the_label_and_none_is_looked_at(tmp_path: Path) -> None:
+    """What has a number in one part and a text in the other is nobody's business."""
+    text = "code,label,a,y\n1,7,0.5,a\n2,8,1,b\n"
+    source = table(tmp_path / "t.csv", text, leave_out=("label", "code"))
+    assert source.form.classes == ("a", "b")
+    (tmp_path / "parts").mkdir()
+    for name, code in (("train", "1"), ("test", "A1")):
+        table(tmp_path / "parts" / f"{name}.csv", f"code,a,y\n{code},1,0\n{code},2,1\n")
+    reading = ReadingOptions(leave_out=("code",))
+    source = loaders.open_source(tmp_path / "parts", reading=reading)
+    assert (source.splits, source.form.fields["row"].columns) == ({"train": 2, "test": 2}, ("a",))
+
+
+def test_pixels_beside_an_id_are_pixels(file: Path) -> None:
+    names = ",".join(f"pixel{k}" for k in range(4))
+    source = table(file, f"id,label,{names}\n7,1,0,1,2,3\n8,0,4,5,6,255\n", leave_out=("id",))
+    assert source.form.fields == {"image": Field("uint8", (2, 2))}
+
+
+@pytest.mark.parametrize(
+    ("label", "leave_out", "error", "words"),
+    [
+        (None, ("nmae",), DatasetNotFound,
+         r"no column 'nmae' to leave out \(--leave-out\); its 4 columns are id, name, size, class"),
+        (None, ("id", "9"), DatasetNotFound, "no column '9' to leave out"),
+        ("class", ("name", "3"), LoaderError, "column 'class' can't be the label .* and left out"),
+        (None, ("id", "name", "size"), CorruptDataset, "beside its label it has no columns"),
+        (None, ("class",), DatasetNotFound, "no column is called label, class"),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_left_out_is_told(
+    file: Path, label: str | None, leave_out: tuple[str, ...], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        table(file, IDS, label, leave_out)
+
+
+def test_rows_for_a_model_have_its_columns_whatever_else_there_is(file: Path) -> None:
+    said: list[str] = []
+    table(file, IDS, leave_out=("id", "name"))
+    more = "when,name,size,other,class\n" + "".join(f"d{k},n{k},3,t{k},0\n" for k in range(1500))
+    for columns in (["size"], ["size", "width"]):  # width is not there, which is told later
+        source = table(file, more, leave_out=("id", "name"), columns=columns, say=said.append)
+        assert source.form.fields["row"].columns == ("size",)
+    assert said == [f"{file}: 'when', 'other': left out, the model does not know them"] * 2
+    rows = open_rows(file, ["size"], said.append, ReadingOptions(leave_out=("id", "name")))
+    assert only(rows, "all").tolist() == [[3.0]] * 1500
+    assert said[-1] == f"{file}: 'when', 'other', 'class': left out, the model does not know it"
 
 
 @pytest.mark.cost

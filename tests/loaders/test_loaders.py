@@ -132,7 +132,7 @@ def test_a_damaged_file_is_named_with_what_is_wrong(tmp_path: Path, what: str, w
 
 
 def test_a_folder_that_lacks_files_is_told_which(tmp_path: Path) -> None:
-    with pytest.raises(DatasetNotFound, match="it is empty; a source is a data set"):
+    with pytest.raises(DatasetNotFound, match="it is empty; a source is a name"):
         loaders.load(tmp_path)
     write_idx(tmp_path / IMAGES, np.zeros((1, 28, 28)))
     with pytest.raises(DatasetNotFound, match="lacks train-labels"):

@@ -18,6 +18,7 @@ from PIL import Image
 import loaders
 from loaders import CorruptDataset, DatasetNotFound, Field, ReadingOptions
 from loaders.rows import Source
+from loaders.sources import open_rows
 
 NAN = float("nan")
 PICTURES = np.random.default_rng(0).integers(0, 256, (12, 8, 8), np.uint8)
@@ -57,6 +58,23 @@ def opened(path: Path, label: str | None = None, **options: Any) -> Source:
 def only(source: Source, split: str = "train") -> np.ndarray:
     (array,) = source.read(split, slice(None)).values()
     return array
+
+
+def test_what_is_left_out_is_not_read(tmp_path: Path) -> None:
+    """Neither a type that nothing can be learned from, nor pictures that are damaged."""
+    table = {
+        "when": pa.array([1, 2], pa.timestamp("s")), "photo": [b"no picture", b"neither"],
+        "a": [1.5, 2.5], "label": [0, 1],
+    }  # fmt: skip
+    file = written(tmp_path / "a.parquet", table)
+    with pytest.raises(CorruptDataset, match="'when' is of the type .*: --leave-out when leaves"):
+        opened(file)
+    reading = ReadingOptions(leave_out=("0", "photo"), label="-1")
+    source = loaders.open_source(file, reading=reading)
+    assert source.form.fields == {"row": Field("float64", (1,), ("a",))}
+    assert source.labels("train").tolist() == [0, 1]
+    assert only(loaders.open_source(file, columns=["a"])).tolist() == [[1.5], [2.5]]
+    assert only(open_rows(file, ["a"]), "all").tolist() == [[1.5], [2.5]]
 
 
 @pytest.mark.parametrize(

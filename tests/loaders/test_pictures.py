@@ -12,6 +12,7 @@ from PIL import Image
 
 import loaders
 from loaders import CorruptDataset, DatasetNotFound, LoaderError, Numbered
+from main_node.commands.pictures import colour_picture, grey_picture
 
 from ..conftest import make_idx_folder
 
@@ -173,8 +174,33 @@ def test_a_bomb_is_a_damaged_picture(tmp_path: Path) -> None:
 
 def test_pictures_beside_no_class_are_no_data(tmp_path: Path) -> None:
     colour(tmp_path / "one.png")
-    with pytest.raises(DatasetNotFound, match="without data that is known: it holds one.png"):
+    with pytest.raises(DatasetNotFound, match="without data that is known: it holds one.png") as e:
         loaders.load(tmp_path)
+    told = f"a folder for each class, whose name is the class's: {tmp_path}/cat/one.png"
+    assert told in str(e.value)
+
+
+def test_pictures_that_are_asked_about_are_made_as_those_that_were_learned_from(
+    tmp_path: Path,
+) -> None:
+    """They were stretched, where those of the folder were cut to their proportions."""
+    folder = photographs(tmp_path / "photos")
+    with Image.open(folder / "a" / "0.png") as image:
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+        image.save(folder / "a" / "0.png")
+    source = loaders.open_source(folder)
+    rows = source.read("train", slice(None))["image"]
+    files = sorted(folder.glob("*/*.png"), key=lambda each: int(each.stem))
+    assert rows.shape[1:] == (60, 60, 3)
+    for row, file in zip(rows, files, strict=True):
+        assert np.array_equal(colour_picture(file, (60, 60)).pixels, row), file
+    for file in files:  # of grey ones alone
+        with Image.open(file) as image:
+            dark = image.convert("RGB").convert("L").point(lambda level: level // 3)
+        dark.save(file)
+    rows = loaders.open_source(folder).read("train", slice(None))["image"]
+    for row, file in zip(rows, files, strict=True):
+        assert np.array_equal(grey_picture(file, (60, 60), whole=True).pixels, row), file
 
 
 def photographs(folder: Path, count: int = 12) -> Path:

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -169,6 +169,55 @@ def test_what_is_read_ahead_fits_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_
         (tmp_path / f"{number}").write_bytes(b"x" * 300)
     assert [len(some) for some in places._chunks(files)] == [3] * 6 + [2]
     assert len(list(places.read_each(files))) == 20
+
+
+def test_files_of_a_source_come_together_and_each_once(
+    store: Store, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, each was asked for when the one before it had been read."""
+    whole = store.upload(digits, f"{BUCKET}/together/whole")
+    parts = store.upload(in_parts(digits, tmp_path / "parts"), f"{BUCKET}/together/parts")
+    asked: list[list[str]] = []
+    ask = buckets_.Buckets.ask
+
+    def counted(way: buckets_.Buckets, paths: Sequence[str]) -> Any:
+        asked.append([*paths])
+        return ask(way, paths)
+
+    monkeypatch.setattr(buckets_.Buckets, "ask", counted)
+    monkeypatch.setattr(buckets_.Buckets, "get", None)  # and none by itself
+    for name, files in ((whole, 4), (parts, 4 * 12)):
+        asked.clear()
+        assert open_source(name).digest == open_source(digits).digest
+        assert [len(each) for each in asked] == [files]
+        assert len({*asked[0]}) == files
+
+
+def test_of_files_that_come_together_that_which_fails_is_named(
+    store: Store, digits: Path, tmp_path: Path
+) -> None:
+    name = store.upload(in_parts(digits, tmp_path / "parts"), f"{BUCKET}/named")
+    folder = f"{name.removeprefix('s3://')}/train/train-labels-idx1-ubyte"
+    with places.ahead([places.at(f"s3://{folder}/part-{n}") for n in (1, 99, 2)]) as coming:
+        assert places.read(coming[0])
+        with pytest.raises(DatasetNotFound, match="train-labels-idx1-ubyte/part-99: nothing is th"):
+            places.read(coming[1])
+        assert places.read(coming[2])  # by itself
+    store.fs.pipe({f"{folder}/part-7": b"x" * 1000})
+    with pytest.raises(CorruptDataset, match="train-labels-idx1-ubyte: too long"):
+        open_source(name)
+
+
+def test_files_that_are_not_opened_in_turn_are_read_all_the_same(
+    store: Store, tmp_path: Path
+) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}").write_bytes(f"{number}".encode())
+    there = places.at(store.upload(tmp_path, f"{BUCKET}/turns"))
+    with places.ahead([there / f"{number}" for number in range(5)]) as coming:
+        assert [places.read(coming[n]) for n in (0, 3, 3, 1, 0, 2)] == [
+            b"0", b"3", b"3", b"1", b"0", b"2"
+        ]  # fmt: skip
 
 
 #: Objects in each of the folders of `Listing`.

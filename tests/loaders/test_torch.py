@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -200,6 +201,26 @@ def test_workers_and_nodes_share_a_stream(
         loader = DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context=context)
         seen.update(urls(loader))
     assert seen == Counter(everything)
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_folders_of_a_stream_are_listed_once_for_all_workers(
+    pictures: Path, tmp_path: Path, context: str
+) -> None:
+    """Each worker listed anew: what came between was a file of two workers, or of none."""
+    folder = Path(shutil.copytree(pictures, tmp_path / "some"))
+    everything = sorted(map(str, folder.rglob("*.png")))
+    streams = (
+        S3Stream([f"{folder}/"]).map(name_and_size),
+        IterableWrapper([f"{folder}/"]).list_files_by_s3().load_files_by_s3().map(name_and_size),
+    )
+    new = folder / "0.png"
+    shutil.copy(everything[0], new)
+    for stream in streams:
+        loader = DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context=context)
+        assert urls(stream) == everything
+        assert sorted(urls(loader)) == everything
+    assert str(new) in urls(S3Stream([f"{folder}/"]).map(name_and_size))
 
 
 @pytest.mark.parametrize("seed", [None, 5])

@@ -234,3 +234,20 @@ def test_other_data_is_refused_under_its_first_name_too(
     done = here(MAIN_HERE, "--resume", str(path), "--data", str(tmp_path / "other"))
     assert done.returncode == 2
     assert "the data is not what run" in done.stderr
+
+
+def test_where_the_data_is_gone_it_is_said_how_to_name_it_anew(
+    whole: tuple[dict[str, Any], str], data: Path, tmp_path: Path
+) -> None:
+    result, learner = whole
+    path = tmp_path / result["run"]
+    shutil.copytree(Path(result["model"]).parent, path)
+    First(path, data, learner).cut_short(*END)
+    config = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(config.replace(str(data), str(tmp_path / "gone")))
+    done = here(MAIN_HERE, "--resume", str(path))
+    assert done.returncode == 3
+    assert f"{tmp_path / 'gone'}: no such file or folder" in done.stderr
+    assert f"mnist-main --resume {path} --data SOURCE" in done.stderr
+    named = here(MAIN_HERE, "--resume", str(path), "--data", str(tmp_path / "nowhere"))
+    assert (named.returncode, "--data SOURCE" in named.stderr) == (3, False)

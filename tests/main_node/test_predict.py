@@ -53,7 +53,7 @@ def surely(fresh: Model, label: int) -> Model:
     """Return a model that says one thing, whatever it sees, and is sure of it."""
     bias = np.zeros(10, np.float32)
     bias[label] = 50
-    return Model({**fresh.arrays, "dense2.bias": bias}, "neural", FORM)
+    return Model({**fresh.arrays, "dense.bias": bias}, "neural", FORM)
 
 
 def drawn(height: int = 20, width: int = 14) -> Pixels:
@@ -379,14 +379,14 @@ def test_numbers_that_numpy_lacks_are_told_wherever_they_are_kept(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda arrays: {**arrays, "dense2.bias": np.full(10, np.nan, np.float32)}, "not finite"),
-        (lambda arrays: {**arrays, "dense2.bias": np.zeros((), np.float32)}, "does not fit images"),
-        (lambda arrays: {**arrays, "dense2.bias": np.zeros(10, np.int64)}, "is int64, no weights"),
+        (lambda arrays: {**arrays, "dense.bias": np.full(10, np.nan, np.float32)}, "not finite"),
+        (lambda arrays: {**arrays, "dense.bias": np.zeros((), np.float32)}, "does not fit images"),
+        (lambda arrays: {**arrays, "dense.bias": np.zeros(10, np.int64)}, "is int64, no weights"),
         (lambda arrays: {}, "does not fit images"),
         (
             lambda arrays: {
-                **arrays, "dense2.bias": np.zeros(12, np.float32),
-                "dense2.weight": np.zeros((12, 128), np.float32),
+                **arrays, "dense.bias": np.zeros(12, np.float32),
+                "dense.weight": np.zeros((12, 576), np.float32),
             },
             "says that it has 10 classes; it has others",
         ),
@@ -581,6 +581,19 @@ def test_rows_of_a_table_are_told_whether_or_not_it_has_labels(tmp_path: Path) -
     assert [row["class"] for row in rows] == [line.split()[0] for line in lines[:3]]
     mixed = here(PREDICT_HERE, model, str(tmp_path / "alone.csv"), str(tmp_path / "none.csv"))
     assert (mixed.returncode, "none.csv: no such table" in mixed.stderr) == (3, True)
+
+
+def test_columns_that_a_model_does_not_know_are_no_hindrance(tmp_path: Path) -> None:
+    """Of a table with names in it nothing could be said: these were too many texts."""
+    model = str(of_table(tmp_path, "of other data"))
+    rows = "".join(f"name {k},{k},{k % 9},{'ab'[k % 2]}\n" for k in range(1200))
+    (tmp_path / "named.csv").write_text("name,width,height,label\n" + rows)
+    tried = here(PREDICT_HERE, model, "--data", str(tmp_path / "named.csv"), "--json")
+    assert tried.returncode == 0, tried.stderr
+    assert json.loads(tried.stdout)["examples"] == 1200
+    assert "'name': left out, the model does not know it" in tried.stderr
+    told = here(PREDICT_HERE, model, str(tmp_path / "named.csv"))
+    assert (told.returncode, len(told.stdout.splitlines())) == (0, 1200), told.stderr
 
 
 def test_data_that_the_run_did_not_learn_from_is_tried_whole(tmp_path: Path) -> None:

@@ -433,12 +433,19 @@ def test_what_shapes_a_run_is_known_again_from_an_earlier_release() -> None:
         ' 1, "limit": null, "lr": 0.02, "rounds": 5, "seed": 0, "sharding": "disjoint", "shifts":'
         ' 1, "target_digit": null, "threads": 1}'
     )
+    assert not spec.as_begun(old).is_that_of(old)  # it is of another preset
+    spec = TrainOptions.of(jobs=7, preset="first").spec.as_begun(old)
+    assert (spec.made.epochs, spec.made.lr, spec.made.width, spec.rounds) == (3, 0.02, None, 5)
     assert spec.is_that_of(old)
     other = RunSpec(
         data=DataOptions(jobs=8), learner=spec.learner, made=spec.made, merge=spec.merge,
         merged=spec.merged, plan=spec.plan,
     )  # fmt: skip
     assert not other.is_that_of(old)
+    several = TrainOptions.of(jobs=7, leave_out=("id", "name")).spec  # JSON has a list of them
+    assert several.is_that_of(several.text())
+    assert not several.is_that_of(old)
+    assert RunSpec.of(json.loads(several.text())) == several
     assert not TrainOptions.of(jobs=7, merge="scaffold").spec.is_that_of(old)  # it had the mean
     assert not spec.is_that_of("[]")
     assert not spec.is_that_of("{")

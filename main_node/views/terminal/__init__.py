@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
@@ -38,14 +39,22 @@ def view(options: Options) -> Lines | Objects | None:
 
         set_up_logs(options.log_level, format="json")
         return None if options.quiet else Objects()
+    from .lines import Lines, Quiet
+
+    if options.quiet or not _may_be_terminal():
+        set_up_logs(options.log_level)
+        return (Quiet if options.quiet else Lines)(sys.stderr)
     from rich.console import Console
 
-    from .lines import Lines, Quiet
     from .screen import ConsoleStream, Screen
 
     console = Console(stderr=True)
-    screen = console.is_terminal and not options.quiet
+    screen = console.is_terminal
     set_up_logs(options.log_level, cast(IO[str], ConsoleStream(console)) if screen else None)
-    if screen:
-        return Screen(console)
-    return (Quiet if options.quiet else Lines)(sys.stderr)
+    return Screen(console) if screen else Lines(sys.stderr)
+
+
+def _may_be_terminal() -> bool:
+    """Whether rich, whose import takes a while, has to be asked whether there is a terminal."""
+    forced = {"FORCE_COLOR", "TTY_COMPATIBLE"} & os.environ.keys()
+    return bool(forced) or sys.stderr.isatty()
