@@ -178,10 +178,10 @@ def test_steps_that_can_not_be_captured_are_taken_one_by_one_and_none_is_lost(
     feed = feeding.Resident(rows, passes, feeding.Take(model, rows.form, torch.device("cpu")))
     found = []
     with caplog.at_level(logging.WARNING, logger="mnist.compute"):
-        for kind in (steps.OnGpu, steps.Captured):
+        for kind, last in ((steps.OnGpu, None), (steps.Captured, 4)):
             net = net_of(model, rows.form)
             descent = Descent(net, as_first=False, fused=True)
-            walk = kind(net, descent, feed, *((None,) if kind is steps.OnGpu else ()))
+            walk: Any = kind(net, descent, feed, last)  # type: ignore[arg-type]
             losses = [float(walk.take(part, 0.1)) for part in feed.parts(np.random.default_rng(1))]
             assert len(losses) > 2 * steps._EAGER
             found.append((losses, arrays_of(net)))

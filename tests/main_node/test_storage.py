@@ -228,7 +228,10 @@ def test_a_result_that_lacks_anything_is_none(tmp_path: Path) -> None:
     ).as_json()  # fmt: skip
     directory.write_metrics(result)
     assert finished(tmp_path / "run") is not None
-    later = "loss_by_round", "merge", "classes", "shortcoming", "validation_rows", "test_loss"
+    later = (
+        "loss_by_round", "merge", "classes", "shortcoming", "validation_rows", "test_loss",
+        "devices",
+    )  # fmt: skip
     for name in later:  # as of an earlier release
         del result[name]
     directory.write_metrics(result)
