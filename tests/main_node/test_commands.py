@@ -363,6 +363,43 @@ def test_a_taken_port_is_named(data: Path, tmp_path: Path) -> None:
     assert f"{address} is taken by another program" in done.stderr
 
 
+def test_what_few_people_need_is_set_by_name(tmp_path: Path) -> None:
+    def config(*words: str, **variables: str) -> dict[str, Any]:
+        done = here(MAIN_HERE, *words, "--print-config", env=variables)
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = yaml.safe_load(done.stdout)
+        return found
+
+    assert config()["shift"] is None
+    assert config("--set", "shift=2", "--set=flip=yes")["shift"] == 2
+    assert config("--set", "batch-size=8", "--set", "flip=false")["flip"] is False
+    assert config("--set", "lr=0.5", "--set", "lr=0.25")["lr"] == 0.25
+    assert config(MNIST_SHIFT="3")["shift"] == 3
+    file = tmp_path / "a.yaml"
+    file.write_text("shift: 4\nwidth: 8\n")
+    found = config("--config", str(file), "--set", "width=9")
+    assert (found["shift"], found["width"]) == (4, 9)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--set", "shift"), "--set takes NAME=VALUE; 'shift' is none"),
+        (("--set",), "--set takes NAME=VALUE"),
+        (("--set", "shfit=1"), "--set shfit: no such option (did you mean shift?)"),
+        (("--set", "jobs=3"), "--set jobs: no such option"),
+        (("--set", "shift=x"), "Invalid value for '--set shift'"),
+        (("--set", "shift=-1"), "Invalid value for '--set shift'"),
+        (("--set", "flip=maybe"), "'maybe' is neither true nor false"),
+        (("--learner", "algebraic", "--set", "shift=1"), "--set shift is for --learner neural"),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_set_is_said(words: tuple[str, ...], told: str) -> None:
+    done = here(MAIN_HERE, *words, "--print-config")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+
+
 def test_a_nodes_mistakes_are_one_line_and_a_code() -> None:
     done = here(COMPUTE_HERE, "--connect", "nowhere")
     assert done.returncode == 2
