@@ -64,11 +64,22 @@ _ZAP_ADDRESS = "inproc://zeromq.zap.01"
 _ZAP_DOMAIN = b"mnist-merge"
 
 
+class _Context(zmq.Context[Socket]):
+    """A context that keeps nobody waiting where it is not closed.
+
+    Rubbish is collected in whatever thread comes to it. A context would be closed there, which
+    waits until all of its sockets are; those that are rubbish with it never would be.
+    """
+
+    def __del__(self) -> None:
+        """Leave it, and its two threads, as they are."""
+
+
 def make_context() -> zmq.Context[Socket]:
     """Return a context for one node's sockets."""
     _keep_freed_memory()
     raise_limit()
-    return zmq.Context()
+    return _Context()
 
 
 def _keep_freed_memory() -> None:
