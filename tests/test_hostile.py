@@ -31,7 +31,7 @@ from protocol import JobDataType, JobSolutionDataType
 from protocol.carrier import keys, traffic
 from protocol.carrier.sockets import make_pair
 from protocol.carrier.traffic import HANDSHAKE_BYTES, received
-from protocol.wire.codec import MAGIC, decode, encode, specify
+from protocol.wire.codec import MAGIC, VERSION, decode, encode, specify
 from protocol.wire.limits import (
     NEWCOMERS_LINES,
     NEWCOMERS_LOG_BYTES,
@@ -168,7 +168,7 @@ def test_a_peer_that_breaks_the_rules_is_told_so(
     refuse = peer.hear(Refuse)
     assert isinstance(refuse, Refuse)
     assert refuse.code == "version"
-    assert "protocol version 9 is not 2" in refuse.reason
+    assert f"protocol version 9 is not {VERSION}" in refuse.reason
 
 
 def test_a_solution_for_somebody_elses_job_changes_nothing(

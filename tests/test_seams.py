@@ -44,6 +44,7 @@ from .test_house import copied
 
 SEAMS = Path(__file__).parent / "seams"
 PREDICT = (MAIN[0], "-c", "import mnist_merge; mnist_merge.predict()")
+DATASETS = (MAIN[0], "-c", "import mnist_merge; mnist_merge.datasets()")
 RUNS = (MAIN[0], "-c", "import mnist_merge; mnist_merge.runs()")
 #: Where a file of each name belongs.
 PLACES = {
@@ -221,7 +222,9 @@ def test_a_source_is_one_file(coloured: Coloured, tmp_path: Path) -> None:
     assert (seen.returncode, seen.stdout) == (0, f"green  {image}\n"), seen.stderr
     elsewhere = house.run(*PREDICT, coloured.model, "--data", "nowhere")
     assert elsewhere.returncode == 3
-    assert "made-up colour pictures (colours)" in elsewhere.stderr
+    assert "mnist-datasets list" in elsewhere.stderr
+    listed = house.run(*DATASETS, "list")
+    assert "colours" in listed.stdout
 
 
 def test_a_model_is_tried_on_data_of_other_classes(coloured: Coloured, house: House) -> None:
