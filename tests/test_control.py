@@ -30,7 +30,7 @@ from protocol.carrier.control import control
 from protocol.carrier.keys import MainKeys, NodeKeys
 from protocol.carrier.sockets import make_pair
 from protocol.errors import ControlRefused, NoAnswer, NodeError
-from protocol.wire.codec import MAGIC, decode, encode
+from protocol.wire.codec import MAGIC, VERSION, decode, encode
 from protocol.wire.key import ALL_ROLES, CONTROL, DEFAULT_ROLES, NO_ROLES, WATCH, WORK
 from protocol.wire.messages import (
     REFUSE_KEY,
@@ -435,7 +435,7 @@ def test_nobody_there_is_told_in_words(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("frames", "words"),
     [
-        ([MAGIC[:3] + b"\x07" + bytes(8), b"\x90"], "protocol version 7 is not 2: install"),
+        ([MAGIC[:3] + b"\x07" + bytes(8), b"\x90"], f"protocol version 7 is not {VERSION}: install"),
         (encode([Refuse(REFUSE_UNKNOWN, "who?")]), "a release that can't be told to do anything"),
         (encode([Refuse("full", "not now")]), "not now"),
     ],
