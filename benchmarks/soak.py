@@ -136,11 +136,11 @@ def soak(jobs: int, nodes: int, seed: int = 0, every: float = 1.0) -> Soaked:
             for _ in range(jobs):
                 while not room.acquire(timeout=max(0.0, due - time.monotonic())):
                     herd.accident()
-                    due += every
+                    due = time.monotonic() + every  # where it took long, nodes have time to come
                 main.request_job_solution(JobDataType(str(JOB_SECONDS)))
             while not ended.wait(max(0.0, due - time.monotonic())):
                 herd.accident()
-                due += every
+                due = time.monotonic() + every  # where it took long, nodes have time to come
             failed = main.view().failed
         finally:
             herd.close()
