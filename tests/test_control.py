@@ -435,7 +435,7 @@ def test_nobody_there_is_told_in_words(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("frames", "words"),
     [
-        ([MAGIC[:3] + b"\x07" + bytes(8), b"\x90"], f"protocol version 7 is not {VERSION}: install"),
+        ([MAGIC[:3] + b"\x07" + bytes(8), b"\x90"], f"protocol version 7 is not {VERSION}"),
         (encode([Refuse(REFUSE_UNKNOWN, "who?")]), "a release that can't be told to do anything"),
         (encode([Refuse("full", "not now")]), "not now"),
     ],
