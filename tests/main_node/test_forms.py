@@ -51,9 +51,9 @@ def trained(folder: Path, data: str, nodes: int = 1, **options: Any) -> Result:
 @pytest.mark.parametrize(
     ("data", "options"),
     [
-        ("iris", {"epochs": 10}), ("holes", {"epochs": 5}),
+        ("iris", {"epochs": 4}), ("holes", {"epochs": 3}),
         ("holes", {"learner": "algebraic", "batches": 3}),
-        ("holes", {"epochs": 8, "merge": "scaffold"}),
+        ("holes", {"epochs": 3, "merge": "scaffold"}),
     ],
     ids=["iris", "holes", "rules", "scaffold"],
 )  # fmt: skip
