@@ -693,18 +693,24 @@ class Dispatcher:
 
     def _heartbeat(self, node: Node, message: Heartbeat, now: float) -> list[Effect]:
         self.noise += 1 + len(message.tasks) / 256
+        in_vain = False  # something was asked back that had begun
         for task_id, fraction in message.progress.items():
             task = node.tasks.get(task_id)
             if task is not None:
                 node.waiting.discard(task_id)
                 if task.begun is None:
                     task.begun = task.moved = now
+                    in_vain |= task.recalled is not None
                 if fraction > task.progress:
                     task.progress, task.moved = fraction, now
                 task.note = message.notes.get(task_id, "")
         before, last = node.solved_then
         node.solved_then = last, node.solved
-        return self._reconcile(node, message.tasks, now, node.solved - before)
+        effects = self._reconcile(node, message.tasks, now, node.solved - before)
+        if in_vain:
+            self._placement.press_on()
+            effects += self._assign(now)
+        return effects
 
     def _ready(self, node: Node, message: Ready, now: float) -> list[Effect]:
         self.noise += 1

@@ -359,12 +359,16 @@ class Node:
 def yielding(node: Node, priority: int) -> Task | None:
     """Return a task that `node` has not begun, as far as is known, and that is less urgent.
 
-    It is the one that was offered last: the first ones may have begun, or begin at any moment.
+    It is the one that was offered last: the first ones may have begun, or begin at any moment,
+    unless others are known to have all places.
     """
-    place = len(node.tasks)
+    place, places = len(node.tasks), node.hello.tasks
+    first = islice(node.tasks.values(), LOOK_BACK)
+    if sum(task.begun is not None for task in first) >= places:
+        places = 0
     for task in islice(reversed(node.tasks.values()), LOOK_BACK):
         place -= 1
-        if place < node.hello.tasks and task.id not in node.waiting:
+        if place < places and task.id not in node.waiting:
             continue
         waits = task.begun is None and task.recalled is None and task.solution is None
         if waits and task.job.data.priority < priority:

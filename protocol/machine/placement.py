@@ -406,6 +406,10 @@ class Placement:
     def press(self) -> None:
         """Let more be asked back for urgent jobs that are still in the queue; call it on ticks."""
         self._overtakes_left = OVERTAKES
+        self.press_on()
+
+    def press_on(self) -> None:
+        """Let something else be asked back for urgent jobs, where what was has begun."""
         self._overtakes = {
             job: task
             for job, task in self._overtakes.items()

@@ -430,6 +430,9 @@ class Session:
 
     def _recall(self, message: Recall, now: float) -> list[NodeEffect]:
         self.noise += TOLD_NOISE
+        task = self._tasks.get(message.task)
+        if task is not None and task.state is TaskState.RUNNING:
+            return self._beat_now(now)  # which says so: something else may be asked back
         return self._give_back(message.task)
 
     def _give_back(self, task_id: int) -> list[NodeEffect]:

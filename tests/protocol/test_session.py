@@ -329,7 +329,9 @@ def test_only_what_has_not_begun_is_given_back() -> None:
     session.receive(offer(1), 0.0)
     session.receive(offer(2), 0.0)
     session.started(1, 0.0)
-    assert session.receive(Recall(1), 0.1) == []
+    (begun,) = told(session.receive(Recall(1), 0.1))  # it is not waited for any longer
+    assert isinstance(begun, Heartbeat)
+    assert begun.progress == {1: 0.0}
     assert session.receive(Recall(2), 0.1) == [Abort(2), Tell(Returned(2))]
     assert not session.started(2, 0.2)
 

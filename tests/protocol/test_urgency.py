@@ -40,9 +40,6 @@ RUNS = 20 * BLOCKS  # of each kind
 CALM = Weather(rate=1e6)
 #: How long after it was submitted an urgent job has overtaken whatever has not begun.
 SOON = 1.0
-#: Where what was asked back had begun, unknown to the main node: it hears that with the next sign
-#: of life, and asks for something else at the tick after it.
-LATER = 3.0
 KINDS = ("", "fit", "predict")
 SOURCES = ("nfs", "s3", "web")
 ACCELERATORS = ("", "cpu", "cuda: one", "cuda: another", "mps")
@@ -62,8 +59,7 @@ class Watched(Simulation):
         for where, queue in placement._queues.items():
             if -where.back > run.job.priority and hello.takes(where.kind, where.device):
                 for job in queue.values():
-                    most = LATER if job.id in placement._overtakes else SOON
-                    soon = self.now - job.queued < most or there.lacks(job)
+                    soon = self.now - job.queued < SOON or there.lacks(job)
                     assert soon, f"{run.job_id} began before {job.id}, which is urgent"
         self.overtaken += any(
             other.data.priority < run.job.priority
