@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from protocol.options import Checked, option
-from protocol.wire.limits import MAX_COUNT
+from protocol.options import option
 
 from ..contract import Cancelled, Learner, Progress, Solution
+from ..descending import DescentOptions
 from ..devices import CPU, CUDA, MPS
 from ..forms import Table, taken
 from .presets import FIRST, PRESETS, STANDARD, recipe_of
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NeuralOptions(Checked):
+class NeuralOptions(DescentOptions):
     """How the neural learner is made; what nobody says follows from preset, rows and shards."""
 
     preset: str = option(
@@ -33,22 +33,6 @@ class NeuralOptions(Checked):
         " rows, the more passes. first is what the first release did (15 passes, 99.3 %, in four"
         " times the time of fast).",
         choices=PRESETS, added=True, before=FIRST,
-    )  # fmt: skip
-    epochs: int | None = option(
-        None, "neural: passes over its shard that each job makes, each round.", least=1,
-        most=MAX_COUNT, unset="the preset's",
-    )  # fmt: skip
-    batch_size: int | None = option(
-        None, "neural: rows a step.", least=1, most=MAX_COUNT, unset="the preset's"
-    )
-    lr: float | None = option(
-        None, "neural: the highest learning rate; it falls to zero over all rounds.", least=0,
-        most=1e6, above=True, unset="the preset's",
-    )  # fmt: skip
-    threads: int = option(
-        1,
-        "neural: of each job. Part of the job: another number gives another (equally good) model.",
-        least=1, most=1024,
     )  # fmt: skip
     width: int | None = option(
         None,
