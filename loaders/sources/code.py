@@ -8,15 +8,8 @@ one or two of torch's data sets.
 from __future__ import annotations
 
 import ast
-import hashlib
-import importlib
-import importlib.util
-import re
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from protocol.wire.words import safe_line
@@ -24,6 +17,7 @@ from protocol.wire.words import safe_line
 from ..errors import DatasetNotFound, LoaderError
 from ..places import opened as open_file
 from ..places import size
+from ..running import NotThere, module_at, place_of, running
 from . import Asked, some
 
 if TYPE_CHECKING:
@@ -35,9 +29,6 @@ WHAT = "FILE.py:FUNCTION or package.module:FUNCTION, which returns data"
 SHORT = "FILE.py:FUNCTION"
 ORDER = 70
 NAMES = ()
-_PLACE = re.compile(
-    r"(?:(?P<file>.+\.py)|(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*)):(?P<name>[^\W\d]\w*)"
-)
 #: Bytes of a file of Python's that is looked into; no larger one was written by anybody.
 _MOST_CODE = 1 << 20
 #: What a source has; see `loaders.rows.Source`.
@@ -50,7 +41,7 @@ _RETURNS = (
 
 def knows(asked: Asked) -> bool:
     """Whether it is called so, and no file or folder is."""
-    return _PLACE.fullmatch(asked.name) is not None and "://" not in asked.name
+    return place_of(asked.name) is not None
 
 
 def almost(asked: Asked) -> str:
@@ -90,15 +81,17 @@ def open_source(asked: Asked) -> Source:
         CorruptDataset: what it returns are no rows and classes.
         LoaderError: it raises something, or returns something else.
     """
-    found = _PLACE.fullmatch(asked.name)
-    assert found is not None  # it is known
-    file = None if found["file"] is None else Path(found["file"])
-    with _running(asked.name, file):
-        module = _module(found["module"]) if file is None else _file(file)
-        function = getattr(module, found["name"], None)
+    place = place_of(asked.name)
+    assert place is not None  # it is known
+    with running(asked.name, place.file, LoaderError):
+        try:
+            module = module_at(place)
+        except NotThere as error:
+            raise DatasetNotFound(str(error)) from error
+        function = getattr(module, place.name, None)
         if not callable(function):
             raise DatasetNotFound(
-                f"{asked.name}: it has no function {found['name']!r}; it has {_functions(module)}"
+                f"{asked.name}: it has no function {place.name!r}; it has {_functions(module)}"
             )
         made = function()
         return _source(asked.name, made, asked.say)
@@ -111,75 +104,6 @@ def _functions(module: Any) -> str:
         if callable(each) and name[0] != "_" and getattr(each, "__module__", "") == module.__name__
     ]
     return some(names) or "none"
-
-
-# How it is found.
-
-
-@contextmanager
-def _running(name: str, file: Path | None) -> Iterator[None]:
-    """Run a user's code: with its folder to import from, and never from the current one.
-
-    Raises:
-        LoaderError: whatever it raises.
-    """
-    before = [*sys.path]
-    # An empty entry is the current folder, whichever that is.
-    sys.path[:] = [each for each in before if each not in ("", ".")]
-    if file is not None:
-        sys.path.insert(0, str(file.parent.absolute()))
-    try:
-        with redirect_stdout(sys.stderr):  # what it prints is no part of what a command prints
-            yield
-    except (LoaderError, MemoryError):
-        raise
-    except (Exception, SystemExit) as error:  # whatever a stranger's function does
-        raise LoaderError(
-            f"{name}: it raised {type(error).__name__}: {safe_line(str(error))}{_line(error, file)}"
-        ) from error
-    finally:
-        sys.path[:] = before
-
-
-def _line(error: BaseException, file: Path | None) -> str:
-    """Return in which line of a user's file something was raised, in words."""
-    at, line = error.__traceback__, 0
-    while at is not None:
-        if file is not None and Path(at.tb_frame.f_code.co_filename) == file.absolute():
-            line = at.tb_lineno
-        at = at.tb_next
-    return f" (line {line:,} of {file})" if line else ""
-
-
-def _file(file: Path) -> Any:
-    """Return the module that a file is."""
-    path = file.absolute()
-    if not path.is_file():
-        raise DatasetNotFound(f"{file}: no such file")
-    # Under a name of its own, so that no two are taken for one, and none for a package.
-    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise DatasetNotFound(f"{file}: not a file of Python's")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _module(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # it is there, and something that it imports is not
-        raise DatasetNotFound(
-            f"{name}: there is no module {error.name!r} that is installed or on PYTHONPATH; a file"
-            " is named by its path: FILE.py:FUNCTION"
-        ) from error
 
 
 # What it returns.
