@@ -7,7 +7,8 @@ allows.
 It is forked from a process that has imported what it needs (`template.py`), or is that process
 itself, and speaks over a socket of its own:
 
-    node -> child   {"prepare": [learner, ...], "device": the node's, "gpu": this child's}  first
+    node -> child   {"prepare": [learner, ...], "device": the node's, "gpu": this child's,
+                     "folders": with users' code, "scratch": where code of jobs is put}     first
                     {"solve": learner, "number": n, "values": {...}, "device": wanted} and arrays
                     {"cancel": n}
     child -> node   {"ready": true}                                 first
@@ -94,8 +95,8 @@ def _take_gpu(gpu: str) -> None:
 
 def _begin(told: dict[str, Any]) -> None:
     """Have the device begin, if it is not the processor: what it takes then is no job's."""
-    from learning import create
     from learning.devices import CPU, computing_on
+    from learning.registry import prepare
 
     _take_gpu(told["gpu"])
     if told["device"] == CPU:
@@ -103,7 +104,7 @@ def _begin(told: dict[str, Any]) -> None:
     for learner in told["prepare"]:
         try:
             with computing_on(told["device"]):
-                create(learner, {}).prepare()
+                prepare(learner)
         except Exception:
             continue  # a job will tell, in words
 
@@ -176,9 +177,12 @@ def serve(descriptor: int, nbytes: int) -> int:
         descriptor: of the socket.
         nbytes: memory that jobs may take.
     """
+    from learning.own.kinds import allow
+
     channel = Channel(socket.socket(fileno=descriptor))
     inbox = _Inbox(channel)
     told = inbox.messages.get()[0]
+    allow(tuple(map(Path, told["folders"])), Path(told["scratch"]) if told["scratch"] else None)
     _begin(told)
     _limit(nbytes)
     try:

@@ -7,10 +7,12 @@ import logging
 import queue
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from protocol import JobSolutionDataType
@@ -62,14 +64,16 @@ class Child:
         max_bytes: memory that its jobs may take; 0: any.
         devices: what the node has.
         seat: which place of the node it is for: it gets that one's GPU.
+        folders, scratch: where it looks for users' code, and puts such as comes with jobs.
 
     Raises:
         OSError: there can be no more processes.
     """
 
     def __init__(
-        self, births: Births, learners: Sequence[str], max_bytes: int, devices: Devices, seat: int
-    ) -> None:
+        self, births: Births, learners: Sequence[str], max_bytes: int, devices: Devices, seat: int,
+        folders: Sequence[str], scratch: str,
+    ) -> None:  # fmt: skip
         self._births, self._max_bytes = births, max_bytes
         self._own = births.begin(learners)
         ours, self._theirs = socket.socketpair()
@@ -80,7 +84,12 @@ class Child:
         self._limited = max_bytes > 0
         self._number = 0
         self.seat = seat
-        told = {"prepare": list(learners), "device": devices.kind, "gpu": devices.at(seat)}
+        #: Digest of the users' code that it has run, and that may have changed anything in it.
+        self.code = ""
+        told = {
+            "prepare": list(learners), "device": devices.kind, "gpu": devices.at(seat),
+            "folders": list(folders), "scratch": scratch,
+        }  # fmt: skip
         self.channel.send(told, {})
 
     def wait(self) -> None:
@@ -198,11 +207,14 @@ class ChildReplier(JobReplier):
         max_bytes: memory that the jobs of all children may take together; 0: any.
         template: the descriptor of the socket of one that is there already; None: there is none.
         devices: what jobs run on; None: the processor.
+        folders: where users' code is looked for, beside what is installed.
+        accepts_code: whether code is taken that comes with jobs.
     """
 
     def __init__(
         self, places: int, learners: Sequence[str] | None = None, max_bytes: int = 0,
-        template: int | None = None, devices: Devices | None = None,
+        template: int | None = None, devices: Devices | None = None, folders: Sequence[str] = (),
+        accepts_code: bool = False,
     ) -> None:  # fmt: skip
         self._places = places
         self._takes = learners
@@ -213,6 +225,8 @@ class ChildReplier(JobReplier):
         self._at_work: set[Child] = set()
         self._learners: list[str] = []
         self._births = Births(template)
+        self._folders = [str(Path(each).absolute()) for each in folders]
+        self._scratch = tempfile.TemporaryDirectory(prefix="mnist-code-") if accepts_code else None
         self._started = 0
         self._deaths = 0  # in a row
         self._closed = threading.Event()
@@ -228,18 +242,26 @@ class ChildReplier(JobReplier):
     def _start(self) -> Child:
         seat = min(self._seats, key=self._seats.__getitem__)
         self._seats[seat] += 1
-        child = Child(self._births, self._learners, self._max_bytes, self._devices, seat)
+        child = Child(
+            self._births, self._learners, self._max_bytes, self._devices, seat, self._folders,
+            "" if self._scratch is None else self._scratch.name,
+        )  # fmt: skip
         self._started += 1
         return child
 
     def make_ready(self, task: Task) -> None:
         """Wait for a child that is ready; one that is not yet is left alone if the task goes."""
         task.on_cancel(_nothing)
+        code = _code_of(task)
         try:
             child = self._idle.get_nowait()
+            if child.code not in ("", code):  # another's code may have changed anything in it
+                self._dismiss(child)
+                child = self._start()
         except queue.Empty:
             self._rest()
             child = self._start()
+        child.code = child.code or code
         try:
             child.wait()
         except EOFError as error:
@@ -252,6 +274,11 @@ class ChildReplier(JobReplier):
             self._idle.put(child)
             raise TaskCancelled("cancelled")
         task.place = child
+
+    def _dismiss(self, child: Child) -> None:
+        child.close()
+        self._started -= 1
+        self._seats[child.seat] -= 1
 
     def _rest(self) -> None:
         """Wait before another child is started where they die all the time."""
@@ -330,6 +357,14 @@ class ChildReplier(JobReplier):
             while True:
                 self._idle.get_nowait().close()
         self._births.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+
+def _code_of(task: Task) -> str:
+    """Return the digest of the users' code that a task is for; empty: of none."""
+    code = task.job.parameters.get("code")
+    return str(code.get("digest", "?")) if isinstance(code, Mapping) else ""
 
 
 def _nothing() -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,7 +19,7 @@ from console.options import options
 from mnist_merge import ONE_THREAD
 from protocol import AddressError, KeysError
 from protocol.carrier.latch import Latch
-from protocol.wire.addresses import DEFAULT_ADDRESS
+from protocol.wire.addresses import DEFAULT_ADDRESS, is_loopback
 from protocol.wire.entry import Entry
 
 from .errors import ConfigError, Refused
@@ -57,17 +58,19 @@ def main(lifeline: int | None, template: int | None, seat: int, **values: Any) -
 
 
 def _serve(config: ComputeOptions, lifeline: int | None, template: int | None, seat: int) -> None:
-    from learning import names, software
+    from learning import software
+    from learning.registry import kinds
 
     from . import devices
     from .children import ChildReplier
     from .node import AsyncComputingNode, memory_bytes
     from .sharing import SharedMemory
 
-    odd = set(config.learners) - set(names())
+    odd = set(config.learners) - set(kinds())
     if odd:
-        raise ConfigError(f"no learner {min(odd)!r}; there is {', '.join(names())}")
-    learners = config.learners or names()
+        raise ConfigError(f"no learner {min(odd)!r}; there is {', '.join(kinds())}")
+    learners = config.learners or kinds()
+    _check_code(config)
     offered = devices.find(config.device, seat)
     most = config.max_memory or memory_bytes() // 2
     node: AsyncComputingNode | None = None
@@ -80,7 +83,10 @@ def _serve(config: ComputeOptions, lifeline: int | None, template: int | None, s
         pulse = Pulse(config.pulse)
         node = AsyncComputingNode(
             config.name, config.domain,
-            ChildReplier(config.tasks, learners, most // 2, template, offered),
+            ChildReplier(
+                config.tasks, learners, most // 2, template, offered, config.code,
+                config.accept_code,
+            ),
             accelerator=str(offered),
             address=config.connect or None, discover=config.discover, insecure=config.insecure,
             tasks=config.tasks, max_jobs=config.max_jobs, kinds=learners,
@@ -100,6 +106,23 @@ def _serve(config: ComputeOptions, lifeline: int | None, template: int | None, s
     finally:
         if node is not None:
             node.stop()
+
+
+def _check_code(config: ComputeOptions) -> None:
+    """Raise where code is looked for in no folder, or would be taken from anybody.
+
+    Raises:
+        ConfigError: it is.
+    """
+    for folder in config.code:
+        if not Path(folder).is_dir():
+            raise ConfigError(f"--code {folder}: no such folder")
+    here = all(map(is_loopback, config.connect or (DEFAULT_ADDRESS,))) and not config.discover
+    if config.accept_code and config.keys is None and not here:
+        raise ConfigError(
+            "--accept-code without --keys takes code from this machine only: whoever answers at"
+            " another's address could have it run anything"
+        )
 
 
 def _what(config: ComputeOptions) -> str:

@@ -64,10 +64,21 @@ class ComputeOptions(Checked):
         above=True, metavar="SECONDS", unset="never",
     )  # fmt: skip
     learners: tuple[str, ...] = option(
-        (), "Take jobs of this learner only: neural, algebraic, or what an installed package"
-        " brings; repeat it for several.",
+        (), "Take jobs of this learner only: neural, algebraic, what an installed package"
+        " brings, or own, which is users' own nets and learners; repeat it for several.",
         metavar="NAME", unset="all",
     )  # fmt: skip
+    code: tuple[str, ...] = option(
+        (), "Look for the code of users' own nets and learners (mnist-main --learner FILE.py:NAME)"
+        " in this folder, too, beside what is installed; repeat it for several.",
+        metavar="FOLDER", path=True, unset="none",
+    )  # fmt: skip
+    accept_code: bool = option(
+        False,
+        "Take code that comes with jobs (mnist-main --ship-code) and run it, as this user: anybody"
+        " who may send jobs here decides then what this process does. From other machines only with"
+        " --keys.",
+    )
     pulse: str | None = option(
         None,
         "Change this file's time every second, for a health check. (systemd's watchdog is told"

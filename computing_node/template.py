@@ -126,11 +126,11 @@ def _prepare(learners: list[str]) -> None:
     """Import and make ready what jobs of these learners need."""
     import learning.actions  # noqa: F401
     import loaders  # noqa: F401
-    from learning import create
+    from learning.registry import prepare
 
     for learner in learners:
         try:
-            create(learner, {}).prepare()
+            prepare(learner)
         except Exception:
             continue  # a job will tell, in words
 
@@ -162,10 +162,10 @@ def _has_descriptors_of_processes() -> bool:
 
 
 def _forks(name: str) -> bool:
-    from learning import learner
+    from learning.registry import forks
 
     try:
-        return learner(name).forks
+        return forks(name)
     except Exception:  # as above
         return True
 

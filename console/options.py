@@ -138,6 +138,8 @@ class Place(click.ParamType[Path]):
 def homed(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
     """Return the text of an option with the home that `~` means; for a callback."""
     try:
+        if isinstance(value, tuple):
+            return tuple(map(at_home, value))
         return value if value is None else at_home(value)
     except ConfigError as error:
         raise click.BadParameter(str(error)) from error
@@ -169,6 +171,8 @@ class Setting(click.Command):
 
     #: Names of the options that may be given so.
     settable: Iterable[str] = ()
+    #: Whether others may be given so, too, by an option that is called just that.
+    takes_others = False
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take `--set NAME=VALUE` for what it means, and the rest as ever."""
@@ -191,6 +195,9 @@ class Setting(click.Command):
             name = name.strip().replace("-", "_")
             if not equals:
                 raise click.UsageError(f"--set takes NAME=VALUE; {setting!r:.80} is none", ctx)
+            if name not in flags and self.takes_others:
+                yield from (_SET.strip(), setting)
+                continue
             if name not in flags:
                 there = ", ".join(sorted(flags))
                 raise click.UsageError(
@@ -308,7 +315,7 @@ def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, object
         raise ConfigError(f"{path}: {_FORMAT} is {number!r:.40}, not the number of one")
     check_format(path, number, FORMAT)
     read: dict[str, object] = {}
-    for told, value in values.items():
+    for told, value in _unfolded(path, values, options_).items():
         name = _name(str(told), options_)
         if name is None:
             shown = safe_line(str(told), _MOST_SHOWN)
@@ -320,6 +327,25 @@ def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, object
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
     return read
+
+
+def _unfolded(path: Path, values: dict[Any, Any], options_: Mapping[str, Option]) -> dict[Any, Any]:
+    """Return what a file sets, of options that stand there as a mapping with others of theirs."""
+    found = dict(values)
+    for told, value in values.items():
+        option = options_.get(_name(str(told), options_) or "")
+        if option is not None and option.about.others and isinstance(value, dict):
+            others = {**value}
+            if "name" not in others:
+                raise ConfigError(f"{path}: {told} has no name; it is wanted beside its options")
+            found[told] = others.pop("name")
+            more = [f"{name}={_written(each)}" for name, each in others.items()]
+            found[option.about.others] = [*found.get(option.about.others, []), *more]
+    return found
+
+
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def read_yaml(path: Path) -> object:

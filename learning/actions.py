@@ -25,7 +25,8 @@ from .contract import Cancelled, Learner, Progress, Solution, Turn, check_parame
 from .errors import Diverged, LearningError, UnfitData, UnfitSolution
 from .layout import OWN, Layout, check_fresh, check_kept
 from .merging.strategy import Client, Strategy
-from .registry import create_carried
+from .own.kinds import OWN_CODE
+from .registry import create_carried, create_from
 
 #: Plain values by name.
 Values = Mapping[str, object]
@@ -35,6 +36,8 @@ Self = TypeVar("Self", bound="Action")
 #: Metrics of a solution; more, or such as can't be shown, are none.
 _MOST_METRICS, _METRIC_LETTERS = 32, 64
 _MOST = 1e300
+#: The array in which a user's code travels with a job.
+CODE = "code"
 #: Rows that a learner is tried out on.
 TRIAL_ROWS = 16
 
@@ -354,7 +357,11 @@ def perform(
         name, make = values["action"], values["make"]
         if not isinstance(make, Mapping):
             raise LearningError("a learner is made with options by name")
-        made = create_carried(learner, make, turn(values) if "turn" in values else Turn())
+        when = turn(values) if "turn" in values else Turn()
+        if learner == OWN_CODE:
+            made = create_from(values["code"], arrays.get(CODE), make, when)
+        else:
+            made = create_carried(learner, make, when)
         for kind in (*_EVERY, *made.actions()):
             if kind.name == name:
                 return kind.unpack(values, arrays).perform(made, progress, cancelled)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .layout import Layout
     from .merging.strategy import Client
     from .model import Model
+    from .own.code import Code
 
 
 class Progress(Protocol):
@@ -98,6 +99,10 @@ class Learner:
     #: What it is called, and the dataclass of what it is made with.
     name: ClassVar[str]
     options: ClassVar[type[DataclassInstance]]
+    #: What nodes say that they solve jobs of; empty: its name.
+    kind: ClassVar[str] = ""
+    #: The code of a user's that it is, by which a node finds it; None: it is installed.
+    code: ClassVar[Code | None] = None
     #: The strategy that merges its solutions, unless another is asked for.
     merging: ClassVar[str] = "mean"
     #: What its models are made of; a strategy merges what it knows.
@@ -117,6 +122,11 @@ class Learner:
     def __init__(self, made: DataclassInstance | None = None, turn: Turn | None = None) -> None:
         self.made: DataclassInstance = self.options() if made is None else made
         self.turn = turn or Turn()
+
+    @property
+    def identity(self) -> str:
+        """What tells it from every other: its name, and of a user's code the digest."""
+        return self.name if self.code is None else f"{self.name}@{self.code.digest}"
 
     # At nodes.
 

@@ -13,9 +13,16 @@ class LearnerOptions(Checked):
 
     learner: str = option(
         "neural",
-        "What learns: neural, algebraic, or what an installed package brings.",
-        may_be_empty=True,
-    )
+        "What learns: neural, algebraic, what an installed package brings, or your own net or"
+        " learner: FILE.py:NAME or package.module:NAME, which is run.",
+        metavar="LEARNER", may_be_empty=True, others="settings",
+    )  # fmt: skip
+    settings: tuple[str, ...] = option(
+        (),
+        "Any option of what learns or merges by its name; one of your own learner has no other way."
+        " Repeat it for several; --learner LEARNER --help tells them.",
+        flag="--set", metavar="NAME=VALUE", unset="none", added=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

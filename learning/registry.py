@@ -14,19 +14,26 @@ import importlib
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from protocol.errors import ConfigError
-from protocol.options import as_carried, declared, fit, make
+from protocol.options import as_carried, declared, fit, from_text, make
 from protocol.wire.entry import Entry
 from protocol.wire.words import is_name, safe_line
 
 from .contract import Learner, Turn
 from .errors import UnknownLearner
+from .own import kinds as kinds_
+from .own.kinds import OWN_CODE, is_place, learner_at
+
+if TYPE_CHECKING:
+    from loaders.rows import Array
 
 log = logging.getLogger("mnist.learning")
 
@@ -113,14 +120,56 @@ def names() -> tuple[str, ...]:
 
 
 def learner(name: str) -> type[Learner]:
-    """Return the class of a learner.
+    """Return the class of a learner; what a user has named by its place is run.
+
+    Args:
+        name: one of `names()`, `FILE.py:NAME` or `package.module:NAME`.
 
     Raises:
-        UnknownLearner: there is none of this name.
+        UnknownLearner: there is none of this name, or it can't be used.
     """
+    if is_place(name):
+        return learner_at(name)
     if name not in _classes():
-        raise UnknownLearner(f"no learner {name!r}; there is {', '.join(names())}")
+        raise UnknownLearner(
+            f"no learner {name!r}; there is {', '.join(names())}, and your own: FILE.py:NAME or"
+            " package.module:NAME"
+        )
     return _classes()[name]
+
+
+def kind_of(name: str) -> str:
+    """Return what jobs of a learner are called where nodes say what they take; nothing is run."""
+    return OWN_CODE if is_place(name) else name
+
+
+def kinds() -> tuple[str, ...]:
+    """Return what a node may say that it solves jobs of: every learner, and users' own."""
+    return (*names(), OWN_CODE)
+
+
+def prepare(kind: str) -> None:
+    """Do what takes long before the first job of a kind; of users' own: what most are built on."""
+    create("neural" if kind == OWN_CODE else kind, {}).prepare()
+
+
+def forks(kind: str) -> bool:
+    """Whether a process that is prepared for jobs of a kind may be forked."""
+    return kind == OWN_CODE or learner(kind).forks
+
+
+def described(name: str) -> Learner:
+    """Return what knows how to tell of a learner's models, also where its code is not here."""
+    return _Told() if is_place(name) else learner(name)()
+
+
+@dataclass(frozen=True)
+class _Nothing:
+    """No options."""
+
+
+class _Told(Learner):
+    name, options = "", _Nothing
 
 
 def create(name: str, parameters: Mapping[str, object], turn: Turn | None = None) -> Learner:
@@ -134,7 +183,13 @@ def create(name: str, parameters: Mapping[str, object], turn: Turn | None = None
     Raises:
         UnknownLearner: no such learner, or it takes no such parameters.
     """
-    kind = learner(name)
+    return create_of(learner(name), parameters, turn)
+
+
+def create_of(
+    kind: type[Learner], parameters: Mapping[str, object], turn: Turn | None = None
+) -> Learner:
+    """Return a learner of a class; as `create`."""
     try:
         odd = parameters.keys() - {each.name for each in declared(kind.options)}
         if odd:
@@ -144,7 +199,7 @@ def create(name: str, parameters: Mapping[str, object], turn: Turn | None = None
         raise
     except (Exception, SystemExit) as error:  # whatever a stranger's class does
         raise UnknownLearner(
-            f"learner {name!r} can't be made with {dict(parameters)}: {error}"
+            f"learner {kind.name!r} can't be made with {dict(parameters)}: {error}"
         ) from error
 
 
@@ -152,7 +207,53 @@ def create_carried(
     name: str, parameters: Mapping[str, object], turn: Turn | None = None
 ) -> Learner:
     """Return a learner that was told by `carried`, maybe by an earlier release; as `create`."""
-    return create(name, as_carried(options_of(name), parameters), turn)
+    return create_of(*_carried(learner(name), parameters), turn)
+
+
+def create_from(
+    code: object, shipped: Array | None, parameters: Mapping[str, object], turn: Turn | None = None
+) -> Learner:
+    """Return a learner that is a user's code, at a node, as `create_carried`.
+
+    Args:
+        code: what a job says of it, from whomever.
+        shipped: its files, if they came with the job.
+        parameters, turn: as for `create`.
+
+    Raises:
+        SourceUnreachable: this node has not that code, or not that version of it.
+    """
+    return create_of(*_carried(kinds_.finder.learner(code, shipped), parameters), turn)
+
+
+def _carried(
+    kind: type[Learner], parameters: Mapping[str, object]
+) -> tuple[type[Learner], dict[str, object]]:
+    return kind, as_carried(kind.options, parameters)
+
+
+def settings_of(kind: type[Learner], texts: Iterable[str]) -> dict[str, object]:
+    """Return options of a learner that were written as `NAME=VALUE`.
+
+    Raises:
+        UnknownLearner: it has none of that name, or not of that value.
+    """
+    own = {each.name: each for each in declared(kind.options)}
+    found: dict[str, object] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or name not in own:
+            near = get_close_matches(name, own, 1)
+            meant = f" (did you mean {near[0]}?)" if near else f"; it has {', '.join(sorted(own))}"
+            raise UnknownLearner(
+                f"--set {safe_line(text, 80)}: {kind.name} has no such option{meant}"
+            )
+        try:
+            found[name] = from_text(own[name], value.strip())
+        except ConfigError as error:
+            raise UnknownLearner(f"--set {name}: {error}") from error
+    return found
 
 
 def options_of(name: str) -> type:

@@ -68,3 +68,8 @@ class JobOptions(Checked):
         " nodes that have a GPU, and no others. One kind of device gives one model.",
         choices=(AUTO, CPU, CUDA),
     )  # fmt: skip
+    ship_code: bool = option(
+        False,
+        "Send the code of --learner FILE.py:NAME, with the modules beside it that it imports, to"
+        " nodes that take it (mnist-compute --accept-code). Otherwise a node needs the same files.",
+    )

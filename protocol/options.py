@@ -41,6 +41,8 @@ class About:
         added: whether runs of earlier releases know nothing of it.
         before: what those had instead, where that is not its default.
         set: whether it is given by `--set NAME=VALUE`, and has no flag of its own.
+        others: of one that a file may give as a mapping, whose `name` it is then: the option of
+            several `NAME=VALUE` that takes what else is in it.
     """
 
     help: str
@@ -58,6 +60,7 @@ class About:
     added: bool = False
     before: str = ""
     set: bool = False
+    others: str = ""
 
 
 def option(default: Any, help_: str, **about: Any) -> Any:
@@ -265,7 +268,22 @@ def path_at_home(path: str | Path) -> Path:
     return Path(at_home(str(path)))
 
 
-_SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
+def from_text(option_: Option, text: str) -> object:
+    """Return a value, as it was written on a command line, as an option has it.
+
+    Raises:
+        ConfigError: it is of another kind, or out of bounds.
+    """
+    value: object = text
+    with suppress(ValueError):
+        value = option_.type(text) if option_.type in (int, float) else text
+    return fit(option_, value)
+
+
+_SWITCHES = {
+    "true": True, "yes": True, "on": True, "1": True,
+    "false": False, "no": False, "off": False, "0": False,
+}  # fmt: skip
 _MEANT = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 

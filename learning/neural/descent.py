@@ -38,13 +38,16 @@ class Descent:
         as_first: whether weights of all kinds decay; else the matrices do, and neither what is
             added nor what scales.
         fused: whether one kernel moves all of them, which may take the rate as a tensor.
+        decay: of the weights that do.
     """
 
-    def __init__(self, net: nn.Module, as_first: bool, fused: bool) -> None:
-        every: list[torch.Tensor] = list(net.parameters())
+    def __init__(
+        self, net: nn.Module, as_first: bool, fused: bool, decay: float = WEIGHT_DECAY
+    ) -> None:
+        every: list[torch.Tensor] = [each for each in net.parameters() if each.requires_grad]
         self._fused = fused
-        self._groups = [_Group(every, WEIGHT_DECAY)] if as_first else [
-            _Group([each for each in every if each.ndim > 1], WEIGHT_DECAY),
+        self._groups = [_Group(every, decay)] if as_first else [
+            _Group([each for each in every if each.ndim > 1], decay),
             _Group([each for each in every if each.ndim <= 1], 0.0),
         ]  # fmt: skip
 
@@ -62,10 +65,16 @@ class Descent:
         """
         with torch.no_grad():
             for group in self._groups:
-                gradients = [each.grad for each in group.weights if each.grad is not None]
+                # What a step has made no use of stays as it is, and has no momentum.
+                used = [n for n, each in enumerate(group.weights) if each.grad is not None]
+                weights = [group.weights[n] for n in used]
+                gradients = [each.grad for each in weights if each.grad is not None]
+                momenta = [group.momenta[n] for n in used]
                 sgd(
-                    group.weights, gradients, group.momenta,
+                    weights, gradients, momenta,
                     fused=self._fused, foreach=False, weight_decay=group.decay, momentum=MOMENTUM,
                     lr=rate,  # type: ignore[arg-type]  # of a tensor its stubs don't know
                     dampening=0.0, nesterov=True, maximize=False, has_sparse_grad=False,
                 )  # fmt: skip
+                for n, momentum in zip(used, momenta, strict=True):
+                    group.momenta[n] = momentum

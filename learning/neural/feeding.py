@@ -111,10 +111,14 @@ class Take:
         model: that knows mean and deviation, where numbers are standardised.
         form: of the rows.
         device: that computes.
+        layout: of pictures in memory; our own nets are a third faster with channels last.
     """
 
-    def __init__(self, model: Arrays, form: Form, device: torch.device) -> None:
-        self._model, self.device = model, device
+    def __init__(
+        self, model: Arrays, form: Form, device: torch.device,
+        layout: torch.memory_format = torch.channels_last,
+    ) -> None:  # fmt: skip
+        self._model, self.device, self._layout = model, device, layout
         self._standardises = standardises(form, model.keys())
 
     def prepared(self, array: Array) -> Array:
@@ -135,7 +139,7 @@ class Take:
         """Return prepared pictures, (n, channels, height, width), as float32."""
         if not self._standardises:
             tensor = tensor.float().div_(255)
-        return tensor.contiguous(memory_format=torch.channels_last)
+        return tensor.contiguous(memory_format=self._layout)
 
 
 class Host:

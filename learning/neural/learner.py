@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from protocol.options import option
-
 from ..contract import Cancelled, Learner, Progress, Solution
-from ..descending import DescentOptions
 from ..devices import CPU, CUDA, MPS
 from ..forms import Table, taken
-from .presets import FIRST, PRESETS, STANDARD, recipe_of
+from .options import NeuralOptions
+from .presets import recipe_of
 from .shapes import DEVIATION, MEAN, STANDARDS, VARIANCE, check_weights
 
 if TYPE_CHECKING:
@@ -20,41 +18,6 @@ if TYPE_CHECKING:
     from ..layout import Layout
     from ..merging.strategy import Client
     from .training import Training
-
-
-@dataclass(frozen=True, kw_only=True)
-class NeuralOptions(DescentOptions):
-    """How the neural learner is made; what nobody says follows from preset, rows and shards."""
-
-    preset: str = option(
-        STANDARD,
-        "neural: how much to learn. On MNIST's 60,000 rows in 4 shards fast (4 passes) comes to"
-        " 99.3 %, standard (8) to 99.4 in less than twice the time, best (16) to 99.5; the fewer"
-        " rows, the more passes. first is what the first release did (15 passes, 99.3 %, in four"
-        " times the time of fast).",
-        choices=PRESETS, added=True, before=FIRST,
-    )  # fmt: skip
-    width: int | None = option(
-        None,
-        "neural: channels after the first convolution, half of those after the others; of a table,"
-        " units of each hidden layer.",
-        least=1, most=1024, set=True, added=True, unset="the preset's",
-    )  # fmt: skip
-    shift: int | None = option(
-        None, "neural: training pictures are moved by up to so many pixels, each by its own.",
-        least=0, most=64, set=True, added=True, unset="the preset's",
-    )  # fmt: skip
-    flip: bool | None = option(
-        None, "neural: mirror training pictures at random, left to right: not for what is read.",
-        set=True, added=True, unset="false",
-    )  # fmt: skip
-
-    @property
-    def lesson(self) -> str:
-        """What a job does in a round, in words."""
-        from protocol.wire.words import plural
-
-        return f"{plural(self.epochs or 1, 'epoch')} ({self.preset})"
 
 
 class NeuralLearner(Learner):
@@ -155,30 +118,44 @@ class NeuralLearner(Learner):
 
     def begin(self, model: Arrays, rows: Rows) -> Arrays:
         """Return a fresh net with mean and deviation of all rows, where it takes numbers so."""
-        from ..whole import moments
-
-        if not model.keys() >= STANDARDS:
-            dim = _of_dim(rows)
-            return {**model, **dim} if dim else model
-        return {**model, **dict(zip((MEAN, DEVIATION), moments(rows), strict=True))}
+        return begun(model, rows)
 
     def check(self, solution: Solution, layout: Layout, form: Form) -> None:
         """Raise unless the arrays of a solution are such a net's, and standardise as it began."""
-        from loaders.rows import bytes_of
-
-        from ..errors import UnfitSolution
-
         super().check(solution, layout, form)
-        for name in STANDARDS & solution.start.keys():
-            if bytes_of(solution.arrays[name]) != bytes_of(solution.start[name]):
-                raise UnfitSolution(f"its {name} of the data is not what it began with")
-        for name in solution.arrays:
-            if name.endswith(VARIANCE) and (solution.arrays[name] < 0).any():
-                raise UnfitSolution(f"its {name} has a variance below zero")
+        check_standards(solution)
 
     def describe(self, model: Arrays) -> dict[str, object]:
         """Return how many weights there are."""
         return super().describe({n: a for n, a in model.items() if n not in STANDARDS})
+
+
+def begun(model: Arrays, rows: Rows) -> Arrays:
+    """Return a fresh net's arrays with mean and deviation of all rows, if it takes numbers so."""
+    from ..whole import moments
+
+    if not model.keys() >= STANDARDS:
+        dim = _of_dim(rows)
+        return {**model, **dim} if dim else model
+    return {**model, **dict(zip((MEAN, DEVIATION), moments(rows), strict=True))}
+
+
+def check_standards(solution: Solution) -> None:
+    """Raise unless a net standardises as it began, and its variances are some.
+
+    Raises:
+        UnfitSolution: it does not.
+    """
+    from loaders.rows import bytes_of
+
+    from ..errors import UnfitSolution
+
+    for name in STANDARDS & solution.start.keys():
+        if bytes_of(solution.arrays[name]) != bytes_of(solution.start[name]):
+            raise UnfitSolution(f"its {name} of the data is not what it began with")
+    for name in solution.arrays:
+        if name.endswith(VARIANCE) and (solution.arrays[name] < 0).any():
+            raise UnfitSolution(f"its {name} has a variance below zero")
 
 
 def _of_dim(rows: Rows) -> Arrays:

@@ -15,7 +15,7 @@ from .shapes import HIDDEN, WIDTH
 if TYPE_CHECKING:
     from loaders.rows import Form
 
-    from .learner import NeuralOptions
+    from .options import PresetOptions
 
 FAST, STANDARD, BEST, FIRST = "fast", "standard", "best", "first"
 PRESETS = FAST, STANDARD, BEST, FIRST
@@ -58,7 +58,7 @@ class Recipe:
 
 
 def recipe_of(
-    options: NeuralOptions, form: Form, rows: int, shards: int, rounds: int | None
+    options: PresetOptions, form: Form, rows: int, shards: int, rounds: int | None
 ) -> Recipe:
     """Return how to train, where options don't say, by preset, rows, shards and form.
 
@@ -75,7 +75,8 @@ def recipe_of(
         found = _by_preset(options.preset, taken(form, "neural"), rows, shards)
     given: dict[str, Any] = {
         "rounds": rounds, "epochs": options.epochs, "batch_size": options.batch_size,
-        "lr": options.lr, "width": options.width, "shift": options.shift, "flip": options.flip,
+        "lr": options.lr, "width": getattr(options, "width", None), "shift": options.shift,
+        "flip": options.flip,
     }  # fmt: skip
     return _said(found, given)
 

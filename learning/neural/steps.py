@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -23,6 +24,18 @@ GRAPHS = True
 _EAGER = 3
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+#: Of what a net returns and of labels.
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Moves(Protocol):
+    """Moves the weights of a net along their gradients (`descent.py`)."""
+
+    def forget(self) -> None:
+        """Forget the gradients of the last step."""
+
+    def step(self, rate: float | torch.Tensor) -> None:
+        """Move all weights by one step."""
 
 
 class Feed(Protocol):
@@ -40,12 +53,15 @@ class Steps:
         descent: moves its weights.
         feed: makes batches.
         client: the strategy's part, which has a word in each step; None: there is none.
+        loss: what is made small.
     """
 
     def __init__(
-        self, net: nn.Module, descent: Descent, feed: Feed, client: Client[torch.Tensor] | None
-    ) -> None:
+        self, net: nn.Module, descent: Moves, feed: Feed, client: Client[torch.Tensor] | None,
+        loss: Loss = functional.cross_entropy,
+    ) -> None:  # fmt: skip
         self._net, self._descent, self._feed, self._client = net, descent, feed, client
+        self._loss = loss
 
     def take(self, part: Any, rate: float) -> torch.Tensor:
         """Take a step; return the loss before it.
@@ -60,7 +76,7 @@ class Steps:
         inputs, labels = self._feed.batch(part)
         self._net.train(len(labels) > 1)  # one row has no variance: it is normalised as later
         self._descent.forget()
-        loss = functional.cross_entropy(self._net(inputs), labels)
+        loss = self._loss(self._net(inputs), labels)
         loss.backward()  # type: ignore[no-untyped-call]
         if self._client is not None:
             _correct(self._net, self._client)

@@ -18,11 +18,11 @@ from ..merging.strategy import Client
 from .descent import Descent
 from .device import at_work, computing, wait
 from .feeding import Course, Host, Resident, Take
-from .learner import NeuralOptions
 from .nets import SETTLED, array_of, arrays_of, classes_of, count, fresh, net_of
+from .options import PresetOptions
 from .presets import Recipe, recipe_of
 from .shapes import STANDARDS
-from .steps import steps_of
+from .steps import Feed, Loss, Steps, steps_of
 
 #: The loss is kept of one in so many steps; a GPU is waited for once in as many of these, so that
 #: what is told of the progress is true.
@@ -39,7 +39,7 @@ class Training:
         turn: where in a run it is.
     """
 
-    def __init__(self, made: NeuralOptions, turn: Turn) -> None:
+    def __init__(self, made: PresetOptions, turn: Turn) -> None:
         self._made, self._turn = made, turn
         torch.set_num_threads(made.threads)
         self._device = computing()
@@ -63,25 +63,22 @@ class Training:
     ) -> Solution:  # fmt: skip
         turn, device = self._turn, self._device
         on_gpu = device.type == CUDA
-        recipe = recipe_of(self._made, rows.form, len(rows), 1, turn.rounds)
+        recipe = self._recipe(rows)
         net = self._net(start, rows.form)
-        descent = Descent(net, as_first=recipe.first, fused=on_gpu or not recipe.first)
         if client is not None:
             client.begin(self._tensor)
         course = Course.of(rows, recipe, turn.round == 0)
         steps = recipe.epochs * len(course.batches)
-        take = Take(start, rows.form, device)
+        take = Take(start, rows.form, device, self._layout)
         feed = Resident(rows, course, take) if on_gpu else Host(rows, course, take)
-        eager = SETTLED if turn.round == 0 else 0
-        walk = steps_of(device, net, descent, feed, client, eager)
+        walk = self._steps(net, recipe, feed, client)
         losses = torch.zeros(max(1, math.ceil(steps / _READ)), device=device)
         for step, part in enumerate(feed.parts(np.random.default_rng(seed))):
             if cancelled():
                 break
             done = step / steps
-            if turn.round == 0:
-                count(net, step)
-            loss = walk.take(part, recipe.rate((turn.round + done) / turn.rounds))
+            self._begin_step(net, step)
+            loss = walk.take(part, self._rate(recipe, (turn.round + done) / turn.rounds))
             if step % _READ == 0:
                 losses[step // _READ] = loss
             if step % (_READ**2 if on_gpu else _READ) == 0:
@@ -92,10 +89,46 @@ class Training:
         given = {name: start[name] for name in STANDARDS & start.keys()}
         return Solution({**arrays_of(net), **given}, len(rows), {"loss": mean_loss}, own)
 
+    # What another kind of net does otherwise.
+
+    #: Of pictures in memory.
+    _layout = torch.channels_last
+
+    def _recipe(self, rows: Rows) -> Recipe:
+        """Return how to learn from a shard."""
+        return recipe_of(self._made, rows.form, len(rows), 1, self._turn.rounds)
+
     def _net(self, model: Arrays, form: Form) -> nn.Module:
         """Return the net with a model's weights, for rows such as these."""
         net = net_of(model, form)
-        return net.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        return net.to(self._device, memory_format=self._layout)  # type: ignore[call-overload, no-any-return]
+
+    def _steps(
+        self, net: nn.Module, recipe: Recipe, feed: Feed, client: Client[torch.Tensor] | None
+    ) -> Steps:
+        """Return what takes the steps."""
+        on_gpu = self._device.type == CUDA
+        descent = Descent(net, as_first=recipe.first, fused=on_gpu or not recipe.first)
+        eager = SETTLED if self._turn.round == 0 else 0
+        return steps_of(self._device, net, descent, feed, client, eager)
+
+    def _begin_step(self, net: nn.Module, step: int) -> None:
+        """See to what of a net is not as in later steps."""
+        if self._turn.round == 0:
+            count(net, step)
+
+    def _rate(self, recipe: Recipe, done: float) -> float:
+        """Return the learning rate when so much of the run, 0 to 1, is done."""
+        return recipe.rate(done)
+
+    def _classes(self, model: Arrays, form: Form) -> int:
+        """Return how many classes a model tells apart."""
+        return classes_of(model)
+
+    @property
+    def _loss(self) -> Loss:
+        """What is made small, by rows with float64 outputs the mean."""
+        return functional.cross_entropy
 
     def _tensor(self, array: Array) -> torch.Tensor:
         return torch.from_numpy(np.array(array)).to(self._device)
@@ -113,17 +146,18 @@ class Training:
     def evaluate(self, model: Arrays, rows: Rows) -> tuple[Labels, float]:
         """Return the most likely class of each row, and the mean cross-entropy over them."""
         found, loss = [], 0.0
-        if rows.labels.max(initial=0) >= classes_of(model):
+        if rows.labels.max(initial=0) >= self._classes(model, rows.form):
             return self.predict(model, rows), math.inf
         for logits, labels in self._logits(model, rows):
             found.append(logits.argmax(1).numpy())
             truth = torch.tensor(labels)
-            loss += functional.cross_entropy(logits.double(), truth, reduction="sum").item()
+            loss += self._loss(logits.double(), truth).item() * len(truth)
         return np.concatenate(found), loss / len(rows)
 
     def _logits(self, model: Arrays, rows: Rows) -> Iterator[tuple[torch.Tensor, Labels]]:
         """Yield the net's outputs, in the host's memory, and what should be, a batch at a time."""
-        net, take = self._net(model, rows.form).eval(), Take(model, rows.form, self._device)
+        net = self._net(model, rows.form).eval()
+        take = Take(model, rows.form, self._device, self._layout)
         (field,) = rows.form.fields.values()
         together = min(PREDICT_BATCH, max(1, PREDICT_NUMBERS // math.prod(field.shape)))
         with at_work(self._device), torch.inference_mode():

@@ -13,6 +13,7 @@ from typing import Any
 from console.formats import LaterFormat
 from console.options import as_yaml, read_options, read_yaml
 from learning import (
+    Learner,
     LearnerOptions,
     LearningError,
     StrategyOptions,
@@ -24,6 +25,7 @@ from learning import (
 from learning.registry import SHIPPED
 from loaders import DataOptions, SourceOptions
 from loaders.places import is_remote
+from loaders.running import place_of
 from loaders.sources import lasting, runs_code
 from protocol.options import Option, at_home, declared, make
 from protocol.wire.secrets import is_hidden, shown
@@ -89,9 +91,9 @@ def _foreign(values: Mapping[str, Any]) -> set[str]:
 
     They come and go with what is installed, so that no run's options are told by them.
     """
-    chosen, merge = values.get("learner"), values.get("merge")
-    if merge is None and chosen in names():
-        merge = learner(chosen).merging
+    chosen, merge = str(values.get("learner")), values.get("merge")
+    if merge is None:  # of a user's own learner, which is not run for that, most likely the mean
+        merge = learner(chosen).merging if chosen in names() else Learner.merging
     kept: list[type] = [*_ALWAYS, *FREE]
     kept += [
         part
@@ -142,6 +144,8 @@ class TrainOptions:
         if values["publish"] is not None and not is_remote(values["publish"]):
             values["publish"] = str(Path(values["publish"]).absolute())
         values["data"] = lasting(values["data"])
+        place = place_of(values["learner"])
+        values["learner"] = values["learner"] if place is None else place.lasting
         return values
 
     def kept(self) -> str:
@@ -178,7 +182,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise
     except ConfigError as error:
         named = _learner_in(path)
-        if not isinstance(named, str) or named in names():
+        if not isinstance(named, str) or named in names() or place_of(named):
             raise
         there = ", ".join(names())
         raise ConfigError(
@@ -204,8 +208,11 @@ def check_brought(values: Mapping[str, Any], given: set[str]) -> None:
 
     Raises:
         ConfigError: it is; or the learner or strategy can't be used with this command.
-        LearningError: there is no such learner, or no such strategy.
+        LearningError: there is no such learner, or no such strategy; or one of a user's own has an
+            option that can't be given.
     """
+    if place_of(values["learner"]) is not None:
+        _check_own(values["learner"])
     merge = values["merge"] or learner(values["learner"]).merging
     merging.strategy(merge)
     for kind, used in (("learner", values["learner"]), ("merge", merge)):
@@ -214,13 +221,24 @@ def check_brought(values: Mapping[str, Any], given: set[str]) -> None:
                 f"--{kind} {used} can't be: its option {CLASHES[kind, used]} is already another's;"
                 " whoever wrote it must call it otherwise"
             )
-        own = {each.name: each.flag for each in declared(BROUGHT[kind, used])}
+        part = BROUGHT[kind, used] if (kind, used) in BROUGHT else options_of(used)
+        own = {each.name: each.flag for each in declared(part)}
         takes = ", ".join(sorted(own.values())) or "no option of its own"
-        for (_, name), part in ((at, each) for at, each in BROUGHT.items() if at[0] == kind):
-            for each in declared(part):
+        for (_, name), other in ((at, each) for at, each in BROUGHT.items() if at[0] == kind):
+            for each in declared(other):
                 if each.name in given and each.name not in own:
                     what = f"{each.flag} is for --{kind} {name}"
                     raise ConfigError(f"{what}; {used} takes {takes}")
+
+
+def _check_own(name: str) -> None:
+    """Raise if a user's own learner has an option that is another's."""
+    odd = [each.name for each in declared(options_of(name)) if OPTIONS.get(each.name, each) != each]
+    if odd:
+        raise ConfigError(
+            f"--learner {name} can't be: its option {odd[0]} is already another's; call it"
+            " otherwise"
+        )
 
 
 def find_run(name: str, runs: Path) -> Path:
@@ -258,7 +276,8 @@ def cut_short(options: TrainOptions) -> Path | None:
     for run in reversed(runs_in(Path(here["run_dir"]))):
         try:
             stored = TrainOptions({**_before(), **read_config(run / "config.yaml")})
-            there, same = stored.resolved(), stored.spec == spec
+            there = stored.resolved()
+            same = there["learner"] == here["learner"] and stored.spec == spec  # which may run it
         except (ConfigError, LearningError):  # of another release, or damaged
             continue
         same = same and there["domain"] == here["domain"]
@@ -268,8 +287,14 @@ def cut_short(options: TrainOptions) -> Path | None:
     return None
 
 
+def _has_moved(here: str, before: str) -> bool:
+    """Whether two places are of one thing; that the files are equal is looked at later."""
+    now, then = place_of(here), place_of(before)
+    return now is not None and then is not None and now[:2] == then[:2]
+
+
 def check_data(options: TrainOptions, given: set[str], path: Path) -> None:
-    """Raise if a run can't go on by what its own options say of its data, or should not.
+    """Raise if a run can't go on by what its own options say of data and learner, or should not.
 
     Args:
         options: to go on with.
@@ -280,7 +305,12 @@ def check_data(options: TrainOptions, given: set[str], path: Path) -> None:
         ConfigError: the address of its data has lost its secrets; or the data is what somebody
             else's code returns, in a run that is somebody else's.
     """
-    data = str(options.values["data"])
+    data, own = str(options.values["data"]), str(options.values["learner"])
+    if "learner" not in given and place_of(own) is not None and not _is_own(path / "config.yaml"):
+        raise ConfigError(
+            f"the learner of this run is {own}, and whoever else may write {path / 'config.yaml'}"
+            " has said so: to have it run, name it yourself, with --learner"
+        )
     if "data" in given:
         return
     if is_hidden(data):
@@ -330,7 +360,7 @@ def resumed(options: TrainOptions, given: set[str], path: Path) -> TrainOptions:
     for name in sorted(given & OPTIONS.keys()):
         if name == "run_dir":
             continue
-        if name in MAY_CHANGE:
+        if name in MAY_CHANGE or (name == "learner" and _has_moved(here[name], stored[name])):
             stored[name] = here[name]
         elif here[name] != stored[name]:
             raise ConfigError(

@@ -19,6 +19,7 @@ from console.logs import say, speak
 from console.options import Setting, defaults_from, given, options
 from console.streams import OutputFailed
 from loaders import SourceOptions
+from loaders.running import place_of
 from protocol import AddressError, KeysError
 from protocol.wire.entry import Entry
 
@@ -51,6 +52,7 @@ _end = partial(end, "mnist-main")
 
 class _Command(Setting):
     settable = SETTABLE
+    takes_others = True
 
 
 @click.command(cls=_Command, context_settings={"show_default": True})
@@ -199,12 +201,15 @@ def _plan(start: TrainOptions) -> Plan:
 
     nodes, shown = start.part(EngineOptions).local_nodes, start.part(ViewOptions)
     job = start.part(JobOptions)
+    place = place_of(start.values["learner"])
+    folders = [] if place is None or place.file is None else [str(place.file.absolute().parent)]
+    local = LocalNodes(nodes, shown.log_level, shown.log_format, job.device, folders)
     return Plan(
         spec=start.spec, source=start.part(SourceOptions), merge=start.part(MergeOptions),
         company=start.part(CompanyOptions), listen=start.part(ListenOptions),
         job=job, runs=Path(start.part(StoreOptions).run_dir),
         config=start.kept(),
-        engine=LocalNodes(nodes, shown.log_level, shown.log_format, job.device) if nodes else None,
+        engine=local if nodes else None,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,15 +48,18 @@ class LocalNodes:
         log_level: of the nodes.
         log_format: the same; what they say as JSON is logged here, with their name as `local`.
         device: that jobs want; each node begins with another GPU where there are several.
+        folders: with users' code that jobs need.
     """
 
     def __init__(
-        self, count: int, log_level: str, log_format: str = "text", device: str = AUTO
-    ) -> None:
+        self, count: int, log_level: str, log_format: str = "text", device: str = AUTO,
+        folders: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self.count = count
         self._log_level = log_level
         self._log_format = log_format
         self._device = device
+        self._folders = folders
         self._say: Callable[[str], object] = str
         self._arguments: list[str] = []
         self._restarts = 0
@@ -90,6 +93,7 @@ class LocalNodes:
         self._arguments = [
             "--connect", address, "--domain", str(domain), "--log-level", self._log_level,
             "--log-format", self._log_format, "--device", self._device,
+            *(word for folder in self._folders for word in ("--code", folder)),
         ]  # fmt: skip
         if keys is not None:  # of use to nobody once the main node has ended
             folder = self._held.enter_context(tempfile.TemporaryDirectory(prefix="mnist-keys-"))

@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any, cast
 
 from learning import DamagedFile, Learner
-from learning.actions import Action, Fit, digest
+from learning.actions import CODE, Action, Fit, digest
 from learning.devices import CPU
 from learning.errors import told_of
 from learning.first import job_digest
+from learning.own.kinds import shipped, source_of, told_of_code
+from loaders.rows import Array
 from protocol import JobDataType, JobSolutionDataType, LocalProtocolError
 from protocol.options import carried
 
@@ -59,6 +61,15 @@ class Asking:
         self._node, self._memory, self._learner, self._options = node, memory, learner, options
         self._make, self._device = carried(learner.made), _device_of(options.device, learner)
         self._look, self._warn = look, warn
+        self._kind = learner.kind or learner.name
+        self._code: dict[str, object] = {}
+        self._shipped: dict[str, Array] = {}
+        self._sources: tuple[str, ...] = ()
+        if learner.code is not None:
+            self._code = {"code": told_of_code(learner.code)}
+            self._sources = (source_of(learner.code.called, learner.code.digest),)
+            if options.ship_code:
+                self._shipped = {CODE: shipped(learner.code)}
         self._labels = labels
 
     def ask(self, actions: Mapping[Label, Action], check: Callable[[], object]) -> Asked:
@@ -86,7 +97,7 @@ class Asking:
         return asked
 
     def _expected(self, action: Action) -> Expected:
-        name, make = self._learner.name, self._make
+        name, make = self._learner.identity, self._make
         return Expected(
             digest(name, make, action), partial(job_digest, name, make, action),
             partial(self._read, action), self._device, isinstance(action, Fit),
@@ -97,11 +108,12 @@ class Asking:
 
     def _submit(self, label: Label, action: Action) -> JobFuture:
         options, work = self._options, action.pack()
-        values = {**work.told(), "action": action.name, "make": self._make}
+        values = {**work.told(), "action": action.name, "make": self._make, **self._code}
         job = JobDataType(
-            work.carried(), values, kind=self._learner.name,
+            {**work.carried(), **self._shipped}, values, kind=self._kind,
             timeout_seconds=options.deadline_seconds, stall_seconds=options.stall_seconds,
             group=action.name, max_solution_bytes=self._largest(action), device=self._device,
+            sources=self._sources,
         )  # fmt: skip
         try:
             future = self._node.submit(job, label.name)

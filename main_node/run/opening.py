@@ -18,6 +18,7 @@ from learning.errors import UnfitData, told_of
 from learning.first import data_digest
 from learning.metrics import MOST_TABLED
 from learning.model import sha256
+from learning.registry import kind_of
 from loaders import OneAgainstRest, Rows, Source, SourceOptions, open_source, rows_of, shard
 from loaders.rows import Array, Arrays
 from loaders.splits import with_test, with_validation, without_contradictions
@@ -160,7 +161,7 @@ def open_run(
         begun = stack.enter_context(ExitStack())
         if plan.engine is not None:
             begun.callback(plan.engine.stop)
-            plan.engine.begin(plan.spec.learner)
+            plan.engine.begin(kind_of(plan.spec.learner))
         data = _load(plan, learner, heard)
         with told_of(f"the {learner.name} learner can't say whether it takes this data"):
             learner.check_form(data.train.form)
@@ -256,6 +257,11 @@ def _remember(
             f" {shown(plan.source.data)} has changed since; begin a new run"
         )
     began = database.fact("options")
+    if began is not None and plan.spec.has_other_code(began):
+        raise ConfigError(
+            f"{plan.spec.learner} has been changed since run {directory.run_id} began, or a module"
+            " that it imports: its model would be another; change it back, or begin a new run"
+        )
     if began is not None and not plan.spec.is_that_of(began):
         raise ConfigError(
             f"{directory.path / 'config.yaml'} has been changed since the run began:"
@@ -275,7 +281,7 @@ def _listen(
 
     def at(address: str) -> AsyncMainNode:
         node = AsyncMainNode(
-            "main", options.domain, address=address, kinds=(plan.spec.learner,),
+            "main", options.domain, address=address, kinds=(kind_of(plan.spec.learner),),
             dead_seconds=options.silence_seconds, max_attempts=plan.job.max_attempts,
             keys=options.keys, insecure=options.insecure, announce=options.announce,
             journal=memory, controls=controls,
@@ -501,7 +507,7 @@ class Run:
                 "source": shown(self._plan.source.data), "digest": data.digest, "rows": len(data),
                 "sharding": spec.data.sharding, "kind": data.kind,
             },
-            target_digit=spec.data.target_digit, learner=spec.learner, jobs=spec.data.jobs,
+            target_digit=spec.data.target_digit, learner=self._learner.name, jobs=spec.data.jobs,
             rounds=rounds, nodes=self._database.solved_by(), accuracy=last.accuracy,
             macro_f1=last.macro_f1, confusion=list(map(list, last.confusion)),
             examples=sum(len(rows) for rows in self._learning.shards),

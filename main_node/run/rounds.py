@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from learning import DamagedFile, Layout, Solution, Turn, UnfitData
+from learning import learner as learner_class
 from learning.actions import TRIAL_ROWS, Action, Fit, Trial
 from learning.errors import told_of
 from learning.layout import check_fresh, check_kept
@@ -72,7 +73,8 @@ class Learning:
 
     def model(self, arrays: Arrays, notes: Mapping[str, str]) -> Model:
         """Return a merged model with what is needed to use it."""
-        return Model(arrays, self.spec.learner, self.rows.form, self.spec.make, notes)
+        name = learner_class(self.spec.learner).name
+        return Model(arrays, name, self.rows.form, self.spec.make, notes)
 
 
 class _Round(NamedTuple):

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from learning import UnknownStrategy, create, merging, options_of
+from learning import UnknownStrategy, create, merging
 from learning import learner as learner_class
 from learning.contract import Learner, Turn
 from learning.errors import told_of
 from learning.merging import Strategy
+from learning.registry import settings_of
 from loaders import DataOptions, Rows
 from protocol.options import Checked, carried, declared, flat, make, option
 from protocol.wire.limits import MAX_COUNT
@@ -61,6 +62,10 @@ class CompanyOptions(Checked):
     )  # fmt: skip
 
 
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, tuple | list) else ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """All that shapes a run's model: of equal ones, on equal data, the models are equal.
@@ -90,13 +95,14 @@ class RunSpec:
             UnknownStrategy: there is no such way to merge, or not such models.
         """
         learner, plan = str(values["learner"]), make(PlanOptions, values)
-        made = make(options_of(learner), values)
         kind = learner_class(learner)
+        given = settings_of(kind, _texts(values.get("settings")))
+        made = make(kind.options, {**values, **given})
         merge = str(values.get("merge") or kind.merging)
         merger = merging.strategy(merge)
         if merger.parts != kind.parts:
             raise UnknownStrategy(
-                f"models of --learner {learner} are {kind.parts}; --merge {merge} merges"
+                f"models of --learner {kind.name} are {kind.parts}; --merge {merge} merges"
                 f" {merger.parts}. Leave it out: it is {kind.merging} then"
             )
         return cls(
@@ -154,10 +160,12 @@ class RunSpec:
 
     @property
     def shape(self) -> dict[str, object]:
-        """All of it by name."""
+        """All of it by name; of a user's code its digest, wherever it is."""
+        kind = learner_class(self.learner)
         merged = {"merge": self.merge, **flat(self.merged)}
+        code = {} if kind.code is None else {"code": kind.code.digest}
         return {
-            **flat(self.data), "learner": self.learner, **flat(self.made), **merged,
+            **flat(self.data), "learner": kind.name, **code, **flat(self.made), **merged,
             **flat(self.plan),
         }  # fmt: skip
 
@@ -173,6 +181,17 @@ class RunSpec:
             return False
         mine, added = (json.loads(json.dumps(each)) for each in (self.shape, self._added))
         return isinstance(stored, dict) and mine.items() <= {**added, **stored}.items()
+
+    def has_other_code(self, text: str) -> bool:
+        """Whether a text of `text` is of a run of a user's code that was another then."""
+        mine = self.shape
+        try:
+            stored = from_json(text)
+        except ValueError:
+            return False
+        if not isinstance(stored, dict) or stored.get("learner") != mine["learner"]:
+            return False
+        return bool(stored.get("code") != mine.get("code"))
 
     @property
     def _added(self) -> dict[str, object]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning import Turn, create
-from learning.neural.learner import NeuralOptions
+from learning.neural.options import NeuralOptions
 from learning.neural.presets import PRESETS, Recipe, recipe_of
 from loaders import ArraySource, Field, Form, Numbered, Rows
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from learning import learner
 from learning import model as models
 from learning.durable import read_arrays
+from learning.registry import described
 from loaders.rows import Arrays
 
 from ...run.label import Label
@@ -22,7 +22,7 @@ from .summary import MOST_SHOWN, short
 def pictures(result: Result) -> list[str]:
     """Return the names of a result's pictures: of every run, and of the learner."""
     confusion = ["confusion.png"] if result.confusion else []
-    return ["learning.png", *confusion, *learner(result.learner).pictures]
+    return ["learning.png", *confusion, *described(result.learner).pictures]
 
 
 def draw(result: Result, folder: Path) -> None:
@@ -42,7 +42,7 @@ def draw(result: Result, folder: Path) -> None:
         if result.confusion:
             _draw_confusion(Figure, result, drawn / "confusion.png")
         _draw_curve(Figure, result.accuracy_by_round, drawn / "learning.png")
-        own = learner(result.learner)()
+        own = described(result.learner)
         if own.pictures:
             model = models.load(folder / "model.safetensors")
             own.draw(model, _solutions(folder), drawn)

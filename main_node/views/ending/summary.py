@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from learning import learner
+from learning.registry import described
 from protocol.wire.words import plural, safe_line
 
 from ...store.results import Result
@@ -39,7 +39,7 @@ def print_summary(result: Result, console: Console) -> None:
         ("learned from", f"{result.examples:,} examples in {plural(result.jobs, 'job')}"
                          f" and {plural(result.rounds, 'round')},"
                          f" by {plural(len(result.nodes), 'node')}{_on(result)}{retries}"),
-        ("model", learner(result.learner)().made_of(result.model_parts)),
+        ("model", described(result.learner).made_of(result.model_parts)),
         ("took", f"{seconds['total']:.1f} s (training {seconds.get('training', 0):.1f} s)"
                  + (f" since start {result.starts}" if result.starts > 1 else "")),
         ("run directory", str(Path(result.model).parent)),

@@ -1,0 +1,268 @@
+"""A net of a user's, a class of torch's `nn.Module`, as a learner.
+
+    class Net(nn.Module):
+        def __init__(self, channels: int, classes: int, dropout: float = 0.1) -> None: ...
+        def forward(self, x): ...   # (n, channels, height, width) of 0 to 1 -> (n, classes)
+
+It is made with those of `channels`, `height`, `width`, `columns` and `classes` that its `__init__`
+names, as the data has them, and with what `--set` gives of the others.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, make_dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from protocol.options import declared, flat, option
+
+from ..contract import Cancelled, Learner, Progress, Solution
+from ..devices import CPU, CUDA, MPS
+from ..errors import UnfitData, UnknownLearner
+from ..forms import Table, taken
+from ..neural.learner import begun, check_standards
+from ..neural.options import PresetOptions
+from ..neural.presets import FIRST, Recipe, recipe_of
+
+if TYPE_CHECKING:
+    from loaders.rows import Array, Arrays, Form, Labels, Rows
+
+    from ..layout import Layout
+    from ..merging.strategy import Client
+    from .training import OwnTraining
+
+#: What the data says, by the name of a parameter.
+_OF_DATA = ("channels", "height", "width", "columns", "classes")
+#: The highest learning rate unless somebody says: nets without normalisation bear no more.
+_RATE = 0.05
+SCHEDULES = ("OneCycleLR", "CosineAnnealingLR", "LinearLR", "ConstantLR")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnNetOptions(PresetOptions):
+    """How a net of a user's is trained."""
+
+    optimizer: str = option(
+        "SGD", "a net of your own: torch.optim's name of it; SGD has Nesterov momentum 0.9.",
+        set=True,
+    )  # fmt: skip
+    weight_decay: float = option(
+        5e-4, "a net of your own: of the optimizer; by SGD only matrices decay.", least=0, most=1e6,
+        set=True,
+    )  # fmt: skip
+    loss: str = option(
+        "CrossEntropyLoss", "a net of your own: torch.nn's name of what it makes small.", set=True
+    )
+    schedule: str = option(
+        "OneCycleLR",
+        "a net of your own: torch.optim.lr_scheduler's name of how the learning rate goes, over"
+        " the whole run: OneCycleLR rises in a line for a fifth of it and then falls to zero.",
+        choices=SCHEDULES, set=True,
+    )  # fmt: skip
+
+
+class OwnNet(Learner):
+    """Trains a net of a user's as the neural learner trains its own.
+
+    Its input is float32, (n, channels, height, width), 0 to 1 for pictures of bytes, else in
+    deviations from the mean over the training set, as are tables, (n, columns); it returns
+    (n, classes).
+    """
+
+    options = OwnNetOptions
+    tells_loss = True
+    devices = (CPU, CUDA, MPS)
+    made: OwnNetOptions
+    #: The class, and the names of its parameters: those that `--set` gives, those of them that it
+    #: must, and those that the data gives.
+    net: ClassVar[type[Any]]
+    own: ClassVar[tuple[str, ...]] = ()
+    required: ClassVar[frozenset[str]] = frozenset()
+    of_data: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def _training(self) -> OwnTraining:
+        from .training import OwnTraining
+
+        return OwnTraining(self.made, self.turn, self.module_for)
+
+    def module_for(self, form: Form) -> Any:
+        """Return a net as its class makes it, for data of such a form.
+
+        Raises:
+            UnfitData: it wants to know what such data has not.
+            UnknownLearner: a parameter without a default is not given.
+        """
+        given = {name: value for name, value in flat(self.made).items() if name in self.own}
+        missing = [name for name in sorted(self.required) if given[name] is None]
+        if missing:
+            raise UnknownLearner(
+                f"{self.name} wants {missing[0]}: --set {missing[0]}=VALUE, or give it a default"
+            )
+        return self.net(**self._of(form), **given)
+
+    def _of(self, form: Form) -> dict[str, int]:
+        """Return what the data says of itself, as far as the net asks."""
+        found = taken(form, self.name)
+        if isinstance(found, Table):
+            there = {"columns": len(found.columns)}
+        else:
+            there = {"channels": found.channels, "height": found.height, "width": found.width}
+        there["classes"] = len(form.classes)
+        odd = [name for name in self.of_data if name not in there]
+        if odd:
+            raise UnfitData(f"{self.name} asks for {odd[0]}, which rows of {form.tell()} have not")
+        return {name: there[name] for name in self.of_data}
+
+    def initial(self, form: Form) -> Arrays:
+        """Return a fresh net's weights; where numbers are standardised, as if they were already."""
+        return self._training.initial(form, self._recipe(form, 1, 1, None))
+
+    def fit(
+        self, rows: Rows, start: Arrays, *, seed: int, progress: Progress, cancelled: Cancelled,
+        client: Client[Any] | None = None,
+    ) -> Solution:  # fmt: skip
+        """Learn from one shard by gradient descent."""
+        return self._training.fit(rows, start, seed, progress, cancelled, client)
+
+    def predict(self, model: Arrays, rows: Rows) -> Labels:
+        """Return the most likely class of each row."""
+        return self._training.predict(model, rows)
+
+    def evaluate(self, model: Arrays, rows: Rows) -> tuple[Labels, float]:
+        """Return the most likely class of each row, and the mean loss."""
+        return self._training.evaluate(model, rows)
+
+    def probabilities(self, model: Arrays, rows: Rows) -> Array:
+        """Return how likely each class is for each row, by the softmax of what the net returns."""
+        return self._training.probabilities(model, rows)
+
+    # At the main node.
+
+    def check_form(self, form: Form) -> None:
+        """Raise unless rows are pictures or a table, and the net can be made for them."""
+        self._of(form)
+
+    def _recipe(self, form: Form, rows: int, shards: int, rounds: int | None) -> Recipe:
+        if self.made.preset == FIRST:
+            raise UnknownLearner("--preset first is the net of the first release; not a net's here")
+        return recipe_of(self.made, form, rows, shards, rounds)
+
+    def suited(
+        self, form: Form, rows: int, shards: int, rounds: int | None
+    ) -> tuple[OwnNetOptions, int]:
+        """Return what it is made with, whole, and how many rounds there are: the preset's."""
+        found = self._recipe(form, rows, shards, rounds)
+        own: dict[str, Any] = {
+            "epochs": found.epochs, "batch_size": found.batch_size,
+            "lr": rate_of(self.made),
+        }  # fmt: skip
+        if not isinstance(taken(form, self.name), Table):
+            own |= {"shift": found.shift, "flip": found.flip}
+        return replace(self.made, **own), found.rounds
+
+    def check_data(self, rows: Rows) -> None:
+        """Raise unless all numbers can be computed with; missing ones are those of a table only."""
+        from ..whole import check_numbers
+
+        found = taken(rows.form, self.name)
+        check_numbers(rows, found if isinstance(found, Table) else None)
+
+    def begin(self, model: Arrays, rows: Rows) -> Arrays:
+        """Return a fresh net with mean and deviation of all rows, where it takes numbers so."""
+        return begun(model, rows)
+
+    def check(self, solution: Solution, layout: Layout, form: Form) -> None:
+        """Raise unless the arrays of a solution are such a net's, and standardise as it began."""
+        super().check(solution, layout, form)
+        check_standards(solution)
+
+
+def rate_of(made: OwnNetOptions) -> float:
+    """Return the highest learning rate."""
+    return _RATE if made.lr is None else made.lr
+
+
+def learner_of(net: type[Any], called: str) -> type[OwnNet]:
+    """Return the learner that trains a class of nets.
+
+    Args:
+        net: a subclass of `nn.Module`.
+        called: how it is named, for messages.
+
+    Raises:
+        UnknownLearner: it has a parameter that nobody can give.
+    """
+    names = list(_asked(net, called))
+    given = [_option(name, parameter, kind, called) for name, parameter, kind in names
+             if name not in _OF_DATA]  # fmt: skip
+    options = make_dataclass(
+        f"{net.__name__}Options", [each for each in given if each is not None],
+        bases=(OwnNetOptions,), frozen=True, kw_only=True,
+    )  # fmt: skip
+    own = [each[0] for each in given if each is not None]
+    return type(
+        net.__name__, (OwnNet,),
+        {
+            "options": options, "net": net, "__doc__": net.__doc__, "own": tuple(own),
+            "required": frozenset(
+                name for name, parameter, _ in names
+                if name in own and parameter.default is parameter.empty
+            ),
+            "of_data": tuple(name for name, *_ in names if name in _OF_DATA),
+        },
+    )  # fmt: skip
+
+
+def _asked(net: type[Any], called: str) -> Iterator[tuple[str, inspect.Parameter, Any]]:
+    """Yield what a net's `__init__` asks for: name, parameter, and its type as it is annotated."""
+    hints: dict[str, Any] = {}
+    with suppress(Exception):  # of names that are not there: nothing is known of the types then
+        hints = typing.get_type_hints(net.__init__)
+    for name, parameter in list(inspect.signature(net.__init__).parameters.items())[1:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise UnknownLearner(f"{called}: its {name} can't be given by name")
+        yield name, parameter, hints.get(name)
+
+
+def _option(
+    name: str, parameter: inspect.Parameter, kind: Any, called: str
+) -> tuple[str, Any, Any] | None:
+    """Return a parameter as the field of an option; None: it keeps its default, whatever that is.
+
+    Raises:
+        UnknownLearner: it has none, and is nothing that a command line can give; or its name is
+            taken.
+    """
+    required = parameter.default is parameter.empty
+    if name in {each.name for each in declared(OwnNetOptions)}:
+        if required:
+            raise UnknownLearner(
+                f"{called}: its {name} has the name of an option of the training; call it otherwise"
+            )
+        return None
+    found = _plain(kind) or (None if required else type(parameter.default))
+    default = None if required else parameter.default
+    if found not in (int, float, str, bool) or not isinstance(default, found | float | None):
+        if required:
+            raise UnknownLearner(
+                f"{called}: its {name} has neither a default nor a type that --set can give"
+                " (int, float, str or bool)"
+            )
+        return None
+    told = f"{called}: of its __init__."
+    return name, found | None, option(default, told, set=True, may_be_empty=True)
+
+
+def _plain(kind: Any) -> Any:
+    """Return the type that is annotated, of one that may be None the type."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        kinds = [each for each in typing.get_args(kind) if each is not type(None)]
+        return kinds[0] if len(kinds) == 1 else None
+    return kind
