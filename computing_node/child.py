@@ -31,12 +31,15 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from mnist_merge import ROOT
 from protocol.wire.words import as_note
 
 from .sharing import Channel
 
 #: The exit code of a child that had not even the memory to say that it has none.
 OUT_OF_MEMORY = 77
+#: How the names of this project's own files begin.
+_OURS = os.path.join(ROOT, "")  # noqa: PTH118
 #: Progress is told at most this often.
 PROGRESS_SECONDS = 0.1
 
@@ -165,9 +168,24 @@ def _solve(channel: Channel, inbox: _Inbox, message: Message, device: str) -> No
         channel.send(
             {
                 "failed": f"{type(error).__name__}: {error}",
-                "traceback": traceback.format_exc(), "memory": memory,
+                "traceback": _story(error), "memory": memory,
             }, {},
         )  # fmt: skip
+
+
+def _story(error: BaseException) -> str:
+    """Return where something was raised: first of all in a user's code, if it was there."""
+    from learning import LearningError
+
+    while isinstance(error, LearningError) and error.__cause__ is not None:
+        error = error.__cause__  # which was told of with what it was about
+    if isinstance(error, LearningError):  # on purpose: where it was raised is nobody's to mend
+        return f"{type(error).__name__}: {error}"
+    at = error.__traceback__
+    frame = at
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_OURS):
+        frame = frame.tb_next
+    return "".join(traceback.format_exception(type(error), error, frame or at))
 
 
 def serve(descriptor: int, nbytes: int) -> int:

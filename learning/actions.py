@@ -444,7 +444,10 @@ def _trying(what: str) -> Iterator[None]:
     except UnfitData as error:
         raise UnfitData(str(error)) from error  # by this name whatever kind: the main node reads it
     except Exception as error:
-        raise LearningError(f"{what}: {type(error).__name__}: {error}") from error
+        told = str(error)
+        if not isinstance(error, LearningError):
+            told = f"{type(error).__name__}: {told}"
+        raise LearningError(f"{what}: {told}") from error
 
 
 def _answer(solution: Solution) -> Answer:

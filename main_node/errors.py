@@ -58,12 +58,23 @@ class JobFailed(NodeError):
         self.story = story
 
     def tell(self) -> str:
-        """Return the whole story: every attempt, with its traceback."""
-        lines = [f"{self.name}:"]
+        """Return the whole story: every attempt, with its traceback where that is another one."""
+        lines, before = [f"{self.name}:"], ""
         for number, attempt in enumerate(self.story, 1):
             lines.append(f"  attempt {number} at {attempt.node}: {attempt.kind}: {attempt.message}")
-            lines += [f"    {line}" for line in attempt.traceback.splitlines()]
+            if attempt.traceback != before:
+                lines += [f"    {line}" for line in attempt.traceback.splitlines()]
+            before = attempt.traceback
         return "\n".join(lines)
+
+
+class TrialFailed(JobFailed):
+    """What is to learn can't: it was tried on a few rows before anything was begun."""
+
+    def tell(self) -> str:
+        """Return where it failed at last, where that is more than what the error says."""
+        lines = self.story[-1].traceback.splitlines()
+        return "\n".join(f"  {line}" for line in lines) if len(lines) > 1 else ""
 
 
 class NoNode(NodeError):

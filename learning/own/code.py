@@ -223,6 +223,8 @@ def check_named(code: Code) -> None:
         CodeError: it may not.
     """
     path = next(each for each in _paths(code.module) if each in code.files)
+    if code.module.partition(".")[0] in {*PACKAGES, "mnist_merge"}:
+        raise CodeError(f"{path}: it has the name of a module of this project's; give it another")
     body = _parsed(code.files[path], code.root / path).body
     defined = {each.name: each for each in body if isinstance(each, ast.ClassDef | ast.FunctionDef)}
     if code.name not in defined:

@@ -145,7 +145,11 @@ class OwnNet(Learner):
 
     def check_form(self, form: Form) -> None:
         """Raise unless rows are pictures or a table, and the net can be made for them."""
+        from .training import loss_of, optimizer_of
+
         self._of(form)
+        loss_of(self.made)
+        optimizer_of(self.made)
 
     def _recipe(self, form: Form, rows: int, shards: int, rounds: int | None) -> Recipe:
         if self.made.preset == FIRST:

@@ -16,7 +16,7 @@ from loaders.rows import Arrays, Form, Rows
 
 from ..contract import Turn
 from ..durable import DTYPES
-from ..errors import LearningError, ModelError
+from ..errors import LearningError, ModelError, UnknownLearner
 from ..merging.strategy import Client
 from ..neural.descent import MOMENTUM, Descent
 from ..neural.feeding import Take
@@ -120,14 +120,36 @@ class OwnTraining(Training):
 
     @property
     def _loss(self) -> Loss:
-        found = getattr(nn, self._own.loss, None)
-        if not (isinstance(found, type) and issubclass(found, nn.Module)):
-            raise LearningError(f"--set loss={self._own.loss}: torch.nn has no such class")
-        try:
-            loss: Loss = found()
-        except TypeError as error:
-            raise LearningError(f"--set loss={self._own.loss}: {error}") from error
-        return loss
+        return loss_of(self._own)
+
+
+def loss_of(made: OwnNetOptions) -> Loss:
+    """Return what is made small, by the name that torch.nn has for it.
+
+    Raises:
+        UnknownLearner: it has none.
+    """
+    found = getattr(nn, made.loss, None)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise UnknownLearner(f"--set loss={made.loss}: torch.nn has no such class")
+    try:
+        loss: Loss = found()
+    except TypeError as error:
+        raise UnknownLearner(f"--set loss={made.loss}: {error}") from error
+    return loss
+
+
+def optimizer_of(made: OwnNetOptions) -> type[torch.optim.Optimizer]:
+    """Return what moves weights, by the name that torch.optim has for it.
+
+    Raises:
+        UnknownLearner: it has none.
+    """
+    found = getattr(torch.optim, made.optimizer, None)
+    base = torch.optim.Optimizer
+    if not (isinstance(found, type) and issubclass(found, base) and found is not base):
+        raise UnknownLearner(f"--set optimizer={made.optimizer}: torch.optim has no such class")
+    return found
 
 
 class _Moves:
@@ -151,10 +173,7 @@ def _moves(net: nn.Module, made: OwnNetOptions) -> Moves:
     """Return what moves the weights, by the name that torch has for it."""
     if made.optimizer == "SGD":
         return Descent(net, as_first=False, fused=False, decay=made.weight_decay)
-    found = getattr(torch.optim, made.optimizer, None)
-    base = torch.optim.Optimizer
-    if not (isinstance(found, type) and issubclass(found, base) and found is not base):
-        raise LearningError(f"--set optimizer={made.optimizer}: torch.optim has no such class")
+    found = optimizer_of(made)
     known = inspect.signature(found).parameters
     wanted = {"lr": 1.0, "weight_decay": made.weight_decay, "momentum": MOMENTUM}
     given: dict[str, Any] = {name: value for name, value in wanted.items() if name in known}
@@ -162,7 +181,7 @@ def _moves(net: nn.Module, made: OwnNetOptions) -> Moves:
     try:
         return _Moves(found(weights, **given))
     except (TypeError, ValueError) as error:
-        raise LearningError(f"--set optimizer={made.optimizer}: {error}") from error
+        raise UnknownLearner(f"--set optimizer={made.optimizer}: {error}") from error
 
 
 def _one_cycle(done: float, warm: float) -> float:

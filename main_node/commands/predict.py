@@ -57,6 +57,10 @@ _end = partial(end, "mnist-predict")
 )
 @click.option("--label", metavar="COLUMN", help="Of a table, as --data: what says the class.")
 @click.option(
+    "--learner", metavar="LEARNER",
+    help="Of a model of your own net or learner: FILE.py:NAME or package.module:NAME; it is run.",
+)  # fmt: skip
+@click.option(
     "--limit",
     type=click.IntRange(min=1),
     metavar="ROWS",
@@ -80,7 +84,8 @@ _end = partial(end, "mnist-predict")
 @click.version_option(package_name="mnist-merge", prog_name="mnist-predict")
 def main(
     model: str, images: tuple[Path, ...], data: str | None, split: str, limit: int | None,
-    label: str | None, whole: bool, explain: bool, export: str | None, json: bool,
+    label: str | None, learner: str | None, whole: bool, explain: bool, export: str | None,
+    json: bool,
 ) -> None:  # fmt: skip
     """Say what a MODEL sees in each IMAGE, or row, or how good it is on a data set (--data).
 
@@ -108,7 +113,7 @@ def main(
                 return _explain_rows(path, data, split, limit or EXPLAINED, label, json)
             if explain:
                 return _explain(path, _named(images), whole, json)
-            read = _load(path)
+            read = _with_code(path, _load(path), learner)
         if data:
             result, classes = _try_data(read, data, split, limit, label)
             return click.echo(json_.dumps(result)) if json else _print(result, read, classes)
@@ -393,6 +398,37 @@ def _target(model: Model, source: Source) -> int | None:
             f"the model tells {names[1]!r} from the rest; {source.name} has no such class"
         )
     return there.index(names[1])
+
+
+def _with_code(path: Path, model: Model, named: str | None) -> Model:
+    """Return a model that says where the code of its learner is, if that is a user's.
+
+    Raises:
+        LearningError: nobody has named it here, or it is another's.
+    """
+    from learning import ModelError
+    from learning import learner as learner_class
+    from loaders.running import place_of
+
+    own = place_of(model.learner)
+    if own is None:
+        if named not in (None, model.learner):
+            raise ModelError(f"{path}: a {model.learner} model, which --learner {named} is not")
+        return model
+    if named is None:
+        file = f"FILE.py:{own.name}" if "." not in own.module else model.learner
+        raise ModelError(
+            f"{path}: a model of {model.learner}, which is its user's own code: name it, and it is"
+            f" run: --learner {file}"
+        )
+    code = learner_class(named).code
+    if code is None or code.called != model.learner:
+        raise ModelError(f"{path}: a model of {model.learner}, which --learner {named} is not")
+    began = json_.loads(model.notes.get("options", "{}")).get("code", code.digest)
+    if began != code.digest:
+        told = f"{named} has been changed since the model was made ({began[:8]} then)"
+        click.echo(f"mnist-predict: {told}", err=True)
+    return replace(model, learner=named)
 
 
 def _learner(model: Model) -> Learner:

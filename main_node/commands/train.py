@@ -44,15 +44,32 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from protocol.options import Option
+
     from ..run.opening import Plan
     from ..store.results import Result
 
 _end = partial(end, "mnist-main")
 
 
+_NAMED = "mnist.learner"
+
+
 class _Command(Setting):
     settable = SETTABLE
     takes_others = True
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Remember which learner is named: its options are told with --help."""
+        ctx.meta[_NAMED] = _named_in(args)
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what --help says of options; those of the learner that is named apart."""
+        super().format_options(ctx, formatter)
+        named = ctx.meta.get(_NAMED)
+        if named is not None:
+            _tell_options(named, formatter)
 
 
 @click.command(cls=_Command, context_settings={"show_default": True})
@@ -120,6 +137,35 @@ def main(
     return _run(start, None, by_hand, interrupts)
 
 
+def _named_in(args: list[str]) -> str | None:
+    """Return the learner that stands on a command line, whatever else does."""
+    for arg, following in zip(args, [*args[1:], ""], strict=True):
+        flag, equals, value = arg.partition("=")
+        if flag == "--learner":
+            return value if equals else following
+    return None
+
+
+def _tell_options(named: str, formatter: click.HelpFormatter) -> None:
+    """Write the options of a learner."""
+    from learning import LearningError, options_of
+    from protocol.options import declared
+
+    try:
+        part = options_of(named)
+    except LearningError as error:
+        raise click.UsageError(str(error)) from error
+    told = [(f"{each.name}={each.type.__name__}", _about(each)) for each in declared(part)]
+    with formatter.section(f"Options of {named}, by --set NAME=VALUE"):
+        formatter.write_dl(told)
+
+
+def _about(option: Option) -> str:
+    default = option.about.unset or option.default
+    choices = f" One of {', '.join(option.about.choices)}." if option.about.choices else ""
+    return f"{option.about.help}{choices}  [default: {'none' if default is None else default}]"
+
+
 def _print_config(start: TrainOptions, by_hand: set[str]) -> None:
     """Print options that a run could begin with."""
     from learning import LearningError
@@ -179,7 +225,8 @@ def _run(
         _end(Exit.STORAGE, f"{error}\nonce that is mended: {then}")
     except JobFailed as error:
         more = _more_time(error, start.part(JobOptions))
-        _end(Exit.JOB_FAILED, f"{error}\n{error.tell()}\n{_how_to_go_on(path, more)}")
+        told = [str(error), error.tell(), _how_to_go_on(path, more)]
+        _end(Exit.JOB_FAILED, "\n".join(filter(None, told)))
     except NoNode as error:
         _end(Exit.NO_NODE, str(error))
     except NodeError as error:

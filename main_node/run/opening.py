@@ -28,7 +28,7 @@ from protocol.wire.secrets import shown
 from protocol.wire.words import safe_line
 
 from ..controls import STOP, Handler, Order
-from ..errors import ConfigError, DataChanged, NoNode, StorageError
+from ..errors import ConfigError, DataChanged, NoNode, StorageError, TrialFailed
 from ..node import AsyncMainNode
 from ..options import JobOptions, ListenOptions
 from ..store.database import RunDatabase
@@ -389,7 +389,7 @@ class Run:
             ending, dismiss = f"failed: {error}", False
             raise
         except Exception as error:
-            ending, forget = f"failed: {error}", isinstance(error, NoNode | UnfitData)
+            ending, forget = f"failed: {error}", isinstance(error, NoNode | TrialFailed | UnfitData)
             raise
         except KeyboardInterrupt as interrupt:
             # Ctrl-C frees the nodes; a host that shuts down (SIGTERM) will be back.

@@ -22,7 +22,7 @@ from loaders import Rows
 from loaders.rows import Arrays
 from protocol.wire.words import plural
 
-from ..errors import JobFailed, NodeError, StorageError
+from ..errors import JobFailed, NodeError, StorageError, TrialFailed
 from ..store.directory import RunDirectory
 from .asking import Asked, Asking, has_failed, result_of
 from .evaluation import Evaluated, Evaluation
@@ -178,7 +178,7 @@ class Rounds:
 
         Raises:
             UnfitData: its learner says that it can't learn from such data.
-            JobFailed: it can't: nothing has been begun.
+            TrialFailed: it can't: nothing has been begun.
         """
         learning = self._learning
         some = learning.shards[0].of(slice(0, TRIAL_ROWS))
@@ -193,7 +193,7 @@ class Rounds:
                 result_of(label, future)
             except JobFailed as error:
                 _raise_if_unfit(error)
-                raise
+                raise TrialFailed(error.job_id, error.story, error.name) from error
         fresh: Arrays = self._asking.answer(label, trial)
         return fresh
 

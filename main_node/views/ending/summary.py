@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from learning.registry import described
+from loaders.running import place_of
 from protocol.wire.words import plural, safe_line
 
 from ...store.results import Result
@@ -44,7 +45,7 @@ def print_summary(result: Result, console: Console) -> None:
                  + (f" since start {result.starts}" if result.starts > 1 else "")),
         ("run directory", str(Path(result.model).parent)),
         ("model sha256", result.model_sha256),
-        ("use it", f"mnist-predict {quote(result.model)} {_what(result)}"),
+        ("use it", f"mnist-predict {quote(result.model)} {_whose(result)}{_what(result)}"),
         ("load it", f"safetensors.numpy.load_file({result.model!r})"),
     )  # fmt: skip
     for name, value in lines:
@@ -54,6 +55,13 @@ def print_summary(result: Result, console: Console) -> None:
 def _on(result: Result) -> str:
     """Return what it was learned on, where that is not processors alone."""
     return f" on {' and '.join(result.devices)}" if {*result.devices} - {"cpu"} else ""
+
+
+def _whose(result: Result) -> str:
+    place = place_of(result.learner)
+    if place is None:
+        return ""
+    return f"--learner {result.learner if '.' in place.module else f'FILE.py:{place.name}'} "
 
 
 def _what(result: Result) -> str:
