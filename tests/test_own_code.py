@@ -1,4 +1,4 @@
-"""Users' own code through the commands: found, shipped where both sides allow it, told where not."""
+"""Users' own code through the commands: found, shipped where both sides allow it, else told."""
 
 from __future__ import annotations
 

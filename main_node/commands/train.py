@@ -225,8 +225,8 @@ def _run(
         _end(Exit.STORAGE, f"{error}\nonce that is mended: {then}")
     except JobFailed as error:
         more = _more_time(error, start.part(JobOptions))
-        told = [str(error), error.tell(), _how_to_go_on(path, more)]
-        _end(Exit.JOB_FAILED, "\n".join(filter(None, told)))
+        story = [str(error), error.tell(), _how_to_go_on(path, more)]
+        _end(Exit.JOB_FAILED, "\n".join(filter(None, story)))
     except NoNode as error:
         _end(Exit.NO_NODE, str(error))
     except NodeError as error:
