@@ -25,6 +25,7 @@ from computing_node.replier import Task
 from computing_node.sharing import Channel, allocate
 from learning import Turn, create
 from learning.actions import Fit, Predict
+from learning.own.kinds import told_of_code
 from main_node import AsyncMainNode
 from mnist_merge import ONE_THREAD
 from protocol import JobDataType
@@ -178,7 +179,13 @@ def test_a_child_fits_and_predicts_and_is_reused(replier: ChildReplier) -> None:
 def test_what_raises_in_a_child_is_told_with_its_traceback(replier: ChildReplier) -> None:
     with pytest.raises(TaskRaised, match="no learner 'psychic'") as caught:
         replier.solve(task(*work(), learner="psychic"))
-    assert "Traceback" in caught.value.remote_traceback
+    assert "Traceback" not in caught.value.remote_traceback  # it is said on purpose
+    values, arrays = work()
+    arrays["start/layer.weights"] = np.zeros((1, 1))
+    with pytest.raises(TaskRaised) as caught:
+        replier.solve(task(values, arrays))
+    _, first, *_ = caught.value.remote_traceback.splitlines()
+    assert "brought/linear.py" in first  # where it is somebody's to mend
     again = replier.solve(task(*work()))
     assert again.arrays
 
@@ -561,3 +568,33 @@ def test_a_source_that_a_child_can_not_reach_is_no_failure(
         replier.solve(task(*work(), learner="far"))
     assert caught.value.source == "s3://shelf"
     assert replier.solve(task(*work())).arrays  # the same child goes on
+
+
+def own_job(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a job of a user's own learner, in a file of its own."""
+    shutil.copy(Path(__file__).parent.parent / "brought" / "linear.py", folder / f"{name}.py")
+    made = create(f"{folder / name}.py:LinearLearner", {})
+    assert made.code is not None
+    values, arrays = work(rows=8)
+    return {**values, "code": told_of_code(made.code)}, arrays
+
+
+def test_a_process_that_has_run_ones_code_runs_no_others(tmp_path: Path) -> None:
+    """Whatever it has changed in it, a later job of somebody else's does not meet it."""
+    made = ChildReplier(1, folders=[str(tmp_path)])
+
+    def process(job: tuple[dict[str, Any], dict[str, Any]], learner: str) -> int:
+        made.solve(task(*job, learner))
+        (child,) = forked()
+        return child.pid
+
+    try:
+        mine, others = (own_job(tmp_path, name) for name in ("mine", "others"))
+        first = process(work(rows=8), "linear")
+        assert process(mine, "own") == first  # nothing of anybody's has run in it
+        assert process(mine, "own") == first
+        second = process(others, "own")
+        assert second != first
+        assert process(work(rows=8), "linear") not in (first, second)
+    finally:
+        made.close()

@@ -389,8 +389,10 @@ def test_the_rate_goes_as_the_schedule_says(tmp_path: Path) -> None:
 
 def test_it_takes_the_steps_that_plain_torch_takes(tmp_path: Path) -> None:
     place = named(tmp_path, ODD, "Base")
-    make: dict[str, Any] = {"optimizer": "Adam", "schedule": "ConstantLR", "lr": 0.01, "weight_decay": 0.1,
-            "shift": 0, "batch_size": 48, "epochs": 3}  # fmt: skip
+    make: dict[str, Any] = {
+        "optimizer": "Adam", "schedule": "ConstantLR", "lr": 0.01, "weight_decay": 0.1,
+        "shift": 0, "batch_size": 48, "epochs": 3,
+    }  # fmt: skip
     start = create(place, {}).initial(ROWS.form)
     found = fit(place, ROWS, start, **make).arrays
     net = torch.nn.Linear(64, 10)
