@@ -31,7 +31,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from mnist_merge import ROOT
+from mnist_merge import PACKAGES, ROOT
 from protocol.wire.words import as_note
 
 from .sharing import Channel
@@ -39,7 +39,7 @@ from .sharing import Channel
 #: The exit code of a child that had not even the memory to say that it has none.
 OUT_OF_MEMORY = 77
 #: How the names of this project's own files begin.
-_OURS = os.path.join(ROOT, "")  # noqa: PTH118
+_OURS = tuple(os.path.join(ROOT, package, "") for package in PACKAGES)  # noqa: PTH118
 #: Progress is told at most this often.
 PROGRESS_SECONDS = 0.1
 
