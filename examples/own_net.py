@@ -22,6 +22,6 @@ class Net(nn.Module):
         self.head = nn.LazyLinear(classes)  # however many numbers are left of a picture
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a number for each class, (n, classes), of pictures (n, channels, height, width)."""
+        """Return logits, (n, classes), of pictures, (n, channels, height, width)."""
         found: Tensor = self.head(self.body(x))
         return found
