@@ -87,6 +87,9 @@ def main(seeds: int, names: list[str]) -> None:
             each.accuracies.append(_run(WAYS[name], seed))
             each.seconds.append(time.perf_counter() - begun)
             each.cpu.append(_cpu() - before)
+            last = each.accuracies[-1], each.seconds[-1], each.cpu[-1]
+            told = "{:.2%}, {:.1f} s, {:.1f} s of CPU".format(*last)
+            print(f"{name}, seed {seed}: {told}", file=sys.stderr, flush=True)  # it takes long
     for name, each in taken.items():
         print(f"| {name} | {each}", flush=True)
 
