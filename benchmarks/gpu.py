@@ -44,6 +44,8 @@ NEEDED = frozenset(
         "safetensors", "torch", "xxhash", "zeroconf",
     }
 )  # fmt: skip
+#: A net of a user's.
+_OWN = str(Path(ROOT) / "examples" / "own_net.py") + ":Net"
 #: Tells how busy the GPU is, twice a second.
 _SMI = (
     "nvidia-smi", "--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits",
@@ -145,6 +147,7 @@ class Check:
         try:
             runs = {preset: self._repeated(preset) for preset in asked.presets}
             self._nodes(runs.get("standard", []))
+            self._own()
             self._captured()
             self._places()
         finally:
@@ -189,14 +192,27 @@ class Check:
             )
             self._table.same("- the model", [each.sha for each in (*before[:1], told)])
 
-    def _main(self, what: str, nodes: int, preset: str) -> Told | None:
+    def _own(self) -> None:
+        """See that a net of a user's is the same by each number of nodes."""
+        shas = []
+        for count in self._asked.counts:
+            what = f"a net of one's own, {plural(count, 'node')}"
+            told = self._main(what, count, "standard", ("--learner", _OWN))
+            if told is None:
+                continue
+            self._table.row(what, f"training {told.training:.2f} s; {told.accuracy:.2%}", told.use)
+            shas.append(told.sha)
+        if shas:
+            self._table.same("- the model", shas)
+
+    def _main(self, what: str, nodes: int, preset: str, more: tuple[str, ...] = ()) -> Told | None:
         """Run the command; return what it came to."""
         asked = self._asked
         arguments = [
             "main_node", "--json", "--bind", "tcp://127.0.0.1:0", "--data", asked.data,
             "--device", asked.device, "--local-nodes", str(nodes), "--jobs", str(asked.jobs),
             "--run-dir", str(self._folder / "runs"), "--log-level", "warning",
-            "--timeout", "60", "--preset", preset,
+            "--timeout", "60", "--preset", preset, *more,
         ]  # fmt: skip
         if asked.rows:
             arguments += ["--limit", str(asked.rows)]

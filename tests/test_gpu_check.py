@@ -40,7 +40,7 @@ def test_it_prints_a_table_and_what_was_not_run(tmp_path: Path) -> None:
 def test_all_of_it_runs_without_a_gpu(tmp_path: Path) -> None:
     data = make_idx_folder(tmp_path / "data", 400, 50)
     told = check("--repeat", "2", "--places", "2", "1000", data=data)
-    assert told.count("equal bits") == 4
+    assert told.count("equal bits") == 5
     assert "2 jobs at once on" in told
     assert "| 1000 places | not run |" in told
 
