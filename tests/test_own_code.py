@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from learning.own import kinds
+
 from .conftest import ANY_PORT
 from .processes import (
     COMPUTE,
@@ -55,6 +57,15 @@ def net(tmp_path: Path) -> Path:
     return folder / "net.py"
 
 
+def done_here(*arguments: str, runs: Path) -> dict[str, Any]:
+    """Return what a run came to, whose main node is in this process."""
+    done = here(MAIN_HERE, "--run-dir", str(runs), "--bind", ANY_PORT, "--json", "--quiet",
+                *arguments)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
 def made(command: tuple[str, ...], *arguments: str, folder: Path) -> dict[str, Any]:
     """Return what a run came to."""
     done = run(*command, "--run-dir", str(folder), *arguments)
@@ -69,9 +80,7 @@ def test_a_net_in_a_file_is_trained_resumed_and_used(net: Path, tmp_path: Path) 
         f"format: 2\nlearner:\n  name: {net}:Net\n  dropout: 0.1\n  optimizer: Adam\nlr: 0.01\n"
     )
     runs = tmp_path / "runs"
-    result = made(
-        MAIN, "--config", str(config), *SMALL, "--bind", ANY_PORT, "--local-nodes", "1", folder=runs
-    )
+    result = done_here("--config", str(config), *SMALL, "--local-nodes", "1", runs=runs)
     assert result["learner"] == "net:Net"
     assert result["accuracy"] > 0.85
     (folder,) = runs.iterdir()
@@ -88,22 +97,21 @@ def test_a_net_in_a_file_is_trained_resumed_and_used(net: Path, tmp_path: Path) 
         (folder / name).unlink()
     elsewhere = tmp_path / "elsewhere"
     net.parent.rename(elsewhere)
-    gone = run(*MAIN, "--resume", str(folder), "--bind", ANY_PORT)
+    kinds._learner_at.cache_clear()  # as another command does
+    gone = here(MAIN_HERE, "--resume", str(folder), "--bind", ANY_PORT)
     assert gone.returncode == 2
     assert "no such file" in gone.stderr
-    again = made(
-        MAIN, "--resume", str(folder), "--learner", f"{elsewhere}/net.py:Net", "--json", "--quiet",
-        "--bind", ANY_PORT, folder=runs,
-    )  # fmt: skip
-    assert again["model_sha256"] == result["model_sha256"]
+    moved = ("--resume", str(folder), "--learner", f"{elsewhere}/net.py:Net")
+    assert done_here(*moved, runs=runs)["model_sha256"] == result["model_sha256"]
     (folder / "metrics.json").unlink()
     with (elsewhere / "blocks.py").open("a") as file:
         file.write("# changed\n")
-    other = run(
-        *MAIN, "--resume", str(folder), "--learner", f"{elsewhere}/net.py:Net", "--bind", ANY_PORT
-    )
+    kinds._learner_at.cache_clear()
+    other = here(MAIN_HERE, *moved, "--bind", ANY_PORT)
     assert other.returncode == 2
     assert "has been changed since run" in other.stderr
+    kept = ("--resume", str(folder), "--learner", f"{folder}/code/net.py:Net")
+    assert done_here(*kept, runs=runs)["model_sha256"] == result["model_sha256"]
 
 
 def test_code_goes_where_its_owner_and_the_nodes_owner_allow_it(

@@ -19,7 +19,6 @@ from console.logs import say, speak
 from console.options import Setting, defaults_from, given, options
 from console.streams import OutputFailed
 from loaders import SourceOptions
-from loaders.running import place_of
 from protocol import AddressError, KeysError
 from protocol.wire.entry import Entry
 
@@ -200,13 +199,15 @@ def _run(
                 say(Entry("run.done_already", told, run=path.name), told)
                 return _show(result, path, as_json, start.part(PublishOptions).publish)
             check_data(start, by_hand, path)
-            directory = RunDirectory(path, new=False)
         check_brought(start.values, by_hand)
         publish = start.part(PublishOptions).publish
         if publish is not None:
             check_place(publish)
+        plan = _plan(start)
+        if path is not None:
+            directory = RunDirectory(path, new=False)
         with opened(start.part) as views:  # closed before anything below is said
-            run = open_run(_plan(start), views, directory, interrupts)
+            run = open_run(plan, views, directory, interrupts)
             path = run.directory.path
             result = run.see_through()
     except KeyboardInterrupt:
@@ -248,11 +249,10 @@ def _plan(start: TrainOptions) -> Plan:
 
     nodes, shown = start.part(EngineOptions).local_nodes, start.part(ViewOptions)
     job = start.part(JobOptions)
-    place = place_of(start.values["learner"])
-    folders = [] if place is None or place.file is None else [str(place.file.absolute().parent)]
-    local = LocalNodes(nodes, shown.log_level, shown.log_format, job.device, folders)
+    spec = start.spec
+    local = LocalNodes(nodes, shown.log_level, shown.log_format, job.device, spec.files)
     return Plan(
-        spec=start.spec, source=start.part(SourceOptions), merge=start.part(MergeOptions),
+        spec=spec, source=start.part(SourceOptions), merge=start.part(MergeOptions),
         company=start.part(CompanyOptions), listen=start.part(ListenOptions),
         job=job, runs=Path(start.part(StoreOptions).run_dir),
         config=start.kept(),

@@ -177,6 +177,7 @@ def open_run(
         if new:
             on_failure.callback(directory.remove)
             directory.write_config(plan.config)
+            directory.write_code(plan.spec.files)
         database = RunDatabase(directory.path / "run.db")
         stack.callback(database.close)
         spec = plan.spec.as_begun(database.fact("options") or "").suited(data.train)
@@ -260,7 +261,8 @@ def _remember(
     if began is not None and plan.spec.has_other_code(began):
         raise ConfigError(
             f"{plan.spec.learner} has been changed since run {directory.run_id} began, or a module"
-            " that it imports: its model would be another; change it back, or begin a new run"
+            " that it imports: its model would be another. As it was it is in"
+            f" {directory.path / 'code'}: name it there, with --learner, or begin a new run"
         )
     if began is not None and not plan.spec.is_that_of(began):
         raise ConfigError(

@@ -111,6 +111,12 @@ class RunSpec:
         )  # fmt: skip
 
     @property
+    def files(self) -> Mapping[str, bytes]:
+        """The files of a user's own learner, by path, as they were when this was begun."""
+        code = learner_class(self.learner).code
+        return {} if code is None else code.files
+
+    @property
     def rounds(self) -> int:
         """How often shards are learned from and merged; there is a number once it is `suited`."""
         return self.plan.rounds or 1

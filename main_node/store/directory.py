@@ -260,6 +260,14 @@ class RunDirectory:
         with _storing(self.path):
             write_text(self.path / "config.yaml", text)
 
+    def write_code(self, files: Mapping[str, bytes]) -> None:
+        """Keep a user's own code, by path, as the run began with it."""
+        with _storing(self.path):
+            for name, content in files.items():
+                path = self.path / "code" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Keep the result."""
         with _storing(self.path):
