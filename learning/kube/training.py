@@ -319,10 +319,7 @@ def _parts(order: Array, size: int) -> list[list[int]]:
 
 def _loaded(model: KubeModel, parts: Sequence[list[int]]) -> Iterator[object]:
     """Yield the data set's batches of some rows, on the device."""
-    # A loader draws a number for its workers: not from what is the user's.
-    loader = DataLoader(
-        model._dataset, batch_sampler=parts, generator=torch.Generator()
-    )  # fmt: skip
+    loader: DataLoader[object] = DataLoader(model._dataset, batch_sampler=parts)
     for batch in loader:
         yield _moved(batch, model.device)
 

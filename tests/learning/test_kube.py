@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import random
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -85,10 +87,10 @@ def test_seed_003_comes_to_what_such_a_net_can(mnist: Rows) -> None:
 
 
 def test_the_repositorys_form_learns(mnist: Rows) -> None:
-    rows, unit = mnist.limited(300), kubeml.main_of_batches
-    model = run(unit, rows, 3, lr=0.02, batch_size=4)
+    rows, unit = mnist.limited(240), kubeml.main_of_batches
+    model = run(unit, rows, 2, lr=0.02, batch_size=4)
     right = predicted(learner(unit), model, rows).labels == rows.labels
-    assert right.mean() > 0.3
+    assert right.mean() > 0.2
 
 
 def colours(count: int) -> Rows:
@@ -144,6 +146,26 @@ def test_equal_shards_starts_and_seeds_give_equal_bits_in_any_process() -> None:
     assert there.stdout.split() == ["False", "True", here]  # and torch is imported when it is used
     kube = learner(example().main, Turn(0, 1, 7))
     assert sha256(fit(kube, images(100), seed=2).arrays) != here
+
+
+def test_a_data_set_may_draw_by_torch_numpy_and_python() -> None:
+    class Noisy(Digits):
+        def __init__(self, draw: Callable[[], float]) -> None:
+            super().__init__()
+            self.draw = draw
+
+        def __getitem__(self, index: int) -> tuple[Any, Any]:
+            x, y = super().__getitem__(index)
+            return x + self.draw(), y
+
+    def by_torch() -> float:
+        return torch.rand(1).item()
+
+    rows = images(20)
+    for draw in (by_torch, np.random.random, random.random):
+        kube = learner(lambda draw=draw: Batches(dataset=Noisy(draw)).start())
+        first, second, other = (sha256(fit(kube, rows, seed=seed).arrays) for seed in (1, 1, 2))
+        assert first == second != other
 
 
 def test_a_job_draws_nothing_of_what_its_process_draws() -> None:
@@ -374,6 +396,27 @@ def test_arrays_of_all_kinds_come_through() -> None:
     assert fit(kube, rows, model).arrays["steps"] == 6
 
 
+def test_what_is_random_and_no_array_is_the_same_in_each_job() -> None:
+    class Projected(nn.Module):
+        """Looks at rows through numbers that its state does not have."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = nn.Linear(20, 10)
+            self.lens: torch.Tensor
+            self.register_buffer("lens", torch.randn(784, 20), persistent=False)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.last(x.flatten(1) @ self.lens / 28)
+
+    rows, unit = images(64), lambda: Batches(Projected()).start()
+    model = learner(unit, Turn(0, 2, 5)).initial(rows.form)
+    assert model.keys() == {"last.weight", "last.bias"}
+    first = learner(unit, Turn(1, 2, 5)).probabilities(model, rows)
+    torch.manual_seed(1)
+    assert (learner(unit).probabilities(model, rows) == first).all()
+
+
 def test_a_network_that_knows_no_inputs_yet_is_shown_some() -> None:
     def unit() -> KubeModel:
         layers = nn.Flatten(), nn.LazyLinear(32), nn.ReLU(), nn.LazyLinear(10)
@@ -427,6 +470,13 @@ class First(Batches):
 
     def train(self, model: Any, dataset: Any) -> Any:
         return 0.0
+
+
+class Named(Batches):
+    def train(  # type: ignore[override]
+        self, batch: Any, batch_index: int, *, more: int
+    ) -> Any:
+        return more
 
 
 class Five(Batches):
@@ -500,6 +550,7 @@ WRONG: list[tuple[Any, str]] = [
     (Bare, "Bare has no configure_optimizers, no train, no validate"),
     (First, r"First's train takes \(model, dataset\); it has to take \(x, y, batch_index\) or"),
     (Five, r"Five's validate takes \(a, b, c, d\); it has to take"),
+    (Named, r"Named's train takes \(batch, batch_index, more\); it has to take"),
     (Forgetting, r"network is no torch.nn.Module, but NoneType: its __init__ calls super"),
     (lambda: Batches(dataset=Alone()).start(), "data set is no KubeDataset: its class is"),
     (lambda: Batches(dataset=[(1, 2)]).start(), "data set is no KubeDataset"),  # type: ignore[arg-type]
@@ -543,6 +594,7 @@ def test_a_unit_that_needs_arguments_is_told_the_way_out() -> None:
 
 def test_both_forms_learn_the_same() -> None:
     rows = images(40)
+    warnings.simplefilter("error")  # of a loss that is a tensor with a gradient, say
     assert sha256(fit(learner(Three), rows).arrays) == sha256(fit(learner(Batches), rows).arrays)
 
 
@@ -582,7 +634,7 @@ def test_rows_of_several_fields_are_refused() -> None:
 
 def test_a_unit_says_what_data_it_wants_and_opens_none() -> None:
     def two() -> KubeModel:
-        Digits()
+        Digits(), Digits()
         return Batches(dataset=KubeDataset("s3://nowhere/cifar10")).start()
 
     assert names_of(Batches) == ("mnist",)
@@ -636,6 +688,7 @@ def test_blank_rows_are_of_their_form() -> None:
     assert len(blank(form, 0)) == 0
 
 
+@pytest.mark.lane("deep")
 @pytest.mark.cost
 def test_learning_costs_what_a_plain_loop_does() -> None:
     """CPU time of a job beside a loop over the same data set, in pairs."""
