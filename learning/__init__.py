@@ -23,7 +23,10 @@ from .registry import create, create_carried, learner, names, options_of
 from .software import differences, software
 
 if TYPE_CHECKING:
+    from loaders.torch import KubeDataset
+
     from .actions import Action
+    from .kube.model import KubeModel
     from .layout import Layout
     from .model import Model
 
@@ -32,6 +35,8 @@ __all__ = [
     "Client",
     "DamagedFile",
     "Diverged",
+    "KubeDataset",
+    "KubeModel",
     "Layout",
     "Learner",
     "LearnerOptions",
@@ -56,11 +61,14 @@ __all__ = [
     "software",
 ]
 
-#: Imported when they are used: whoever asks for help need not wait for numpy.
-_LATER = {"Action": "actions", "Layout": "layout", "Model": "model"}
+#: Imported when they are used: whoever asks for help need not wait for numpy, nor for torch.
+_LATER = {
+    "Action": ".actions", "Layout": ".layout", "Model": ".model",
+    "KubeDataset": "loaders.torch", "KubeModel": ".kube.model",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_LATER[name]}", __name__), name)
+    return getattr(import_module(_LATER[name], __name__), name)

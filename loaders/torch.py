@@ -14,8 +14,10 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset, get_worker
 
 from . import places
 from .errors import CorruptDataset, DatasetNotFound, LoaderError
-from .rows import Array, Labels
+from .rows import Array, Labels, Rows
 from .sources import load, open_source, rows_of
 
 #: Rows of a minibatch, as KubeML cuts data sets.
@@ -302,11 +304,42 @@ def _node() -> tuple[int, int]:
 # KubeML's form.
 
 
+class _Held(NamedTuple):
+    """What data sets hold that are made now, and the names that they were made with."""
+
+    rows: Rows
+    training: bool
+    names: list[str]
+
+
+_held: ContextVar[_Held | None] = ContextVar("held", default=None)
+
+
+@contextmanager
+def holding(rows: Rows, training: bool) -> Iterator[list[str]]:
+    """Have each `KubeDataset` made inside hold some rows, whatever its name; none is opened.
+
+    Args:
+        rows: a job's.
+        training: whether they are learned from.
+
+    Returns:
+        The names that data sets were made with so far.
+    """
+    held = _Held(rows, training, [])
+    token = _held.set(held)
+    try:
+        yield held.names
+    finally:
+        _held.reset(token)
+
+
 class KubeDataset(Dataset[tuple[object, object]]):
     """KubeML's data set: those minibatches of 64 rows that this worker trains on.
 
     Which worker it is, torch.distributed or RANK and WORLD_SIZE say; each has as many minibatches
-    as any other, or one more.
+    as any other, or one more. In a job of a `learning.KubeModel` it has the rows of the job,
+    whatever it is called.
 
     Args:
         name: of the data set: whatever `mnist-main --data` takes.
@@ -317,6 +350,7 @@ class KubeDataset(Dataset[tuple[object, object]]):
         data: the rows, numpy, shape (n, ...).
         labels: their classes, int64, shape (n,).
         periods: how many times `k` minibatches there are.
+        dataset: the name.
 
     Raises:
         DatasetNotFoundError: no such data set.
@@ -327,16 +361,17 @@ class KubeDataset(Dataset[tuple[object, object]]):
     labels: Labels
 
     def __init__(self, name: str, split: str = "train", k: int | None = None) -> None:
-        self.name = name
-        rows = rows_of(open_source(name), split)
-        if len(rows.form.fields) != 1:
-            raise LoaderError(f"{name}: rows of {rows.form.tell()}; they must be of one field")
-        rank, world = _node()
-        batches = range(-(-len(rows) // MINIBATCH))
-        mine = np.array_split(np.asarray(batches), world)[rank]
-        first = int(mine[0]) if len(mine) else 0
-        self._rows = rows.of(slice(first * MINIBATCH, (first + len(mine)) * MINIBATCH))
-        self._together = MINIBATCH * (k or max(1, len(mine)))
+        self.name = self.dataset = name
+        held = _held.get()
+        if held is None:
+            self._training, self._copies = split == "train", False
+            self._rows = _of_worker(_of_one_field(rows_of(open_source(name), split), name))
+        else:
+            held.names.append(name)
+            # A job's rows are others' too, and can't be written to.
+            self._training, self._copies = held.training, True
+            self._rows = _of_one_field(held.rows, name)
+        self._together = MINIBATCH * (k or max(1, _minibatches(self._rows)))
         self.periods = max(1, -(-len(self._rows) // self._together))
         self.load(0)
 
@@ -344,6 +379,12 @@ class KubeDataset(Dataset[tuple[object, object]]):
         """Have `data` and `labels` hold the minibatches of a period, counted from 0."""
         part = self._rows.of(slice(period * self._together, (period + 1) * self._together))
         (self.data,), self.labels = part.read().values(), part.labels
+        if self._copies:
+            self.data, self.labels = np.array(self.data), np.array(self.labels)
+
+    def is_training(self) -> bool:
+        """Whether its rows are learned from, and not predicted."""
+        return self._training
 
     def __len__(self) -> int:
         return len(self.data)
@@ -351,3 +392,22 @@ class KubeDataset(Dataset[tuple[object, object]]):
     def __getitem__(self, index: int) -> tuple[object, object]:
         """Return a row and its class."""
         return self.data[index], self.labels[index]
+
+
+def _of_one_field(rows: Rows, name: str) -> Rows:
+    """Return rows; raise unless they have one field."""
+    if len(rows.form.fields) != 1:
+        raise LoaderError(f"{name}: rows of {rows.form.tell()}; they must be of one field")
+    return rows
+
+
+def _minibatches(rows: Rows) -> int:
+    return -(-len(rows) // MINIBATCH)
+
+
+def _of_worker(rows: Rows) -> Rows:
+    """Return the minibatches of this worker."""
+    rank, world = _node()
+    mine = np.array_split(np.arange(_minibatches(rows)), world)[rank]
+    first = int(mine[0]) if len(mine) else 0
+    return rows.of(slice(first * MINIBATCH, (first + len(mine)) * MINIBATCH))

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from loaders import (
 )
 
 from ..stores import JuiceFS, Store
+from ..vision import torchvision
 from .conftest import BUCKET
 
 #: Of those with a store, and with processes that import torch.
@@ -363,7 +364,8 @@ def test_a_data_set_in_kubemls_form_has_this_workers_minibatches(
 
 
 def test_seed_003s_class_runs_with_its_import_changed(idx_folder: Path) -> None:
-    transforms = transforms_of_torchvision()
+    torchvision()
+    from torchvision import transforms  # type: ignore[import-not-found,unused-ignore]
 
     class MnistDataset(KubeDataset):
         def __init__(self) -> None:
@@ -387,39 +389,6 @@ def test_seed_003s_class_runs_with_its_import_changed(idx_folder: Path) -> None:
     assert y.dtype == torch.int64
     wanted = (made.data[0].astype(np.float32) / 255 - 0.1307) / 0.3081
     assert np.allclose(x[0, 0].numpy(), wanted, atol=1e-6)
-
-
-def transforms_of_torchvision() -> Any:
-    """Return torchvision's transforms; where these can't be imported, the three that it takes."""
-    try:
-        from torchvision import transforms  # type: ignore[import-not-found,unused-ignore]
-    except (ImportError, RuntimeError):
-        return Transforms
-    return transforms
-
-
-class Transforms:
-    """What torchvision calls so, as far as the seed needs it."""
-
-    class Compose:
-        def __init__(self, made: list[Callable[[Any], Any]]) -> None:
-            self.made = made
-
-        def __call__(self, item: Any) -> Any:
-            for each in self.made:
-                item = each(item)
-            return item
-
-    class ToTensor:
-        def __call__(self, item: Any) -> torch.Tensor:
-            return torch.tensor(item)[None].float() / 255
-
-    class Normalize:
-        def __init__(self, mean: tuple[float, ...], deviation: tuple[float, ...]) -> None:
-            self.mean, self.deviation = torch.tensor(mean), torch.tensor(deviation)
-
-        def __call__(self, item: torch.Tensor) -> torch.Tensor:
-            return (item - self.mean[:, None, None]) / self.deviation[:, None, None]
 
 
 @MACHINES
