@@ -212,6 +212,10 @@ class Learner:
         """
         return self.made, self.rounds if rounds is None else rounds
 
+    def data(self) -> str | None:
+        """Return the data set that it names itself, as `--data` does; None: none."""
+        return None
+
     def check_form(self, form: Form) -> None:
         """Raise unless it can learn from data of such a form.
 

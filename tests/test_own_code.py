@@ -209,3 +209,57 @@ def test_a_users_net_is_the_same_for_one_node_and_for_four(net: Path, tmp_path: 
         for nodes in (1, 4)
     }  # fmt: skip
     assert len(found) == 1
+
+
+UNIT = """
+import torch
+from torch import nn
+from learning import KubeDataset, KubeModel
+
+class Digits(KubeDataset):
+    def __init__(self):
+        super().__init__("digits")
+
+    def __getitem__(self, index):
+        return torch.from_numpy(self.data[index]).float().div(255), self.labels[index]
+
+class Model(KubeModel):
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
+
+    def train(self, x, y, batch_index):
+        self.optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(self(x), y)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    def validate(self, x, y, batch_index):
+        loss = nn.functional.cross_entropy(self(x), y)
+        return (self(x).argmax(1) == y).float().mean().item(), loss.item()
+
+def main():
+    torch.manual_seed(42)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    return Model(net, Digits()).start()
+"""
+
+
+def test_a_unit_of_kubeml_is_run_as_it_is_on_the_data_that_it_names(tmp_path: Path) -> None:
+    file = tmp_path / "unit.py"
+    file.write_text(UNIT)
+    printed = here(MAIN_HERE, "--learner", f"{file}:main", "--print-config")
+    assert "\ndata: digits\n" in printed.stdout
+    result = done_here(
+        "--learner", f"{file}:main", "--jobs", "2", "--rounds", "3", "--epochs", "4", "--lr", "0.1",
+        "--local-nodes", "1", runs=tmp_path / "runs",
+    )  # fmt: skip
+    assert result["data"]["source"] == "digits"
+    assert result["learner"] == "unit:main"
+    assert result["accuracy"] > 0.85
+    for name, told in (
+        ("Model", "can't be made without arguments"), ("Digits", "a class of torch's nn.Module"),
+    ):  # fmt: skip
+        done = here(MAIN_HERE, "--learner", f"{file}:{name}", "--data", "digits")
+        assert done.returncode == 2
+        assert told in done.stderr

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..contract import Cancelled, Learner, Progress, Solution
 from ..descending import DescentOptions
 from ..devices import CPU, CUDA, MPS
-from ..errors import LearningError, UnfitData
+from ..errors import LearningError, UnfitData, told_of
 
 if TYPE_CHECKING:
     from loaders.rows import Array, Arrays, Form, Labels, Rows
@@ -124,6 +124,12 @@ class KubeLearner(Learner):
         return self._training.infer(model, data)
 
     # At the main node.
+
+    def data(self) -> str | None:
+        """Return the first name that the unit gives to a data set; it is made for that."""
+        with told_of(f"{self.name} can't be asked which data it names"):
+            names = names_of(type(self).unit)
+        return names[0] if names else None
 
     def check_form(self, form: Form) -> None:
         """Raise unless rows have one field, which the data set holds as `data`."""

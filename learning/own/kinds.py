@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from loaders.errors import SourceUnreachable
@@ -25,7 +26,7 @@ from protocol.options import declared
 from protocol.wire.words import from_json
 
 from ..contract import Learner
-from ..errors import UnknownLearner
+from ..errors import UnknownLearner, told_of
 from .code import Code, CodeError, check_named, read, same
 
 if TYPE_CHECKING:
@@ -92,20 +93,26 @@ def _base(found: Any, code: Code) -> type[Learner]:
     """Return the learner's class that something is, or is made into."""
     if isinstance(found, type) and issubclass(found, Learner):
         return found
-    if isinstance(found, type) and _is_a(found, "torch.nn", "Module"):
+    if _is_a(found, "torch.nn", "Module"):
         from .net import learner_of
 
         return learner_of(found, code.called)
+    if isinstance(found, FunctionType) or _is_a(found, "learning.kube.model", "KubeModel"):
+        from ..kube.learner import KubeLearner, check_unit
+
+        with told_of(f"--learner {code.called}"):
+            check_unit(found)
+        return type("Kube", (KubeLearner,), {"unit": staticmethod(found)})
     raise UnknownLearner(
         f"{code.called} is a {type(found).__name__}; a class of torch's nn.Module is wanted, of"
         " KubeModel, of Learner, or a function that returns a KubeModel's start()"
     )
 
 
-def _is_a(found: type, module: str, name: str) -> bool:
+def _is_a(found: Any, module: str, name: str) -> bool:
     """Whether it is a class of another's that is imported, if it is."""
     kind = getattr(sys.modules.get(module), name, None)
-    return isinstance(kind, type) and issubclass(found, kind)
+    return isinstance(found, type) and isinstance(kind, type) and issubclass(found, kind)
 
 
 #: What jobs of users' own learners are called, whichever they are.

@@ -16,9 +16,10 @@ import click
 from console.exits import Exit, end
 from console.interrupts import Interrupts
 from console.logs import say, speak
-from console.options import Setting, defaults_from, given, options
+from console.options import Setting, defaults_from, given, options, told
 from console.streams import OutputFailed
 from loaders import SourceOptions
+from loaders.running import place_of
 from protocol import AddressError, KeysError
 from protocol.wire.entry import Entry
 
@@ -112,6 +113,8 @@ def main(
     speak(start.part(ViewOptions).log_format)
     if print_config and (resume is not None or continues):
         raise click.UsageError("--print-config is for a new run; a run's own is its config.yaml")
+    if resume is None and "data" not in told(context):
+        start = _with_own_data(start)
     if print_config:
         return _print_config(start, given(context))
     interrupts = Interrupts()
@@ -154,15 +157,28 @@ def _tell_options(named: str, formatter: click.HelpFormatter) -> None:
         part = options_of(named)
     except LearningError as error:
         raise click.UsageError(str(error)) from error
-    told = [(f"{each.name}={each.type.__name__}", _about(each)) for each in declared(part)]
+    lines = [(f"{each.name}={each.type.__name__}", _about(each)) for each in declared(part)]
     with formatter.section(f"Options of {named}, by --set NAME=VALUE"):
-        formatter.write_dl(told)
+        formatter.write_dl(lines)
 
 
 def _about(option: Option) -> str:
     default = option.about.unset or option.default
     choices = f" One of {', '.join(option.about.choices)}." if option.about.choices else ""
     return f"{option.about.help}{choices}  [default: {'none' if default is None else default}]"
+
+
+def _with_own_data(start: TrainOptions) -> TrainOptions:
+    """Return options with the data that a learner names, where nobody has said another."""
+    from learning import LearningError, create
+
+    if place_of(start.values["learner"]) is None:
+        return start
+    try:
+        data = create(start.values["learner"], {}).data()
+    except LearningError as error:
+        _end(Exit.USAGE, str(error))
+    return start if data is None else TrainOptions({**start.values, "data": data})
 
 
 def _print_config(start: TrainOptions, by_hand: set[str]) -> None:
@@ -184,10 +200,8 @@ def _run(
 
     from ..run.opening import open_run
     from ..store.directory import RunDirectory
-    from ..store.publishing import check_place
     from ..store.results import finished
 
-    directory: RunDirectory | None = None
     path: Path | None = None  # of the run, once there is something to go on with
     try:
         if resume is not None:
@@ -199,13 +213,8 @@ def _run(
                 say(Entry("run.done_already", told, run=path.name), told)
                 return _show(result, path, as_json, start.part(PublishOptions).publish)
             check_data(start, by_hand, path)
-        check_brought(start.values, by_hand)
-        publish = start.part(PublishOptions).publish
-        if publish is not None:
-            check_place(publish)
-        plan = _plan(start)
-        if path is not None:
-            directory = RunDirectory(path, new=False)
+        publish, plan = start.part(PublishOptions).publish, _plan(start, by_hand)
+        directory = None if path is None else RunDirectory(path, new=False)
         with opened(start.part) as views:  # closed before anything below is said
             run = open_run(plan, views, directory, interrupts)
             path = run.directory.path
@@ -244,9 +253,20 @@ def _where_it_is_now(run: str) -> str:
     )
 
 
-def _plan(start: TrainOptions) -> Plan:
-    from ..run.opening import Plan
+def _plan(start: TrainOptions, by_hand: set[str]) -> Plan:
+    """Return all that a run is to be told.
 
+    Raises:
+        ConfigError, LearningError: it can't be so.
+        StorageError: nothing can be published where it is to be.
+    """
+    from ..run.opening import Plan
+    from ..store.publishing import check_place
+
+    check_brought(start.values, by_hand)
+    publish = start.part(PublishOptions).publish
+    if publish is not None:
+        check_place(publish)
     nodes, shown = start.part(EngineOptions).local_nodes, start.part(ViewOptions)
     job = start.part(JobOptions)
     spec = start.spec
