@@ -5,6 +5,8 @@
 Source: He et al. 2016, "Deep Residual Learning for Image Recognition", arXiv 1512.03385.
 """
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -41,7 +43,7 @@ class ResNet(nn.Module):
         widths = [units, units, 2 * units, 4 * units, 8 * units]
         stages = [
             block
-            for stage, (before, after) in enumerate(zip(widths, widths[1:], strict=False))
+            for stage, (before, after) in enumerate(pairwise(widths))
             for block in (Block(before, after, 2 if stage else 1), Block(after, after, 1))
         ]
         self.stages = nn.Sequential(*stages)

@@ -20,8 +20,9 @@ class DescentOptions(Checked):
         None, "nets: rows a step.", least=1, most=MAX_COUNT, unset="the preset's"
     )
     lr: float | None = option(
-        None, "nets: the highest learning rate; it falls to zero over all rounds.", least=0,
-        most=1e6, above=True, unset="the preset's",
+        None,
+        "nets: the highest learning rate; it falls to zero over all rounds, but of a KubeModel.",
+        least=0, most=1e6, above=True, unset="the preset's",
     )  # fmt: skip
     threads: int = option(
         1,
