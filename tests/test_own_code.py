@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from console.exits import Exit
 from learning.own import kinds
 
 from .conftest import ANY_PORT
@@ -44,6 +45,7 @@ from torch import nn
 def block(channels):
     return nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
 """
+EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL = ("--data", "digits", "--jobs", "2", "--rounds", "2", "--epochs", "4", "--json", "--quiet")
 
 
@@ -263,3 +265,24 @@ def test_a_unit_of_kubeml_is_run_as_it_is_on_the_data_that_it_names(tmp_path: Pa
         done = here(MAIN_HERE, "--learner", f"{file}:{name}", "--data", "digits")
         assert done.returncode == 2
         assert told in done.stderr
+
+
+@pytest.mark.lane("deep")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--learner", "own_net.py:Net", "--data", "digits", "--set", "units=4"),
+        ("--learner", "own_resnet.py:ResNet", "--data", f"{EXAMPLES}/colour_digits.py:load",
+         "--limit", "200", "--rounds", "1"),
+        ("--learner", "kubeml_lenet.py:main", "--limit", "200", "--rounds", "1"),
+    ],
+    ids=lambda arguments: arguments[1],
+)  # fmt: skip
+def test_examples_are_learned(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    flag, name, *others = arguments
+    done = here(
+        MAIN_HERE, "--run-dir", str(tmp_path / "runs"), "--bind", ANY_PORT, "--json", "--quiet",
+        flag, f"{EXAMPLES / name}", *others, "--jobs", "2", "--local-nodes", "1", "--epochs", "2",
+    )  # fmt: skip
+    assert done.returncode in (Exit.DONE, Exit.NOT_GOOD), done.stderr  # of so few rows
+    assert json.loads(done.stdout)["learner"] == name.replace(".py", "")
