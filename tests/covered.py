@@ -7,14 +7,29 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
 import coverage
 
-#: Percent of the lines of a package; raised when more is reached, never lowered without a word.
+ROOT = Path(__file__).parent.parent
+#: Percent of the lines of a package, or of the module that every process begins with; raised when
+#: more is reached, never lowered without a word.
 FLOORS = {
     "computing_node": 93, "console": 90, "learning": 97, "loaders": 94, "main_node": 95,
-    "protocol": 95, "relay_node": 89, "status_node": 88,
+    "mnist_merge": 90, "protocol": 95, "relay_node": 89, "status_node": 88,
 }  # fmt: skip
+
+
+def ours(measured: coverage.Coverage) -> Iterator[Path]:
+    """Yield the files that were reached, seen from here, but for those that only copies have.
+
+    Tests add files to copies of the packages, which are counted as the packages themselves; what
+    else is in a copy is reached here, too.
+    """
+    for path in sorted(map(Path, measured.get_data().measured_files())):
+        if path.is_relative_to(ROOT) and path.exists():
+            yield path.relative_to(ROOT)
 
 
 def main() -> int:
@@ -24,13 +39,13 @@ def main() -> int:
     lines: Counter[str] = Counter()
     missed: Counter[str] = Counter()
     where: list[tuple[int, str]] = []
-    for path in sorted(measured.get_data().measured_files()):
-        _, statements, _, missing, told = measured.analysis2(path)
-        package = next(part for part in path.split("/")[::-1] if part in FLOORS)
+    for path in ours(measured):
+        _, statements, _, missing, told = measured.analysis2(str(ROOT / path))
+        package = path.parts[0].removesuffix(".py")
         lines[package] += len(statements)
         missed[package] += len(missing)
         if missing:
-            where.append((len(missing), f"{path[path.rindex(f'/{package}/') + 1 :]}: {told}"))
+            where.append((len(missing), f"{path}: {told}"))
     low = 0
     print(f"{'package':16}{'lines':>8}{'missed':>8}{'reached':>9}{'floor':>7}")
     for package, floor in FLOORS.items():

@@ -2,7 +2,7 @@
 
 A test is in the lane that its marker names (`pytest.mark.lane("machines")`), else in the fast one;
 `scripts/test` runs every lane. Simulated runs (`pytest.mark.deep`) are in the deep one too, where
-there are eight times as many of them. Files begin in the order of what they took when
+there are sixteen times as many of them. Files begin in the order of what they took when
 `durations.tsv` was written, the longest first, so that no worker is left with a long one at the
 end; new ones begin before them.
 
@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "deep: simulated runs; the more the better")
     config.addinivalue_line("markers", "cost: says what may be used; not where lines are counted")
     if config.getoption("--lane") == "deep":
-        os.environ[_DEPTH] = "8"
+        os.environ[_DEPTH] = "16"
     config.addinivalue_line("markers", "lane(name): what a test needs; `fast` if nothing")
     target = config.getoption("--durations-to")
     if target is not None and not hasattr(config, "workerinput"):

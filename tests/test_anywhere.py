@@ -26,6 +26,11 @@ def installed(command: str) -> str:
     return str(Path(sys.executable).with_name(f"mnist-{command}"))
 
 
+def uncounted() -> dict[str, str]:
+    """Return the environment without what would import a library before any line of ours runs."""
+    return {name: told for name, told in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}
+
+
 def test_packages_of_the_same_names_on_the_path_are_not_taken_for_ours(
     tmp_path: Path, idx_folder: Path
 ) -> None:
@@ -40,18 +45,24 @@ def test_packages_of_the_same_names_on_the_path_are_not_taken_for_ours(
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("path", [":{}", "{}:", "{}::/nowhere"])
+@pytest.mark.parametrize(
+    ("path", "whole"), [(":{}", True), ("{}:", False), ("{}::/nowhere", False)]
+)
 def test_an_empty_part_of_pythonpath_is_not_the_current_folder(
-    path: str, tmp_path: Path, idx_folder: Path
+    path: str, whole: bool, tmp_path: Path, idx_folder: Path
 ) -> None:
-    """`PYTHONPATH=$PYTHONPATH:/mine` leaves one where there was nothing before."""
+    """`PYTHONPATH=$PYTHONPATH:/mine` leaves one where there was nothing before.
+
+    What a command makes of it is what the processes that it starts have: one run shows that.
+    """
     for name in ("queue", "msgpack", "numpy", "yaml", "linear", "random", "console"):
         (tmp_path / f"{name}.py").write_text("import os\nos._exit(99)\n")
     root = str(Path(mnist_merge.__file__).parent)
     there = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     done = run(
-        installed("main"), *RUN, "--data", str(idx_folder), "--json", cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": path.format(there)},
+        installed("main"), *RUN, "--data", str(idx_folder), "--json",
+        *([] if whole else ["--print-config"]), cwd=tmp_path,
+        env={**uncounted(), "PYTHONPATH": path.format(there)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from ..processes import free_port
 from .conftest import RELAY, Cluster, Gate
 
 
-def test_a_relay_with_four_nodes_is_killed_and_started_again_ten_times(
-    cluster: Cluster, gate: Gate
+@pytest.mark.parametrize("kills", [5, pytest.param(10, marks=pytest.mark.lane("deep"))])
+def test_a_relay_with_four_nodes_is_killed_and_started_again_time_after_time(
+    cluster: Cluster, gate: Gate, kills: int
 ) -> None:
     way = f"tcp://127.0.0.1:{free_port()}"
     main, relay = cluster.main(), cluster.relay_at(way)
     nodes = [cluster.node(name, address=way, env=gate.env) for name in "abcd"]
-    for times in range(1, 11):
+    for times in range(1, kills + 1):
         for node in nodes:
             node.event("main.joined", times=times)
             node.event("task.started")

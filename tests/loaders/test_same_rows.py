@@ -89,7 +89,7 @@ def test_however_a_file_is_damaged_it_is_told(small: loaders.Source, tmp_path: P
     program = "from pathlib import Path; from tests.loaders import damage; damage.bound();"
     for kind in KINDS[1:]:
         write(kind, tmp_path / kind, splits)
-        count = 60 * depth() ** 2
+        count = max(60, 15 * depth() ** 2)
         program += f"damage.fuzz(Path({str(tmp_path / kind)!r}), {kind!r}, {count});"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program], check=False, capture_output=True,

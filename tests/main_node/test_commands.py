@@ -216,7 +216,7 @@ def test_a_job_that_fails_for_good_is_exit_code_4_with_its_story(
 ) -> None:
     done = here(
         MAIN_HERE, "--bind", address, "--data", str(data), "--run-dir", str(tmp_path),
-        "--lr", "1e6", "--jobs", "1", "--limit", "100",
+        "--lr", "1e6", "--jobs", "1", "--limit", "100", "--epochs", "2",
     )  # fmt: skip
     assert done.returncode == 4
     assert "round 1 job 1 failed for good after 3 attempts" in done.stderr

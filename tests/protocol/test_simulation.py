@@ -28,8 +28,8 @@ OUTAGES = Weather(outage_every=10, rate=1e6)
 ROWS = (0, 0, 0, 0, 3, 3, 12, 40)
 JOBS = 15  # at most
 pytestmark = pytest.mark.deep
-RUNS = 126 * depth()  # of each kind, spread over so many tests that a failure names its seeds
-BLOCKS = 3 * depth()
+RUNS = 64 * depth()  # of each kind, spread over so many tests that a failure names its seeds
+BLOCKS = 2 * depth()
 #: What nodes and a main node say to each other wherever jobs are done.
 SAID = {
     "Hello", "Welcome", "Heartbeat", "JobOffer", "Need", "Chunk", "SolutionReady", "Accepted",

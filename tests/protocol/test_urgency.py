@@ -27,6 +27,7 @@ from protocol.wire.messages import (
     Waiting,
 )
 
+from ..lanes import depth
 from .invariants import check
 from .simulation import SimulatedNode, Simulation, Weather, make, solve
 from .test_dispatch import Table, solved
@@ -35,7 +36,7 @@ from .test_simulation import BLOCKS, JOBS, OUTAGES, QUAKE, RAIN, ROWS, STORM, sm
 
 __all__ = ["small_chunks"]  # for every test here
 
-RUNS = 20 * BLOCKS  # of each kind
+RUNS = 16 * BLOCKS  # of each kind
 #: What is said goes in order, as over any line: no task is asked back before it is there.
 CALM = Weather(rate=1e6)
 #: How long after it was submitted an urgent job has overtaken whatever has not begun.
@@ -152,9 +153,10 @@ def test_every_run_ends_whatever_jobs_are_and_need(weather: Weather, block: int)
     assert unreached
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("nodes", [1, 2, 5])
 def test_an_urgent_job_waits_for_one_that_runs_at_most(nodes: int) -> None:
-    for seed in range(100):
+    for seed in range(32 * depth()):
         simulation = Watched(seed, CALM, nodes, seconds=(2.0, 4.0), checked=True)
         for number in range(1, 101):
             simulation.submit(number, make(number))
