@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning import Turn, create
+from learning.kube.learner import KubeOptions
 from learning.neural.options import NeuralOptions
 from learning.neural.presets import PRESETS, Recipe, recipe_of
 from loaders import ArraySource, Field, Form, Numbered, Rows
@@ -98,6 +99,8 @@ def test_who_says_no_steps_has_the_jobs_that_there_were_before() -> None:
     assert NeuralOptions(steps=5, preset="fast").lesson == "5 steps (fast)"
     with pytest.raises(ConfigError, match="--steps 5 and --epochs 2"):
         NeuralOptions(steps=5, epochs=2)
+    with pytest.raises(ConfigError, match="whole ones; give --epochs"):
+        KubeOptions(steps=5)
 
 
 def test_the_rate_rises_and_falls_to_nothing() -> None:
