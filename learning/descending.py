@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from protocol.errors import ConfigError
 from protocol.options import Checked, option
 from protocol.wire.limits import MAX_COUNT
 
@@ -15,6 +16,12 @@ class DescentOptions(Checked):
     epochs: int | None = option(
         None, "nets: passes over its shard that each job makes, each round.", least=1,
         most=MAX_COUNT, unset="the preset's",
+    )  # fmt: skip
+    steps: int | None = option(
+        None,
+        "nets: steps of gradient descent that each job makes, each round, instead of passes."
+        " Where nobody says --rounds, there are as many as make the preset's passes.",
+        least=1, most=MAX_COUNT, added=True, unset="--epochs says how long",
     )  # fmt: skip
     batch_size: int | None = option(
         None, "nets: rows a step.", least=1, most=MAX_COUNT, unset="the preset's"
@@ -30,3 +37,11 @@ class DescentOptions(Checked):
         " model.",
         least=1, most=1024,
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps is not None and self.epochs is not None:
+            raise ConfigError(
+                f"--steps {self.steps} and --epochs {self.epochs}: a job makes so many steps or so"
+                " many passes; give one of them"
+            )

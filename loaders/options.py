@@ -74,7 +74,8 @@ class DataOptions(Checked):
     )  # fmt: skip
     validation: float = option(
         0.0, "Keep this part of the training rows, drawn from each class, to try each round's model"
-        " on; the test set is for the last one.", least=0, most=0.9, metavar="FRACTION", added=True,
+        " on; the best one is the run's, and the test set is for that one.",
+        least=0, most=0.9, metavar="FRACTION", added=True,
     )  # fmt: skip
     target_digit: int | None = option(
         None, "Learn this class against the rest, as class 1 against 0.", least=0, most=MAX_COUNT,

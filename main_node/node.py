@@ -103,6 +103,8 @@ class AsyncMainNode:
         announce: let nodes of this network find this one (`discover`), by multicast.
         journal: a memory that outlives this node: nothing is accepted that it has not kept, and
             a node made again with it goes on where this one ended.
+        max_nodes: so many nodes have jobs at once, at most; one that goes is followed by another;
+            None: all that are here.
         controls: what this node can be told to do from outside, by verb: called with an `Order`, in
             the thread of users' code; what it returns, or raises, is answered.
 
@@ -129,6 +131,7 @@ class AsyncMainNode:
         insecure: bool = False,
         announce: bool = False,
         journal: Journal | None = None,
+        max_nodes: int | None = None,
         controls: Mapping[str, Handler] | None = None,
     ) -> None:
         if listener is not None and callback is not None:
@@ -147,6 +150,7 @@ class AsyncMainNode:
             limits=Limits(
                 heartbeat_seconds=heartbeat_seconds, dead_seconds=dead_seconds,
                 max_attempts=max_attempts, max_solution_bytes=max_solution_bytes,
+                max_nodes=max_nodes,
             ),
             ledger=Ledger(
                 first_task(self._id) if journal is None else journal.first_task,

@@ -147,7 +147,7 @@ def things() -> Iterator[Things]:
 
 def _learned(folder: Path, shard: Rows) -> None:
     """Write a model, and a picture whose class it knows."""
-    learner = create("linear", {"steps": 30})
+    learner = create("linear", {"descents": 30})
     start = learner.initial(shard.form)
     solution = learner.fit(shard, start, seed=0, progress=lambda *_: None, cancelled=lambda: False)
     save(Model(solution.arrays, "linear", shard.form), folder / "model.safetensors")

@@ -36,6 +36,9 @@ mnist-main --job 4
 MNIST_JOB=4 mnist-main
 mnist-main --jobs 9999 --data bars
 mnist-main --lr nan
+mnist-main --steps 100 --epochs 2 --data bars
+mnist-main --min-nodes 3 --max-nodes 2 --data bars
+mnist-main --goal-accuracy 98 --data bars
 mnist-main --sharding stripes
 mnist-main --learner psychic
 mnist-main --merge medium

@@ -261,7 +261,7 @@ def test_a_learner_is_one_class_of_an_installed_package(house: House, tmp_path: 
     config = tmp_path / "config.yaml"
     config.write_text(printed.replace("data: mnist", "data: colours"))
     done = house.run(
-        *MAIN, "--config", str(config), "--steps", "3", "--local-nodes", "1", "--json",
+        *MAIN, "--config", str(config), "--descents", "3", "--local-nodes", "1", "--json",
         "--bind", "tcp://127.0.0.1:0", "--jobs", "2", "--rounds", "2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -314,7 +314,7 @@ def test_a_learner_that_is_broken_is_said_and_costs_nobody_else(house: House) ->
 def test_an_option_that_is_anothers_is_said_where_it_is_wanted(house: House) -> None:
     """An option has one default on the command line: who takes it with another can't be used."""
     third = (BROUGHT / "linear.py").read_text().replace('"linear"', '"third"')
-    third = third.replace("steps: int", "epochs: int").replace("LinearLearner", "Third")
+    third = third.replace("descents: int", "epochs: int").replace("LinearLearner", "Third")
     house.install("third", "third:Third", third)
     done = house.run(*MAIN, "--learner", "third", "--print-config")
     assert done.returncode == 2
@@ -369,7 +369,7 @@ def test_a_neural_run_that_was_cut_short_goes_on_with_its_control_variates(
 
 def test_many_classes_tables_and_odd_arrays_go_through_every_layer(house: House) -> None:
     """A table of two fields and 100,000 classes; a model with a lone number, and an empty array."""
-    options = ("--learner", "linear", "--merge", "tether", "--steps", "3", "--stride", "10")
+    options = ("--learner", "linear", "--merge", "tether", "--descents", "3", "--stride", "10")
     house.cut_short("table", *options)
     result = house.resume()
     (path,) = house.runs.iterdir()

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from protocol.errors import ConfigError
+
 from ..contract import Cancelled, Learner, Progress, Solution
 from ..descending import DescentOptions
 from ..devices import CPU, CUDA, MPS
@@ -30,6 +32,14 @@ EPOCHS, BATCH_SIZE, LR = 1, 64, 0.01
 @dataclass(frozen=True, kw_only=True)
 class KubeOptions(DescentOptions):
     """What a `KubeModel` is told; the learning rate is its `lr` as it stands, in every round."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps is not None:
+            raise ConfigError(
+                f"--steps {self.steps}: a KubeModel is told which pass it makes, and makes whole"
+                " ones; give --epochs"
+            )
 
     @property
     def lesson(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -67,17 +68,21 @@ class Course:
     @property
     def batches(self) -> tuple[slice, ...]:
         """Which rows of a pass are learned from together."""
-        size = self.recipe.batch_size
-        if self.recipe.first:
-            return tuple(slice(first, first + size) for first in range(0, self.rows, size))
-        # Of equal sizes, but for one row: of a few left over, mean and variance say little.
-        count = max(1, round(self.rows / size))
-        bounds = [self.rows * each // count for each in range(count + 1)]
-        return tuple(map(slice, bounds, bounds[1:]))
+        return self.recipe.batches(self.rows)
+
+    @property
+    def steps(self) -> int:
+        """How many batches a job learns from; of the last pass not all, where that is enough."""
+        if self.recipe.steps is not None:
+            return self.recipe.steps
+        return self.recipe.epochs * self.recipe.in_a_pass(self.rows)
 
     def epochs(self, random: np.random.Generator) -> Iterator[Epoch]:
         """Draw them, one after the other."""
-        for number in range(self.recipe.epochs):
+        passes = self.recipe.epochs
+        if self.recipe.steps is not None:
+            passes = math.ceil(self.recipe.steps / max(1, self.recipe.in_a_pass(self.rows)))
+        for number in range(passes):
             order = random.permutation(self.rows)
             if self.recipe.first:
                 still = (self.first_round and number == 0) or not any(self.most)
@@ -157,8 +162,12 @@ class Host:
 
     def parts(self, random: np.random.Generator) -> Iterator[tuple[Epoch, slice]]:
         """Yield what is drawn for each batch."""
+        return islice(self._parts(random), self._course.steps)
+
+    def _parts(self, random: np.random.Generator) -> Iterator[tuple[Epoch, slice]]:
+        batches = self._course.batches
         for epoch in self._course.epochs(random):
-            for some in self._course.batches:
+            for some in batches:
                 yield epoch, some
 
     def batch(self, part: tuple[Epoch, slice]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -223,6 +232,9 @@ class Resident:
 
     def parts(self, random: np.random.Generator) -> Iterator[torch.Tensor]:
         """Yield what is drawn for each batch, (4, n), on the device."""
+        return islice(self._parts(random), self._course.steps)
+
+    def _parts(self, random: np.random.Generator) -> Iterator[torch.Tensor]:
         down, right = self._course.most
         for epoch in self._course.epochs(random):
             drawn = np.zeros((4, self._course.rows), np.int64)

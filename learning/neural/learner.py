@@ -101,7 +101,7 @@ class NeuralLearner(Learner):
         """Return what it is made with, whole, and how many rounds there are: the preset's."""
         found = recipe_of(self.made, form, rows, shards, rounds)
         own: dict[str, Any] = {
-            "epochs": found.epochs, "batch_size": found.batch_size, "lr": found.lr,
+            "epochs": found.said_epochs, "batch_size": found.batch_size, "lr": found.lr,
             "width": found.width, "shift": found.shift, "flip": found.flip,
         }  # fmt: skip
         pictures = {"shift", "flip"} if isinstance(taken(form, self.name), Table) else set()

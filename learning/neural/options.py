@@ -36,6 +36,8 @@ class PresetOptions(DescentOptions):
         """What a job does in a round, in words."""
         from protocol.wire.words import plural
 
+        if self.steps is not None:
+            return f"{plural(self.steps, 'step')} ({self.preset})"
         return f"{plural(self.epochs or 1, 'epoch')} ({self.preset})"
 
 

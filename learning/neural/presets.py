@@ -31,6 +31,7 @@ class Recipe:
             decay.
         rounds: how often shards are merged.
         epochs: passes over its shard that each job makes, each round.
+        steps: steps that it makes instead; None: passes.
         batch_size: rows a step.
         lr: the highest learning rate.
         warm: part of the run in which it rises to that; then it falls to zero.
@@ -43,12 +44,34 @@ class Recipe:
     first: bool = False
     rounds: int
     epochs: int
+    steps: int | None = None
     batch_size: int
     lr: float
     warm: float = 0.0
     width: int = 0
     shift: int = 0
     flip: bool = False
+
+    @property
+    def said_epochs(self) -> int | None:
+        """Passes of a job, where it is told by them."""
+        return self.epochs if self.steps is None else None
+
+    def in_a_pass(self, rows: int) -> int:
+        """Return how many batches so many rows are learned from in."""
+        if self.first:
+            return math.ceil(rows / self.batch_size)
+        return max(1, round(rows / self.batch_size))
+
+    def batches(self, rows: int) -> tuple[slice, ...]:
+        """Return which of so many rows, in the order of a pass, are learned from together."""
+        size = self.batch_size
+        if self.first:
+            return tuple(slice(first, first + size) for first in range(0, rows, size))
+        # Of equal sizes, but for one row: of a few left over, mean and variance say little.
+        count = self.in_a_pass(rows)
+        bounds = [rows * each // count for each in range(count + 1)]
+        return tuple(map(slice, bounds, bounds[1:]))
 
     def rate(self, done: float) -> float:
         """Return the learning rate when so much of the run, 0 to 1, is done."""
@@ -74,11 +97,13 @@ def recipe_of(
     else:
         found = _by_preset(options.preset, taken(form, "neural"), rows, shards)
     given: dict[str, Any] = {
-        "rounds": rounds, "epochs": options.epochs, "batch_size": options.batch_size,
-        "lr": options.lr, "width": getattr(options, "width", None), "shift": options.shift,
-        "flip": options.flip,
+        "epochs": options.epochs, "batch_size": options.batch_size, "lr": options.lr,
+        "width": getattr(options, "width", None), "shift": options.shift, "flip": options.flip,
     }  # fmt: skip
-    return _said(found, given)
+    found = _said(found, given)
+    if options.steps is not None:
+        found = _by_steps(found, options.steps, math.ceil(rows / shards))
+    return _said(found, {"rounds": rounds})
 
 
 #: Passes over all rows where there are `_MANY`; of fewer rows more, by the root of how many fewer,
@@ -107,6 +132,18 @@ def _by_preset(preset: str, found: Picture | Table, rows: int, shards: int) -> R
         rounds=rounds, epochs=max(1, round(passes / rounds)), batch_size=batch_size, lr=lr,
         warm=0.2, width=width, shift=shift,
     )  # fmt: skip
+
+
+def _by_steps(recipe: Recipe, steps: int, own: int) -> Recipe:
+    """Return one of so many steps a round, and in as many rounds as come to the same passes.
+
+    Args:
+        recipe: that says how many passes there are.
+        steps: of each job, each round.
+        own: rows of a shard.
+    """
+    wanted = recipe.rounds * recipe.epochs * recipe.in_a_pass(own)
+    return replace(recipe, steps=steps, rounds=max(1, round(wanted / steps)))
 
 
 def _said(recipe: Recipe, values: dict[str, Any]) -> Recipe:

@@ -68,7 +68,7 @@ class Training:
         if client is not None:
             client.begin(self._tensor)
         course = Course.of(rows, recipe, turn.round == 0)
-        steps = recipe.epochs * len(course.batches)
+        steps = course.steps
         take = Take(start, rows.form, device, self._layout)
         feed = Resident(rows, course, take) if on_gpu else Host(rows, course, take)
         walk = self._steps(net, recipe, feed, client)

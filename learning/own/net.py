@@ -162,7 +162,7 @@ class OwnNet(Learner):
         """Return what it is made with, whole, and how many rounds there are: the preset's."""
         found = self._recipe(form, rows, shards, rounds)
         own: dict[str, Any] = {
-            "epochs": found.epochs, "batch_size": found.batch_size,
+            "epochs": found.said_epochs, "batch_size": found.batch_size,
             "lr": rate_of(self.made),
         }  # fmt: skip
         if not isinstance(taken(form, self.name), Table):

@@ -78,7 +78,7 @@ def _picture(context: click.Context, parameter: click.Parameter, value: Path | N
 
 @main.command()
 @click.argument("source", callback=_source)
-@options(ReadingOptions, PlanOptions, without=("contradictions", "rounds"))
+@options(ReadingOptions, PlanOptions, without=("contradictions", "rounds", "validate_every"))
 @click.option(
     "--picture", type=Place(), metavar="FILE.png", callback=_picture,
     help="Draw ten training pictures of each class, of twenty classes at most, into this file.",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from console.formats import LaterFormat
 from console.options import as_yaml, read_options, read_yaml
@@ -33,16 +33,21 @@ from protocol.wire.secrets import is_hidden, shown
 from ..engine.local import EngineOptions
 from ..errors import ConfigError, StorageError
 from ..options import JobOptions, ListenOptions
+from ..run import ending
+from ..run.ending import EndOptions
 from ..run.spec import CompanyOptions, MergeOptions, PlanOptions, RunSpec
 from ..store.options import PublishOptions, StoreOptions
 from ..views import every
+
+if TYPE_CHECKING:
+    from ..store.results import Result
 
 #: What shapes every model.
 _ALWAYS = (DataOptions, LearnerOptions, StrategyOptions, PlanOptions)
 #: What shapes none.
 FREE = (
-    SourceOptions, MergeOptions, EngineOptions, CompanyOptions, ListenOptions, JobOptions,
-    StoreOptions, PublishOptions, *(module.Options for module in every()),
+    SourceOptions, MergeOptions, EndOptions, EngineOptions, CompanyOptions, ListenOptions,
+    JobOptions, StoreOptions, PublishOptions, *(module.Options for module in every()),
 )  # fmt: skip
 #: Of the command itself, and of every command.
 _COMMAND = (
@@ -133,6 +138,17 @@ class TrainOptions:
             LearningError: there is no such learner, or no such way to merge.
         """
         return RunSpec.of(dict(self.values))
+
+    def check(self) -> None:
+        """Raise unless a run could begin with them.
+
+        Raises:
+            ConfigError: two of them contradict each other.
+            LearningError: there is no such learner, or no such way to merge.
+        """
+        for part in FREE:
+            self.part(part)
+        self.spec  # noqa: B018
 
     def resolved(self) -> dict[str, Any]:
         """Return them so that they mean the same in every folder."""
@@ -271,7 +287,7 @@ def cut_short(options: TrainOptions) -> Path | None:
 
     try:
         here, spec = options.resolved(), options.spec
-    except LearningError:  # which is said where a run is to begin
+    except (ConfigError, LearningError):  # which is said where a run is to begin
         return None
     for run in reversed(runs_in(Path(here["run_dir"]))):
         try:
@@ -291,6 +307,25 @@ def _has_moved(here: str, before: str) -> bool:
     """Whether two places are of one thing; that the files are equal is looked at later."""
     now, then = place_of(here), place_of(before)
     return now is not None and then is not None and now[:2] == then[:2]
+
+
+def goes_on(result: Result, options: TrainOptions, path: Path) -> bool:
+    """Whether a run that is done is to go on: it ended early by what it is told otherwise now.
+
+    Args:
+        result: of the run.
+        options: to go on with.
+        path: directory of the run.
+
+    Raises:
+        ConfigError: its own options can't be read.
+    """
+    name = {
+        ending.GOAL: "goal_accuracy", ending.PATIENCE: "patience", ending.TIME: "max_run_seconds"
+    }.get(result.ended_by)  # fmt: skip
+    if name is None:
+        return False
+    return bool(options.values[name] != read_config(path / "config.yaml").get(name))
 
 
 def check_data(options: TrainOptions, given: set[str], path: Path) -> None:

@@ -46,6 +46,7 @@ class Summary:
         done: fitting jobs that are solved, of `jobs` in all rounds.
         accuracy: on the test set; None before the end.
         shortcoming: why the model is not good enough to be used, a sentence; empty where it may be.
+        ended: why it was done before its last round, a sentence; empty where it was not.
     """
 
     run: str
@@ -59,6 +60,7 @@ class Summary:
     starts: int
     path: str
     shortcoming: str = ""
+    ended: str = ""
 
     @property
     def shown(self) -> str:
@@ -91,7 +93,7 @@ def summarize(path: Path) -> Summary:
     except ConfigError as error:
         return _damaged(path, str(error), done)
     accuracy: float | None = None
-    starts, shortcoming, rounds = 0, "", config["rounds"]
+    starts, shortcoming, ended, rounds = 0, "", "", config["rounds"]
     try:
         history = RunHistory(path / "run.db")
     except LaterFormat as error:
@@ -104,10 +106,13 @@ def summarize(path: Path) -> Summary:
         accuracy, starts = history.accuracy, history.starts
         shortcoming = history.facts.get("shortcoming", "")
         rounds = rounds or _rounds_of(history.facts.get("options", ""))
+        ended = history.facts.get("ended", "")
+        rounds = _count(history.facts.get("rounds_done", "")) or rounds
     state = state or ("done" if (path / "metrics.json").exists() else "died")
     return Summary(
         path.name, "running" if locked(path) else state, ending, config["learner"], config["data"],
         done, config["jobs"] * (rounds or 0), accuracy, starts, str(path), shortcoming,
+        ended,
     )  # fmt: skip
 
 
@@ -119,6 +124,11 @@ def _rounds_of(options: str) -> int:
         return 0
     rounds = found.get("rounds") if isinstance(found, dict) else None
     return rounds if isinstance(rounds, int) else 0
+
+
+def _count(fact: str) -> int:
+    """Return a fact that is a number; 0 where it is none."""
+    return int(fact) if fact.isdecimal() and len(fact) < 12 else 0
 
 
 def _damaged(path: Path, why: str, done: int = 0, state: str = "damaged") -> Summary:
@@ -325,6 +335,7 @@ def print_story(run: Summary, story: Story, events: bool) -> None:
         ("run", run.run),
         ("state", run.state + (f" ({ended})" if ended not in ("", run.state) else "") + accuracy),
         *short,
+        *[("ended", run.ended)] * bool(run.ended),
         ("learns", f"{run.learner} from {run.data}"),
         ("jobs", f"{run.done} of {run.jobs} solved"),
         ("started", f"{run.starts} time{'' if run.starts == 1 else 's'}"),

@@ -26,6 +26,7 @@ from protocol.wire.entry import Entry
 from ..engine.local import EngineOptions, LocalNodes
 from ..errors import ConfigError, DataChanged, JobFailed, NodeError, NoNode, StorageError
 from ..options import JobOptions, ListenOptions
+from ..run.ending import EndOptions
 from ..run.spec import CompanyOptions, MergeOptions
 from ..store.options import PublishOptions, StoreOptions
 from ..views import opened
@@ -40,6 +41,7 @@ from .options import (
     check_data,
     cut_short,
     find_run,
+    goes_on,
     resumed,
 )
 
@@ -187,6 +189,7 @@ def _print_config(start: TrainOptions, by_hand: set[str]) -> None:
 
     try:
         check_brought(start.values, by_hand)
+        start.check()
     except (ConfigError, LearningError) as error:
         _end(Exit.USAGE, str(error))
     click.echo(start.as_yaml(), nl=False)
@@ -208,7 +211,7 @@ def _run(
             path = find_run(resume, Path(start.part(StoreOptions).run_dir))
             as_json, start = start.part(ViewOptions).json, resumed(start, by_hand, path)
             result = finished(path)
-            if result is not None:
+            if result is not None and not goes_on(result, start, path):
                 told = f"run {path.name} is done already"
                 say(Entry("run.done_already", told, run=path.name), told)
                 return _show(result, path, as_json, start.part(PublishOptions).publish)
@@ -275,7 +278,7 @@ def _plan(start: TrainOptions, by_hand: set[str]) -> Plan:
         spec=spec, source=start.part(SourceOptions), merge=start.part(MergeOptions),
         company=start.part(CompanyOptions), listen=start.part(ListenOptions),
         job=job, runs=Path(start.part(StoreOptions).run_dir),
-        config=start.kept(),
+        config=start.kept(), end=start.part(EndOptions),
         engine=local if nodes else None,
     )  # fmt: skip
 
@@ -287,7 +290,6 @@ def _show(result: Result, path: Path, as_json: bool, publish: str | None) -> Non
     """
     from rich.console import Console
 
-    from ..views.ending.pictures import pictures
     from ..views.ending.summary import print_summary
 
     unprinted = ""
@@ -300,7 +302,7 @@ def _show(result: Result, path: Path, as_json: bool, publish: str | None) -> Non
     except OutputFailed as error:
         if not error.unread:
             unprinted = f"can't be printed: {error}; see {path / 'metrics.json'}"
-    if not (as_json or all((path / name).exists() for name in pictures(result))):
+    if not (as_json or _is_drawn(result, path)):
         _draw(result, path)  # for programs `mnist-runs draw` does it when they are wanted
     if publish is not None and not result.shortcoming:
         _publish(path, publish)
@@ -310,6 +312,17 @@ def _show(result: Result, path: Path, as_json: bool, publish: str | None) -> Non
         told = f"the run is done, but its model is not good enough: {result.shortcoming}"
         told += "; it is not published" if publish is not None else ""
         _end(Exit.NOT_GOOD, f"{told}; let it learn for longer, or in smaller steps")
+
+
+def _is_drawn(result: Result, path: Path) -> bool:
+    """Whether there are pictures of this result, not of an earlier one that it went on from."""
+    from ..views.ending.pictures import pictures
+
+    try:
+        since = (path / "metrics.json").stat().st_mtime
+        return all((path / name).stat().st_mtime >= since for name in pictures(result))
+    except OSError:
+        return False
 
 
 def _draw(result: Result, path: Path) -> None:

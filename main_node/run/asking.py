@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, wait
 from functools import partial
 from typing import Any, cast
@@ -126,10 +126,15 @@ class Asking:
         with told_of(f"the {self._learner.name} learner can't say how large a solution may be"):
             return action.largest(self._learner)
 
-    def completed(self, asked: Asked) -> Iterator[Label]:
-        """Yield jobs that are on their way as they are done, looking on meanwhile."""
+    def completed(self, asked: Asked, stops: Callable[[], bool] = lambda: False) -> Iterator[Label]:
+        """Yield jobs that are on their way as they are done, looking on meanwhile.
+
+        Args:
+            asked: for.
+            stops: asked several times a second whether the others are waited for no more.
+        """
         pending = {future: label for label, future in asked.items() if future is not None}
-        while pending:
+        while pending and not stops():
             done, _ = wait(pending, LOOK_SECONDS, FIRST_COMPLETED)
             for future in done:
                 yield pending.pop(cast(JobFuture, future))
@@ -152,6 +157,11 @@ class Asking:
         for label, future in asked.items():
             if future is not None:
                 future.cancel()
+            self._memory.forget(label.name)
+
+    def forget(self, labels: Iterable[Label]) -> None:
+        """Forget what came of jobs in an earlier start: the run is over before them."""
+        for label in labels:
             self._memory.forget(label.name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -37,6 +38,7 @@ from ..store.memory import RunMemory
 from ..store.results import Result
 from .asking import LOOK_SECONDS, Asking
 from .company import Company, invitation
+from .ending import GOAL, ROUNDS, Ending, EndOptions, Why
 from .engine import Engine
 from .evaluation import Evaluated, Evaluation
 from .events import Ended, Listener, Listeners, Opened
@@ -49,6 +51,8 @@ from .telling import Telling
 
 #: Names of classes in a line.
 _TOLD_CLASSES = 8
+#: How long a run has taken is kept so often, where that may end it; else with each round.
+_KEPT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,9 @@ class Plan:
         runs: where runs are kept.
         config: the options as a file, to be kept with the run.
         engine: starts computing nodes; None: they come by themselves.
-        is_over: whether it ends after a round whose model is worth this; never unless given.
+        end: when it ends before its last round.
+        is_over: whether it ends after a round whose model is worth this, asked once of each round
+            that is tried; never unless given.
     """
 
     spec: RunSpec
@@ -74,7 +80,17 @@ class Plan:
     runs: Path = Path("runs")
     config: str = ""
     engine: Engine | None = None
+    end: EndOptions = field(default_factory=EndOptions)
     is_over: Callable[[int, Evaluated], bool] | None = None
+
+
+def _seconds(fact: str | None) -> float:
+    """Return seconds as they were kept; 0 where that is damaged."""
+    try:
+        found = float(fact or 0)
+    except ValueError:
+        return 0.0
+    return found if 0 <= found < math.inf else 0.0
 
 
 class Stopwatch:
@@ -286,7 +302,7 @@ def _listen(
             "main", options.domain, address=address, kinds=(kind_of(plan.spec.learner),),
             dead_seconds=options.silence_seconds, max_attempts=plan.job.max_attempts,
             keys=options.keys, insecure=options.insecure, announce=options.announce,
-            journal=memory, controls=controls,
+            journal=memory, controls=controls, max_nodes=plan.company.max_nodes,
         )  # fmt: skip
         keys = "" if options.keys is None else Path(options.keys).absolute()
         try:  # for who wants to reach it
@@ -363,13 +379,21 @@ class Run:
             listeners=listeners,
         )  # fmt: skip
         what = "validation" if data.keeps_aside else "test"
+        self._before = _seconds(database.fact("seconds"))
+        self._kept_at = 0.0
+        self._ending = Ending(
+            plan.end, f"{what} {'rows' if data.keeps_aside else 'set'}", self._seconds_so_far,
+            listeners.note, plan.is_over,
+        )  # fmt: skip
+        if plan.end.max_run_seconds is not None:
+            checks.append(self._keep_seconds)
         self._evaluation = evaluation(rows=data.tried, what=what)
         #: Of the last model, where those of rounds are tried on other rows.
         self._test = evaluation(rows=data.test, what="test") if data.keeps_aside else None
         checks += [each.look for each in (self._evaluation, self._test) if each is not None]
         self._rounds = Rounds(
             learning, plan.merge.count == "main", self._left_out, directory, memory.starts > 1,
-            asking, self._evaluation, self._progress, listeners, interrupts.check, plan.is_over,
+            asking, self._evaluation, self._progress, listeners, interrupts.check, self._ending,
         )  # fmt: skip
 
     def see_through(self) -> Result:
@@ -417,7 +441,18 @@ class Run:
 
     def _keep_ending(self, ending: str) -> None:
         with suppress(StorageError):  # a full disk is told by what it broke
-            self._database.state(ending=ending)
+            self._database.state(ending=ending, seconds=self._seconds_so_far())
+
+    def _seconds_so_far(self) -> float:
+        """Return how long the run has taken, in all its starts."""
+        return self._before + self._clock.read()["total"]
+
+    def _keep_seconds(self) -> None:
+        """Keep how long the run has taken now and then: it may be killed."""
+        now = self._seconds_so_far()
+        if now - self._kept_at >= _KEPT_SECONDS:
+            self._kept_at = now
+            self._database.state(seconds=now)
 
     def _remove_if_empty(self) -> None:
         if self.directory.empty:
@@ -439,12 +474,26 @@ class Run:
     def _run(self) -> Result:
         with self._clock.phase("setup"):
             self._gather()
-        model = self._rounds.run(self._clock.phase)
+        self._database.state(ended="", rounds_done=0)
+        self.directory.drop_metrics()  # of a start that ended early, where this one goes on
+        model, why = self._rounds.run(self._clock.phase), self._why()
+        chosen = self._rounds.done - 1
         if self._test is not None:
+            chosen, last = self._rounds.best, chosen
+            if chosen != last:
+                model = self._rounds.model_of(chosen)
             with self._clock.phase("evaluating"):
-                self._test.begin(self._rounds.done - 1, model, self._interrupts.check)
+                self._test.begin(chosen, model, self._interrupts.check)
                 self._test.wait()
-        return self._finish(model)
+        return self._finish(model, chosen, why)
+
+    def _why(self) -> Why:
+        """Return why the run ends, and say so where it is for more than that it is done."""
+        done, why = self._rounds.done, self._ending.why
+        if why is None or (done == self._plan.spec.rounds and why.by != GOAL):
+            return Why(ROUNDS, "")  # it would have ended anyway
+        self._listeners.note(f"the run ends with round {done}: {why.told}")
+        return why
 
     def _gather(self) -> None:
         """Start nodes, if they are to be started, and wait until there are enough."""
@@ -496,12 +545,16 @@ class Run:
             return f"its loss on the test {what}s is not finite"
         return ""
 
-    def _finish(self, model: Arrays) -> Result:
+    def _finish(self, model: Arrays, chosen: int, why: Why) -> Result:
+        """Leave the model of a round, and what the run came to."""
         spec, data, rounds = self._plan.spec, self._data.train, self._rounds.done
-        notes = {"options": spec.text(), "tested": self._data.tested}
+        notes = {
+            "options": spec.text(), "tested": self._data.tested, "round": str(chosen + 1),
+            "chosen": "last" if self._test is None else "best on the validation rows",
+        }  # fmt: skip
         path = self.directory.write_model(self._learning.model(model, notes))
-        done = [self._evaluation.done[round_] for round_ in range(rounds)]
-        tested = done[-1] if self._test is None else self._test.done[rounds - 1]
+        done = [self._evaluation.done.get(round_) for round_ in range(rounds)]
+        tested = (self._test or self._evaluation).done[chosen]
         last, classes = tested.scores, data.form.classes
         result = Result(
             run=self.directory.run_id,
@@ -515,8 +568,9 @@ class Run:
             examples=sum(len(rows) for rows in self._learning.shards),
             validation_rows=len(self._data.tried) if self._data.keeps_aside else 0,
             test_loss=tested.loss,
-            accuracy_by_round=[each.scores.accuracy for each in done],
-            loss_by_round=[each.loss for each in done],
+            accuracy_by_round=[each and each.scores.accuracy for each in done],
+            loss_by_round=[each and each.loss for each in done],
+            model_round=chosen + 1, ended_by=why.by, ended=why.told,
             seconds=self._clock.read(), starts=self._memory.starts,
             retries=self._database.failed_attempts(), left_out=self._left_out.titles,
             model=str(path), model_sha256=sha256(model),
@@ -525,7 +579,10 @@ class Run:
             shortcoming=self._shortcoming(tested), devices=self._memory.devices,
         )  # fmt: skip
         self.directory.write_metrics(result.as_json())
-        self._database.state(accuracy=last.accuracy, shortcoming=result.shortcoming)
+        self._database.state(
+            accuracy=last.accuracy, shortcoming=result.shortcoming, ended=why.told,
+            rounds_done=rounds,
+        )  # fmt: skip
         self._node.tell(
             run=self.directory.run_id, rounds=spec.rounds, accuracy=last.accuracy, done=True
         )

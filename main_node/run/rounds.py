@@ -25,7 +25,8 @@ from protocol.wire.words import plural
 from ..errors import JobFailed, NodeError, StorageError, TrialFailed
 from ..store.directory import RunDirectory
 from .asking import Asked, Asking, has_failed, result_of
-from .evaluation import Evaluated, Evaluation
+from .ending import Ending
+from .evaluation import Evaluation
 from .events import JobSolved, Listeners, RoundMerged, RoundWithdrawn
 from .label import Label
 from .leftout import LeftOut
@@ -105,8 +106,7 @@ class Rounds:
         progress: is told how far it is.
         listeners: are told what happens.
         check: called where the run may be interrupted; raises then.
-        is_over: whether the run ends after a round whose model is worth this, asked once of each;
-            never unless given.
+        ending: says whether the run ends after a round.
     """
 
     def __init__(
@@ -121,13 +121,13 @@ class Rounds:
         progress: Progress,
         listeners: Listeners,
         check: Callable[[], object],
-        is_over: Callable[[int, Evaluated], bool] | None = None,
+        ending: Ending,
     ) -> None:
         self._learning, self._here, self._left_out = learning, here, left_out
         self._strategy = learning.spec.strategy
         self._directory, self._resumed = directory, resumed
         self._asking, self._evaluation, self._progress = asking, evaluation, progress
-        self._listeners, self._check, self._is_over = listeners, check, is_over
+        self._listeners, self._check, self._ending = listeners, check, ending
         #: A fresh model, as a node made it and the whole data began it, and how it is laid out.
         self._fresh: Arrays = {}
         self.layout: Layout | None = None
@@ -135,13 +135,13 @@ class Rounds:
         self._clients: dict[int, tuple[int, str]] = {}
         #: How many rounds the run had.
         self.done = 0
-        #: What `is_over` said of each round: it is asked once.
+        #: What was said of each round, whether it is the last: that is asked once.
         self._over: dict[int, bool] = {}
-        #: Has the last round's model tried: in places that the next one's jobs leave idle.
-        self._untried: Callable[[], None] | None = None
+        #: The last round that is merged, and its model, unless that is being tried.
+        self._untried: tuple[int, Arrays] | None = None
 
     def run(self, phase: Callable[[str], Any]) -> Arrays:
-        """Go through the rounds, and try each model; return the last one's.
+        """Go through the rounds, and try their models; return the last one's.
 
         Args:
             phase: returns a context whose time counts as that of a phase.
@@ -164,14 +164,36 @@ class Rounds:
             self._try_last()
             (model, state), self.done = merged, number + 1
             self._progress.round, self._progress.done = self.done, 0
-            self._untried = partial(self._evaluation.begin, number, model, self._check)
-            if self._is_over is not None:  # what it is worth decides
+            self._untried = number, model
+            if self._ending.asks:  # what it is worth decides
                 self._try_last()
         with phase("evaluating"):
             self._progress.round = self._learning.spec.rounds
-            self._try_last()
+            self._try_last(whichever=True)
             self._evaluation.wait()
+            self._ended(self.done - 1)
         return model
+
+    @property
+    def best(self) -> int:
+        """Which of the rounds that were tried has the best model; the first of equals."""
+        done = self._evaluation.done
+        return max(sorted(done), key=lambda round_: done[round_].scores.accuracy)
+
+    def model_of(self, round_: int) -> Arrays:
+        """Return the model of a round that is merged.
+
+        Raises:
+            StorageError: it is not on the disk any more.
+        """
+        why = "it is gone from the run directory"
+        try:
+            model = self._directory.merged(round_, partial(self._learning.is_of, round_))
+        except DamagedFile as error:
+            model, why = None, str(error)
+        if model is None:
+            raise StorageError(f"the model of round {round_ + 1}: {why}; go on: it is merged again")
+        return model.arrays
 
     def _try_out(self) -> Arrays:
         """Have a node make a fresh model and take one step; return it.
@@ -213,22 +235,35 @@ class Rounds:
         self.layout = Layout(model)
         return model
 
-    def _try_last(self) -> None:
-        """Have the last round's model tried, unless it is."""
-        if self._untried is not None:
-            self._untried()
+    def _try_last(self, whichever: bool = False) -> None:
+        """Have the last round's model tried, unless it is: in places that others leave idle.
+
+        Args:
+            whichever: whether it is tried though it is none of those that are to be.
+        """
+        if self._untried is None:
+            return
+        number, model = self._untried
+        spec = self._learning.spec
+        due = (number + 1) % spec.plan.validate_every == 0 or number + 1 == spec.rounds
+        if due or whichever:
+            self._evaluation.begin(number, model, self._check)
             self._untried = None
 
     def _ended(self, round_: int, wait: bool = False) -> bool:
         """Whether the run ends after a round, as far as that is known."""
-        if self._is_over is None or round_ < 0:
+        if not self._ending.asks or round_ < 0:
             return False
         if wait:
             self._evaluation.wait()
         evaluated = self._evaluation.done.get(round_)
         if evaluated is not None and round_ not in self._over:
-            self._over[round_] = self._is_over(round_, evaluated)
+            self._over[round_] = self._ending.after(round_, evaluated)
         return self._over.get(round_, False)
+
+    def _stops(self, round_: int) -> bool:
+        """Whether a round is waited for no more."""
+        return self._ended(round_ - 1) or self._ending.is_late(round_)
 
     def _merged_before(self, round_: int) -> tuple[Arrays, Arrays] | None:
         """Return a round's model, and the state, if an earlier start of this run has merged it."""
@@ -261,6 +296,10 @@ class Rounds:
             for part, rows in enumerate(self._learning.shards, 1)
         }
         number = round_.number
+        if self._ending.is_late(number):
+            self._asking.forget(fits)
+            self._ending.too_late()
+            return None
         asked = self._asking.ask(fits, self._check)
         self._try_last()
         before = sum(future is None for future in asked.values())
@@ -268,13 +307,16 @@ class Rounds:
             self._listeners.note(f"round {number + 1}: {plural(before, 'job')} solved before")
         self._progress.round, self._progress.done = number, before
         failed = set()
-        for label in self._asking.completed(asked):
+        for label in self._asking.completed(asked, partial(self._stops, number)):
             self._progress.done += 1
             if self._ended(number - 1, wait=has_failed(asked[label])):
                 break  # whatever came of it
             if not self._has_come(label, asked):
                 failed.add(label)
-        if self._ended(number - 1, wait=True):  # the jobs of this round leave no trace
+        late = self._progress.done < len(asked) and not self._ended(number - 1)
+        if late or self._ended(number - 1, wait=True):  # the jobs of this round leave no trace
+            if late:
+                self._ending.too_late()
             self._asking.withdraw(asked)
             self._listeners.tell(RoundWithdrawn(round=number))
             return None

@@ -14,6 +14,7 @@ from learning.errors import told_of
 from learning.merging import Strategy
 from learning.registry import settings_of
 from loaders import DataOptions, Rows
+from protocol.errors import ConfigError
 from protocol.options import Checked, carried, declared, flat, make, option
 from protocol.wire.limits import MAX_COUNT
 from protocol.wire.words import from_json
@@ -33,6 +34,11 @@ class PlanOptions(Checked):
     seed: int = option(
         0, "Of everything random: same seed, data and jobs, same model.", least=0, most=MAX_COUNT
     )
+    validate_every: int = option(
+        1, "Try the model of each so many-th round, and the last one's, on the test set, or on the"
+        " rows that --validation keeps aside.",
+        least=1, most=MAX_COUNT, metavar="ROUNDS", added=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +62,22 @@ class CompanyOptions(Checked):
     min_nodes: int = option(
         1, "Begin when so many computing nodes are here.", least=1, most=MAX_COUNT
     )
+    max_nodes: int | None = option(
+        None, "Give jobs to so many computing nodes at once, at most; one that goes is followed by"
+        " another.", least=1, most=MAX_COUNT, unset="all that are here",
+    )  # fmt: skip
     timeout_seconds: float | None = option(
         None, "Give up after so long without enough computing nodes.", flag="--timeout", least=0,
         most=1e9, metavar="SECONDS", unset="never",
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_nodes is not None and self.min_nodes > self.max_nodes:
+            raise ConfigError(
+                f"--min-nodes {self.min_nodes} and --max-nodes {self.max_nodes}: it would wait for"
+                " more nodes than it may use"
+            )
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -273,6 +273,11 @@ class RunDirectory:
         with _storing(self.path):
             write_text(self.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
+    def drop_metrics(self) -> None:
+        """Forget the result: the run goes on."""
+        with _storing(self.path):
+            (self.path / "metrics.json").unlink(missing_ok=True)
+
 
 def _stamp(runs: Path) -> str:
     """Return the time that a new run is named by: later than any run's that is there.

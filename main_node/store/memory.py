@@ -176,7 +176,8 @@ class RunMemory:
             self._withdrawn.add(name)
             self._directory.drop_solution(name)
             self._solved.discard(name)
-            self._database.job_forgotten(self._ids[name], name)
+            if name in self._ids:
+                self._database.job_forgotten(self._ids[name], name)
 
     # What the main node says, in its scribe's thread, but for `number`.
 

@@ -23,12 +23,17 @@ class Result:
         nodes: how many fitting jobs each node solved, by its name.
         merge: what merged, by name.
         classes: names of the classes; empty where there are too many to table.
-        accuracy, macro_f1, confusion: of the last model, on the test set.
+        accuracy, macro_f1, confusion: of the model, on the test set.
         examples: how many rows all jobs together learned from.
-        accuracy_by_round: on the test set, or on the validation rows where there are some.
-        loss_by_round: mean loss there; None where the learner has none.
+        accuracy_by_round: on the test set, or on the validation rows where there are some; None of
+            a round that was not tried.
+        loss_by_round: mean loss there; None where the learner has none, too.
+        model_round: the round whose model it is, counted from 1; 0: not known, the last.
+        ended_by: what ended the run: `rounds`, that there were no more; `goal`, `patience`, `time`;
+            or `program`, the program that it is part of.
+        ended: the same as a sentence; empty where there were no more rounds.
         validation_rows: training rows that were kept aside to try each round's model on.
-        test_loss: of the last model, on the test set; None where the learner has none.
+        test_loss: of the model, on the test set; None where the learner has none.
         devices: the kinds of devices that jobs learned on, GPUs by their model.
         seconds: in each phase, and `total`, since this start.
         starts: how often the run was started.
@@ -50,7 +55,7 @@ class Result:
     macro_f1: float
     confusion: list[list[int]]
     examples: int
-    accuracy_by_round: list[float]
+    accuracy_by_round: list[float | None]
     loss_by_round: list[float | None] = field(default_factory=list)
     seconds: Mapping[str, float]
     starts: int
@@ -65,6 +70,9 @@ class Result:
     validation_rows: int = 0
     test_loss: float | None = None
     devices: list[str] = field(default_factory=list)
+    model_round: int = 0
+    ended_by: str = "rounds"
+    ended: str = ""
 
     def as_json(self) -> dict[str, object]:
         """Return it as plain values."""
@@ -84,7 +92,7 @@ class Result:
         values = {
             "loss_by_round": [], "merge": "", "classes": [], "shortcoming": "",
             "validation_rows": 0, "test_loss": losses[-1] if isinstance(losses, list) else None,
-            "devices": [],
+            "devices": [], "model_round": 0, "ended_by": "rounds", "ended": "",
             **values,
         }  # fmt: skip
         for each in fields(cls):

@@ -160,7 +160,7 @@ class Dispatcher:
         self._absence = Absence()
         #: What those may have sent that were silent and may be thawed: bytes, until when; by peer.
         self._asked: dict[bytes, tuple[int, float]] = {}
-        self._placement = Placement(self._nodes, seed=main)
+        self._placement = Placement(self._nodes, main, self.limits.max_nodes)
         self._beat = self._ticked = self._hope_until = -math.inf
         self._on: dict[type[Any], Callable[[Node, Any, float], list[Effect]]] = {
             Ready: self._ready, Busy: self._busy, Waiting: self._waiting,
@@ -183,6 +183,9 @@ class Dispatcher:
         for task_id in job.ever:
             node = self._nodes.get(self._peers.get(self._ledger.owner(task_id), b""))
             if node is not None and task_id in node.unclaimed:
+                if not self._placement.may_have(node) and node.unclaimed[task_id] is None:
+                    effects += self._turn_down(node, task_id, job, now)
+                    continue
                 solution = node.unclaimed.pop(task_id)
                 self._adopt(self._ledger.again(task_id, job, node, now))
                 if solution is not None:
@@ -576,6 +579,8 @@ class Dispatcher:
         if gone and not kept:
             seconds = self._bench.died(_house(node), node.identity, now)
             effects += self._benched(_house(node), seconds, now)
+        if back:  # what it brings is its own again before anything is given to others
+            return effects
         return effects + self._assign(now)
 
     def _doubt(self, node: Node, now: float) -> list[Effect]:
@@ -660,7 +665,10 @@ class Dispatcher:
         cancels: list[Effect] = []
         for task_id in unknown:
             job = self._ledger.job_of(task_id, node)
-            if job is None and self._ledger.expects(task_id, node):
+            expected = job is None and self._ledger.expects(task_id, node)
+            if (job is not None or expected) and not self._placement.may_have(node):
+                cancels += self._turn_down(node, task_id, job, now)
+            elif expected:
                 node.unclaimed.setdefault(task_id, None)
                 self._placement.update(node)
             elif job is None or any(other in node.tasks for other in job.tasks):
@@ -683,6 +691,17 @@ class Dispatcher:
         for task in islice(lost, MAX_REPEATS):
             task.asked, task.repeats = now, task.repeats + 1
             effects.append(Send(node.peer, task.offer()))
+        return effects
+
+    def _turn_down(self, node: Node, task_id: int, job: Job | None, now: float) -> list[Effect]:
+        """Have a node give up a task that it brings: as many others have some as may have any."""
+        if node.unclaimed.get(task_id) is not None:  # it is solved, and its job may yet be wanted
+            return []
+        if node.unclaimed.pop(task_id, 0) is None:
+            self._placement.update(node)
+        effects: list[Effect] = [Send(node.peer, Cancel(task_id))]
+        if job is not None and not job.tasks:  # it was left to this node
+            effects += self._again(job, node, None, now)
         return effects
 
     def _has_read(self, node: Node, mark: int) -> None:
@@ -848,6 +867,7 @@ class Dispatcher:
             self.noise += 1
         if task is None:
             node.unclaimed.pop(message.task, None)
+            self._placement.update(node)
             return []
         node.read = max(node.read, task.mark)
         self._take_from(task)
@@ -928,17 +948,18 @@ class Dispatcher:
         if job is None:  # solved meanwhile, by this node or by another
             self.noise += 1
             node.unclaimed.pop(message.task, None)
+            self._placement.update(node)
             return [Send(node.peer, Accepted((message.task,)))]
         task = node.tasks.get(message.task)
-        if task is None:
-            task = self._ledger.again(message.task, job, node, now)
-            self._adopt(task)
-        if task.solution is not None:  # a repeat; its arrays are on their way
+        if task is not None and task.solution is not None:  # a repeat; its arrays are on their way
             self.noise += 1
             return []
         specs = [spec for spec in message.arrays.values() if isinstance(spec, ArraySpec)]
         if specs and not self._holds(message):
             return []
+        if task is None:  # welcome, whoever has tasks by now: its node does not work on it any more
+            task = self._ledger.again(message.task, job, node, now)
+            self._adopt(task)
         self.noise -= NOISE_PER_JOB
         task.solution, task.moved = message, now
         if not specs:

@@ -308,6 +308,16 @@ class Node:
         return not self.busy_others and len(self.tasks) < self.hello.tasks
 
     @property
+    def holds_tasks(self) -> bool:
+        """Whether it has tasks in hand, or some from before a restart that it is not done with."""
+        return bool(self.tasks) or None in self.unclaimed.values()
+
+    @property
+    def works(self) -> bool:
+        """Whether it has a task in hand that it has announced no solution of."""
+        return any(task.solution is None for task in self.tasks.values())
+
+    @property
     def halted(self) -> bool:
         """Whether it gets nothing for a moment, whatever it asks for."""
         unheard = self.told - self.read > UNHEARD_OFFER_BYTES

@@ -19,18 +19,21 @@ class Limits:
         max_attempts: failed attempts after which a job has failed for good.
         max_solution_bytes: a solution whose arrays claim to be larger is a failed attempt. Nothing
             is allocated for what is only claimed, but address space.
+        max_nodes: so many nodes have tasks at once, at most; None: as many as are there.
     """
 
     heartbeat_seconds: float = 1.0
     dead_seconds: float = 10.0
     max_attempts: int = 3
     max_solution_bytes: int = 4 * GIB
+    max_nodes: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("heartbeat_seconds", "dead_seconds"):
             check_value(name, getattr(self, name), float, least=0, above=True)
         check_value("max_attempts", self.max_attempts, int, least=1)
         check_value("max_solution_bytes", self.max_solution_bytes, int, least=0)
+        check_value("max_nodes", self.max_nodes, int, optional=True, least=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

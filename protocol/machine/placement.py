@@ -2,10 +2,14 @@
 
 Jobs go by priority, then in the order of submission, whatever their kinds. What nobody takes, or
 nobody can reach a source of, is in nobody's way.
+
+Where only so many nodes may have tasks at once, who has none gets none while as many others have
+some; and those come first that have had some before, so that it is the same ones while they last.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -77,10 +81,12 @@ class Placement:
     Args:
         nodes: every node, by routing id; the dispatcher's own mapping.
         seed: of the draw among idle nodes. It never shows in a result.
+        most: so many nodes may have tasks at once; None: all.
     """
 
-    def __init__(self, nodes: Mapping[bytes, Node], seed: str) -> None:
-        self._nodes = nodes
+    def __init__(self, nodes: Mapping[bytes, Node], seed: str, most: int | None = None) -> None:
+        self._nodes, self._most = nodes, most
+        self._holders: dict[bytes, Node] = {}  # those with tasks; kept where there is a most
         self._random = random.Random(seed)
         self.pace = Pace()
         #: The time, as of the last message or tick.
@@ -174,13 +180,31 @@ class Placement:
             self._crowded[node.peer] = node
         elif self._crowded:
             self._crowded.pop(node.peer, None)
+        if self._most is not None:
+            if node.holds_tasks and peer in self._nodes:
+                self._holders[peer] = node
+            else:
+                self._holders.pop(peer, None)
 
     def forget(self, node: Node) -> None:
         """Be done with a node."""
         self._idle.pop(node.peer, None)
         self._loaded.pop(node.peer, None)
         self._crowded.pop(node.peer, None)
+        self._holders.pop(node.peer, None)
         self.unsettle()
+
+    def may_have(self, node: Node) -> bool:
+        """Whether a node may have a task (more): not too many others have some."""
+        if self._most is None:
+            return True
+        others = len(self._holders) - (node.peer in self._holders)
+        return others < self._most or node.works
+
+    @property
+    def _room(self) -> float:
+        """How many of the nodes that have nothing to do may have something."""
+        return math.inf if self._most is None else self._most - len(self._holders)
 
     def unsettle(self) -> None:
         """Somebody has come or gone, or can reach more or less than before."""
@@ -207,6 +231,9 @@ class Placement:
 
         All the others come behind them: no job waits because the first ones should not have it.
         """
+        if self._most is not None:
+            yield from self._takers_of_few(kind, device)
+            return
         if len(self._idle) + len(self._loaded) == 1:
             yield from _able(self._idle or self._loaded, kind, device)
             return
@@ -221,6 +248,24 @@ class Placement:
             loaded.sort(key=lambda node: node.busy_others + len(node.tasks))
         yield from loaded
         yield from able
+
+    def _takers_of_few(self, kind: str, device: str) -> list[Node]:
+        """Return hungry nodes that solve such jobs, where only so many may have tasks at once.
+
+        Idle ones come first, of these the ones without a task, and of these the ones that have had
+        some before.
+        """
+        some = self._holders if self._room <= 0 else {**self._idle, **self._loaded}
+        able = [
+            node for node in _able(some, kind, device) if node.spare > 0 and self.may_have(node)
+        ]
+        self._random.shuffle(able)
+        able.sort(
+            key=lambda node: (
+                not node.idle, node.busy_others + len(node.tasks), not node.told,
+            )
+        )  # fmt: skip
+        return able
 
     def _pick(self, node: Node, queue: _Queue) -> Job | None:
         """Return the job of a queue for this node: one whose arrays it holds, or the first."""
@@ -380,7 +425,7 @@ class Placement:
         overtaken = self._overtaken()
         if not self._crowded:
             return overtaken
-        idle = self._free()
+        idle, room = self._free(), self._room
         asked = [
             task
             for node in self._crowded.values()
@@ -388,7 +433,8 @@ class Placement:
             if task.recalled is not None and task.begun is None
         ]
         del idle[: len(asked)]
-        if not idle:
+        room -= len(asked)
+        if not idle or room <= 0:
             return overtaken
         queued = {
             where[2:] for where, queue in self._queues.items() if queue and not where.reserved
@@ -398,10 +444,11 @@ class Placement:
             if self.now - task.offered >= _patience(task.job.moves)
         ]  # fmt: skip
         waiting.sort(key=lambda task: -task.job.data.priority)
-        return overtaken + [
+        moving = (
             task for task in waiting
             if (task.job.data.kind, task.job.data.device) not in queued and self._ask(task, idle)
-        ]  # fmt: skip
+        )  # fmt: skip
+        return overtaken + list(moving if room == math.inf else islice(moving, int(room)))
 
     def press(self) -> None:
         """Let more be asked back for urgent jobs that are still in the queue; call it on ticks."""
@@ -487,8 +534,8 @@ class Placement:
 
     def doubles(self, now: float) -> list[tuple[Task, Node]]:
         """Return slow tasks, each with an idle node that their job should be given to as well."""
-        idle = self._free()  # who can take something that waits has been given it
-        if not idle:
+        idle, room = self._free(), self._room
+        if not idle or room <= 0:  # who can take something that waits has been given it
             return []
         running = [task for node in self._nodes.values() for task in node.tasks.values()]
         running.sort(key=lambda task: (task.begun or task.offered, task.id))
@@ -501,6 +548,8 @@ class Placement:
                         idle.remove(node)
                         found.append((task, node))
                         break
+                if len(found) >= room:
+                    break
         return found
 
     @staticmethod

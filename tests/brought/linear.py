@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 class LinearOptions(Checked):
     """How the linear learner is made."""
 
-    steps: int = option(8, "linear: steps that each job makes, each round.", least=1, most=1e6)
+    descents: int = option(8, "linear: steps that each job makes, each round.", least=1, most=1e6)
     stride: float = option(1.0, "linear: length of a step.", least=0, above=True, most=1e3)
     pause: float = option(
         0.0, "linear: seconds that each step takes at least, so that a job can be met at work.",
@@ -40,7 +40,7 @@ class LinearOptions(Checked):
     @property
     def lesson(self) -> str:
         """What a job does in a round, in words."""
-        return f"{self.steps} steps"
+        return f"{self.descents} steps"
 
 
 class LinearLearner(Learner):
@@ -73,7 +73,7 @@ class LinearLearner(Learner):
         taken, loss = int(start["steps"]), 0.0
         if client is not None:
             client.begin(np.array)
-        for step in range(self.made.steps):
+        for step in range(self.made.descents):
             time.sleep(self.made.pause)
             if cancelled():
                 break
@@ -89,7 +89,7 @@ class LinearLearner(Learner):
             for name, gradient in gradients.items():
                 weights[name] = (weights[name] - self.made.stride * gradient).astype(np.float32)
             taken += 1
-            progress((step + 1) / self.made.steps, f"loss {loss:.3f}")
+            progress((step + 1) / self.made.descents, f"loss {loss:.3f}")
         arrays = {**weights, "steps": np.array(taken), "nothing": start["nothing"]}
         own = {} if client is None else {n: np.asarray(a) for n, a in client.end().items()}
         return Solution(arrays, len(rows), {"loss": loss}, own)

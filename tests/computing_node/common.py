@@ -24,7 +24,7 @@ def linear_fit(shard: Rows, steps: int = 1) -> tuple[dict[str, Any], dict[str, A
         "nothing": np.zeros((0, 3), np.float32),
     }
     fit = Fit(rows=shard, start=start, seed=1, turn=Turn())
-    return carry(fit, {"steps": steps, "pause": 0.01})
+    return carry(fit, {"descents": steps, "pause": 0.01})
 
 
 def bring(folder: Path, name: str, code: str) -> None:

@@ -25,7 +25,7 @@ from .engine import IMAGE, LINEAR, ROOT, STORE, NoEngine, build_store, call, eng
 #: The net; no work to speak of; and enough for a container to be met at it, lost, and found again.
 NET = ("--jobs", "6", "--rounds", "2", "--epochs", "1", "--limit", "3000")
 SHORT = ("--jobs", "6", "--rounds", "2", "--limit", "3000", "--learner", "linear")
-LONG = (*SHORT, "--steps", "20", "--pause", "0.1")
+LONG = (*SHORT, "--descents", "20", "--pause", "0.1")
 TOLD = ("--json", "--log-format", "json", "--log-level", "info")
 SECONDS = 150
 RESTARTED = "{{.RestartCount}} {{.State.Running}}"

@@ -35,7 +35,7 @@ from ..processes import (
 
 #: A job takes 0.3 s, so that it can be met at work, and next to no CPU: there are dozens of runs.
 SHAPE = (
-    "--jobs", "4", "--rounds", "2", "--learner", "linear", "--steps", "10", "--pause", "0.03",
+    "--jobs", "4", "--rounds", "2", "--learner", "linear", "--descents", "10", "--pause", "0.03",
 )  # fmt: skip
 #: The same with the net.
 NET = ("--jobs", "4", "--rounds", "2", "--epochs", "4", "--lr", "0.05")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning import Turn, create
-from learning.neural.presets import FIRST, STANDARD, Recipe
+from learning.model import sha256
+from learning.neural.presets import FIRST, STANDARD, Recipe, recipe_of
 from loaders import ArraySource, Field, Form, Numbered, Rows
 
 from .common import never, silent
@@ -121,7 +123,6 @@ def test_batches_that_are_made_on_the_device_are_the_same(
     import torch
 
     from learning.neural import feeding
-    from learning.neural.presets import recipe_of
 
     monkeypatch.setattr(feeding, "_TOGETHER", 1000)  # it is brought there in parts
     learner, rows, model = started(kind, preset, **({"flip": True} if flip else {}))
@@ -143,6 +144,56 @@ def test_batches_that_are_made_on_the_device_are_the_same(
                 assert other.is_contiguous(memory_format=torch.channels_last)
             count += 1
         assert count == 2 * len(passes.batches) > 2
+
+
+@pytest.mark.parametrize("kind", ["grey bytes", "table"])
+@pytest.mark.parametrize("preset", [STANDARD, FIRST])
+def test_steps_are_the_first_ones_of_as_many_passes_as_are_needed(kind: str, preset: str) -> None:
+    """Pass after pass, each drawn as ever; the last need not be whole."""
+    import torch
+
+    from learning.neural import feeding
+
+    learner, rows, model = started(kind, preset)
+    whole = recipe_of(learner.made, rows.form, len(rows), 1, 4)
+    count = whole.in_a_pass(len(rows))
+    assert count == len(whole.batches(len(rows)))
+    take = feeding.Take(model, rows.form, torch.device("cpu"))
+    for steps in (1, count - 1, count, count + 1, 2 * count - 1):
+        course = feeding.Course.of(rows, replace(whole, steps=steps), first_round=True)
+        passes = feeding.Course.of(rows, whole, first_round=True)
+        feeds: Any = feeding.Host, feeding.Resident
+        for kind_ in feeds:
+            few, all_ = (
+                [feed.batch(part) for part in feed.parts(np.random.default_rng(3))]
+                for feed in (kind_(rows, each, take) for each in (course, passes))
+            )
+            assert len(few) == course.steps == steps
+            for one, other in zip(few, all_, strict=False):
+                assert all(map(torch.equal, one, other))
+
+
+def test_as_many_steps_as_some_passes_have_come_to_the_same_model() -> None:
+    learner, rows, model = started("grey bytes", STANDARD)
+    count = recipe_of(learner.made, rows.form, 150, 1, 4).in_a_pass(150)
+    by_steps = create("neural", {"preset": STANDARD, "steps": 2 * count}, learner.turn)
+    found = [
+        each.fit(rows, model, seed=5, progress=silent, cancelled=never)
+        for each in (learner, by_steps)
+    ]
+    assert sha256(found[0].arrays) == sha256(found[1].arrays)
+    assert found[0].metrics == found[1].metrics
+
+
+def test_a_job_of_one_step_takes_one() -> None:
+    _, rows, model = started("table", STANDARD)
+    told: list[float] = []
+    learner = create("neural", {"steps": 1}, Turn(0, 4))
+    solution = learner.fit(
+        rows, model, seed=5, progress=lambda done, note="", /: told.append(done), cancelled=never
+    )
+    assert told == [0.0]
+    assert np.isfinite(solution.metrics["loss"])
 
 
 @pytest.mark.parametrize("preset", [STANDARD, FIRST])
@@ -170,7 +221,6 @@ def test_steps_that_can_not_be_captured_are_taken_one_by_one_and_none_is_lost(
     from learning.neural import feeding, steps
     from learning.neural.descent import Descent
     from learning.neural.nets import arrays_of, net_of
-    from learning.neural.presets import recipe_of
 
     learner, rows, model = started("grey bytes", STANDARD)
     recipe = recipe_of(learner.made, rows.form, len(rows), 1, 4)

@@ -10,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learning import Turn, create
+from learning.kube.learner import KubeOptions
 from learning.neural.options import NeuralOptions
 from learning.neural.presets import PRESETS, Recipe, recipe_of
 from loaders import ArraySource, Field, Form, Numbered, Rows
+from protocol.errors import ConfigError
+from protocol.options import carried
 
 from .common import never, silent
 
@@ -67,6 +70,37 @@ def test_what_is_said_stays_and_what_came_of_it_is_whole(
     again = type(learner)(made).suited(form, 10 * rows, 1, rounds)
     assert again == (made, rounds)
     assert replace(made, epochs=1) != made
+
+
+@given(
+    st.integers(1, 1 << 20), st.integers(1, 64), st.sampled_from(PRESETS),
+    st.sampled_from([IMAGES, TABLE]), st.integers(1, 5000),
+)  # fmt: skip
+def test_steps_come_to_the_presets_passes_where_nobody_says_how_many_rounds(
+    rows: int, shards: int, preset: str, form: Form, steps: int
+) -> None:
+    whole, found = (
+        plan(rows, shards, form, preset=preset, **said) for said in ({}, {"steps": steps})
+    )
+    wanted = whole.rounds * whole.epochs * whole.in_a_pass(-(-rows // shards))
+    assert found.rounds == 1 or abs(found.rounds * steps - wanted) <= steps / 2
+    assert found.steps == steps
+    learner = create("neural", {"preset": preset, "steps": steps})
+    made, rounds = learner.suited(form, rows, shards, None)
+    assert rounds == found.rounds
+    assert (made.epochs, made.steps) == (None, steps)  # type: ignore[attr-defined]
+    assert type(learner)(made).suited(form, 10 * rows, 1, rounds) == (made, rounds)
+    assert learner.suited(form, rows, shards, 7)[1] == 7
+
+
+def test_who_says_no_steps_has_the_jobs_that_there_were_before() -> None:
+    assert "steps" not in carried(NeuralOptions(epochs=2))
+    assert carried(NeuralOptions(steps=5))["steps"] == 5
+    assert NeuralOptions(steps=5, preset="fast").lesson == "5 steps (fast)"
+    with pytest.raises(ConfigError, match="--steps 5 and --epochs 2"):
+        NeuralOptions(steps=5, epochs=2)
+    with pytest.raises(ConfigError, match="whole ones; give --epochs"):
+        KubeOptions(steps=5)
 
 
 def test_the_rate_rises_and_falls_to_nothing() -> None:

@@ -111,7 +111,7 @@ def test_a_model_is_used_from_where_it_is_served(
 ) -> None:
     folder, address = served
     form = Form({"image": Field("uint8", (28, 28))}, Numbered(10))
-    model = Model(LinearLearner().initial(form), "linear", form, {"steps": 8})
+    model = Model(LinearLearner().initial(form), "linear", form, {"descents": 8})
     save(model, folder / "model.safetensors")
     done = here(PREDICT_HERE, f"{address}/model.safetensors", "--data", str(idx_folder))
     assert done.returncode == 0, done.stderr

@@ -97,7 +97,8 @@ def test_the_result_is_what_is_promised(result: dict[str, Any], data: Path) -> N
         "run", "data", "learner", "jobs", "rounds", "nodes", "accuracy", "macro_f1", "confusion",
         "examples", "seconds", "starts", "retries", "left_out", "model", "model_sha256",
         "accuracy_by_round", "loss_by_round", "model_parts", "target_digit", "merge", "classes",
-        "shortcoming", "validation_rows", "test_loss", "devices",
+        "shortcoming", "validation_rows", "test_loss", "devices", "model_round", "ended_by",
+        "ended",
     }  # fmt: skip
     assert result["test_loss"] == result["loss_by_round"][-1]
     assert set(result["seconds"]) == {"total", "setup", "training", "merging", "evaluating"}
@@ -252,7 +253,7 @@ def test_an_interrupted_run_is_exit_code_130(
     start: Start, data: Path, tmp_path: Path, number: int
 ) -> None:
     main = start(
-        *MAIN, *ANY_PORT, "--data", str(data), "--local-nodes", "1", *LINEAR, "--steps", "1000",
+        *MAIN, *ANY_PORT, "--data", str(data), "--local-nodes", "1", *LINEAR, "--descents", "1000",
         "--pause", "1", "--run-dir", str(tmp_path),
     )  # fmt: skip
     main.event("run.node-joined")

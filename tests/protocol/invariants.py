@@ -45,6 +45,12 @@ def check(dispatcher: Dispatcher) -> None:
         assert lacking == node.inbox._arrivals.keys()
         hungry = node.peer in placement._idle or node.peer in placement._loaded
         assert hungry == (node.spare > 0), f"{node.name}: {node.spare} places"
+    most = dispatcher.limits.max_nodes
+    if most is not None:
+        holders = {peer for peer, node in nodes.items() if node.holds_tasks}
+        assert placement._holders.keys() == holders
+        working = [node for node in nodes.values() if node.works or None in node.unclaimed.values()]
+        assert len(working) <= most, f"{len(working)} nodes have tasks"
     assert dispatcher._window.left == SHARED_WINDOW - used
     tasks = {task_id for node in nodes.values() for task_id in node.tasks}
     assert dispatcher._held.keys() <= tasks, "room is held for a solution that does not come"

@@ -105,6 +105,7 @@ class Simulation:
         company: what the nodes take, kinds, sources that they can't reach and their accelerator, in
             turn; those who come in the place of others are like them.
         mended: when every node can reach every source.
+        most: so many nodes may have tasks at once.
     """
 
     #: What a node keeps of arrays.
@@ -116,7 +117,7 @@ class Simulation:
         seconds: tuple[float, float] = (0.001, 4), places: int = 1, heartbeat: float = 1.0,
         hosts: int = 0, checked: bool = False,
         company: Sequence[tuple[tuple[str, ...], frozenset[str], str]] = (),
-        mended: float = math.inf,
+        mended: float = math.inf, most: int | None = None,
     ) -> None:  # fmt: skip
         self.random = random.Random(seed)
         self.weather = weather
@@ -128,6 +129,7 @@ class Simulation:
         self._heartbeat = heartbeat
         self._hosts = hosts or bool(weather.outage_every)
         self.checked = checked
+        self._most = most
         self.dispatcher = self._make_dispatcher(None)
         self.lives = 1
         #: What a main node's memory holds: jobs, and tasks -> (job, node id).
@@ -173,7 +175,7 @@ class Simulation:
             "main", keeps=self.keeps, ledger=ledger,
             limits=Limits(
                 heartbeat_seconds=self._heartbeat, dead_seconds=10 * self._heartbeat,
-                max_attempts=self._max_attempts,
+                max_attempts=self._max_attempts, max_nodes=self._most,
             ),
         )  # fmt: skip
 

@@ -41,7 +41,7 @@ def draw(result: Result, folder: Path) -> None:
         drawn = Path(scratch)
         if result.confusion:
             _draw_confusion(Figure, result, drawn / "confusion.png")
-        _draw_curve(Figure, result.accuracy_by_round, drawn / "learning.png")
+        _draw_curve(Figure, result, drawn / "learning.png")
         own = described(result.learner)
         if own.pictures:
             model = models.load(folder / "model.safetensors")
@@ -91,17 +91,23 @@ def _draw_confusion(figure_class: Any, result: Result, path: Path) -> None:
         figure.savefig(path, dpi=120)
 
 
-def _draw_curve(figure_class: Any, curve: list[float], path: Path) -> None:
+def _draw_curve(figure_class: Any, result: Result, path: Path) -> None:
     figure = figure_class(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
-    rounds = range(1, len(curve) + 1)
-    axes.plot(rounds, [100 * accuracy for accuracy in curve], marker="o")
-    for round_, accuracy in zip(rounds, curve, strict=True):
+    tried = [
+        (round_, accuracy)
+        for round_, accuracy in enumerate(result.accuracy_by_round, 1)
+        if accuracy is not None
+    ]
+    rounds = [round_ for round_, _ in tried]
+    axes.plot(rounds, [100 * accuracy for _, accuracy in tried], marker="o")
+    for round_, accuracy in tried:
         axes.annotate(
             f"{accuracy:.2%}", (round_, 100 * accuracy), xytext=(0, 6),
             textcoords="offset points", ha="center", size=8,
         )  # fmt: skip
-    axes.set(xlabel="round", ylabel="accuracy on the test set, %", xticks=rounds)
+    on = "validation rows" if result.validation_rows else "test set"
+    axes.set(xlabel="round", ylabel=f"accuracy on the {on}, %", xticks=rounds)
     axes.margins(y=0.15)
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120)

@@ -40,7 +40,8 @@ def print_summary(result: Result, console: Console) -> None:
         ("learned from", f"{result.examples:,} examples in {plural(result.jobs, 'job')}"
                          f" and {plural(result.rounds, 'round')},"
                          f" by {plural(len(result.nodes), 'node')}{_on(result)}{retries}"),
-        ("model", described(result.learner).made_of(result.model_parts)),
+        *_ended(result),
+        ("model", described(result.learner).made_of(result.model_parts) + _of_round(result)),
         ("took", f"{seconds['total']:.1f} s (training {seconds.get('training', 0):.1f} s)"
                  + (f" since start {result.starts}" if result.starts > 1 else "")),
         ("run directory", str(Path(result.model).parent)),
@@ -50,6 +51,20 @@ def print_summary(result: Result, console: Console) -> None:
     )  # fmt: skip
     for name, value in lines:
         console.print(Text(f"{name:>14}  ", "dim") + Text(value), soft_wrap=True)
+
+
+def _ended(result: Result) -> list[tuple[str, str]]:
+    """Return what ended a run, where that is more than that it was done."""
+    return [("ended by", f"{result.ended_by}: {result.ended}")] if result.ended else []
+
+
+def _of_round(result: Result) -> str:
+    """Return of which round a model is, where one was chosen."""
+    number, tried = result.model_round, result.accuracy_by_round
+    accuracy = tried[number - 1] if result.validation_rows and 0 < number <= len(tried) else None
+    if accuracy is None:
+        return ""
+    return f", of round {number}: the best on the validation rows, {accuracy:.2%} of them right"
 
 
 def _on(result: Result) -> str:
