@@ -329,7 +329,9 @@ def read_options(path: Path, options_: Mapping[str, Option]) -> dict[str, object
     return read
 
 
-def _unfolded(path: Path, values: dict[Any, Any], options_: Mapping[str, Option]) -> dict[Any, Any]:
+def _unfolded(
+    path: Path, values: Mapping[object, object], options_: Mapping[str, Option]
+) -> dict[object, object]:
     """Return what a file sets, of options that stand there as a mapping with others of theirs."""
     found = dict(values)
     for told, value in values.items():
@@ -340,7 +342,8 @@ def _unfolded(path: Path, values: dict[Any, Any], options_: Mapping[str, Option]
                 raise ConfigError(f"{path}: {told} has no name; it is wanted beside its options")
             found[told] = others.pop("name")
             more = [f"{name}={_written(each)}" for name, each in others.items()]
-            found[option.about.others] = [*found.get(option.about.others, []), *more]
+            before = found.get(option.about.others, [])
+            found[option.about.others] = [*(before if isinstance(before, list) else []), *more]
     return found
 
 

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 from protocol.wire.words import safe_line
 
@@ -97,7 +98,7 @@ def _line(error: BaseException, file: Path | None) -> str:
     return f" (line {line:,} of {file})" if line else ""
 
 
-def module_at(place: Place) -> Any:
+def module_at(place: Place) -> ModuleType:
     """Return the module that a place names, run.
 
     Raises:
@@ -106,7 +107,7 @@ def module_at(place: Place) -> Any:
     return _module(place.module) if place.file is None else _file(place.file)
 
 
-def _file(file: Path) -> Any:
+def _file(file: Path) -> ModuleType:
     path = file.absolute()
     if not path.is_file():
         raise NotThere(f"{file}: no such file")
@@ -124,7 +125,7 @@ def _file(file: Path) -> Any:
     return module
 
 
-def _module(name: str) -> Any:
+def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -30,6 +30,7 @@ SAID = {
     ("library.md", "needles"): [
         "listening at tcp://127.0.0.1:", "{'round': 3}", "'what': 'a needle'",
     ],
+    ("own-model.md", "1"): [],
     ("where.md", "1"): [],
     ("where.md", "2"): [],
 }  # fmt: skip

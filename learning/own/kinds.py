@@ -18,7 +18,7 @@ from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loaders.errors import SourceUnreachable
 from loaders.running import NotThere, Place, module_at, place_of, running
@@ -75,7 +75,7 @@ def _run(name: str, place: Place, code: Code) -> type[Learner]:
         raise UnknownLearner(str(error)) from error
 
 
-def _learner_of(found: Any, code: Code) -> type[Learner]:
+def _learner_of(found: object, code: Code) -> type[Learner]:
     base = _base(found, code)
     kind: type[Learner] = type(
         base.__name__, (base,), {"name": code.called, "code": code, "kind": OWN_CODE}
@@ -89,11 +89,11 @@ def _learner_of(found: Any, code: Code) -> type[Learner]:
     return kind
 
 
-def _base(found: Any, code: Code) -> type[Learner]:
+def _base(found: object, code: Code) -> type[Learner]:
     """Return the learner's class that something is, or is made into."""
     if isinstance(found, type) and issubclass(found, Learner):
         return found
-    if _is_a(found, "torch.nn", "Module"):
+    if isinstance(found, type) and _is_a(found, "torch.nn", "Module"):
         from .net import learner_of
 
         return learner_of(found, code.called)
@@ -102,6 +102,7 @@ def _base(found: Any, code: Code) -> type[Learner]:
 
         with told_of(f"--learner {code.called}"):
             check_unit(found)
+        assert callable(found)
         return type("Kube", (KubeLearner,), {"unit": staticmethod(found)})
     raise UnknownLearner(
         f"{code.called} is a {type(found).__name__}; a class of torch's nn.Module is wanted, of"
@@ -109,7 +110,7 @@ def _base(found: Any, code: Code) -> type[Learner]:
     )
 
 
-def _is_a(found: Any, module: str, name: str) -> bool:
+def _is_a(found: object, module: str, name: str) -> bool:
     """Whether it is a class of another's that is imported, if it is."""
     kind = getattr(sys.modules.get(module), name, None)
     return isinstance(found, type) and isinstance(kind, type) and issubclass(found, kind)

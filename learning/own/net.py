@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, make_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -29,6 +29,8 @@ from ..neural.options import PresetOptions
 from ..neural.presets import FIRST, Recipe, recipe_of
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from loaders.rows import Array, Arrays, Form, Labels, Rows
 
     from ..layout import Layout
@@ -79,7 +81,7 @@ class OwnNet(Learner):
     made: OwnNetOptions
     #: The class, and the names of its parameters: those that `--set` gives, those of them that it
     #: must, and those that the data gives.
-    net: ClassVar[type[Any]]
+    net: ClassVar[Callable[..., nn.Module]]
     own: ClassVar[tuple[str, ...]] = ()
     required: ClassVar[frozenset[str]] = frozenset()
     of_data: ClassVar[tuple[str, ...]] = ()
@@ -90,7 +92,7 @@ class OwnNet(Learner):
 
         return OwnTraining(self.made, self.turn, self.module_for)
 
-    def module_for(self, form: Form) -> Any:
+    def module_for(self, form: Form) -> nn.Module:
         """Return a net as its class makes it, for data of such a form.
 
         Raises:
@@ -191,7 +193,7 @@ def rate_of(made: OwnNetOptions) -> float:
     return _RATE if made.lr is None else made.lr
 
 
-def learner_of(net: type[Any], called: str) -> type[OwnNet]:
+def learner_of(net: type, called: str) -> type[OwnNet]:
     """Return the learner that trains a class of nets.
 
     Args:
@@ -222,12 +224,12 @@ def learner_of(net: type[Any], called: str) -> type[OwnNet]:
     )  # fmt: skip
 
 
-def _asked(net: type[Any], called: str) -> Iterator[tuple[str, inspect.Parameter, Any]]:
+def _asked(net: type, called: str) -> Iterator[tuple[str, inspect.Parameter, Any]]:
     """Yield what a net's `__init__` asks for: name, parameter, and its type as it is annotated."""
     hints: dict[str, Any] = {}
     with suppress(Exception):  # of names that are not there: nothing is known of the types then
-        hints = typing.get_type_hints(net.__init__)
-    for name, parameter in list(inspect.signature(net.__init__).parameters.items())[1:]:
+        hints = typing.get_type_hints(inspect.getattr_static(net, "__init__"))
+    for name, parameter in inspect.signature(net).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if parameter.kind is parameter.POSITIONAL_ONLY:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -201,7 +201,7 @@ def _tensors(net: nn.Module) -> Iterable[torch.Tensor]:
     return [*net.parameters(), *net.buffers()]
 
 
-def _check_state(state: dict[str, Any]) -> None:
+def _check_state(state: Mapping[str, object]) -> None:
     """Raise unless all of a net's state can be merged and kept.
 
     Raises:
@@ -218,10 +218,10 @@ def _check_state(state: dict[str, Any]) -> None:
             raise LearningError(f"its {name!r} is {kind}, which can't be merged: make it float32")
 
 
-def _look(classes: int) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+def _look(classes: int) -> Callable[[nn.Module, tuple[torch.Tensor, ...], object], None]:
     """Return what looks at all that a net returns."""
 
-    def look(net: nn.Module, given: tuple[Any, ...], found: Any) -> None:
+    def look(net: nn.Module, given: tuple[torch.Tensor, ...], found: object) -> None:
         rows = len(given[0])
         if not isinstance(found, torch.Tensor):
             raise LearningError(
