@@ -387,8 +387,8 @@ def test_what_few_people_need_is_set_by_name(tmp_path: Path) -> None:
     [
         (("--set", "shift"), "--set takes NAME=VALUE; 'shift' is none"),
         (("--set",), "--set takes NAME=VALUE"),
-        (("--set", "shfit=1"), "--set shfit: no such option (did you mean shift?)"),
-        (("--set", "jobs=3"), "--set jobs: no such option"),
+        (("--set", "shfit=1"), "--set shfit=1: neural has no such option (did you mean shift?)"),
+        (("--set", "jobs=3"), "--set jobs=3: neural has no such option; it has batch_size"),
         (("--set", "shift=x"), "Invalid value for '--set shift'"),
         (("--set", "shift=-1"), "Invalid value for '--set shift'"),
         (("--set", "flip=maybe"), "'maybe' is neither true nor false"),
