@@ -84,6 +84,7 @@ def test_a_net_in_a_file_is_trained_resumed_and_used(net: Path, tmp_path: Path) 
     runs = tmp_path / "runs"
     result = done_here("--config", str(config), *SMALL, "--local-nodes", "1", runs=runs)
     assert result["learner"] == "net:Net"
+    assert result["options"]["batch_size"] == 32
     assert result["accuracy"] > 0.85
     (folder,) = runs.iterdir()
 

@@ -41,6 +41,7 @@ class Result:
         left_out: titles of jobs that it went on without.
         model, model_sha256: its file, and sha256 over its arrays.
         model_parts: what it is made of, by name.
+        options: all that shaped the model, by name, also what nobody said: preset, rate, epochs.
         shortcoming: why the model is not good enough to be used, a sentence; empty where it may be.
     """
 
@@ -73,6 +74,7 @@ class Result:
     model_round: int = 0
     ended_by: str = "rounds"
     ended: str = ""
+    options: Mapping[str, object] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         """Return it as plain values."""
@@ -93,7 +95,7 @@ class Result:
             "loss_by_round": [], "merge": "", "classes": [], "shortcoming": "",
             "validation_rows": 0, "test_loss": losses[-1] if isinstance(losses, list) else None,
             "devices": [], "model_round": 0, "ended_by": "rounds", "ended": "",
-            **values,
+            "options": {}, **values,
         }  # fmt: skip
         for each in fields(cls):
             if each.name not in values:
