@@ -7,7 +7,6 @@ import logging
 import queue
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -26,6 +25,7 @@ from .child import OUT_OF_MEMORY
 from .devices import Devices
 from .errors import ChildDied, NodeError, OverLimit, SourceUnreachable, TaskCancelled
 from .replier import JobReplier, Task
+from .scratch import Scratch
 from .sharing import Channel
 
 log = logging.getLogger("mnist.compute")
@@ -226,7 +226,7 @@ class ChildReplier(JobReplier):
         self._learners: list[str] = []
         self._births = Births(template)
         self._folders = [str(Path(each).absolute()) for each in folders]
-        self._scratch = tempfile.TemporaryDirectory(prefix="mnist-code-") if accepts_code else None
+        self._scratch = Scratch() if accepts_code else None
         self._started = 0
         self._deaths = 0  # in a row
         self._closed = threading.Event()
@@ -244,7 +244,7 @@ class ChildReplier(JobReplier):
         self._seats[seat] += 1
         child = Child(
             self._births, self._learners, self._max_bytes, self._devices, seat, self._folders,
-            "" if self._scratch is None else self._scratch.name,
+            "" if self._scratch is None else str(self._scratch.path),
         )  # fmt: skip
         self._started += 1
         return child
@@ -358,7 +358,7 @@ class ChildReplier(JobReplier):
                 self._idle.get_nowait().close()
         self._births.close()
         if self._scratch is not None:
-            self._scratch.cleanup()
+            self._scratch.close()
 
 
 def _code_of(task: Task) -> str:
