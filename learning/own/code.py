@@ -64,6 +64,11 @@ class Code:
         return hash_.hexdigest()[:32]
 
     @property
+    def is_installed(self) -> bool:
+        """Whether it is where everything is that is installed, and nobody works on it."""
+        return _is_installed(self.root)
+
+    @property
     def place(self) -> Place:
         """Where it is imported from."""
         alone = f"{self.module}.py"

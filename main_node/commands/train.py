@@ -44,6 +44,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from learning.own.code import Code
     from protocol.options import Option
 
     from ..run.opening import Plan
@@ -243,14 +244,26 @@ def _where_it_is_now(run: str) -> str:
     )
 
 
+def _edited(name: str) -> Code | None:
+    """Return the code of a learner, as it is now, if it is where its user works on it."""
+    if place_of(name) is None:
+        return None
+    from learning import learner
+
+    code = learner(name).code
+    return None if code is None or code.is_installed else code
+
+
 def _plan(start: TrainOptions) -> Plan:
     from ..run.opening import Plan
 
     nodes, shown = start.part(EngineOptions).local_nodes, start.part(ViewOptions)
     job = start.part(JobOptions)
-    place = place_of(start.values["learner"])
-    folders = [] if place is None or place.file is None else [str(place.file.absolute().parent)]
-    local = LocalNodes(nodes, shown.log_level, shown.log_format, job.device, folders)
+    code = _edited(start.values["learner"])
+    local = LocalNodes(
+        nodes, shown.log_level, shown.log_format, job.device,
+        folders=[] if code is None else [str(code.root)], files={} if code is None else code.files,
+    )
     return Plan(
         spec=start.spec, source=start.part(SourceOptions), merge=start.part(MergeOptions),
         company=start.part(CompanyOptions), listen=start.part(ListenOptions),
