@@ -35,6 +35,10 @@ class Scratch:
                     return
                 os.close(self._locked)
 
+    def part(self) -> str:
+        """Return a new folder in it, for one child."""
+        return tempfile.mkdtemp(dir=self.path)
+
     def close(self) -> None:
         """Remove it; may be called again."""
         if self._locked >= 0:

@@ -25,9 +25,9 @@ from computing_node.replier import Task
 from computing_node.scratch import Scratch
 from computing_node.sharing import Channel, allocate
 from learning import Turn, create
-from learning.actions import Fit, Predict
+from learning.actions import CODE, Fit, Predict
 from learning.own.code import Code, gather
-from learning.own.kinds import told_of_code
+from learning.own.kinds import shipped, told_of_code
 from main_node import AsyncMainNode
 from mnist_merge import ONE_THREAD
 from protocol import JobDataType
@@ -653,3 +653,44 @@ def test_what_a_killed_node_has_left_is_removed_by_the_next(
     for each in (first, second, first):
         each.close()
     assert [each.name for each in tmp_path.iterdir()] == ["mnist-code-file"]
+
+
+def test_code_of_two_takes_turns_in_two_places_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in review: a job's code met the other's process each time, and a folder was left."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    made = ChildReplier(2, accepts_code=True)
+
+    def solved(job: tuple[dict[str, Any], dict[str, Any]]) -> set[int]:
+        with pytest.raises(TaskRaised, match="Module is wanted"):
+            made.solve(task(*job, "own"))
+        return {child.pid for child in forked()}
+
+    try:
+        made.prepare(("linear",))
+        first, second = (sent(tmp_path / "mine", name) for name in ("one", "two"))
+        both = [task(*each, "own") for each in (first, second)]
+        for each in both:  # each has a process before it runs
+            made.make_ready(each)
+        for each in both:
+            with pytest.raises(TaskRaised, match="Module is wanted"):
+                made.solve(each)
+        (scratch,) = tmp_path.glob("mnist-code-*")
+        before = {child.pid for child in forked()}
+        assert solved(second) == solved(first) == solved(first) == solved(second) == before
+        assert len([*scratch.iterdir()]) == 2
+        solved(sent(tmp_path / "mine", "three"))  # instead of one of them
+        assert len([*scratch.iterdir()]) == 2
+    finally:
+        made.close()
+    assert not scratch.exists()
+
+
+def sent(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a job of code that comes with it, and is no learner."""
+    (folder / f"{name}.py").write_text("class Net:\n    pass\n")
+    code = Code(name, "Net", gather(name, folder), folder)
+    values, arrays = work(rows=8)
+    return {**values, "code": told_of_code(code)}, {**arrays, CODE: shipped(code)}
