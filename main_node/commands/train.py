@@ -261,8 +261,12 @@ def _plan(start: TrainOptions) -> Plan:
     job = start.part(JobOptions)
     code = _edited(start.values["learner"])
     local = LocalNodes(
-        nodes, shown.log_level, shown.log_format, job.device,
-        folders=[] if code is None else [str(code.root)], files={} if code is None else code.files,
+        nodes,
+        shown.log_level,
+        shown.log_format,
+        job.device,
+        folders=[] if code is None else [str(code.root)],
+        files={} if code is None else code.files,
     )
     return Plan(
         spec=start.spec, source=start.part(SourceOptions), merge=start.part(MergeOptions),

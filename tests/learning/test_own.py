@@ -126,14 +126,20 @@ def test_its_digest_is_that_of_all_of_its_files_wherever_they_are(tmp_path: Path
         ("1 / 0\nclass A: ...", "A", "ZeroDivisionError: division by zero (line 1 of "),
         ("import sys\nsys.exit(3)\nclass A: ...", "A", "SystemExit: 3"),
         ("import not_there\nclass A: ...", "A", "No module named 'not_there'"),
-        ("import argparse\nargparse.ArgumentParser().parse_args()\nclass A: ...", "A",
-         "a class of torch's nn.Module is wanted"),
+        (
+            "import argparse\nargparse.ArgumentParser().parse_args()\nclass A: ...",
+            "A",
+            "a class of torch's nn.Module is wanted",
+        ),
         ("exit(0)\nclass A: ...", "A", 'belongs under if __name__ == "__main__":'),
         ("get_ipython()\nclass A: ...", "A", "take the lines with it out"),
         ("from .b import c\nclass A: ...", "A", "is named package.module:NAME"),
         ("from b import B as A", "A", "it has it from b: name b:B"),
-        ("if 1:\n    try:\n        class A: ...\n    except OSError:\n        def B(): ...", "C",
-         "those that it defines: A, B"),
+        (
+            "if 1:\n    try:\n        class A: ...\n    except OSError:\n        def B(): ...",
+            "C",
+            "those that it defines: A, B",
+        ),
     ],
 )
 def test_code_that_is_no_learner_is_told_in_a_sentence(
@@ -526,7 +532,7 @@ def test_a_node_runs_no_code_that_it_was_not_to(tmp_path: Path) -> None:
         assert why in str(refused({"code": told}, files))
     # It would be written elsewhere; a second attempt at the same is told the same.
     kinds.allow((), scratch)
-    for digest_ in ("x", "x/../../../elsewhere", told["digest"].upper()):
+    for digest_ in ("x", "x/../../../elsewhere", str(told["digest"]).upper()):
         why = str(refused({"code": {**told, "digest": digest_}}, packed))
         assert "can't be the digest of code" in why
     for _ in range(2):
