@@ -24,12 +24,13 @@ from __future__ import annotations
 import os
 import queue
 import resource
+import signal
 import socket
 import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mnist_merge import PACKAGES, ROOT
 from protocol.wire.words import as_note
@@ -65,7 +66,7 @@ class _Inbox:
                 else:
                     self.messages.put(message)
         except (EOFError, OSError):
-            os._exit(0)
+            leave()
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
         except BaseException:  # what can't be understood can't be answered
@@ -85,6 +86,13 @@ class _Reporter:
         if now - self._told >= PROGRESS_SECONDS:
             self._told = now
             self._channel.send({"progress": float(fraction), "note": as_note(note)}, {})
+
+
+def leave() -> NoReturn:
+    """End this process, where its node is gone, and what jobs have started and left."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
 
 
 def _take_gpu(gpu: str) -> None:
@@ -207,7 +215,7 @@ def serve(descriptor: int, nbytes: int) -> int:
         channel.send({"ready": True}, {})
         while True:
             _solve(channel, inbox, inbox.messages.get(), told["device"])
-    except EOFError:  # the node is gone
-        return 0
+    except EOFError:
+        leave()
     except MemoryError:
         return OUT_OF_MEMORY

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import shutil
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -26,6 +26,7 @@ from .child import OUT_OF_MEMORY
 from .devices import Devices
 from .errors import ChildDied, NodeError, OverLimit, SourceUnreachable, TaskCancelled
 from .replier import JobReplier, Task
+from .scratch import Scratch
 from .sharing import Channel
 
 log = logging.getLogger("mnist.compute")
@@ -64,7 +65,8 @@ class Child:
         max_bytes: memory that its jobs may take; 0: any.
         devices: what the node has.
         seat: which place of the node it is for: it gets that one's GPU.
-        folders, scratch: where it looks for users' code, and puts such as comes with jobs.
+        folders, scratch: where it looks for users' code, and puts such as comes with jobs: what is
+            left there ends with it.
 
     Raises:
         OSError: there can be no more processes.
@@ -83,6 +85,7 @@ class Child:
         self.cancel_seconds = CANCEL_SECONDS
         self._limited = max_bytes > 0
         self._number = 0
+        self._scratch = scratch
         self.seat = seat
         #: Digest of the users' code that it has run, and that may have changed anything in it.
         self.code = ""
@@ -169,6 +172,12 @@ class Child:
         self._theirs.close()
         self.channel.close()
         self._code()
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove what it has put on disk, once it has ended."""
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _code(self) -> int | None:
         """Wait for its end; return its exit code, if anybody knows."""
@@ -222,11 +231,12 @@ class ChildReplier(JobReplier):
         self._devices = devices or Devices()
         self._seats = Counter(dict.fromkeys(range(places), 0))  # children at each
         self._idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
+        self._choosing = threading.Lock()
         self._at_work: set[Child] = set()
         self._learners: list[str] = []
         self._births = Births(template)
         self._folders = [str(Path(each).absolute()) for each in folders]
-        self._scratch = tempfile.TemporaryDirectory(prefix="mnist-code-") if accepts_code else None
+        self._scratch = Scratch() if accepts_code else None
         self._started = 0
         self._deaths = 0  # in a row
         self._closed = threading.Event()
@@ -244,7 +254,7 @@ class ChildReplier(JobReplier):
         self._seats[seat] += 1
         child = Child(
             self._births, self._learners, self._max_bytes, self._devices, seat, self._folders,
-            "" if self._scratch is None else self._scratch.name,
+            "" if self._scratch is None else self._scratch.part(),
         )  # fmt: skip
         self._started += 1
         return child
@@ -254,7 +264,7 @@ class ChildReplier(JobReplier):
         task.on_cancel(_nothing)
         code = _code_of(task)
         try:
-            child = self._idle.get_nowait()
+            child = self._idle_for(code)
             if child.code not in ("", code):  # another's code may have changed anything in it
                 self._dismiss(child)
                 child = self._start()
@@ -274,6 +284,25 @@ class ChildReplier(JobReplier):
             self._idle.put(child)
             raise TaskCancelled("cancelled")
         task.place = child
+
+    def _idle_for(self, code: str) -> Child:
+        """Return a child that is idle, one that may run code without a new process if there is.
+
+        Raises:
+            queue.Empty: none is idle.
+        """
+        with self._choosing:
+            found = [self._idle.get_nowait()]
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    found.append(self._idle.get_nowait())
+            best = max(found, key=lambda child: (child.code == code, not child.code))
+            for child in found:
+                if child is not best:
+                    self._idle.put(child)
+        if self._closed.is_set():
+            self.close()  # this very moment
+        return best
 
     def _dismiss(self, child: Child) -> None:
         child.close()
@@ -331,6 +360,7 @@ class ChildReplier(JobReplier):
     def _lost(self, child: Child, task: Task) -> NodeError:
         epitaph = child.epitaph()
         child.channel.close()
+        child.clear()
         self._started -= 1
         self._seats[child.seat] -= 1
         self._deaths += 1
@@ -358,7 +388,7 @@ class ChildReplier(JobReplier):
                 self._idle.get_nowait().close()
         self._births.close()
         if self._scratch is not None:
-            self._scratch.cleanup()
+            self._scratch.close()
 
 
 def _code_of(task: Task) -> str:

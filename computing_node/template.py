@@ -198,6 +198,8 @@ def _ordered(node: socket.socket) -> tuple[int, int]:
 def _be_child(descriptor: int, nbytes: int) -> NoReturn:
     """Be a child from now on, and end as one."""
     code = 1
+    if os.getpgrp() != os.getpid():  # what jobs start and leave is in its group, and ends with it
+        os.setpgid(0, 0)
     try:
         code = serve(descriptor, nbytes)
     except BaseException:
@@ -280,8 +282,10 @@ class _Template:
 
     def _bury(self) -> None:
         for child in list(self._children):
-            pid, status = os.waitpid(child, os.WNOHANG)
-            if pid:
+            if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                with suppress(OSError):  # it had no time to make a group
+                    os.killpg(child, signal.SIGKILL)  # before its number can be another's
+                pid, status = os.waitpid(child, 0)
                 code = os.waitstatus_to_exitcode(status)
                 self._tell(self._children.pop(pid), News.ENDED, pid, code)
 

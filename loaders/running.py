@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -53,7 +54,8 @@ def place_of(text: str) -> Place | None:
         return None
     if found["file"] is None:
         return Place(found["module"], found["name"], None)
-    return Place(Path(found["file"]).stem, found["name"], Path(found["file"]))
+    file = Path(os.path.expanduser(found["file"]))  # noqa: PTH111  # which fails without a home
+    return Place(file.stem, found["name"], file)
 
 
 @contextmanager
@@ -63,25 +65,44 @@ def running(name: str, file: Path | None, error: type[Exception]) -> Iterator[No
     Args:
         name: as the user has called it.
         file: in which it is, if it is in one.
-        error: what is raised of whatever it raises; that, and `MemoryError`, pass as they are.
+        error: what is raised of whatever it raises; that, `NotThere` and `MemoryError` pass as
+            they are.
     """
-    before = [*sys.path]
+    before, arguments = [*sys.path], sys.argv
     # An empty entry is the current folder, whichever that is.
     sys.path[:] = [each for each in before if each not in ("", ".")]
     if file is not None:
         sys.path.insert(0, str(file.parent.absolute()))
+    sys.argv = [name if file is None else str(file)]  # ours are none of what it may ask for
     try:
         with redirect_stdout(sys.stderr):  # what it prints is no part of what a command prints
             yield
-    except (error, MemoryError):
+    except (error, NotThere, MemoryError):
         raise
     except (Exception, SystemExit) as raised:  # whatever a stranger's function does
         raise error(
             f"{name}: it raised {type(raised).__name__}: {safe_line(str(raised))}"
-            f"{_line(raised, file)}"
+            f"{_line(raised, file)}{_advice(raised)}"
         ) from raised
     finally:
-        sys.path[:] = before
+        sys.path[:], sys.argv = before, arguments
+
+
+def _advice(error: BaseException) -> str:
+    """Return what to do where a file was written to be run, or to be part of a package."""
+    if isinstance(error, SystemExit):
+        return (
+            "; it is imported, not run as a program: what only that is to do belongs under"
+            ' if __name__ == "__main__":'
+        )
+    if isinstance(error, ImportError) and "no known parent package" in str(error):
+        return (
+            "; a file of a package is named package.module:NAME, with the folder that the package"
+            " is in on PYTHONPATH"
+        )
+    if isinstance(error, NameError) and error.name == "get_ipython":
+        return "; get_ipython() is there in notebooks only: take the lines with it out"
+    return ""
 
 
 def _line(error: BaseException, file: Path | None) -> str:

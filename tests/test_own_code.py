@@ -188,6 +188,33 @@ def test_a_net_that_can_not_learn_is_told_before_anything_is_begun(tmp_path: Pat
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_file_that_is_worked_on_meanwhile_is_used_as_it_was(tmp_path: Path) -> None:
+    """Who edits a net while it is trained must not have the run wait for what nobody has."""
+    file = tmp_path / "net.py"
+    file.write_text(dedent(
+        """
+        import os
+        from pathlib import Path
+        from torch import nn
+        class Net(nn.Module):
+            def __init__(self, classes):
+                super().__init__()
+                self.dense = nn.Linear(64, classes)
+            def forward(self, x):
+                if self.training and Path(FILE).read_text()[-1] != "#":
+                    Path(FILE).open("a").write("#")
+                    os._exit(1)  # whoever does it next finds another version
+                return self.dense(x.view(len(x), -1))
+        """
+    ).replace("FILE", repr(str(file))))  # fmt: skip
+    done = run(
+        *MAIN, "--learner", f"{file}:Net", "--local-nodes", "1", "--bind", ANY_PORT, *SMALL,
+        "--rounds", "1", "--run-dir", str(tmp_path / "runs"), "--timeout", "30",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert file.read_text().endswith("#")
+
+
 def test_options_of_a_net_are_told_and_checked_before_anything_runs(net: Path) -> None:
     help_ = here(MAIN_HERE, "--learner", f"{net}:Net", "--help")
     assert help_.returncode == 0

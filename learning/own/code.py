@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +25,8 @@ from ..errors import LearningError
 
 #: Bytes and files that a user's code has, at most.
 MOST_BYTES, MOST_FILES = 16 << 20, 1_000
+#: What has been imported wherever a net is run, under its own name.
+_UNDERNEATH = ("numpy", "torch")
 
 
 class CodeError(LearningError):
@@ -61,6 +64,11 @@ class Code:
         return hash_.hexdigest()[:32]
 
     @property
+    def is_installed(self) -> bool:
+        """Whether it is where everything is that is installed, and nobody works on it."""
+        return _is_installed(self.root)
+
+    @property
     def place(self) -> Place:
         """Where it is imported from."""
         alone = f"{self.module}.py"
@@ -80,9 +88,21 @@ def read(place: Place) -> Code:
             f"{place}: there is no module {place.module!r} that is installed or on PYTHONPATH; a"
             " file is named by its path: FILE.py:NAME"
         )
-    if place.file is not None and not place.file.is_file():
-        raise CodeError(f"{place.file}: no such file")
+    if place.file is not None:
+        _check_file(place.file)
     return Code(place.module, place.name, gather(place.module, root), root)
+
+
+def _check_file(file: Path) -> None:
+    """Raise unless a file is there, and nodes can name it as a module."""
+    if not file.is_file():
+        raise CodeError(f"{file}: no such file")
+    if not file.stem.isidentifier():
+        better = re.sub(r"\W+|^(?=\d)", "_", file.stem).rstrip("_")
+        raise CodeError(
+            f"{file}: nodes look for a file by its name as a module's, which has letters, digits"
+            f" and _ only: call it {better}.py, say"
+        )
 
 
 def root_of(module: str) -> Path | None:
@@ -117,8 +137,7 @@ def gather(module: str, root: Path) -> dict[str, bytes]:
         for path, package in _files(name, root):
             if path in found:
                 continue
-            if path != alone:  # which is imported by its path
-                _check_name(path)
+            _check_name(path, path == alone)
             found[path] = _content(root / path)
             _check_size(module, found)
             wanted += _imported(found[path], root / path, package)
@@ -150,11 +169,17 @@ def _files(module: str, root: Path) -> Iterator[tuple[str, str]]:
             yield alone, ".".join(parts[:-1])
 
 
-def _check_name(path: str) -> None:
-    """Raise if a module can't be imported because of its name: another one would be."""
+def _check_name(path: str, by_path: bool) -> None:
+    """Raise if a module can't be imported because of its name: another one would be.
+
+    Args:
+        path: of the module.
+        by_path: it is imported by it. Then only a name that a net's file imports itself is taken.
+    """
     name = PurePosixPath(path).parts[0].removesuffix(".py")
-    whose = "this project" if name in PACKAGES else "Python"
-    if name in PACKAGES or name in sys.stdlib_module_names:
+    whose = "this project" if name in PACKAGES else name if name in _UNDERNEATH else "Python"
+    taken = name in PACKAGES or name in sys.stdlib_module_names
+    if name in _UNDERNEATH or (taken and not by_path):
         raise CodeError(
             f"{path}: {name!r} is the name of a module of {whose}'s, which would be imported"
             " instead; give it another"
@@ -225,20 +250,43 @@ def check_named(code: Code) -> None:
     path = next(each for each in _paths(code.module) if each in code.files)
     if code.module.partition(".")[0] in {*PACKAGES, "mnist_merge"}:
         raise CodeError(f"{path}: it has the name of a module of this project's; give it another")
-    body = _parsed(code.files[path], code.root / path).body
-    defined = {each.name: each for each in body if isinstance(each, ast.ClassDef | ast.FunctionDef)}
-    if code.name not in defined:
-        there = ", ".join(name for name in defined if name[0] != "_") or "none"
+    body = [*_always(_parsed(code.files[path], code.root / path).body)]
+    defined = [each for each in body if isinstance(each, ast.ClassDef | ast.FunctionDef)]
+    named = [each for each in defined if each.name == code.name]
+    if not named:
+        there = ", ".join(dict.fromkeys(each.name for each in defined if each.name[0] != "_"))
         raise CodeError(
-            f"{path} defines no class or function {code.name!r}; those that it defines: {there}"
+            f"{path} defines no class or function {code.name!r}; those that it defines:"
+            f" {there or 'none'}{_elsewhere(code, path, body)}"
         )
     every = (_imported(content, code.root / path, "") for path, content in code.files.items())
     ours = any(name.partition(".")[0] == "learning" for names in every for name in names)
-    if isinstance(defined[code.name], ast.FunctionDef) and not ours:
+    if any(isinstance(each, ast.FunctionDef) for each in named) and not ours:
         raise CodeError(
             f"{code.called} is a function, and nothing of {path} is of a KubeModel's (from learning"
             " import KubeModel): name a class of torch's nn.Module, or of Learner"
         )
+
+
+def _always(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements of a module, those in its `if`, `try` and `with` among them."""
+    for each in body:
+        yield each
+        if isinstance(each, ast.If | ast.Try | ast.With):
+            for inner in ("body", "handlers", "orelse", "finalbody"):
+                for part in getattr(each, inner, []):
+                    yield from _always(part.body if isinstance(part, ast.ExceptHandler) else [part])
+
+
+def _elsewhere(code: Code, path: str, body: Iterable[ast.stmt]) -> str:
+    """Return where a module has a name from that it does not define, in words."""
+    package = code.module if path.endswith("__init__.py") else code.module.rpartition(".")[0]
+    for each in body:
+        if isinstance(each, ast.ImportFrom):
+            for one in each.names:
+                if code.name == (one.asname or one.name) and (base := _base(each, package)):
+                    return f"; it has it from {base}: name {base}:{one.name}"
+    return ""
 
 
 def same(module: str, name: str, digest: str, roots: Iterable[Path]) -> tuple[Code | None, str]:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from functools import cache
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 #: Bytes of code that travel with a job, at most.
 MOST_SHIPPED = 1 << 20
+_DIGEST = re.compile("[0-9a-f]{32}")
 
 
 def is_place(name: str) -> bool:
@@ -174,8 +177,7 @@ class Finder:
         Raises:
             UnknownLearner: it is not what it says that it is.
         """
-        root = scratch / f"{os.getpid()}-{digest}"
-        root.mkdir(mode=0o700)
+        root = Path(tempfile.mkdtemp(prefix=f"{digest[:8]}-", dir=scratch))
         for path, content in _files(shipped_).items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(content)
@@ -256,4 +258,6 @@ def _read(told: object) -> tuple[str, str, str]:
     place = place_of(f"{module}:{name}")
     if place is None or place.file is not None or len(module) > 200:
         raise UnknownLearner(f"{module!r:.80} can't be the name of a module")
+    if not _DIGEST.fullmatch(digest):  # it becomes part of a path
+        raise UnknownLearner(f"{digest!r:.80} can't be the digest of code")
     return module, name, digest

@@ -226,15 +226,24 @@ def learner_of(net: type, called: str) -> type[OwnNet]:
 
 def _asked(net: type, called: str) -> Iterator[tuple[str, inspect.Parameter, Any]]:
     """Yield what a net's `__init__` asks for: name, parameter, and its type as it is annotated."""
-    hints: dict[str, Any] = {}
-    with suppress(Exception):  # of names that are not there: nothing is known of the types then
-        hints = typing.get_type_hints(inspect.getattr_static(net, "__init__"))
+    hints = _hints(inspect.getattr_static(net, "__init__"))
     for name, parameter in inspect.signature(net).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise UnknownLearner(f"{called}: its {name} can't be given by name")
         yield name, parameter, hints.get(name)
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """Return the types that parameters are annotated with, as far as their names are there."""
+    found: dict[str, Any] = {}
+    for name, told in getattr(function, "__annotations__", {}).items():
+        with suppress(Exception):  # one that is imported for type checkers only, say
+            alone = types.SimpleNamespace(__annotations__={name: told})
+            space = getattr(inspect.unwrap(function), "__globals__", {})
+            found |= typing.get_type_hints(alone, space)
+    return found
 
 
 def _option(
@@ -255,7 +264,9 @@ def _option(
         return None
     found = _plain(kind) or (None if required else type(parameter.default))
     default = None if required else parameter.default
-    if found not in (int, float, str, bool) or not isinstance(default, found | float | None):
+    if found is float and type(default) is int:  # as people write 0 for 0.0
+        default = float(default)
+    if found not in (int, float, str, bool) or not isinstance(default, found | None):
         if required:
             raise UnknownLearner(
                 f"{called}: its {name} has neither a default nor a type that --set can give"

@@ -273,7 +273,11 @@ def _plan(start: TrainOptions, by_hand: set[str]) -> Plan:
     nodes, shown = start.part(EngineOptions).local_nodes, start.part(ViewOptions)
     job = start.part(JobOptions)
     spec = start.spec
-    local = LocalNodes(nodes, shown.log_level, shown.log_format, job.device, spec.files)
+    code = spec.code
+    local = LocalNodes(
+        nodes, shown.log_level, shown.log_format, job.device,
+        folders=[] if code is None else [str(code.root)], files={} if code is None else code.files,
+    )  # fmt: skip
     return Plan(
         spec=spec, source=start.part(SourceOptions), merge=start.part(MergeOptions),
         company=start.part(CompanyOptions), listen=start.part(ListenOptions),

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,18 +49,20 @@ class LocalNodes:
         log_level: of the nodes.
         log_format: the same; what they say as JSON is logged here, with their name as `local`.
         device: that jobs want; each node begins with another GPU where there are several.
-        files: of users' code that jobs need, by path.
+        folders: with users' code that jobs need.
+        files: of that code, by path, as it is now: nodes that find another version in its folder
+            by then, because somebody works on it, use these.
     """
 
     def __init__(
         self, count: int, log_level: str, log_format: str = "text", device: str = AUTO,
-        files: Mapping[str, bytes] = MappingProxyType({}),
+        folders: Sequence[str] = (), files: Mapping[str, bytes] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         self.count = count
         self._log_level = log_level
         self._log_format = log_format
         self._device = device
-        self._files = files
+        self._folders, self._files = list(folders), files
         self._say: Callable[[str], object] = str
         self._arguments: list[str] = []
         self._restarts = 0
@@ -91,16 +93,17 @@ class LocalNodes:
     ) -> None:
         """Start the nodes, as an engine does."""
         self._say = say
+        if self._files:
+            copy = self._held.enter_context(tempfile.TemporaryDirectory(prefix="mnist-own-"))
+            for path, content in self._files.items():
+                Path(copy, path).parent.mkdir(parents=True, exist_ok=True)
+                Path(copy, path).write_bytes(content)
+            self._folders.append(copy)
         self._arguments = [
             "--connect", address, "--domain", str(domain), "--log-level", self._log_level,
             "--log-format", self._log_format, "--device", self._device,
+            *(word for folder in self._folders for word in ("--code", folder)),
         ]  # fmt: skip
-        if self._files:  # as they were when the main node read them, whoever edits them meanwhile
-            folder = self._held.enter_context(tempfile.TemporaryDirectory(prefix="mnist-code-"))
-            for path, content in self._files.items():
-                (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
-                (Path(folder) / path).write_bytes(content)
-            self._arguments += ["--code", folder]
         if keys is not None:  # of use to nobody once the main node has ended
             folder = self._held.enter_context(tempfile.TemporaryDirectory(prefix="mnist-keys-"))
             write_node_keys(Path(folder), keys)

@@ -193,7 +193,8 @@ def open_run(
         if new:
             on_failure.callback(directory.remove)
             directory.write_config(plan.config)
-            directory.write_code(plan.spec.files)
+            if plan.spec.code is not None:
+                directory.write_code(plan.spec.code.files)
         database = RunDatabase(directory.path / "run.db")
         stack.callback(database.close)
         spec = plan.spec.as_begun(database.fact("options") or "").suited(data.train)

@@ -22,6 +22,8 @@ from protocol.wire.words import from_json
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+    from learning.own.code import Code
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(Checked):
@@ -129,10 +131,10 @@ class RunSpec:
         )  # fmt: skip
 
     @property
-    def files(self) -> Mapping[str, bytes]:
-        """The files of a user's own learner, by path, as they were when this was begun."""
+    def code(self) -> Code | None:
+        """A user's own code, as it was when this was begun, if it is where somebody works on it."""
         code = learner_class(self.learner).code
-        return {} if code is None else code.files
+        return None if code is None or code.is_installed else code
 
     @property
     def rounds(self) -> int:

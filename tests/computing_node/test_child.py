@@ -22,10 +22,12 @@ import pytest
 from computing_node import ChildDied, SourceUnreachable, sharing
 from computing_node.children import ChildReplier, TaskRaised
 from computing_node.replier import Task
+from computing_node.scratch import Scratch
 from computing_node.sharing import Channel, allocate
 from learning import Turn, create
-from learning.actions import Fit, Predict
-from learning.own.kinds import told_of_code
+from learning.actions import CODE, Fit, Predict
+from learning.own.code import Code, gather
+from learning.own.kinds import shipped, told_of_code
 from main_node import AsyncMainNode
 from mnist_merge import ONE_THREAD
 from protocol import JobDataType
@@ -598,3 +600,97 @@ def test_a_process_that_has_run_ones_code_runs_no_others(tmp_path: Path) -> None
         assert process(work(rows=8), "linear") not in (first, second)
     finally:
         made.close()
+
+
+LEAVES = """
+import os, subprocess, sys
+from pathlib import Path
+
+left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+Path({told!r}).write_text(str(left.pid))
+if {crashes}:
+    os._exit(3)
+
+class Net:
+    pass
+"""
+
+
+@pytest.mark.parametrize("crashes", [False, True], ids=["closed", "crashed"])
+def test_what_a_users_code_leaves_running_ends_with_its_child(
+    tmp_path: Path, crashes: bool
+) -> None:
+    told = tmp_path / "told"
+    (tmp_path / "leaves.py").write_text(LEAVES.format(told=str(told), crashes=crashes))
+    code = Code("leaves", "Net", gather("leaves", tmp_path), tmp_path)
+    values, arrays = work(rows=8)
+    made = ChildReplier(1, folders=[str(tmp_path)])
+    try:
+        made.prepare(("linear",))
+        with pytest.raises(ChildDied if crashes else TaskRaised):
+            made.solve(task({**values, "code": told_of_code(code)}, arrays, "own"))
+        left = psutil.Process(int(told.read_text()))
+    except psutil.NoSuchProcess:  # it has ended already
+        return
+    finally:
+        made.close()
+    left.wait(SECONDS)
+
+
+def test_what_a_killed_node_has_left_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    script = "import os; from computing_node.scratch import Scratch; Scratch(); os._exit(0)"
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], env=env, check=True, timeout=SECONDS)
+    (left,) = tmp_path.iterdir()
+    (tmp_path / "mnist-code-file").write_text("nobody's folder")
+    first = Scratch()
+    assert not left.exists()
+    second = Scratch()
+    assert first.path.is_dir()  # of a node that lives
+    for each in (first, second, first):
+        each.close()
+    assert [each.name for each in tmp_path.iterdir()] == ["mnist-code-file"]
+
+
+def test_code_of_two_takes_turns_in_two_places_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in review: a job's code met the other's process each time, and a folder was left."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    made = ChildReplier(2, accepts_code=True)
+
+    def solved(job: tuple[dict[str, Any], dict[str, Any]]) -> set[int]:
+        with pytest.raises(TaskRaised, match="Module is wanted"):
+            made.solve(task(*job, "own"))
+        return {child.pid for child in forked()}
+
+    try:
+        made.prepare(("linear",))
+        first, second = (sent(tmp_path / "mine", name) for name in ("one", "two"))
+        both = [task(*each, "own") for each in (first, second)]
+        for each in both:  # each has a process before it runs
+            made.make_ready(each)
+        for each in both:
+            with pytest.raises(TaskRaised, match="Module is wanted"):
+                made.solve(each)
+        (scratch,) = tmp_path.glob("mnist-code-*")
+        before = {child.pid for child in forked()}
+        assert solved(second) == solved(first) == solved(first) == solved(second) == before
+        assert len([*scratch.iterdir()]) == 2
+        solved(sent(tmp_path / "mine", "three"))  # instead of one of them
+        assert len([*scratch.iterdir()]) == 2
+    finally:
+        made.close()
+    assert not scratch.exists()
+
+
+def sent(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a job of code that comes with it, and is no learner."""
+    (folder / f"{name}.py").write_text("class Net:\n    pass\n")
+    code = Code(name, "Net", gather(name, folder), folder)
+    values, arrays = work(rows=8)
+    return {**values, "code": told_of_code(code)}, {**arrays, CODE: shipped(code)}

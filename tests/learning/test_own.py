@@ -126,6 +126,20 @@ def test_its_digest_is_that_of_all_of_its_files_wherever_they_are(tmp_path: Path
         ("1 / 0\nclass A: ...", "A", "ZeroDivisionError: division by zero (line 1 of "),
         ("import sys\nsys.exit(3)\nclass A: ...", "A", "SystemExit: 3"),
         ("import not_there\nclass A: ...", "A", "No module named 'not_there'"),
+        (
+            "import argparse\nargparse.ArgumentParser().parse_args()\nclass A: ...",
+            "A",
+            "a class of torch's nn.Module is wanted",
+        ),
+        ("exit(0)\nclass A: ...", "A", 'belongs under if __name__ == "__main__":'),
+        ("get_ipython()\nclass A: ...", "A", "take the lines with it out"),
+        ("from .b import c\nclass A: ...", "A", "is named package.module:NAME"),
+        ("from b import B as A", "A", "it has it from b: name b:B"),
+        (
+            "if 1:\n    try:\n        class A: ...\n    except OSError:\n        def B(): ...",
+            "C",
+            "those that it defines: A, B",
+        ),
     ],
 )
 def test_code_that_is_no_learner_is_told_in_a_sentence(
@@ -138,9 +152,13 @@ def test_code_that_is_no_learner_is_told_in_a_sentence(
     assert told in str(caught.value)
 
 
-def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+def test_what_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path, NET, "only_here.py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
     for place, told in (
         (f"{tmp_path}/none.py:Net", "no such file"), ("not.there:Net", "there is no module"),
+        ("only_here:Net", "^only_here: there is no module 'only_here' that is installed"),
         ("Net", "no learner 'Net'; there is neural, algebraic, .*and your own: FILE.py:NAME"),
     ):  # fmt: skip
         with pytest.raises(UnknownLearner, match=told):
@@ -172,6 +190,48 @@ def test_parameters_of_a_net_are_options_and_the_data_gives_its_own(tmp_path: Pa
               .items()}  # fmt: skip
     assert shapes["first.weight"] == (5, 64)
     assert shapes["last.weight"] == (10, 5)
+
+
+def test_types_are_those_that_are_written_whatever_else_is(tmp_path: Path) -> None:
+    code = """
+    from __future__ import annotations
+    from typing import TYPE_CHECKING, Optional
+    from torch import nn
+    if TYPE_CHECKING:
+        from collections.abc import Callable
+    class Net(nn.Module):
+        def __init__(self, columns: int, depth: int, drop: float = 0, rank: Optional[int] = None,
+                     act: Callable[..., nn.Module] = nn.ReLU): ...
+    """
+    kind = learner(named(tmp_path, code))
+    own = {each.name: each.type for each in declared(kind.options)}
+    assert (own["depth"], own["drop"], own["rank"]) == (int, float, int)
+    assert "act" not in own
+    assert settings_of(kind, ["drop=0.2"]) == {"drop": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("lenet-5.py", "call it lenet_5.py, say"), ("my net (1).py", "call it my_net_1.py, say"),
+        ("1net.py", "call it _1net.py, say"), ("my.net.py", "call it my_net.py, say"),
+        ("torch.py", "'torch' is the name of a module of torch's"),
+    ],
+)  # fmt: skip
+def test_a_file_that_nodes_could_not_find_by_its_name_is_told(
+    tmp_path: Path, name: str, told: str
+) -> None:
+    with pytest.raises(UnknownLearner) as caught:
+        learner(f"{written(tmp_path, NET, name)}:Net")
+    assert told in str(caught.value)
+
+
+def test_a_file_is_looked_for_at_home_and_may_have_any_letters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    written(tmp_path / "a folder", NET, "ünï.py")
+    assert learner("~/a folder/ünï.py:Net").name == "ünï:Net"
 
 
 @pytest.mark.parametrize(
@@ -470,13 +530,21 @@ def test_a_node_runs_no_code_that_it_was_not_to(tmp_path: Path) -> None:
         kinds.allow((), scratch / str(len(list(scratch.iterdir()))))
         kinds.finder._scratch.mkdir()  # type: ignore[union-attr]
         assert why in str(refused({"code": told}, files))
+    # It would be written elsewhere; a second attempt at the same is told the same.
+    kinds.allow((), scratch)
+    for digest_ in ("x", "x/../../../elsewhere", str(told["digest"]).upper()):
+        why = str(refused({"code": {**told, "digest": digest_}}, packed))
+        assert "can't be the digest of code" in why
+    for _ in range(2):
+        why = str(refused({"code": told}, np.frombuffer(bad, np.uint8)))
+        assert "not what it says" in why
     # What is installed, and is nothing of this kind.
     kinds.allow((), None)
     for module, name in (("os", "system"), ("pip._internal", "main"), ("mnist_merge", "run"),
                          ("antigravity", "x"), ("main_node.commands.train", "main"),
                          ("../net", "Net"), ("net.py", "Net"), ("", "")):  # fmt: skip
         root = Path(os.__file__).parent
-        digest_ = told["digest"]
+        digest_ = str(told["digest"])
         with suppress(CodeError, ValueError):
             digest_ = Code(module, name, gather(module, root), root).digest
         refused({"code": {"module": module, "name": name, "digest": digest_}})
