@@ -578,7 +578,7 @@ class Run:
             model_parts=self._described(model), merge=spec.merge,
             classes=list(classes) if len(classes) <= MOST_TABLED else [],
             shortcoming=self._shortcoming(tested), devices=self._memory.devices,
-            options=spec.shape,
+            options=json.loads(spec.text()),
         )  # fmt: skip
         self.directory.write_metrics(result.as_json())
         self._database.state(
