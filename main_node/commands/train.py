@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,7 @@ def main(
 
 def _named_in(args: list[str]) -> str | None:
     """Return the learner that stands on a command line, whatever else does."""
-    for arg, following in zip(args, [*args[1:], ""], strict=True):
+    for arg, following in pairwise([*args, ""]):
         flag, equals, value = arg.partition("=")
         if flag == "--learner":
             return value if equals else following

@@ -98,7 +98,7 @@ def test_the_result_is_what_is_promised(result: dict[str, Any], data: Path) -> N
         "examples", "seconds", "starts", "retries", "left_out", "model", "model_sha256",
         "accuracy_by_round", "loss_by_round", "model_parts", "target_digit", "merge", "classes",
         "shortcoming", "validation_rows", "test_loss", "devices", "model_round", "ended_by",
-        "ended",
+        "ended", "options",
     }  # fmt: skip
     assert result["test_loss"] == result["loss_by_round"][-1]
     assert set(result["seconds"]) == {"total", "setup", "training", "merging", "evaluating"}
