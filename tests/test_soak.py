@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks.soak import soak
 
 
+@pytest.mark.lane("deep")
 def test_every_job_is_solved_once_while_nodes_die_and_nothing_grows() -> None:
     came = soak(jobs=600, nodes=8, every=0.4)
     assert came.once
