@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from console.interrupts import Interrupts
+from learning import learner as learner_class
 from learning.contract import Learner
 from learning.errors import UnfitData, told_of
 from learning.first import data_digest
@@ -49,6 +50,8 @@ from .rounds import Learning, Rounds
 from .spec import CompanyOptions, MergeOptions, RunSpec
 from .telling import Telling
 
+#: Files of a user's code in a line.
+_TOLD_FILES = 8
 #: Names of classes in a line.
 _TOLD_CLASSES = 8
 #: How long a run has taken is kept so often, where that may end it; else with each round.
@@ -199,6 +202,7 @@ def open_run(
         stack.callback(database.close)
         spec = plan.spec.as_begun(database.fact("options") or "").suited(data.train)
         plan = replace(plan, spec=spec)
+        _tell_code(plan, heard)
         memory = _remember(plan, directory, database, data, heard, new)
         node = _listen(plan, database, memory, heard, _controls(interrupts))
         listening = stack.enter_context(ExitStack())
@@ -214,6 +218,20 @@ def open_run(
             only_now.pop_all()
         held.push(stack.pop_all())
         return run
+
+
+def _tell_code(plan: Plan, heard: Listeners) -> None:
+    """Say which version of a user's code it is, of which files, and whether they travel."""
+    code = learner_class(plan.spec.learner).code
+    if code is None:
+        return
+    few = sorted(code.files)[:_TOLD_FILES]
+    more = f" and {len(code.files) - len(few):,} more" if len(code.files) > len(few) else ""
+    sent = f"; sent with jobs, {sum(map(len, code.files.values())):,} bytes"
+    heard.note(
+        f"{code.called} is version {code.digest[:8]}, of {', '.join(few)}{more}"
+        f"{sent if plan.job.ship_code else ''}"
+    )
 
 
 def _load(plan: Plan, learner: Learner, heard: Listeners) -> _Data:
