@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from protocol import JobSolutionDataType
@@ -100,9 +101,12 @@ class Scribe:
             self._thread.join()
 
     def _write(self) -> None:
+        noting: list[Effect] = []
         try:
             while (effects := self._take()) is not None:
-                self._journal.note([effect for effect in effects if type(effect) is not Keep])
+                noting = [effect for effect in effects if type(effect) is not Keep]
+                self._journal.note(noting)
+                noting = []
                 for effect in effects:
                     if type(effect) is Keep:
                         self._keep(effect)
@@ -110,6 +114,17 @@ class Scribe:
             log.info(Entry("journal.broken", reason=str(error)))
             broken = error if isinstance(error, Exception) else RuntimeError(repr(error))
             self._broken(broken)
+            self._note_last(noting)
+
+    def _note_last(self, noting: list[Effect]) -> None:
+        """Write down what nodes were given meanwhile, as long as that can be, until the end.
+
+        Whoever goes on would not know of it, and have it computed once more.
+        """
+        with suppress(Exception):
+            self._journal.note(noting)
+            while (effects := self._take()) is not None:
+                self._journal.note([effect for effect in effects if type(effect) is not Keep])
 
     def _take(self) -> list[Effect] | None:
         """Return all that is there to be written; None at the end."""

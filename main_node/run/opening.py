@@ -200,6 +200,7 @@ def open_run(
                 directory.write_code(plan.spec.code.files)
         database = RunDatabase(directory.path / "run.db")
         stack.callback(database.close)
+        database.keep_spare()
         spec = plan.spec.as_begun(database.fact("options") or "").suited(data.train)
         plan = replace(plan, spec=spec)
         _tell_code(plan, heard)

@@ -42,6 +42,8 @@ _KINDS: dict[str, tuple[Any, ...]] = {
     "facts": (str, str), "jobs": (int, str, str | None, float | None),
     "tasks": (int, int, str, float), "events": (float, str, str),
 }  # fmt: skip
+#: Of the disk, for the last that is to be written.
+_SPARE_BYTES = 64 << 10
 #: What a damaged database is called from then on.
 DAMAGED = "run.db.damaged"
 
@@ -140,6 +142,7 @@ class RunDatabase:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
+                    self._spare.unlink(missing_ok=True)
                     raise StorageError(f"{self.path}: {error}") from error
                 raise
 
@@ -157,6 +160,22 @@ class RunDatabase:
             with suppress(sqlite3.Error):  # somebody reads it: then it stays three files
                 self._connection.execute("PRAGMA journal_mode = DELETE")
             self._connection.close()
+            with suppress(OSError):
+                self._spare.unlink(missing_ok=True)
+
+    # Where the disk is full.
+
+    def keep_spare(self) -> None:
+        """Take some room on the disk, that is given back where it is full, as far as there is any.
+
+        What was given to nodes a moment before can be written down then.
+        """
+        with suppress(OSError):
+            self._spare.write_bytes(bytes(_SPARE_BYTES))
+
+    @property
+    def _spare(self) -> Path:
+        return self.path.with_name(f"{self.path.name}-spare")
 
     # Facts.
 
@@ -227,14 +246,22 @@ class RunDatabase:
     ) -> None:
         """Remember tasks, (id, job id, node id), and events, (kind, values)."""
         now = time.time()
+        tasks_ = [(*task, now) for task in tasks]
+        events_ = [(now, kind, json.dumps(dict(what))) for kind, what in events]
+        spare = self._spare.exists()
+        try:
+            self._insert(tasks_, events_)
+        except StorageError:
+            if not spare:
+                raise
+            self._insert(tasks_, events_)  # where the spare room was
+
+    def _insert(
+        self, tasks: list[tuple[int, int, str, float]], events: list[tuple[float, str, str]]
+    ) -> None:
         with self._writing() as connection:
-            connection.executemany(
-                "INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?)", [(*task, now) for task in tasks]
-            )
-            connection.executemany(
-                "INSERT INTO events VALUES (?, ?, ?)",
-                [(now, kind, json.dumps(dict(what))) for kind, what in events],
-            )
+            connection.executemany("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?, ?)", tasks)
+            connection.executemany("INSERT INTO events VALUES (?, ?, ?)", events)
 
     def solved_by(self) -> dict[str, int]:
         """Return how many jobs that were fitted each node has solved, by its name."""

@@ -415,7 +415,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(place)],
+        ["mount", "-t", "tmpfs", "-o", "size=364k", "none", str(place)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if mounted.returncode:

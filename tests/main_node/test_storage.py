@@ -240,3 +240,25 @@ def test_a_result_that_lacks_anything_is_none(tmp_path: Path) -> None:
         directory.write_metrics({other: result[other] for other in result if other != name})
         assert finished(tmp_path / "run") is None, name
     directory.close()
+
+
+def test_what_nodes_were_given_is_written_down_where_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the suite: a job that a node had was computed once more after a full disk."""
+    database = RunDatabase(tmp_path / "run.db")
+    database.keep_spare()
+    database.add_jobs({"a": 1})
+    full, insert = database.path.with_name("run.db-spare"), RunDatabase._insert
+
+    def limited(self: RunDatabase, *rows: Any) -> None:
+        with self._writing():
+            if full.exists():
+                raise sqlite3.OperationalError("database or disk is full")
+        insert(self, *rows)
+
+    monkeypatch.setattr(RunDatabase, "_insert", limited)
+    database.write([(7, 1, "node")], [])
+    assert database.tasks() == {7: ("a", 1, "node")}
+    assert not full.exists()
+    database.close()
