@@ -30,6 +30,7 @@ from protocol.wire.words import is_name, safe_line
 from .contract import Learner, Turn
 from .errors import UnknownLearner
 from .own import kinds as kinds_
+from .own.code import classes_in
 from .own.kinds import OWN_CODE, is_place, learner_at
 
 if TYPE_CHECKING:
@@ -130,6 +131,10 @@ def learner(name: str) -> type[Learner]:
     """
     if is_place(name):
         return learner_at(name)
+    if name.endswith(".py"):
+        found = classes_in(Path(name)) or ["NAME"]
+        named = ", ".join(f"{name}:{each}" for each in found)
+        raise UnknownLearner(f"--learner {name}: name what learns in it, too: {named}")
     if name not in _classes():
         raise UnknownLearner(
             f"no learner {name!r}; there is {', '.join(names())}, and your own: FILE.py:NAME or"

@@ -13,6 +13,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -236,6 +237,14 @@ def _parsed(content: bytes, path: Path) -> ast.Module:
         line = f", line {error.lineno:,}" if isinstance(error, SyntaxError) and error.lineno else ""
         why = error.msg if isinstance(error, SyntaxError) else str(error)
         raise CodeError(f"{path}{line}: no Python: {safe_line(why)}") from error
+
+
+def classes_in(file: Path) -> list[str]:
+    """Return the names of the classes that a file defines; none if it can't be read."""
+    with suppress(CodeError):
+        body = _always(_parsed(_content(file), file).body)
+        return [each.name for each in body if isinstance(each, ast.ClassDef)]
+    return []
 
 
 def check_named(code: Code) -> None:
