@@ -152,6 +152,14 @@ def test_code_that_is_no_learner_is_told_in_a_sentence(
     assert told in str(caught.value)
 
 
+def test_a_file_alone_is_told_what_is_in_it(tmp_path: Path) -> None:
+    file = written(tmp_path, NET)
+    for name, told in ((file, f"too: {file}:Net"), (tmp_path / "no.py", "no.py:NAME")):
+        with pytest.raises(UnknownLearner) as caught:
+            learner(str(name))
+        assert str(caught.value).endswith(told)
+
+
 def test_what_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(tmp_path, NET, "only_here.py")
     monkeypatch.chdir(tmp_path)
