@@ -29,13 +29,11 @@ from ..neural.options import PresetOptions
 from ..neural.presets import FIRST, Recipe, recipe_of
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from loaders.rows import Array, Arrays, Form, Labels, Rows
 
     from ..layout import Layout
     from ..merging.strategy import Client
-    from .training import OwnTraining
+    from .training import Module, OwnTraining
 
 #: What the data says, by the name of a parameter.
 _OF_DATA = ("channels", "height", "width", "columns", "classes")
@@ -81,7 +79,7 @@ class OwnNet(Learner):
     made: OwnNetOptions
     #: The class, and the names of its parameters: those that `--set` gives, those of them that it
     #: must, and those that the data gives.
-    net: ClassVar[Callable[..., nn.Module]]
+    net: ClassVar[Callable[..., Module]]
     own: ClassVar[tuple[str, ...]] = ()
     required: ClassVar[frozenset[str]] = frozenset()
     of_data: ClassVar[tuple[str, ...]] = ()
@@ -92,7 +90,7 @@ class OwnNet(Learner):
 
         return OwnTraining(self.made, self.turn, self.module_for)
 
-    def module_for(self, form: Form) -> nn.Module:
+    def module_for(self, form: Form) -> Module:
         """Return a net as its class makes it, for data of such a form.
 
         Raises:

@@ -27,6 +27,8 @@ from ..neural.steps import Feed, Loss, Moves, Steps
 from ..neural.training import Training
 from .net import OwnNetOptions, rate_of
 
+#: For those that don't import torch.
+Module = nn.Module
 #: Rows that a net is tried with, where it makes its weights when it sees the first.
 _FIRST_ROWS = 2
 
