@@ -20,19 +20,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from protocol.options import declared, flat, option
 
-from ..contract import Cancelled, Learner, Progress, Solution
-from ..devices import CPU, CUDA, MPS
 from ..errors import UnfitData, UnknownLearner
 from ..forms import Table, taken
-from ..neural.learner import begun, check_standards
 from ..neural.options import PresetOptions
 from ..neural.presets import FIRST, Recipe, recipe_of
+from ..neural.trained import TrainedNet
 
 if TYPE_CHECKING:
-    from loaders.rows import Array, Arrays, Form, Labels, Rows
+    from loaders.rows import Arrays, Form
 
-    from ..layout import Layout
-    from ..merging.strategy import Client
     from .training import Module, OwnTraining
 
 #: What the data says, by the name of a parameter.
@@ -65,7 +61,7 @@ class OwnNetOptions(PresetOptions):
     )  # fmt: skip
 
 
-class OwnNet(Learner):
+class OwnNet(TrainedNet):
     """Trains a net of a user's as the neural learner trains its own.
 
     Its input is float32, (n, channels, height, width), 0 to 1 for pictures of bytes, else in
@@ -74,8 +70,6 @@ class OwnNet(Learner):
     """
 
     options = OwnNetOptions
-    tells_loss = True
-    devices = (CPU, CUDA, MPS)
     made: OwnNetOptions
     #: The class, and the names of its parameters: those that `--set` gives, those of them that it
     #: must, and those that the data gives.
@@ -122,25 +116,6 @@ class OwnNet(Learner):
         """Return a fresh net's weights; where numbers are standardised, as if they were already."""
         return self._training.initial(form, self._recipe(form, 1, 1, None))
 
-    def fit(
-        self, rows: Rows, start: Arrays, *, seed: int, progress: Progress, cancelled: Cancelled,
-        client: Client[Any] | None = None,
-    ) -> Solution:  # fmt: skip
-        """Learn from one shard by gradient descent."""
-        return self._training.fit(rows, start, seed, progress, cancelled, client)
-
-    def predict(self, model: Arrays, rows: Rows) -> Labels:
-        """Return the most likely class of each row."""
-        return self._training.predict(model, rows)
-
-    def evaluate(self, model: Arrays, rows: Rows) -> tuple[Labels, float]:
-        """Return the most likely class of each row, and the mean loss."""
-        return self._training.evaluate(model, rows)
-
-    def probabilities(self, model: Arrays, rows: Rows) -> Array:
-        """Return how likely each class is for each row, by the softmax of what the net returns."""
-        return self._training.probabilities(model, rows)
-
     # At the main node.
 
     def check_form(self, form: Form) -> None:
@@ -168,22 +143,6 @@ class OwnNet(Learner):
         if not isinstance(taken(form, self.name), Table):
             own |= {"shift": found.shift, "flip": found.flip}
         return replace(self.made, **own), found.rounds
-
-    def check_data(self, rows: Rows) -> None:
-        """Raise unless all numbers can be computed with; missing ones are those of a table only."""
-        from ..whole import check_numbers
-
-        found = taken(rows.form, self.name)
-        check_numbers(rows, found if isinstance(found, Table) else None)
-
-    def begin(self, model: Arrays, rows: Rows) -> Arrays:
-        """Return a fresh net with mean and deviation of all rows, where it takes numbers so."""
-        return begun(model, rows)
-
-    def check(self, solution: Solution, layout: Layout, form: Form) -> None:
-        """Raise unless the arrays of a solution are such a net's, and standardise as it began."""
-        super().check(solution, layout, form)
-        check_standards(solution)
 
 
 def rate_of(made: OwnNetOptions) -> float:

@@ -593,3 +593,9 @@ def test_what_tells_jobs_apart_heeds_the_code_and_not_where_it_is(tmp_path: Path
     for folder, code in (("a", NET), ("b", NET), ("c", f"{NET}\n")):
         names.append(digest(create(named(tmp_path / folder, code), {}).identity, {}, action))
     assert names[0] == names[1] != names[2]
+
+
+def test_what_standardises_data_is_none_of_its_weights(tmp_path: Path) -> None:
+    made = create(named(tmp_path), {})
+    arrays = {"w": np.zeros(7), "mean": np.zeros(3), "deviation": np.ones(3)}
+    assert made.describe(arrays) == {"weights": 7}
