@@ -200,7 +200,7 @@ def _rounds(
                         cancelled=lambda: False)
             for number, part in enumerate(parts)
         ]  # fmt: skip
-        merged, _ = strategy.merge(solutions, arrays, {})
+        merged = strategies.merge(strategy, solutions, arrays, {}).model
         arrays = learner.settle(merged, lambda make: (_counted(make(part)) for part in parts))
         spent += time.process_time() - begun
         yield from_arrays(arrays), spent, solutions

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ import xxhash
 
 from loaders.errors import CorruptDataset
 from loaders.rows import Array, Arrays, ArraySource, Form, Labels, Rows, bytes_of
+from protocol.options import carried
 
 from . import merging
 from .contract import Cancelled, Learner, Progress, Solution, Turn, check_parameters
@@ -236,23 +238,27 @@ class Trial(Action):
             check_fresh(begun)
         merging_ = f"merging by {self.strategy.name!r}"
         with _trying(merging_):
-            fit, state = self._first(begun)
+            fit, state = self._first(learner, begun)
         with _trying(f"the {learner.name} learner's first step"):
             solution = self._step(learner, fit)
         with _trying(merging_):
-            model, state = self.strategy.merge([solution], begun, state)
-            check_kept(model)
-            check_kept(state)
+            judge = partial(self._judge, learner)
+            merged = merging.merge(self.strategy, [solution], begun, state, judge)
+            check_kept(merged.model)
+            check_kept(merged.state)
         with _trying(f"the {learner.name} learner's prediction"):
-            predict = Predict(rows=self.rows, model=model, loss=learner.tells_loss)
+            predict = Predict(rows=self.rows, model=merged.model, loss=learner.tells_loss)
             predict.read(learner, *predict.perform(learner, progress, cancelled))
         return {}, dict(initial)
 
-    def _first(self, begun: Arrays) -> tuple[Fit, Arrays]:
+    def _judge(self, learner: Learner, model: Arrays) -> float:
+        return float(np.mean(learner.predict(model, self.rows) == self.rows.labels))
+
+    def _first(self, learner: Learner, begun: Arrays) -> tuple[Fit, Arrays]:
         """Return what a first job would be, and the strategy's state."""
-        strategy = self.strategy
-        state = strategy.begin(begun)
-        shared, own = strategy.shared(state), strategy.own(begun)
+        strategy, learned = self.strategy, learner.learned(begun)
+        state = strategy.begin(learned)
+        shared, own = strategy.shared(state), strategy.own(learned)
         for arrays in (state, shared, own):
             check_kept(arrays)
         fit = Fit(
@@ -386,7 +392,7 @@ def digest(learner: str, make: Values, action: Action) -> str:
 
 def told(strategy: Strategy) -> dict[str, object]:
     """Return a strategy as plain values."""
-    return {"name": strategy.name, "made": asdict(strategy.made)}
+    return {"name": strategy.name, "made": carried(strategy.made)}
 
 
 def turn(values: Values) -> Turn:

@@ -78,6 +78,7 @@ class Solution:
         client: the shard's arrays as a strategy's client part returned them, by name.
         given: the same as they went with the job; the main node fills them in.
         start: the model that the job went on from, by name; the main node fills it in.
+        part: which shard it is of, counted from 1; the main node fills it in.
     """
 
     arrays: Arrays
@@ -86,6 +87,7 @@ class Solution:
     client: Arrays = field(default_factory=dict)
     given: Arrays = field(default_factory=dict)
     start: Arrays = field(default_factory=dict, repr=False, compare=False)
+    part: int = 0
 
 
 class Learner:
@@ -103,7 +105,7 @@ class Learner:
     kind: ClassVar[str] = ""
     #: The code of a user's that it is, by which a node finds it; None: it is installed.
     code: ClassVar[Code | None] = None
-    #: The strategy that merges its solutions, unless another is asked for.
+    #: The strategy that merges its solutions, unless another is asked for; as `--merge` names it.
     merging: ClassVar[str] = "mean"
     #: What its models are made of; a strategy merges what it knows.
     parts: ClassVar[str] = "numbers"
@@ -255,6 +257,13 @@ class Learner:
 
         Raises:
             UnfitData: it can't learn from them.
+        """
+        return model
+
+    def learned(self, model: Arrays) -> Arrays:
+        """Return those of a model's arrays that are learned, and not measured, as means are.
+
+        A strategy that goes on beyond the mean does so with these, and takes the mean of the rest.
         """
         return model
 

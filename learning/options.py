@@ -19,8 +19,8 @@ class LearnerOptions(Checked):
     )  # fmt: skip
     settings: tuple[str, ...] = option(
         (),
-        "Any option of what learns or merges by its name; one of your own learner has no other way."
-        " Repeat it for several; --learner LEARNER --help tells them.",
+        "Any option of what learns by its name; one of your own learner has no other way. Repeat it"
+        " for several; --learner LEARNER --help tells them.",
         flag="--set", metavar="NAME=VALUE", unset="none", added=True,
     )  # fmt: skip
 
@@ -31,7 +31,7 @@ class StrategyOptions(Checked):
 
     merge: str | None = option(
         None,
-        "How solutions are merged: mean, weighted by rows; scaffold, which corrects each step"
-        " where shards differ; union, for algebraic.",
-        metavar="STRATEGY", unset="the learner's own: mean, or union", added=True,
+        "How solutions are merged, with options behind it: mean, fedavgm:momentum=0.5, scaffold."
+        " --merge NAME --help tells those of one.",
+        metavar="STRATEGY[:NAME=VALUE,...]", unset="the learner's own: mean, or union", added=True,
     )  # fmt: skip

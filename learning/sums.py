@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -17,6 +17,8 @@ from .layout import Layout, endless
 
 #: Whole numbers up to this are exact in float64; numbers from this on may overflow when summed.
 _EXACT, _LARGE, _SHIFT = 1 << 53, 2.0**900, 120
+#: Numbers that are computed with at once: what is made of them on the way is small, and near.
+BLOCK = 1 << 16
 _rounded = np.frompyfunc(lambda number, total: round(Fraction(number, total)), 2, 1)
 
 
@@ -33,7 +35,9 @@ class _Sum:
         self._whole, self._most, self._shift = like.dtype.kind in "iu", 0, 0
         kind = np.complex128 if like.dtype.kind == "c" else np.float64
         self._sum: Array = np.zeros(like.shape, kind)
-        self._rounds = like.dtype.kind in "fc" and like.dtype.itemsize >= kind().itemsize
+        #: Whether numbers may be too large for sums, and whether equal ones may have another mean.
+        self._wide = like.dtype.kind in "fc" and like.dtype.itemsize >= kind().itemsize
+        self._rounds = self._wide
         #: All arrays so far, if they are equal; and the digest of the first.
         self._each: Array | None = None
         self._digest = b""
@@ -53,18 +57,33 @@ class _Sum:
             kind = self._sum.dtype
             self._sum = np.asarray(self._sum + array.astype(kind) * times, kind)
             return
-        wide = array.astype(self._sum.dtype)
-        if not self._shift and array.size and float(np.abs(wide).max()) > _LARGE:
-            self._shift, self._sum = _SHIFT, self._sum * 2.0**-_SHIFT
-        self._sum += (wide * 2.0**-_SHIFT if self._shift else wide) * times
+        parts = list(zip(blocks(self._sum), blocks(array), strict=True))
+        if self._wide and not self._shift and any(np.abs(b).max() > _LARGE for _, b in parts):
+            self._shift = _SHIFT
+            self._sum *= 2.0**-_SHIFT
+        for sum_, block in parts:
+            wide = block.astype(sum_.dtype)
+            if self._shift:
+                wide *= 2.0**-_SHIFT
+            wide *= times
+            np.add(sum_, wide, out=sum_)
 
     def mean(self, total: int) -> Array:
-        """Return the sum of so many, divided by their number."""
+        """Return the sum of so many, divided by their number; asked for once."""
         if self._each is not None:
             return self._each
         if self._sum.dtype == object:
             return np.asarray(_rounded(self._sum, total), object)
-        return self._sum / total * 2.0**self._shift
+        self._sum /= total
+        self._sum *= 2.0**self._shift
+        return self._sum
+
+
+def blocks(array: Array) -> Iterator[Array]:
+    """Yield an array's numbers in order, some at a time; where it is contiguous, themselves."""
+    flat = array.reshape(-1)
+    for first in range(0, flat.size, BLOCK):
+        yield flat[first : first + BLOCK]
 
 
 def weighted_mean(solutions: Iterable[Solution]) -> Arrays:
@@ -79,22 +98,35 @@ def weighted_mean(solutions: Iterable[Solution]) -> Arrays:
             numbers.
     """
     sums: dict[str, _Sum] = {}
-    layout = Layout({})
+    dtypes: dict[str, str] = {}
     total = 0
-    for number, solution in enumerate(solutions, 1):
-        if number == 1:
-            layout = Layout(solution.arrays)
+    for solution in checked(solutions):
+        if not sums:
+            dtypes = {name: array.dtype.name for name, array in solution.arrays.items()}
             sums = {name: _Sum(array) for name, array in solution.arrays.items()}
+        for name, array in solution.arrays.items():
+            sums[name].add(array, solution.examples)
+        total += solution.examples
+        del solution  # before the next is read
+    if not total:
+        raise MergeError("nothing to merge: no solution with any example")
+    return {name: as_type(sums.pop(name).mean(total), dtypes[name]) for name in list(sums)}
+
+
+def checked(solutions: Iterable[Solution]) -> Iterator[Solution]:
+    """Yield solutions that fit together, one at a time.
+
+    Raises:
+        MergeError: one is no numbers, or is laid out otherwise than the first.
+    """
+    layout: Layout | None = None
+    for number, solution in enumerate(solutions, 1):
+        layout = layout or Layout(solution.arrays)
         wrong = _not_numbers(solution) or layout.difference(solution.arrays)
         wrong = wrong or endless(solution.arrays)
         if wrong:
             raise MergeError(f"solution {number} does not fit the first: {wrong}")
-        for name, array in solution.arrays.items():
-            sums[name].add(array, solution.examples)
-        total += solution.examples
-    if not total:
-        raise MergeError("nothing to merge: no solution with any example")
-    return {name: as_type(each.mean(total), layout[name][0]) for name, each in sums.items()}
+        yield solution
 
 
 def _not_numbers(solution: Solution) -> str:

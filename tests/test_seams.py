@@ -326,25 +326,25 @@ def test_an_option_that_is_anothers_is_said_where_it_is_wanted(house: House) -> 
 
 def test_a_strategy_with_a_state_is_one_file_and_goes_on_with_it(house: House) -> None:
     """Its state is none that a run begins with; one with a client part: with the odd arrays."""
-    assert "--inertia" in house.run(*MAIN, "--help").stdout
-    options = ("--learner", "linear", "--merge", "heavy", "--inertia", "0.9")
+    assert "inertia=NUMBER" in house.run(*MAIN, "--merge", "heavy", "--help").stdout
+    options = ("--learner", "linear", "--merge", "heavy:inertia=0.9")
     house.cut_short("colours", *options)
     resumed = house.resume()
-    assert (resumed["starts"], resumed["merge"]) == (2, "heavy")
+    assert (resumed["starts"], resumed["merge"]) == (2, "heavy:inertia=0.9")
     calm = house.result("colours", *options)
     assert resumed["model_sha256"] == calm["model_sha256"]
     assert resumed["loss_by_round"] == calm["loss_by_round"]
-    none = house.result("colours", *options, "--inertia", "0")
+    none = house.result("colours", "--learner", "linear", "--merge", "heavy:inertia=0")
     assert none["loss_by_round"][0] == calm["loss_by_round"][0]
     assert none["loss_by_round"][1] > calm["loss_by_round"][1]
-    odd = house.run(*MAIN, "--merge", "mean", "--inertia", "0.9")
+    odd = house.run(*MAIN, "--merge", "mean:inertia=0.9")
     assert odd.returncode == 2
-    assert "--inertia is for --merge heavy; mean takes no option of its own" in odd.stderr
+    assert "mean has no option 'inertia'; it has bound" in odd.stderr
 
 
 def test_a_strategy_may_have_a_word_in_each_step(coloured: Coloured, house: House) -> None:
     linear, mean = ("--learner", "linear"), coloured.result
-    none = house.result("colours", *linear, "--merge", "tether", "--hold", "0")
+    none = house.result("colours", *linear, "--merge", "tether:hold=0")
     some = house.result("colours", *linear, "--merge", "tether")
     assert none["model_sha256"] == mean["model_sha256"]
     assert some["loss_by_round"][0] == mean["loss_by_round"][0]

@@ -1,20 +1,41 @@
-"""Ways to merge solutions into one model: a file each, found by the `name` of its `Strategy`."""
+"""Ways to merge solutions into one model: a file each, found by the `name` of its `Strategy`.
+
+One is called by its name, with options behind it where they are not to be as they are by default:
+
+    mean
+    fedavgm:momentum=0.5,rate=1
+"""
 
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from protocol.errors import ConfigError
-from protocol.options import declared, make
+from protocol.options import declared, flat, from_text, make
+from protocol.wire.words import safe_line
 
-from ..errors import UnknownStrategy
+from ..errors import MergeError, UnknownStrategy
 from .mean import WeightedMean
-from .strategy import Client, Strategy
+from .strategy import Client, Judge, Merged, Strategy
 
-__all__ = ["Client", "Strategy", "WeightedMean", "create", "names", "strategy"]
+if TYPE_CHECKING:
+    from loaders.rows import Arrays
+
+    from ..contract import Solution
+
+__all__ = [
+    "Client", "Judge", "Merged", "Strategy", "WeightedMean", "create", "kind_of", "merge", "names",
+    "parse", "strategy", "told",
+]  # fmt: skip
+
+#: A name, and behind the last colon options, if any: a name may have colons of its own.
+_CALLED = re.compile(r"(?P<name>.*?)(?::(?P<options>[A-Za-z_][\w-]*=.*))?", re.DOTALL)
 
 
 @cache
@@ -40,8 +61,86 @@ def strategy(name: str) -> type[Strategy]:
         UnknownStrategy: there is none of this name.
     """
     if name not in _strategies():
-        raise UnknownStrategy(f"no way to merge is called {name!r}; there is {', '.join(names())}")
+        near = get_close_matches(name, _strategies(), 1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        raise UnknownStrategy(
+            f"no way to merge is called {name!r}{meant}; there is {', '.join(names())}"
+        )
     return _strategies()[name]
+
+
+def kind_of(text: str) -> type[Strategy]:
+    """Return the class of the strategy that a text names, whatever options stand there.
+
+    Raises:
+        UnknownStrategy: there is none of this name.
+    """
+    found = _CALLED.fullmatch(text)
+    assert found is not None
+    return strategy(found["name"])
+
+
+def parse(text: str) -> Strategy:
+    """Return the strategy that a text names: `NAME`, or `NAME:option=value,...`.
+
+    Raises:
+        UnknownStrategy: there is none of this name, or it has no such options.
+    """
+    found = _CALLED.fullmatch(text)
+    assert found is not None
+    kind = kind_of(text)
+    own = {each.name: each for each in declared(kind.options)}
+    values: dict[str, object] = {}
+    for part in (found["options"] or "").split(",") if found["options"] else ():
+        told_, equals, value = part.partition("=")
+        name = told_.strip().replace("-", "_")
+        if not equals or name not in own:
+            has = f"it has {', '.join(own)}" if own else "it has none"
+            raise UnknownStrategy(
+                f"--merge {safe_line(text, 80)}: {kind.name} has no option"
+                f" {safe_line(told_.strip(), 40)!r}; {has}"
+            )
+        try:
+            values[name] = from_text(own[name], value.strip())
+        except ConfigError as error:
+            raise UnknownStrategy(f"--merge {safe_line(text, 80)}: {error}") from error
+    return create(kind.name, values)
+
+
+def told(strategy_: Strategy) -> str:
+    """Return the text by which `parse` makes a strategy: options that are as by default are none.
+
+    So one that gets an option more, with a default that is what it did, is called as before.
+    """
+    default = flat(strategy_.options())
+    own = {n: v for n, v in flat(strategy_.made).items() if v != default[n] and v is not None}
+    more = ",".join(f"{name}={_written(own[name])}" for name in sorted(own))
+    return f"{strategy_.name}:{more}" if more else strategy_.name
+
+
+def merge(
+    strategy_: Strategy, solutions: Collection[Solution], before: Arrays, state: Arrays,
+    judge: Judge | None = None,
+) -> Merged:  # fmt: skip
+    """Have a strategy merge solutions; as `Strategy.merge`.
+
+    Args:
+        strategy_: that merges.
+        solutions, before, state: as for it.
+        judge: is asked where it judges.
+
+    Raises:
+        MergeError: it judges, and there is nothing to judge by.
+    """
+    if strategy_.judges:
+        if judge is None:
+            raise MergeError(f"merging by {strategy_.name} needs rows that are kept aside")
+        return Merged(*strategy_.merge_judged(solutions, before, state, judge))
+    return Merged(*strategy_.merge(solutions, before, state))
+
+
+def _written(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def create(name: str, parameters: Mapping[str, object]) -> Strategy:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
-from .strategy import Client, Strategy
+from .mean import WeightedMean
+from .strategy import NOTHING, Client, Merged
 
 if TYPE_CHECKING:
     from loaders.rows import Arrays
@@ -56,7 +57,7 @@ class ScaffoldClient(Client[T]):
         return {**self.own, **means}
 
 
-class Scaffold(Strategy):
+class Scaffold(WeightedMean):
     """The weighted mean of models that learned with control variates.
 
     Source: Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated
@@ -83,14 +84,14 @@ class Scaffold(Strategy):
         return {n: np.zeros(a.shape, a.dtype) for n, a in initial.items() if a.dtype.kind == "f"}
 
     def merge(
-        self, solutions: Iterable[Solution], before: Arrays, state: Arrays
-    ) -> tuple[Arrays, Arrays]:
+        self, solutions: Collection[Solution], before: Arrays = NOTHING, state: Arrays = NOTHING
+    ) -> Merged:
         """Return the mean of the models, and the mean of all shards' control variates so far."""
         import numpy as np
 
-        from ..sums import as_type, weighted_mean
+        from ..sums import as_type
 
-        model = weighted_mean(solutions)
+        mean = self.mean(solutions, before)
         variate, known = self.shared(state), int(state[_EXAMPLES])
         moved = {name: np.zeros(array.shape) for name, array in variate.items()}
         heard = known
@@ -107,4 +108,4 @@ class Scaffold(Strategy):
             )
             for name, array in variate.items()
         }
-        return model, {**new, _EXAMPLES: np.array(heard, np.int64)}
+        return mean._replace(state={**new, _EXAMPLES: np.array(heard, np.int64)})

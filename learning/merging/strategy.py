@@ -3,17 +3,17 @@
     class MyStrategy(Strategy):
         name = "mine"
 
-        def merge(self, solutions, before, state): ...      # -> model, state
+        def merge(self, solutions, before, state): ...      # -> Merged(model, state)
 
 What is large is imported where it is used: every command looks at what strategies there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from protocol.options import Checked
 
@@ -66,6 +66,28 @@ class Client(Generic[T]):
         return self.own
 
 
+class Merged(NamedTuple):
+    """What merging came to.
+
+    Args:
+        model: by name.
+        state: for the next round.
+        taken: how much of the way of each solution, from the model before, was taken: 1, as it
+            came; 0, it was left out; none said: all as they came.
+        odd: what a person is to be told of a solution, by its place among them: a sentence's end,
+            behind "the solution of job 3 by NODE".
+    """
+
+    model: Arrays
+    state: Arrays = NOTHING
+    taken: Sequence[float] = ()
+    odd: Mapping[int, str] = MappingProxyType({})
+
+
+#: Says how good a model is: its accuracy on rows that were kept aside, 0 to 1.
+Judge = Callable[["Arrays"], float]
+
+
 class Strategy:
     """Merges the solutions of a round into one model.
 
@@ -80,18 +102,25 @@ class Strategy:
     parts: ClassVar[str] = "numbers"
     #: Its part in the learner's steps; None: it has none.
     client: ClassVar[type[Client[Any]] | None] = None
+    #: Whether `judge` is to be asked: then a run has to keep rows aside.
+    judges: ClassVar[bool] = False
 
     def __init__(self, made: DataclassInstance | None = None) -> None:
         self.made: DataclassInstance = self.options() if made is None else made
 
     def begin(self, initial: Arrays) -> Arrays:
-        """Return the state that a run begins with; `initial`: the fresh model."""
+        """Return the state that a run begins with.
+
+        Args:
+            initial: what of the fresh model is learned by gradients; what else a model holds, as
+                means of activations, is told from that by its name being none of these.
+        """
         return NOTHING
 
     def merge(
-        self, solutions: Iterable[Solution], before: Arrays, state: Arrays
-    ) -> tuple[Arrays, Arrays]:
-        """Merge solutions into one model; return it, and the state for the next round.
+        self, solutions: Collection[Solution], before: Arrays, state: Arrays
+    ) -> Merged | tuple[Arrays, Arrays]:
+        """Merge solutions into one model.
 
         Args:
             solutions: of one round, in order; they may be gone through more than once, and are
@@ -104,6 +133,16 @@ class Strategy:
         """
         raise NotImplementedError
 
+    def merge_judged(
+        self, solutions: Collection[Solution], before: Arrays, state: Arrays, judge: Judge
+    ) -> Merged | tuple[Arrays, Arrays]:
+        """Merge solutions into one model, as `merge`, which is not called where it `judges`."""
+        raise NotImplementedError
+
+    def tell(self, state: Arrays) -> Mapping[str, object]:
+        """Return plain values about a run that has come to such a state; they are in its result."""
+        return {}
+
     # Where there is a client part.
 
     def shared(self, state: Arrays) -> Arrays:
@@ -111,5 +150,9 @@ class Strategy:
         return NOTHING
 
     def own(self, initial: Arrays) -> Arrays:
-        """Return what a shard has before its first job; what comes back is laid out the same."""
+        """Return what a shard has before its first job; what comes back is laid out the same.
+
+        Args:
+            initial: as for `begin`.
+        """
         return NOTHING

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from .strategy import NOTHING, Strategy
+from .strategy import NOTHING, Merged, Strategy
 
 if TYPE_CHECKING:
     from loaders.rows import Arrays
@@ -23,8 +23,8 @@ class UnionOfAtoms(Strategy):
     parts = "atoms"
 
     def merge(
-        self, solutions: Iterable[Solution], before: Arrays = NOTHING, state: Arrays = NOTHING
-    ) -> tuple[Arrays, Arrays]:
+        self, solutions: Collection[Solution], before: Arrays = NOTHING, state: Arrays = NOTHING
+    ) -> Merged:
         """Return the union; nothing is known yet of what contradicts its atoms. There is no state.
 
         Raises:
@@ -32,4 +32,4 @@ class UnionOfAtoms(Strategy):
         """
         from ..algebraic.model import union
 
-        return union((solution.arrays for solution in solutions), before), NOTHING
+        return Merged(union((solution.arrays for solution in solutions), before))

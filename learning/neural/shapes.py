@@ -18,6 +18,8 @@ MEAN, DEVIATION = "mean", "deviation"
 STANDARDS = frozenset([MEAN, DEVIATION])
 #: So end the names of variances among a model's arrays.
 VARIANCE = ".running_var"
+#: And of all that batch normalisation measures on its way.
+MEASURED = ".running_mean", VARIANCE
 #: Units of each hidden dense layer.
 HIDDEN = 128
 #: Channels after the first convolution of the normed net.

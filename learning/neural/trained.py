@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..contract import Cancelled, Learner, Progress, Solution
+from ..contract import Ask, Cancelled, Learner, Progress, Solution
 from ..devices import CPU, CUDA, MPS
 from ..forms import Table, taken
-from .shapes import DEVIATION, MEAN, STANDARDS, VARIANCE
+from .shapes import DEVIATION, MEAN, MEASURED, STANDARDS, VARIANCE
 
 if TYPE_CHECKING:
     from loaders.rows import Array, Arrays, Form, Labels, Rows
@@ -85,6 +85,20 @@ class TrainedNet(Learner):
         for name in solution.arrays:
             if name.endswith(VARIANCE) and (solution.arrays[name] < 0).any():
                 raise UnfitSolution(f"its {name} has a variance below zero")
+
+    def learned(self, model: Arrays) -> Arrays:
+        """Return the weights: neither what standardises nor means and variances on the way."""
+        return {
+            name: array for name, array in model.items()
+            if array.dtype.kind == "f" and name not in STANDARDS and not name.endswith(MEASURED)
+        }  # fmt: skip
+
+    def settle(self, model: Arrays, ask: Ask) -> Arrays:
+        """Return a merged net of which no variance is below zero, whatever has moved it."""
+        return {
+            name: array.clip(0) if name.endswith(VARIANCE) and (array < 0).any() else array
+            for name, array in model.items()
+        }
 
     def describe(self, model: Arrays) -> dict[str, object]:
         """Return how many weights there are."""

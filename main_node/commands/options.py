@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from console.formats import LaterFormat
 from console.options import as_yaml, read_options, read_yaml
 from learning import (
-    Learner,
     LearnerOptions,
     LearningError,
     StrategyOptions,
@@ -55,60 +54,50 @@ _COMMAND = (
 )  # fmt: skip
 
 
-def _apart() -> tuple[dict[tuple[str, str], type], dict[tuple[str, str], str]]:
-    """Return the options of learners and strategies, by kind and name, and those that can't be.
+def _apart() -> tuple[dict[str, type], dict[str, str]]:
+    """Return the options of learners, by their name, and those that can't be.
 
     An option has one meaning and one default, whoever takes it; those that ship come first.
     """
     taken: dict[str, object] = dict.fromkeys([*_COMMAND, *(f"--{name}" for name in _COMMAND)])
     for part in (*_ALWAYS, *FREE):
         taken |= {called: each for each in declared(part) for called in (each.flag, each.name)}
-    brought = [("learner", name, options_of(name)) for name in names()]
-    brought += [("merge", name, merging.strategy(name).options) for name in merging.names()]
     parts, clashes = {}, {}
-    for kind, name, part in brought:
+    for name in names():
+        part = options_of(name)
         own = {each.flag: each for each in declared(part)}
         own |= {each.name: each for each in declared(part)}
         odd = [called for called, each in own.items() if taken.get(called, each) != each]
         if odd:
-            clashes[kind, name] = odd[0]
+            clashes[name] = odd[0]
         else:
-            parts[kind, name] = part
+            parts[name] = part
             taken |= own
     return parts, clashes
 
 
-#: Options of learners and strategies, and which of an unusable one's is already another's.
+#: Options of learners, and which of an unusable one's is already another's.
 BROUGHT, CLASHES = _apart()
 #: What shapes a model: it can't be given anew when a run goes on.
 SHAPING = (*_ALWAYS, *BROUGHT.values())
 PARTS = (SourceOptions, *SHAPING, *(part for part in FREE if part is not SourceOptions))
 #: Every option, by name.
 OPTIONS: dict[str, Option] = {each.name: each for part in PARTS for each in declared(part)}
-#: Options of what learns and merges: they may be given by `--set`, too.
+#: Options of what learns: they may be given by `--set`, too.
 SETTABLE = frozenset(each.name for part in BROUGHT.values() for each in declared(part))
 #: The names of those that may be given anew.
 MAY_CHANGE = frozenset(each.name for part in FREE for each in declared(part))
 
 
 def _foreign(values: Mapping[str, Any]) -> set[str]:
-    """Return the options of learners and strategies of others that a run has nothing to do with.
+    """Return the options of learners of others that a run has nothing to do with.
 
     They come and go with what is installed, so that no run's options are told by them.
     """
-    chosen, merge = str(values.get("learner")), values.get("merge")
-    if merge is None:  # of a user's own learner, which is not run for that, most likely the mean
-        merge = learner(chosen).merging if chosen in names() else Learner.merging
+    chosen = str(values.get("learner"))
     kept: list[type] = [*_ALWAYS, *FREE]
-    kept += [
-        part
-        for (kind, name), part in BROUGHT.items()
-        if name == (chosen if kind == "learner" else merge) or (kind, name) in _SHIPPED
-    ]
+    kept += [part for name, part in BROUGHT.items() if name == chosen or name in SHIPPED]
     return OPTIONS.keys() - {each.name for part in kept for each in declared(part)}
-
-
-_SHIPPED = {("learner", name) for name in SHIPPED}
 
 
 @dataclass(frozen=True)
@@ -216,35 +205,33 @@ def _learner_in(path: Path) -> object:
 
 
 def check_brought(values: Mapping[str, Any], given: set[str]) -> None:
-    """Raise if an option is given that only another learner, or another strategy, takes.
+    """Raise if an option is given that only another learner takes.
 
     Args:
         values: of all options, by name.
         given: names of those that stand on the command line.
 
     Raises:
-        ConfigError: it is; or the learner or strategy can't be used with this command.
-        LearningError: there is no such learner, or no such strategy; or one of a user's own has an
-            option that can't be given.
+        ConfigError: it is; or the learner can't be used with this command.
+        LearningError: there is no such learner, or no such way to merge; or one of a user's own has
+            an option that can't be given.
     """
-    if place_of(values["learner"]) is not None:
-        _check_own(values["learner"])
-    merge = values["merge"] or learner(values["learner"]).merging
-    merging.strategy(merge)
-    for kind, used in (("learner", values["learner"]), ("merge", merge)):
-        if (kind, used) in CLASHES:
-            raise ConfigError(
-                f"--{kind} {used} can't be: its option {CLASHES[kind, used]} is already another's;"
-                " whoever wrote it must call it otherwise"
-            )
-        part = BROUGHT[kind, used] if (kind, used) in BROUGHT else options_of(used)
-        own = {each.name: each.flag for each in declared(part)}
-        takes = ", ".join(sorted(own.values())) or "no option of its own"
-        for (_, name), other in ((at, each) for at, each in BROUGHT.items() if at[0] == kind):
-            for each in declared(other):
-                if each.name in given and each.name not in own:
-                    what = f"{each.flag} is for --{kind} {name}"
-                    raise ConfigError(f"{what}; {used} takes {takes}")
+    used = values["learner"]
+    if place_of(used) is not None:
+        _check_own(used)
+    merging.parse(values["merge"] or learner(used).merging)
+    if used in CLASHES:
+        raise ConfigError(
+            f"--learner {used} can't be: its option {CLASHES[used]} is already another's;"
+            " whoever wrote it must call it otherwise"
+        )
+    part = BROUGHT[used] if used in BROUGHT else options_of(used)
+    own = {each.name: each.flag for each in declared(part)}
+    takes = ", ".join(sorted(own.values())) or "no option of its own"
+    for name, other in BROUGHT.items():
+        for each in declared(other):
+            if each.name in given and each.name not in own:
+                raise ConfigError(f"{each.flag} is for --learner {name}; {used} takes {takes}")
 
 
 def _check_own(name: str) -> None:

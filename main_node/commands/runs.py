@@ -264,6 +264,8 @@ def show(run: str, run_dir: str, as_json: bool, events: bool) -> None:
 
     RUN is its directory, or its name in --run-dir.
     """
+    from ..store.directory import solutions_in
+
     path = _found(run, run_dir)
     summary = summarize(path)
     try:
@@ -271,9 +273,10 @@ def show(run: str, run_dir: str, as_json: bool, events: bool) -> None:
     except (LaterFormat, StorageError):
         story = Story()
     if as_json:
-        print(json.dumps({**asdict(summary), **asdict(story)}))
+        print(json.dumps({**asdict(summary), **asdict(story), "solutions": solutions_in(path)}))
         return
     print_story(summary, story, events)
+    print_solutions(solutions_in(path))
 
 
 @main.command()
@@ -324,6 +327,31 @@ def stop(run: str | None, run_dir: str, **values: Any) -> None:
         _end(Exit.USAGE, str(error))
     except KeyboardInterrupt:
         _end(Exit.INTERRUPTED, "interrupted; whether the run was told to stop is not known")
+
+
+#: Solutions of which it is told how far they are from the model.
+_MOST_TOLD = 8
+
+
+def print_solutions(rounds: dict[int, list[dict[str, Any]]]) -> None:
+    """Print how far the solutions of the last round are from its model, the furthest first."""
+    last = max(rounds, default=0)
+    told = [each for each in rounds.get(last, []) if isinstance(each.get("distance"), float)]
+    if not told:
+        return
+    told.sort(key=lambda each: -each["distance"])
+    print(f"{'apart':>10}  how far the solutions of round {last} are from its model:")
+    for each in told[:_MOST_TOLD]:
+        taken = each.get("taken", 1)
+        part = (
+            "" if taken == 1 else ", left out" if not taken else f", {taken:.1%} of its way taken"
+        )
+        print(
+            f"{'':10}  {each['distance']:9.4g}  job {each.get('job')} by"
+            f" {safe_line(str(each.get('node')))}{part}"
+        )
+    if len(told) > _MOST_TOLD:
+        print(f"{'':10}  and {len(told) - _MOST_TOLD} less far; --json tells all of every round")
 
 
 def print_story(run: Summary, story: Story, events: bool) -> None:

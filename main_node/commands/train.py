@@ -55,7 +55,8 @@ if TYPE_CHECKING:
 _end = partial(end, "mnist-main")
 
 
-_NAMED = "mnist.learner"
+#: Whose options are told with --help, by the flag that names it.
+_NAMED = {"--learner": "mnist.learner", "--merge": "mnist.merge"}
 
 
 class _Command(Setting):
@@ -63,16 +64,16 @@ class _Command(Setting):
     takes_others = True
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Remember which learner is named: its options are told with --help."""
-        ctx.meta[_NAMED] = _named_in(args)
+        """Remember what is named that has options of its own: --help tells them."""
+        ctx.meta.update({key: _named_in(args, flag) for flag, key in _NAMED.items()})
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what --help says of options; those of the learner that is named apart."""
+        """Write what --help says of options; those of what is named with it apart."""
         super().format_options(ctx, formatter)
-        named = ctx.meta.get(_NAMED)
-        if named is not None:
-            _tell_options(named, formatter)
+        for flag, key in _NAMED.items():
+            if ctx.meta.get(key) is not None:
+                _tell_options(flag, ctx.meta[key], formatter)
 
 
 @click.command(cls=_Command, context_settings={"show_default": True})
@@ -142,27 +143,34 @@ def main(
     return _run(start, None, by_hand, interrupts)
 
 
-def _named_in(args: list[str]) -> str | None:
-    """Return the learner that stands on a command line, whatever else does."""
+def _named_in(args: list[str], flag: str) -> str | None:
+    """Return what stands behind a flag on a command line, whatever else does."""
     for arg, following in pairwise([*args, ""]):
-        flag, equals, value = arg.partition("=")
-        if flag == "--learner":
+        told, equals, value = arg.partition("=")
+        if told == flag:
             return value if equals else following
     return None
 
 
-def _tell_options(named: str, formatter: click.HelpFormatter) -> None:
-    """Write the options of a learner."""
-    from learning import LearningError, options_of
+def _tell_options(flag: str, named: str, formatter: click.HelpFormatter) -> None:
+    """Write the options of a learner, or of a strategy."""
+    from learning import LearningError, merging, options_of
     from protocol.options import declared
 
     try:
-        part = options_of(named)
+        if flag == "--merge":
+            kind = merging.kind_of(named)
+            part, title = kind.options, f"--merge {kind.name}:NAME=VALUE,..."
+        else:
+            part, title = options_of(named), f"Options of {named}, by --set NAME=VALUE"
     except LearningError as error:
         raise click.UsageError(str(error)) from error
-    lines = [(f"{each.name}={each.type.__name__}", _about(each)) for each in declared(part)]
-    with formatter.section(f"Options of {named}, by --set NAME=VALUE"):
-        formatter.write_dl(lines)
+    lines = [(f"{each.name}={_KINDS[each.type]}", _about(each)) for each in declared(part)]
+    with formatter.section(title):
+        formatter.write_dl(lines or [("none", "It takes none.")])
+
+
+_KINDS = {int: "INTEGER", float: "NUMBER", bool: "BOOLEAN", str: "TEXT"}
 
 
 def _about(option: Option) -> str:

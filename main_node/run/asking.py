@@ -146,11 +146,15 @@ class Asking:
         Raises:
             StorageError: it is not any more.
         """
+        return self.told(label, action)[0]
+
+    def told(self, label: Label, action: Action) -> tuple[Any, str]:
+        """Return what came of an action, and the id of the node that did it; errors as `answer`."""
         try:
             kept = self._memory.solution(label.name)
         except DamagedFile as error:
             raise StorageError(str(error)) from error
-        return action.read(self._learner, kept.values, kept.arrays)
+        return action.read(self._learner, kept.values, kept.arrays), kept.node
 
     def withdraw(self, asked: Asked) -> None:
         """Give up what is on its way, and forget what came of it: the run is over before it."""

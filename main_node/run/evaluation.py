@@ -67,6 +67,36 @@ class Evaluation:
         }
         self._open[round_] = self._asking.ask(actions, check), actions
 
+    def judge(self, round_: int, number: int, model: Arrays, check: Callable[[], object]) -> float:
+        """Return the accuracy of a model that might be a round's, once it is predicted.
+
+        Args:
+            round_: counted from 0.
+            number: which of its candidates it is, counted from 1.
+            model: by name.
+            check: called before each job is sent; may raise to end it all.
+
+        Raises:
+            JobFailed: a part could not be predicted: candidates are compared on all rows.
+        """
+        first = number * TEST_JOBS
+        actions = {
+            Label(round_, "candidate", first + part): Predict(rows=rows, model=model, loss=False)
+            for part, rows in enumerate(self._rows.parts(TEST_JOBS))
+            if len(rows)
+        }
+        asked = self._asking.ask(actions, check)
+        for _ in self._asking.completed(asked):
+            continue
+        right = 0
+        for label, action in actions.items():
+            future = asked[label]
+            if future is not None:
+                result_of(label, future)
+            predicted: Predicted = self._asking.answer(label, action)
+            right += int(np.count_nonzero(predicted.labels == action.rows.labels))
+        return right / max(1, len(self._rows))
+
     def look(self) -> None:
         """Score the models of which all is predicted.
 

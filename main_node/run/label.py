@@ -16,7 +16,8 @@ class Label:
 
     Args:
         round: counted from 0.
-        kind: `job` learns, `test` and `validation` predict, `trial` tries the learner out; other
+        kind: `job` learns, `test` and `validation` predict, `candidate` does by what might be the
+            round's model, `trial` tries the learner out; other
             actions of a learner's are called as it calls them, e.g. `count`.
         part: which of the round's jobs of this kind, counted from 1.
     """

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -17,13 +17,15 @@ from learning import learner as learner_class
 from learning.actions import TRIAL_ROWS, Action, Fit, Trial
 from learning.errors import told_of
 from learning.layout import check_fresh, check_kept
+from learning.merging import Merged, merge
 from learning.model import Model
+from learning.ways import distance
 from loaders import Rows
 from loaders.rows import Arrays
 from protocol.wire.words import plural
 
 from ..errors import JobFailed, NodeError, StorageError, TrialFailed
-from ..store.directory import RunDirectory
+from ..store.directory import SOLUTIONS, RunDirectory
 from .asking import Asked, Asking, has_failed, result_of
 from .ending import Ending
 from .evaluation import Evaluation
@@ -133,8 +135,8 @@ class Rounds:
         self.layout: Layout | None = None
         #: What each shard goes on with: by part, the round that it is of, and its digest.
         self._clients: dict[int, tuple[int, str]] = {}
-        #: How many rounds the run had.
-        self.done = 0
+        #: How many rounds the run had, and models of the one under way that were judged.
+        self.done = self._judged = 0
         #: What was said of each round, whether it is the last: that is asked once.
         self._over: dict[int, bool] = {}
         #: The last round that is merged, and its model, unless that is being tried.
@@ -148,7 +150,7 @@ class Rounds:
         """
         with phase("training"):
             model = self._fresh = self._begin(self._try_out())
-        state = self._strategy.begin(model)
+        state = self._strategy.begin(self._learned)
         for number in range(self._learning.spec.rounds):
             round_ = _Round(number, model, state)
             merged = self._merged_before(number)
@@ -234,6 +236,13 @@ class Rounds:
             check_fresh(model)
         self.layout = Layout(model)
         return model
+
+    @property
+    def _learned(self) -> Arrays:
+        """What of the fresh model is learned, and not measured."""
+        learner = self._learning.spec.learner_at(self._learning.spec.turn(0))
+        with told_of(f"the {learner.name} learner can't say what of a model it learns"):
+            return learner.learned(self._fresh)
 
     def _try_last(self, whichever: bool = False) -> None:
         """Have the last round's model tried, unless it is: in places that others leave idle.
@@ -338,7 +347,7 @@ class Rounds:
     def _own(self, part: int) -> Arrays:
         """Return what a strategy keeps of a shard, as its last job left it."""
         if part not in self._clients:  # it has had no job yet
-            return self._strategy.own(self._fresh)
+            return self._strategy.own(self._learned)
         try:
             of, digest = self._clients[part]
             return self._directory.client(of, part, digest)
@@ -360,16 +369,21 @@ class Rounds:
     def _merge(self, round_: _Round, fits: dict[Label, Fit]) -> tuple[Arrays, Arrays]:
         """Return the model that a round comes to, and the state after it."""
         number, learning = round_.number, self._learning
+        self._judged = 0
         if not fits:
             raise NodeError(f"every job of round {number + 1} failed for good; see mnist-runs show")
         solutions = _Solutions(self._asking, fits, self._check)
-        with _told_of(f"round {number + 1} can't be merged by {self._strategy.name!r}"):
-            model, state = self._strategy.merge(solutions, round_.model, round_.state)
+        strategy = self._strategy
+        judge = partial(self._judge, number)
+        with _told_of(f"round {number + 1} can't be merged by {strategy.name!r}"):
+            merged = merge(strategy, solutions, round_.model, round_.state, judge)
+        model, state = merged.model, merged.state
         learner = learning.spec.learner_at(learning.spec.turn(number))
         with _told_of(f"round {number + 1} can't be settled by the {learner.name} learner"):
             model = learner.settle(model, partial(self._ask_all, number))
             check_kept(model)
-        if self._strategy.client is not None:
+        merged = merged._replace(model=model)
+        if strategy.client is not None:
             for label, solution in zip(fits, solutions, strict=True):
                 digest = self._directory.write_client(number, label.part, solution.client)
                 self._clients[label.part] = number, digest
@@ -377,6 +391,7 @@ class Rounds:
             **learning.notes(number), _LEFT_OUT: json.dumps(self._left_out.of(number)),
             _STATE: self._directory.write_state(number, state) if state else "",
             _CLIENTS: json.dumps(self._clients),
+            SOLUTIONS: json.dumps(self._told(merged, solutions)),
         }  # fmt: skip
         self._directory.write_merged(number, learning.model(model, notes))
         self._listeners.tell(
@@ -385,6 +400,33 @@ class Rounds:
             )
         )
         return model, state
+
+    def _told(self, merged: Merged, solutions: _Solutions) -> list[dict[str, object]]:
+        """Return what became of each solution, and say what is odd about one.
+
+        By job: the node that it is from, how far it is from the merged model, where models are
+        numbers, and how much of its way was taken, where it is not all.
+        """
+        told = []
+        for place, (label, solution) in enumerate(zip(solutions.labels, solutions, strict=True)):
+            node = solutions.nodes[label]
+            each: dict[str, object] = {"job": label.part, "node": node}
+            if self._strategy.parts == "numbers":
+                each["distance"] = distance(solution.arrays, merged.model)
+            if merged.taken and merged.taken[place] != 1:
+                each["taken"] = float(merged.taken[place])
+            if place in merged.odd:
+                self._listeners.warn(
+                    f"round {label.round + 1}: the solution of job {label.part} by {node}"
+                    f" {merged.odd[place]}"
+                )
+            told.append(each)
+        return told
+
+    def _judge(self, round_: int, model: Arrays) -> float:
+        """Return the accuracy of a model that might be the round's, on the rows kept aside."""
+        self._judged += 1
+        return self._evaluation.judge(round_, self._judged, model, self._check)
 
     # What a learner asks of every shard once there is a merged model.
 
@@ -448,25 +490,34 @@ def _told_of(what: str) -> Iterator[None]:
         raise NodeError(f"{what}: {type(error).__name__}: {error}") from error
 
 
-class _Solutions:
+class _Solutions(Collection[Solution]):
     """The kept solutions of a round, read one at a time, as often as they are gone through."""
 
     def __init__(
         self, asking: Asking, fits: Mapping[Label, Fit], check: Callable[[], object]
     ) -> None:
         self._asking, self._fits, self._check = asking, fits, check
-        #: What they say of themselves, as far as they have been read.
+        #: What they say of themselves, as far as they have been read, and who they are from.
         self.metrics: dict[Label, Mapping[str, float]] = {}
+        self.nodes: dict[Label, str] = {}
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Of which jobs they are, in order."""
+        return tuple(self._fits)
 
     def __len__(self) -> int:
         return len(self._fits)
 
+    def __contains__(self, solution: object) -> bool:
+        return any(each is solution for each in self)
+
     def __iter__(self) -> Iterator[Solution]:
         for label, fit in self._fits.items():
             self._check()
-            solution: Solution = self._asking.answer(label, fit)
+            solution, self.nodes[label] = self._asking.told(label, fit)
             self.metrics[label] = solution.metrics
-            yield solution
+            yield replace(solution, part=label.part)
 
 
 def means(metrics: Sequence[Mapping[str, float]]) -> dict[str, float]:

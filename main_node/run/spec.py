@@ -20,8 +20,6 @@ from protocol.wire.limits import MAX_COUNT
 from protocol.wire.words import from_json
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from learning.own.code import Code
 
 
@@ -94,8 +92,7 @@ class RunSpec:
         data: which rows, and how they are cut.
         learner: its name.
         made: what the learner is made with: the dataclass of its options.
-        merge: the name of the strategy that merges.
-        merged: the dataclass of the strategy's options.
+        merge: the strategy that merges, as `learning.merging.told` tells it.
         plan: of the rounds.
     """
 
@@ -103,7 +100,6 @@ class RunSpec:
     learner: str
     made: Any
     merge: str
-    merged: DataclassInstance
     plan: PlanOptions
 
     @classmethod
@@ -118,17 +114,19 @@ class RunSpec:
         kind = learner_class(learner)
         given = settings_of(kind, _texts(values.get("settings")))
         made = make(kind.options, {**values, **given})
-        merge = str(values.get("merge") or kind.merging)
-        merger = merging.strategy(merge)
+        merger = merging.parse(str(values.get("merge") or kind.merging))
         if merger.parts != kind.parts:
             raise UnknownStrategy(
-                f"models of --learner {kind.name} are {kind.parts}; --merge {merge} merges"
+                f"models of --learner {kind.name} are {kind.parts}; --merge {merger.name} merges"
                 f" {merger.parts}. Leave it out: it is {kind.merging} then"
             )
         return cls(
-            data=make(DataOptions, values), learner=learner, made=made, merge=merge,
-            merged=make(merger.options, values), plan=plan,
-        )  # fmt: skip
+            data=make(DataOptions, values),
+            learner=learner,
+            made=made,
+            merge=merging.told(merger),
+            plan=plan,
+        )
 
     @property
     def code(self) -> Code | None:
@@ -173,7 +171,7 @@ class RunSpec:
     @property
     def strategy(self) -> Strategy:
         """What merges."""
-        return merging.create(self.merge, flat(self.merged))
+        return merging.parse(self.merge)
 
     @property
     def make(self) -> dict[str, object]:
@@ -188,11 +186,10 @@ class RunSpec:
     def shape(self) -> dict[str, object]:
         """All of it by name; of a user's code its digest, wherever it is."""
         kind = learner_class(self.learner)
-        merged = {"merge": self.merge, **flat(self.merged)}
         code = {} if kind.code is None else {"code": kind.code.digest}
         return {
-            **flat(self.data), "learner": kind.name, **code, **flat(self.made), **merged,
-            **flat(self.plan),
+            **flat(self.data), "learner": kind.name, **code, **flat(self.made),
+            "merge": self.merge, **flat(self.plan),
         }  # fmt: skip
 
     def text(self) -> str:
@@ -222,7 +219,8 @@ class RunSpec:
     @property
     def _added(self) -> dict[str, object]:
         """What runs that know nothing of an option had instead."""
-        parts = (DataOptions, type(self.made), type(self.merged), PlanOptions)
+        parts = (DataOptions, type(self.made), PlanOptions)
         added = {each.name: each.before for part in parts for each in declared(part)
                  if each.about.added}  # fmt: skip
-        return {**added, "merge": learner_class(self.learner).merging}
+        kind = learner_class(self.learner)
+        return {**added, "merge": merging.told(merging.parse(kind.merging))}

@@ -21,7 +21,7 @@ from learning.durable import read_arrays, sync, write_arrays, write_text
 from learning.model import Model, load, save, sha256
 from loaders.rows import Arrays
 from protocol.files import read_small
-from protocol.wire.words import safe_line
+from protocol.wire.words import from_json, safe_line
 
 from ..errors import ConfigError, StorageError
 
@@ -36,6 +36,8 @@ _OF_THE_DISK = frozenset(
 _MOST_OF_A_LOCK = 4096
 #: Later is nobody's clock.
 _LAST_YEAR = 9999
+#: In a merged model's notes: what became of each solution.
+SOLUTIONS = "solutions"
 _STAMP = "%Y%m%d-%H%M%S"
 
 
@@ -420,6 +422,28 @@ def runs_in(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if is_run(path))
     except OSError:
         return []
+
+
+def solutions_in(path: Path) -> dict[int, list[dict[str, Any]]]:
+    """Return what is told of the solutions of each round, counted from 1, that is kept and whole.
+
+    Args:
+        path: of a run's directory.
+
+    Returns:
+        Of each its `job` and `node`, `distance` from the merged model, where models are numbers,
+        and how much of its way was `taken`, where it is not all.
+    """
+    found: dict[int, list[dict[str, Any]]] = {}
+    for file in sorted((path / "models").glob("round-*.safetensors")):
+        try:
+            told = from_json(load(file).notes.get(SOLUTIONS, ""))
+            round_ = int(file.stem.removeprefix("round-"))
+        except (ModelError, ValueError):  # nothing is kept, or an earlier release has written it
+            continue
+        if isinstance(told, list) and all(isinstance(each, dict) for each in told):
+            found[round_] = told
+    return found
 
 
 def locked(path: Path) -> bool:

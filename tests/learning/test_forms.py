@@ -19,7 +19,7 @@ from learning.algebraic.telling import explain
 from learning.errors import told_of
 from learning.forms import MOST_COLUMNS, Picture, Table, taken
 from learning.layout import Layout
-from learning.merging import WeightedMean
+from learning.merging import WeightedMean, merge
 from learning.merging import create as strategy
 from learning.model import sha256
 from learning.neural.presets import Recipe
@@ -255,7 +255,7 @@ def test_a_net_of_every_form_learns_merges_and_predicts(size: tuple[int, ...], d
         solution = fitted("neural", some, {"epochs": 2}, seed, start, Turn(1, 2))
         create("neural", {}).check(solution, layout, rows.form)
         parts.append(solution)
-    model, _ = WeightedMean().merge(parts)
+    model = WeightedMean().merge(parts).model
     for name in {"mean", "deviation"} & start.keys():
         assert model[name].tobytes() == start[name].tobytes()
     learner = create("neural", {})
@@ -329,7 +329,7 @@ def test_the_mean_of_equal_arrays_is_each_to_the_bit(
     solutions = [
         Solution({"same": array.copy(), "other": other * count}, count) for count in examples
     ]
-    (mean, _) = WeightedMean().merge(solutions)
+    mean = WeightedMean().merge(solutions).model
     assert mean["same"].tobytes() == array.tobytes()
     wanted = other * sum(count**2 for count in examples) / sum(examples)
     np.testing.assert_allclose(mean["other"], wanted)
@@ -387,7 +387,7 @@ def test_atoms_of_a_table_have_the_thresholds_of_all_its_rows() -> None:
         assert (
             solution.arrays[name].tobytes() == start[name].tobytes() == half.arrays[name].tobytes()
         )
-    merged, _ = strategy("union", {}).merge([solution, half], start, {})
+    merged = merge(strategy("union", {}), [solution, half], start, {}).model
     found = create("algebraic", {}).predict(merged, rows)
     assert np.mean(found == labels) > 0.9
     model = from_arrays(merged, names=("a", "b", "c", "d"))

@@ -60,7 +60,7 @@ def run(unit: Any, rows: Rows, rounds: int, seed: int = 0, **made: Any) -> Any:
         kube = learner(unit, replace(turn, round=number), **made)
         shards = enumerate(rows.parts(4))
         solutions = [fit(kube, part, model, 100 * number + job) for job, part in shards]
-        model, _ = MEAN.merge(solutions, model, {})
+        model = merging.merge(MEAN, solutions, model, {}).model
     return model
 
 
@@ -117,7 +117,7 @@ def test_the_resnets_form_learns() -> None:
     again = predicted(kube, first.arrays, rows)
     assert (found.labels == again.labels).all()
     assert found.loss == again.loss
-    merged, _ = MEAN.merge([first, fit(kube, rows, seed=2)], first.arrays, {})
+    merged = merging.merge(MEAN, [first, fit(kube, rows, seed=2)], first.arrays, {}).model
     assert Layout(merged) == Layout(first.arrays)
 
 
@@ -386,7 +386,7 @@ def test_arrays_of_all_kinds_come_through() -> None:
     start = kube.initial(rows.form)
     assert {start["scale"].shape, start["steps"].shape} == {()}
     solutions = [fit(kube, rows, start, seed) for seed in (1, 2)]
-    model, _ = MEAN.merge(solutions, start, {})
+    model = merging.merge(MEAN, solutions, start, {}).model
     Layout(start).check(model)
     assert model["steps"] == 3
     assert model["seen"]

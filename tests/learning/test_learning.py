@@ -38,6 +38,7 @@ from learning.durable import read_arrays, write_arrays, write_text, written_whol
 from learning.merging import WeightedMean
 from learning.metrics import score
 from learning.model import Model, sha256
+from learning.sums import weighted_mean
 from loaders import ArraySource, Field, Form, Numbered, Rows
 from protocol.options import carried
 
@@ -52,7 +53,7 @@ def solution(seed: int, examples: int) -> Solution:
 @given(st.lists(st.tuples(st.integers(0, 99), st.integers(1, 1000)), min_size=1, max_size=8))
 def test_the_weighted_mean_is_numpys(parts: list[tuple[int, int]]) -> None:
     solutions = [solution(*part) for part in parts]
-    merged, _ = WeightedMean().merge(iter(solutions))
+    merged = WeightedMean().merge(solutions).model
     weights = [s.examples for s in solutions]
     wanted = np.average([s.arrays["w"].astype(float) for s in solutions], axis=0, weights=weights)
     np.testing.assert_allclose(merged["w"], wanted, rtol=1e-6)
@@ -62,7 +63,7 @@ def test_the_weighted_mean_is_numpys(parts: list[tuple[int, int]]) -> None:
 
 def test_one_solution_merges_to_itself_to_the_bit() -> None:
     one = solution(1, 7)
-    merged, state = WeightedMean().merge([one])
+    merged, state, *_ = WeightedMean().merge([one])
     assert sha256(merged) == sha256(one.arrays)
     assert not state
 
@@ -83,7 +84,7 @@ def test_merging_holds_one_solution_at_a_time() -> None:
             del array
             assert sum(ref() is not None for ref in alive) <= 2
 
-    WeightedMean().merge(one_by_one())
+    weighted_mean(one_by_one())
 
 
 def zeros(*shape: int) -> Any:
@@ -123,7 +124,7 @@ def test_solutions_that_do_not_fit_are_refused(second: Solution, words: str) -> 
     ids=["complex", "counters", "a counter", "unsigned", "large", "nearly large"],
 )
 def test_the_mean_of_equal_solutions_is_each(array: np.ndarray, examples: int) -> None:
-    (mean, _) = WeightedMean().merge([Solution({"w": array}, examples)] * 3)
+    mean = WeightedMean().merge([Solution({"w": array}, examples)] * 3).model
     assert mean["w"].dtype == array.dtype
     np.testing.assert_array_equal(mean["w"], array)
 
@@ -131,7 +132,7 @@ def test_the_mean_of_equal_solutions_is_each(array: np.ndarray, examples: int) -
 def test_large_whole_numbers_have_the_mean_that_fractions_have() -> None:
     parts = [(10**17 + 1, 3), (-5, 2), (10**17 + 4, 1), (2**60 + 1, 7)]
     solutions = [Solution({"w": np.array([value])}, count) for value, count in parts]
-    (mean, _) = WeightedMean().merge(solutions)
+    mean = WeightedMean().merge(solutions).model
     wanted = Fraction(sum(v * n for v, n in parts), sum(n for _, n in parts))
     assert mean["w"].tolist() == [round(wanted)]
 

@@ -383,7 +383,7 @@ def test_odd_nets_are_tried_learned_merged_and_used(tmp_path: Path, name: str) -
     again = fit(place, next(iter(ROWS.parts(2))), start)
     for key, array in halves[0].arrays.items():
         assert array.tobytes() == again.arrays[key].tobytes(), key
-    model, _ = merging.create("mean", {}).merge(halves, start, {})
+    model = merging.merge(merging.create("mean", {}), halves, start, {}).model
     made = create(place, {})
     predicted = Predict(rows=ROWS, model=model, loss=True)
     labels, loss = predicted.read(made, *predicted.perform(made, silent, never))

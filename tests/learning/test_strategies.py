@@ -22,19 +22,88 @@ from .common import carry, images, never, silent
 
 
 def test_strategies_are_found_by_name() -> None:
-    assert merging.names() == ("mean", "scaffold", "union")
+    assert {"mean", "scaffold", "union"} <= set(merging.names())
     for name in merging.names():
         assert merging.create(name, {}).name == name
         assert isinstance(merging.create(name, {}), merging.strategy(name))
-    with pytest.raises(UnknownStrategy, match="is called 'median'; there is mean, scaffold, union"):
-        merging.create("median", {})
+    with pytest.raises(
+        UnknownStrategy, match=r"is called 'meen' \(did you mean mean\?\); there is"
+    ):
+        merging.create("meen", {})
     with pytest.raises(UnknownStrategy, match="'mean' can't be with {'trim': 3}"):
         merging.create("mean", {"trim": 3})
     with pytest.raises(UnknownStrategy, match="'mean' can't be with {1: 2}"):
         merging.create("mean", {1: 2})  # type: ignore[dict-item]
 
 
+def test_a_strategy_is_told_by_a_text_that_makes_it_again() -> None:
+    for text, told in (
+        ("mean", "mean"), ("mean:bound=3", "mean"), ("mean:bound=0", "mean:bound=0.0"),
+        ("mean: bound = 2.5", "mean:bound=2.5"), ("mean:bound=1e3", "mean:bound=1000.0"),
+    ):  # fmt: skip
+        assert merging.told(merging.parse(text)) == told
+        assert merging.told(merging.parse(told)) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("mean:trim=3", "mean has no option 'trim'; it has bound"),
+        ("mean:bound=-1", "bound is -1.0, less than 0"),
+        ("mean:bound=far", "bound is 'far', not a number"),
+        ("mean:bound=1,2", "mean has no option '2'"),
+        ("union:x=1", "union has no option 'x'; it has none"),
+        ("mean:", "no way to merge is called 'mean:' \\(did you mean mean"),
+        ("net.py:Mine:a=1", "no way to merge is called 'net.py:Mine'"),
+        ("", "no way to merge is called ''"),
+    ],
+)
+def test_a_text_that_names_no_strategy_is_told_in_a_sentence(text: str, why: str) -> None:
+    with pytest.raises(UnknownStrategy, match=why):
+        merging.parse(text)
+
+
 # The mean.
+
+
+def test_a_solution_that_is_much_further_than_the_others_is_drawn_back() -> None:
+    random = np.random.default_rng(0)
+    before = {"w": random.normal(size=(50, 40)).astype(np.float32), "n": np.array([3])}
+
+    def moved(scale: float) -> Solution:
+        way = random.normal(size=(50, 40)).astype(np.float32) * np.float32(scale)
+        return Solution({"w": before["w"] + way, "n": np.array([9])}, 10)
+
+    calm = [moved(1) for _ in range(7)]
+    mean = merging.merge(merging.create("mean", {}), [*calm, moved(1.1)], before, {})
+    assert not mean.taken
+    liar = moved(1000)
+    merged = merging.merge(merging.create("mean", {}), [*calm, liar], before, {})
+    assert list(merged.taken[:7]) == [1] * 7
+    assert merged.taken[7] == pytest.approx(0.003, rel=0.1)
+    assert "1e+03 times as far from the model before" in merged.odd[7].replace("999", "1e+03")
+    # Its way is as long as three of the others', and in its own direction.
+    way = liar.arrays["w"] - before["w"]
+    ways = [np.linalg.norm(each.arrays["w"] - before["w"]) for each in calm]
+    back = before["w"] + way * (3 * np.median([*ways, np.linalg.norm(way)]) / np.linalg.norm(way))
+    wanted = np.mean([*(each.arrays["w"] for each in calm), back], axis=0)
+    np.testing.assert_allclose(merged.model["w"], wanted, rtol=1e-4, atol=1e-5)
+    assert merged.model["n"] == 9
+    free = merging.merge(merging.create("mean", {"bound": 0}), [*calm, liar], before, {})
+    assert not free.taken
+    assert np.abs(free.model["w"]).max() > 100
+    two = [calm[0], liar]  # which of them is right, nobody can say
+    assert not merging.merge(merging.create("mean", {}), two, before, {}).taken
+
+
+def test_the_bound_heeds_numbers_of_all_sizes() -> None:
+    """No square overflows, and who alone has moved is not drawn back to where all have begun."""
+    before = {"w": np.zeros(3)}
+    far = [Solution({"w": np.full(3, each)}, 1) for each in (1e200, 1.1e200, 1.2e200, 1e205)]
+    merged = merging.merge(merging.create("mean", {}), far, before, {})
+    assert merged.taken[3] == pytest.approx(3 * 1.15e200 / 1e205)
+    still = [Solution({"w": np.zeros(3)}, 1)] * 3
+    assert not merging.merge(merging.create("mean", {}), [*still, far[0]], before, {}).taken
 
 
 @given(
@@ -47,7 +116,7 @@ def test_strategies_are_found_by_name() -> None:
 )  # fmt: skip
 def test_the_mean_of_single_numbers_is_numpys(parts: list[tuple[Any, int]]) -> None:
     solutions = [Solution({"w": number}, examples) for number, examples in parts]
-    merged, state = merging.create("mean", {}).merge(solutions, {}, {})
+    merged, state, *_ = merging.merge(merging.create("mean", {}), solutions, {}, {})
     wanted = np.average([float(n) for n, _ in parts], weights=[float(e) for _, e in parts])
     assert merged["w"].shape == ()
     assert merged["w"].dtype == np.float32
@@ -63,7 +132,9 @@ def test_the_mean_keeps_types_and_rounds_whole_numbers() -> None:
             "none": np.zeros((0, 3), np.float32),
         }  # fmt: skip
 
-    merged, _ = merging.create("mean", {}).merge([Solution(one(n), 1) for n in (1, 1, 3)], {}, {})
+    merged = merging.merge(
+        merging.create("mean", {}), [Solution(one(n), 1) for n in (1, 1, 3)], {}, {}
+    ).model
     assert {name: array.dtype.name for name, array in merged.items()} == {
         "half": "float16", "whole": "int64", "byte": "uint8", "flag": "bool", "none": "float32",
     }  # fmt: skip
@@ -74,7 +145,7 @@ def test_the_mean_keeps_types_and_rounds_whole_numbers() -> None:
 
 def test_the_mean_weighs_by_examples_and_not_by_solutions() -> None:
     solutions = [Solution({"w": np.array([n])}, e) for n, e in ((0.0, 3), (1.0, 1), (9.0, 0))]
-    merged, _ = merging.create("mean", {}).merge(solutions, {}, {})
+    merged = merging.merge(merging.create("mean", {}), solutions, {}, {}).model
     assert merged["w"].tolist() == [0.25]
 
 
@@ -120,7 +191,7 @@ def rounds(
     kept = {part: strategy.own(model) for part in range(2)}
     for parts in there:
         solutions = [descend(strategy, part, model, state, kept[part]) for part in parts]
-        model, state = strategy.merge(solutions, model, state)
+        model, state, *_ = merging.merge(strategy, solutions, model, state)
         if strategy.client is not None:
             kept |= {part: s.client for part, s in zip(parts, solutions, strict=True)}
     return model, state, kept

@@ -439,9 +439,12 @@ def test_what_shapes_a_run_is_known_again_from_an_earlier_release() -> None:
     assert (spec.made.epochs, spec.made.lr, spec.made.width, spec.rounds) == (3, 0.02, None, 5)
     assert spec.is_that_of(old)
     other = RunSpec(
-        data=DataOptions(jobs=8), learner=spec.learner, made=spec.made, merge=spec.merge,
-        merged=spec.merged, plan=spec.plan,
-    )  # fmt: skip
+        data=DataOptions(jobs=8),
+        learner=spec.learner,
+        made=spec.made,
+        merge=spec.merge,
+        plan=spec.plan,
+    )
     assert not other.is_that_of(old)
     several = TrainOptions.of(jobs=7, leave_out=("id", "name")).spec  # JSON has a list of them
     assert several.is_that_of(several.text())

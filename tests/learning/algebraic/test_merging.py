@@ -47,7 +47,7 @@ def algebraic() -> Learner:
 
 
 def union(solutions: Any, before: Any = None) -> Any:
-    merged, state = merging.create("union", {}).merge(solutions, before or {}, {})
+    merged, state, *_ = merging.merge(merging.create("union", {}), solutions, before or {}, {})
     assert not state
     return merged
 
