@@ -35,7 +35,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: A name, and behind the last colon options, if any: a name may have colons of its own.
-_CALLED = re.compile(r"(?P<name>.*?)(?::(?P<options>[A-Za-z_][\w-]*=.*))?", re.DOTALL)
+_CALLED = re.compile(r"(?P<name>.*?)(?::\s*(?P<options>[A-Za-z_][\w-]*\s*=.*))?", re.DOTALL)
 
 
 @cache
