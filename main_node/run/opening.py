@@ -272,8 +272,8 @@ def _say_if_skewed(
     few = min(len(np.unique(labels[rows])) for rows in cut)
     heard.note(
         f"the jobs' classes are skewed: {found:.0%} of the rows would have to change places, and"
-        f" one job has {plural(few, 'class', 'es')} of {len(np.unique(labels))}. --shared-rows 0.02, if"
-        " it may be, gives each job 2 % of all rows, and makes most of the harm good"
+        f" one job has {plural(few, 'class', 'es')} of {len(np.unique(labels))}. --shared-rows 0.02,"
+        " if it may be, gives each job 2 % of all rows, and makes most of the harm good"
     )
 
 
