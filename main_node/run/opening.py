@@ -269,10 +269,10 @@ def _say_if_skewed(
     found = skew(labels, cut)
     if found < SKEWED:
         return
-    few = min(len(np.unique(labels[rows])) for rows in cut)
+    few = plural(min(len(np.unique(labels[rows])) for rows in cut), "class", "es")
     heard.note(
         f"the jobs' classes are skewed: {found:.0%} of the rows would have to change places, and"
-        f" one job has {plural(few, 'class', 'es')} of {len(np.unique(labels))}. --shared-rows 0.02,"
+        f" one job has {few} of {len(np.unique(labels))}. --shared-rows 0.02,"
         " if it may be, gives each job 2 % of all rows, and makes most of the harm good"
     )
 
