@@ -388,7 +388,7 @@ class Browser:
             if back or info is not None:
                 self._announce(name)
         if info is not None:
-            self._resolved(info)
+            self._resolved(info, life)
         elif back:
             self._resolve_more()
 
@@ -483,22 +483,22 @@ class Browser:
             if info.load_from_cache(self._zeroconf) or (
                 ask and info.request(self._zeroconf, RESOLVE_MILLISECONDS)
             ):
-                self._resolved(info)
+                self._resolved(info, self._life(name))
                 return True
         except Exception as error:  # whatever strangers send
             _tell_strange(name, error)
         return False
 
-    def _resolved(self, info: ServiceInfo) -> None:
-        """Somebody who is announced has said where he is."""
+    def _resolved(self, info: ServiceInfo, life: float) -> None:
+        """Somebody who is announced has said where he is, and for how long that is good."""
         try:
-            self._take(info)
+            self._take(info, life)
         except Exception as error:  # whatever strangers send
             _tell_strange(info.name, error)
         with self._lock:
             self._unresolved.pop(info.name, None)
 
-    def _take(self, info: ServiceInfo) -> None:
+    def _take(self, info: ServiceInfo, life: float = TTL_SECONDS) -> None:
         """Tell of a main node, if it is one of ours."""
         texts = info.decoded_properties
         if texts.get("domain") != str(self._domain) or not info.port:
@@ -524,7 +524,7 @@ class Browser:
                 return
             self._known[info.name] = found
             self._known.move_to_end(info.name)
-            self._heard[info.name] = _Heard(time.monotonic(), self._life(info.name))
+            self._heard[info.name] = _Heard(time.monotonic(), min(life, TTL_SECONDS))
             if len(self._heard) > 2 * MAX_NAMES:
                 gone = (name for name in self._heard if name not in self._known)
                 del self._heard[next(gone)]
@@ -541,7 +541,7 @@ class Browser:
         assert self._zeroconf is not None
         cache = self._zeroconf.cache
         records = cache.get_all_by_details(name, const._TYPE_SRV, const._CLASS_IN)
-        return min([TTL_SECONDS, *(record.ttl for record in records)])
+        return min((record.ttl for record in records), default=TTL_SECONDS)
 
     @property
     def ignored(self) -> list[str]:

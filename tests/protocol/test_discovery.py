@@ -130,10 +130,12 @@ def test_a_main_node_is_found_where_the_library_has_no_room_for_it(seen: Seen) -
          for n in range(10_000)),
     )  # fmt: skip
     there = announced("there")
+    there.host_ttl = 7
     receive(
         browser,
         [there.dns_pointer(), there.dns_service(), there.dns_text(), *there.dns_addresses()],
     )
+    assert browser._heard[there.name].life == 7
     browser.close()
     assert [found.id for found in seen.all if isinstance(found, Found)] == ["there"]
 
