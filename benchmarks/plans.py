@@ -76,7 +76,7 @@ class Try(NamedTuple):
 
     def made(self) -> dict[str, object]:
         """Return what the learner is made with."""
-        own = {"preset": str, "epochs": int, "steps": int, "batch_size": int, "lr": float,
+        own = {"preset": str, "epochs": float, "steps": int, "batch_size": int, "lr": float,
                "width": int, "shift": int}  # fmt: skip
         said = {name: kind(self.said[name]) for name, kind in own.items() if name in self.said}
         return {"preset": "standard", **said}
