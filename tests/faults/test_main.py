@@ -57,7 +57,7 @@ STAGES: dict[str, list[Stage]] = {
 
 
 def staged(fast: str) -> list[Any]:
-    """Return the stages as parameters: one list is for the fast lane, the other for the deep one."""
+    """Return the stages as parameters: one list for the fast lane, the other for the deep one."""
     return [
         pytest.param(stages, id=name, marks=[] if name == fast else pytest.mark.lane("deep"))
         for name, stages in STAGES.items()

@@ -35,7 +35,6 @@ from loaders import ArraySource, CorruptDataset, Field, Form, Numbered, Rows
 
 from .common import carry, fitted, images, never, silent
 
-
 pytestmark = pytest.mark.usefixtures("compiled")
 
 
