@@ -198,6 +198,14 @@ def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def compiled() -> None:
+    """Have the algebraic learner's loops compiled: once in a checkout, by one process."""
+    from learning.algebraic.compiling import prepare
+
+    prepare(lambda text: None)
+
+
+@pytest.fixture(scope="session")
 def mnist() -> loaders.Rows:
     """Return MNIST's training set; skip where it can't be had, but never in CI."""
     try:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learning.algebraic import compiling, kernels
+from learning.algebraic import kernels
 from learning.algebraic.atoms import (
     BLANK,
     count_misses,
@@ -142,12 +142,6 @@ def test_a_hitting_set_hits_every_negative(seed: int, terms: int, groups: int) -
             chosen = unpack(kept[None, at[group] : at[group + 1]], 64 * widths[group])[0]
             assert (chosen.astype(bool) & useful).any() or kept_own[mine].any()
     assert bad < 0
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled() -> None:
-    """Have one process compile the kernels, not each of those that run tests."""
-    compiling.prepare(lambda text: None)
 
 
 @pytest.fixture(scope="module")
