@@ -4,11 +4,11 @@ Runs are gone through in this process and its workers, without nodes and message
 seeds, learner and strategies as `mnist-main` has, so that the same model comes of it. Plans are
 tried on training rows that are kept aside; `--test` tries them on the test set instead.
 
-Usage: python -m benchmarks.plans [--data mnist] [--rows N] [--seeds N] [--test] [TRY ...]
+Usage: python -m benchmarks.plans [--data mnist] [--rows N] [--seeds N] [--test] [--plot FILE]
+    TRY|GROUP ...
 
 A TRY is words with commas between them, those of `mnist-main`: `jobs=16,sharding=labels,rounds=8,
-shared_rows=0.02,preset=fast,lr=0.1,merge=fedavgm:momentum=0.5`; none: those of `KEPT`, the search
-that the presets come from.
+shared_rows=0.02,preset=fast,lr=0.1,merge=fedavgm:momentum=0.5`; a GROUP is some of them, `GROUPS`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,8 +40,14 @@ from .common import machine
 ASIDE = 5_000
 #: Parts in which rows are predicted.
 PARTS = 4
-#: What the presets of many, small and skewed shards were chosen from, by what is asked.
-KEPT: dict[str, tuple[str, ...]] = {}
+_SHARDS = (1, 2, 4, 8, 16)
+_SKEWS = ("dirichlet:0.3", "labels", "classes:1")
+#: Tries by what is asked of them.
+GROUPS: dict[str, tuple[str, ...]] = {
+    # What merging costs: shards as the preset has them, and the same passes by one process.
+    "shards": tuple(f"jobs={jobs}" for jobs in _SHARDS),
+    "fast": tuple(f"jobs={jobs},preset=fast" for jobs in _SHARDS),
+}
 
 
 class Try(NamedTuple):
@@ -191,10 +199,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--test", action="store_true")
-    parser.add_argument("--rounds", action="store_true", help="tell the accuracy of each round")
-    parser.add_argument("tries", nargs="*")
+    parser.add_argument("--plot", metavar="FILE", help="draw accuracy against rounds")
+    parser.add_argument("tries", nargs="+")
     asked = parser.parse_args()
-    tries = asked.tries or [each for group in KEPT.values() for each in group]
+    tries = [each for told in asked.tries for each in GROUPS.get(told, (told,))]
+    curves: dict[str, list[list[float]]] = {}
     _sets(asked.data, asked.rows, asked.test)
     print(machine())
     print("| run | accuracy, % | wall clock |", "|---|---|---|", sep="\n", flush=True)
@@ -205,11 +214,34 @@ def main() -> None:
             with ProcessPoolExecutor(os.cpu_count(), get_context("fork")) as pool:
                 found = [100 * each for each in rounds_of(try_, pool)]
             last.append(found[-1])
-            if asked.rounds:
-                print(f"  {text}, seed {seed}:", *(f"{each:.2f}" for each in found), flush=True)
+            curves.setdefault(text, []).append(found)
+            told = " ".join(f"{each:.2f}" for each in found)
+            print(f"  {text}, seed {seed}: {told}", file=sys.stderr, flush=True)
         spread = f" +- {statistics.stdev(last):.2f}" if len(last) > 1 else ""
         took = time.monotonic() - began
         print(f"| {text} | {statistics.mean(last):.2f}{spread} | {took:.0f} s |", flush=True)
+
+    if asked.plot:
+        _draw(curves, Path(asked.plot), asked.data)
+
+
+def _draw(curves: Mapping[str, list[list[float]]], file: Path, data: str) -> None:
+    """Draw accuracy against rounds, the mean of the seeds; chance and the first rounds are cut."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for text, runs in curves.items():
+        mean = np.mean(runs, axis=0)
+        axes.plot(range(1, len(mean) + 1), mean, marker=".", label=f"{text}: {mean[-1]:.2f} %")
+    best = max(float(np.mean(runs, axis=0).max()) for runs in curves.values())
+    axes.set_ylim(best - 4, best + 0.2)
+    axes.set(xlabel="rounds", ylabel=f"accuracy on {data}'s rows, %", title="Merged models")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(file, dpi=150)
 
 
 if __name__ == "__main__":
