@@ -6,11 +6,10 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from learning import Learner
     from learning.metrics import Scores
     from learning.model import Model
@@ -36,6 +35,16 @@ def file_of(path: Path) -> Path:
             f"{path}: a run that has no model yet; go on with it: mnist-main --resume {path}"
         )
     return file if file.is_file() else path
+
+
+def located(name: str, runs: Path) -> str:
+    """Return where a model is: named by its path or place, or by its run's name in `runs`."""
+    from loaders.places import is_remote
+
+    from ..store.directory import is_run
+
+    there = is_remote(name) or Path(name).exists() or not is_run(runs / name)
+    return name if there else str(runs / name)
 
 
 def load_model(path: Path) -> Model:
@@ -130,7 +139,7 @@ def scored(learner: Learner, model: Arrays, rows: Rows, classes: int) -> Scores:
 
 def rows_for(
     models: Sequence[Model], source: str, split: str, limit: int | None, label: str | None,
-    say: Say, *, apart: bool = False,
+    say: Say, *, apart: bool = False, validation: float = 0.0,
 ) -> Rows:  # fmt: skip
     """Return rows of some data, as models of one form take them.
 
@@ -143,6 +152,7 @@ def rows_for(
         say: told what happens.
         apart: whether a test set is drawn where there is none, whoever has learned from it, so that
             no row is in both parts.
+        validation: this part of the training rows is kept aside as `validation`, as runs do it.
 
     Raises:
         ModelError: they are of another form.
@@ -151,9 +161,10 @@ def rows_for(
     from loaders import OneAgainstRest, open_source, rows_of
     from loaders.classes import in_classes
     from loaders.columns import in_columns
+    from loaders.splits import with_validation
 
     first = models[0]
-    reading, _ = reading_of(first)
+    reading, seed = reading_of(first)
     reading = replace(reading, label=label or reading.label)
     found: Source = open_source(source, say, reading, columns_of(first))
     target = _target(first, found)
@@ -161,6 +172,7 @@ def rows_for(
         found = OneAgainstRest(found, target)
     if "test" not in found.splits and (apart or split == "test"):  # maybe drawn for the run
         found = _with_test(models, found, say, apart)
+    found = with_validation(found, validation, seed)
     found = in_columns(found, first.form.fields, say)
     rows = rows_of(in_classes(found, first.form.classes), split, limit)
     check_form(first, rows)
