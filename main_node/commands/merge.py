@@ -96,7 +96,8 @@ def _weights(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option(
     "--data", metavar="SOURCE", callback=homed,
     help="Say how good each model and the merged one are on its test set, named as mnist-main has"
-    " it. Of algebraic models, count what of its training rows contradicts the atoms.",
+    " it. Of algebraic models, count what of its training rows contradicts the atoms: of as many as"
+    " the models are of, unless --limit says.",
 )  # fmt: skip
 @click.option("--label", metavar="COLUMN", help="Of a table, as --data: what says the class.")
 @click.option(
