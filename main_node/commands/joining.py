@@ -25,11 +25,10 @@ from learning.joining import (
     joined,
     notes,
 )
-from learning.merging import Strategy
+from learning.merging import Judge, Strategy
 from learning.metrics import Scores
 from learning.model import Model, save, sha256
 from loaders import Rows
-from loaders.rows import Arrays
 from protocol.wire.secrets import shown
 from protocol.wire.words import plural, safe_line
 
@@ -126,7 +125,8 @@ class Joining:
         self._asked, self._held, self._say, self._warn = asked, held, say, warn
         self._each: list[Finished] = []
         self._first: Model | None = None
-        self._validation = 0.0
+        #: What is kept aside of the training rows, and whether they have a part in the model.
+        self._validation, self._apart = 0.0, False
         #: What each model says of itself, without its arrays.
         self._heads: list[Model] = []
 
@@ -140,9 +140,10 @@ class Joining:
         learner = learner_of(first)
         strategy = merging.parse(asked.merge or learner.merging)
         self._validation = asked.validation if strategy.judges and asked.data is not None else 0.0
+        self._apart = strategy.judges or strategy.parts == "atoms"
         check_strategy(strategy, learner, asked.start is not None, self._validation > 0)
         self._weigh(strategy)
-        start = self._start(first)
+        start = {} if asked.start is None else self._read(asked.start)[2].arrays
         tested = None if asked.data is None else self._rows("test", self._say)
         classes = len(first.form.classes)
         scores: list[Scores] = []
@@ -152,7 +153,7 @@ class Joining:
         merged, counted = joined(
             strategy, InFiles(self._each), start, learner,
             None if tested is None else partial(self._ask, learner),
-            self._judge(learner) if strategy.judges else None,
+            self._judge(learner, classes) if strategy.judges else None,
         )  # fmt: skip
         for place, told in sorted(merged.odd.items()):
             self._warn(f"{self._each[place].called} {told}")
@@ -227,19 +228,13 @@ class Joining:
                 f" in their order: --weights {','.join('N' for _ in self._each)}"
             )
 
-    def _start(self, first: Model) -> Arrays:
-        """Return the model that they went on from; empty if nobody says."""
-        if self._asked.start is None:
-            return {}
-        return self._read(self._asked.start)[2].arrays
-
     def _rows(self, split: str, say: Say = str) -> Rows:
         asked = self._asked
         assert self._first is not None
         assert asked.data is not None
         heads = [replace(head, form=self._first.form) for head in self._heads]
         return rows_for(
-            heads, asked.data, split, asked.limit, asked.label, say, apart=True,
+            heads, asked.data, split, asked.limit, asked.label, say, apart=self._apart,
             validation=self._validation,
         )  # fmt: skip
 
@@ -260,9 +255,9 @@ class Joining:
         for part in rows.parts(max(1, math.ceil(len(rows) / TOGETHER))):
             yield performed(learner, make(part))
 
-    def _judge(self, learner: Learner) -> Callable[[Arrays], float]:
+    def _judge(self, learner: Learner, classes: int) -> Judge:
         rows = self._rows("validation")
-        return lambda model: scored(learner, model, rows, rows.classes).accuracy
+        return lambda model: scored(learner, model, rows, classes).accuracy
 
     def _write(self, model: Model) -> None:
         """Write the merged model.
