@@ -58,7 +58,7 @@ class About:
     this_start: bool = False
     path: bool = False
     added: bool = False
-    before: str = ""
+    before: str | int = ""
     set: bool = False
     others: str = ""
 

@@ -116,7 +116,7 @@ def recipe_of(
 #: so that there are steps enough. Found on rows of MNIST and Fashion-MNIST that were kept aside.
 _PASSES = {FAST: 4, STANDARD: 8, BEST: 16}
 _MANY, _MOST_TIMES = 60_000, 20
-_ROUNDS = {FAST: 4, STANDARD: 4, BEST: 8}
+_ROUNDS = {FAST: 4, STANDARD: 8, BEST: 16}
 #: Of more shards, each is further from the others: they learn more, and of pictures they are merged
 #: so many times a pass, by whether they are many, if that is no more than so many times; and as a
 #: mean of many is calmer than each, at a higher rate. Found by `python -m benchmarks.plans`.

@@ -254,7 +254,7 @@ class Rounds:
             return
         number, model = self._untried
         spec = self._learning.spec
-        due = (number + 1) % spec.plan.validate_every == 0 or number + 1 == spec.rounds
+        due = (number + 1) % spec.validate_every == 0 or number + 1 == spec.rounds
         if due or whichever:
             self._evaluation.begin(number, model, self._check)
             self._untried = None

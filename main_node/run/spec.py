@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from learning.own.code import Code
 
 
+#: Of rounds that nobody asked for, so many are tried, about: to try one costs as much as to learn
+#: from some thousand rows.
+_TRIED = 8
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(Checked):
     """How often shards are learned from and merged."""
@@ -34,10 +39,11 @@ class PlanOptions(Checked):
     seed: int = option(
         0, "Of everything random: same seed, data and jobs, same model.", least=0, most=MAX_COUNT
     )
-    validate_every: int = option(
-        1, "Try the model of each so many-th round, and the last one's, on the test set, or on the"
-        " rows that --validation keeps aside.",
-        least=1, most=MAX_COUNT, metavar="ROUNDS", added=True,
+    validate_every: int | None = option(
+        None, "Try the model of each so many-th round, and the last one's, on the test set, or on"
+        " the rows that --validation keeps aside.",
+        least=1, most=MAX_COUNT, metavar="ROUNDS", added=True, before=1,
+        unset="each; about eight of the rounds that nobody asked for",
     )  # fmt: skip
 
 
@@ -148,7 +154,16 @@ class RunSpec:
         learner = self.learner_at(self.turn(0))
         with told_of(f"the {self.learner} learner can't say how to learn from this data"):
             made, rounds = learner.suited(rows.form, len(rows), self.data.jobs, self.plan.rounds)
-        return replace(self, made=made, plan=replace(self.plan, rounds=rounds))
+        every = 1 if self.plan.rounds is not None else max(1, round(rounds / _TRIED))
+        if self.plan.validate_every is not None:
+            every = self.plan.validate_every
+        plan = replace(self.plan, rounds=rounds, validate_every=every)
+        return replace(self, made=made, plan=plan)
+
+    @property
+    def validate_every(self) -> int:
+        """Which rounds' models are tried; there is a number once it is `suited`."""
+        return self.plan.validate_every or 1
 
     def as_begun(self, text: str) -> RunSpec:
         """Return it with what nobody has said as a text of `text` has it: so the run began."""
@@ -158,6 +173,7 @@ class RunSpec:
             return self
         if not isinstance(stored, dict):
             return self
+        stored = {**self._added, **stored}
         made, plan = (
             make(type(part), {**stored, **{n: v for n, v in flat(part).items() if v is not None}})
             for part in (self.made, self.plan)
