@@ -108,6 +108,13 @@ class Strategy:
     def __init__(self, made: DataclassInstance | None = None) -> None:
         self.made: DataclassInstance = self.options() if made is None else made
 
+    def check(self) -> None:
+        """Raise unless it can merge here, at the main node; asked before a run begins.
+
+        Raises:
+            MergeError: it can't, and what to do.
+        """
+
     def begin(self, initial: Arrays) -> Arrays:
         """Return the state that a run begins with.
 

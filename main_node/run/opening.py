@@ -185,6 +185,7 @@ def open_run(
         with told_of(f"the {learner.name} learner can't say whether it takes this data"):
             learner.check_form(data.train.form)
             learner.check_data(data.train)
+        plan.spec.strategy.check()
         interrupts.hold()  # from here on, not in the middle of anything
         stack.callback(interrupts.let)
         interrupts.check()
@@ -595,6 +596,7 @@ class Run:
             retries=self._database.failed_attempts(), left_out=self._left_out.titles,
             model=str(path), model_sha256=sha256(model),
             model_parts=self._described(model), merge=spec.merge,
+            merged=self._rounds.told,
             classes=list(classes) if len(classes) <= MOST_TABLED else [],
             shortcoming=self._shortcoming(tested), devices=self._memory.devices,
             options=json.loads(spec.text()),

@@ -141,6 +141,8 @@ class Rounds:
         self._over: dict[int, bool] = {}
         #: The last round that is merged, and its model, unless that is being tried.
         self._untried: tuple[int, Arrays] | None = None
+        #: What the strategy tells of the run, once that is through.
+        self.told: Mapping[str, object] = {}
 
     def run(self, phase: Callable[[str], Any]) -> Arrays:
         """Go through the rounds, and try their models; return the last one's.
@@ -174,6 +176,8 @@ class Rounds:
             self._try_last(whichever=True)
             self._evaluation.wait()
             self._ended(self.done - 1)
+        with _told_of(f"merging by {self._strategy.name!r} can't tell what it came to"):
+            self.told = json.loads(json.dumps(dict(self._strategy.tell(state))))
         return model
 
     @property

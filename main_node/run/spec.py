@@ -120,8 +120,14 @@ class RunSpec:
                 f"models of --learner {kind.name} are {kind.parts}; --merge {merger.name} merges"
                 f" {merger.parts}. Leave it out: it is {kind.merging} then"
             )
+        data = make(DataOptions, values)
+        if merger.judges and not data.validation:
+            raise UnknownStrategy(
+                f"--merge {merger.name} tries solutions on rows that are kept aside: say how many,"
+                " --validation 0.1 say"
+            )
         return cls(
-            data=make(DataOptions, values),
+            data=data,
             learner=learner,
             made=made,
             merge=merging.told(merger),

@@ -41,6 +41,7 @@ def print_summary(result: Result, console: Console) -> None:
                          f" and {plural(result.rounds, 'round')},"
                          f" by {plural(len(result.nodes), 'node')}{_on(result)}{retries}"),
         *_ended(result),
+        *_private(result),
         ("model", described(result.learner).made_of(result.model_parts) + _of_round(result)),
         ("took", f"{seconds['total']:.1f} s (training {seconds.get('training', 0):.1f} s)"
                  + (f" since start {result.starts}" if result.starts > 1 else "")),
@@ -56,6 +57,15 @@ def print_summary(result: Result, console: Console) -> None:
 def _ended(result: Result) -> list[tuple[str, str]]:
     """Return what ended a run, where that is more than that it was done."""
     return [("ended by", f"{result.ended_by}: {result.ended}")] if result.ended else []
+
+
+def _private(result: Result) -> list[tuple[str, str]]:
+    """Return how private a model is, where that is known."""
+    told = result.merged
+    if not told.keys() >= {"epsilon", "delta", "by"}:
+        return []
+    told_ = f"epsilon {told['epsilon']:.3g} at delta {told['delta']:g}, by {told['by']}"
+    return [("private", told_)]
 
 
 def _of_round(result: Result) -> str:
