@@ -178,8 +178,7 @@ class Rounds:
             self._try_last(whichever=True)
             self._evaluation.wait()
             self._ended(self.done - 1)
-        with _told_of(f"merging by {self._strategy.name!r} can't tell what it came to"):
-            self.told = json.loads(json.dumps(dict(self._strategy.tell(state))))
+        self.told = self._told_by(state)
         return model
 
     @property
@@ -451,6 +450,16 @@ class Rounds:
                     f" {merged.odd[place]}"
                 )
             told.append(each)
+        return told
+
+    def _told_by(self, state: Arrays) -> dict[str, object]:
+        """Return what the strategy tells of the run: nothing where it fails in that."""
+        try:
+            told: dict[str, object] = json.loads(json.dumps(dict(self._strategy.tell(state))))
+        except Exception as error:  # a model is there, and worth more
+            what = f"{type(error).__name__}: {error}"
+            self._listeners.warn(f"merging by {self._strategy.name!r} can't tell of it: {what}")
+            return {}
         return told
 
     def _judge(self, round_: int, model: Arrays) -> float:
