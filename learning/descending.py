@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from protocol.errors import ConfigError
 from protocol.options import Checked, option
 from protocol.wire.limits import MAX_COUNT
+from protocol.wire.words import plural
 
 
 @dataclass(frozen=True, kw_only=True)
 class DescentOptions(Checked):
     """How a job trains a net; what nobody says, its learner knows."""
 
-    epochs: int | None = option(
-        None, "nets: passes over its shard that each job makes, each round.", least=1,
-        most=MAX_COUNT, unset="the preset's",
+    epochs: float | None = option(
+        None, "nets: passes over its shard that each job makes, each round; 0.5: half a pass.",
+        least=0, above=True, most=1e9, unset="the preset's",
     )  # fmt: skip
     steps: int | None = option(
         None,
@@ -40,8 +41,15 @@ class DescentOptions(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.epochs, float) and self.epochs.is_integer():  # as it was always told
+            object.__setattr__(self, "epochs", int(self.epochs))
         if self.steps is not None and self.epochs is not None:
             raise ConfigError(
                 f"--steps {self.steps} and --epochs {self.epochs}: a job makes so many steps or so"
                 " many passes; give one of them"
             )
+
+
+def passes(epochs: float) -> str:
+    """Return `2 epochs`, `1 epoch` or `0.5 epochs`."""
+    return plural(int(epochs), "epoch") if epochs == int(epochs) else f"{epochs:g} epochs"

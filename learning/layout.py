@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from loaders.rows import Arrays
+from loaders.rows import Array, Arrays
 from protocol.wire.limits import ARRAY_NAME_LETTERS
 
 from .durable import DTYPES
@@ -17,8 +17,17 @@ from .errors import Diverged, UnfitSolution
 OWN = "own/"
 #: Of a fresh model, as it comes from a node.
 MOST_ARRAYS = 2_600
+#: Numbers that are computed with at once: what is made of them on the way is small, and near.
+BLOCK = 1 << 15
 #: A job carries the model up to three times, under longer names: so many letters and empty arrays.
 _NAME_LETTERS, _MOST_EMPTY = ARRAY_NAME_LETTERS - 8, 160
+
+
+def blocks(array: Array) -> Iterator[Array]:
+    """Yield an array's numbers in order, some at a time; where it is contiguous, themselves."""
+    flat = array.reshape(-1)
+    for first in range(0, flat.size, BLOCK):
+        yield flat[first : first + BLOCK]
 
 
 class Layout(Mapping[str, tuple[str, tuple[int, ...]]]):
@@ -81,7 +90,7 @@ class Layout(Mapping[str, tuple[str, tuple[int, ...]]]):
 def endless(arrays: Arrays) -> str:
     """Return which array holds numbers that are not finite, in words; empty if none does."""
     for name, array in arrays.items():
-        if array.dtype.kind in "fc" and not np.isfinite(array).all():
+        if array.dtype.kind in "fc" and not all(np.isfinite(b).all() for b in blocks(array)):
             return (
                 f"array {name!r} holds numbers that are not finite: its training diverged;"
                 " try a smaller learning rate"

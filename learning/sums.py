@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import xxhash
@@ -13,12 +14,10 @@ from loaders.rows import Array, Arrays, bytes_of
 
 from .contract import Solution
 from .errors import MergeError
-from .layout import Layout, endless
+from .layout import BLOCK, Layout, blocks, endless
 
 #: Whole numbers up to this are exact in float64; numbers from this on may overflow when summed.
 _EXACT, _LARGE, _SHIFT = 1 << 53, 2.0**900, 120
-#: Numbers that are computed with at once: what is made of them on the way is small, and near.
-BLOCK = 1 << 16
 _rounded = np.frompyfunc(lambda number, total: round(Fraction(number, total)), 2, 1)
 
 
@@ -32,6 +31,7 @@ class _Sum:
     """
 
     def __init__(self, like: Array) -> None:
+        self._dtype = like.dtype.name
         self._whole, self._most, self._shift = like.dtype.kind in "iu", 0, 0
         kind = np.complex128 if like.dtype.kind == "c" else np.float64
         self._sum: Array = np.zeros(like.shape, kind)
@@ -57,33 +57,24 @@ class _Sum:
             kind = self._sum.dtype
             self._sum = np.asarray(self._sum + array.astype(kind) * times, kind)
             return
-        parts = list(zip(blocks(self._sum), blocks(array), strict=True))
-        if self._wide and not self._shift and any(np.abs(b).max() > _LARGE for _, b in parts):
+        if self._wide and not self._shift and any(np.abs(b).max() > _LARGE for b in blocks(array)):
             self._shift = _SHIFT
             self._sum *= 2.0**-_SHIFT
-        for sum_, block in parts:
-            wide = block.astype(sum_.dtype)
-            if self._shift:
-                wide *= 2.0**-_SHIFT
-            wide *= times
-            np.add(sum_, wide, out=sum_)
+        scale, kind = times * 2.0**-self._shift, self._sum.dtype
+        buffer = np.empty(min(BLOCK, array.size), kind)
+        for sum_, block in zip(blocks(self._sum), blocks(array), strict=True):
+            scaled = np.multiply(block, scale, out=buffer[: block.size], dtype=kind)
+            np.add(sum_, scaled, out=sum_)
 
     def mean(self, total: int) -> Array:
-        """Return the sum of so many, divided by their number; asked for once."""
+        """Return the sum of so many, divided by their number, as they are; asked for once."""
         if self._each is not None:
             return self._each
         if self._sum.dtype == object:
-            return np.asarray(_rounded(self._sum, total), object)
+            return as_type(np.asarray(_rounded(self._sum, total), object), self._dtype)
         self._sum /= total
         self._sum *= 2.0**self._shift
-        return self._sum
-
-
-def blocks(array: Array) -> Iterator[Array]:
-    """Yield an array's numbers in order, some at a time; where it is contiguous, themselves."""
-    flat = array.reshape(-1)
-    for first in range(0, flat.size, BLOCK):
-        yield flat[first : first + BLOCK]
+        return as_type(self._sum, self._dtype)
 
 
 def weighted_mean(solutions: Iterable[Solution]) -> Arrays:
@@ -98,35 +89,44 @@ def weighted_mean(solutions: Iterable[Solution]) -> Arrays:
             numbers.
     """
     sums: dict[str, _Sum] = {}
-    dtypes: dict[str, str] = {}
-    total = 0
-    for solution in checked(solutions):
-        if not sums:
-            dtypes = {name: array.dtype.name for name, array in solution.arrays.items()}
-            sums = {name: _Sum(array) for name, array in solution.arrays.items()}
-        for name, array in solution.arrays.items():
-            sums[name].add(array, solution.examples)
-        total += solution.examples
-        del solution  # before the next is read
+    total = sum(map(partial(_added, sums), checked(solutions)))
     if not total:
         raise MergeError("nothing to merge: no solution with any example")
-    return {name: as_type(sums.pop(name).mean(total), dtypes[name]) for name in list(sums)}
+    return {name: sums.pop(name).mean(total) for name in list(sums)}
+
+
+def _added(sums: dict[str, _Sum], solution: Solution) -> int:
+    """Add a solution to sums by name; return how many examples it is of."""
+    if not sums:
+        sums.update({name: _Sum(array) for name, array in solution.arrays.items()})
+    for name, array in solution.arrays.items():
+        sums[name].add(array, solution.examples)
+    return solution.examples
 
 
 def checked(solutions: Iterable[Solution]) -> Iterator[Solution]:
-    """Yield solutions that fit together, one at a time.
+    """Return solutions that fit together, one at a time: none is held when the next is read.
 
     Raises:
         MergeError: one is no numbers, or is laid out otherwise than the first.
     """
-    layout: Layout | None = None
-    for number, solution in enumerate(solutions, 1):
-        layout = layout or Layout(solution.arrays)
-        wrong = _not_numbers(solution) or layout.difference(solution.arrays)
+    return map(_Fitting(), solutions)
+
+
+class _Fitting:
+    """Lets solutions pass that are laid out as the first one."""
+
+    def __init__(self) -> None:
+        self._layout: Layout | None = None
+        self._seen = 0
+
+    def __call__(self, solution: Solution) -> Solution:
+        self._layout, self._seen = self._layout or Layout(solution.arrays), self._seen + 1
+        wrong = _not_numbers(solution) or self._layout.difference(solution.arrays)
         wrong = wrong or endless(solution.arrays)
         if wrong:
-            raise MergeError(f"solution {number} does not fit the first: {wrong}")
-        yield solution
+            raise MergeError(f"solution {self._seen} does not fit the first: {wrong}")
+        return solution
 
 
 def _not_numbers(solution: Solution) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,10 +13,13 @@ import numpy as np
 from loaders.rows import Array, Arrays
 
 from .contract import Solution
-from .sums import BLOCK, as_type, checked
+from .layout import BLOCK, blocks
+from .sums import as_type, checked
 
 #: Below so many solutions, which of them is far from the others nobody can say.
 _FEWEST = 3
+#: Squares between these have lost nothing.
+_FEW, _MANY = 1e-290, 1e290
 
 
 def distance(arrays: Arrays, other: Arrays) -> float:
@@ -23,20 +27,26 @@ def distance(arrays: Arrays, other: Arrays) -> float:
 
     What is no real number, as counters are, counts for nothing.
     """
-    squares = []
+    return math.hypot(*(_length(way) for way in _ways(arrays, other)))
+
+
+def _ways(arrays: Arrays, other: Arrays) -> Iterator[Array]:
+    """Yield what lies between arrays of real numbers, some at a time; each is the last one's."""
+    buffer = np.empty(BLOCK)
     for name, array in arrays.items():
-        if array.dtype.kind != "f" or name not in other or other[name].shape != array.shape:
-            continue
-        one, two = array.reshape(-1), other[name].reshape(-1)
-        for first in range(0, one.size, BLOCK):
-            part = slice(first, first + BLOCK)
-            way = one[part].astype(np.float64) - two[part]
-            scale = float(np.abs(way).max())
-            if scale:
-                way /= scale  # no square overflows
-                squares.append((scale, float(way @ way)))
-    most = max((scale for scale, _ in squares), default=0.0)
-    return most * math.sqrt(math.fsum((s / most) ** 2 * square for s, square in squares if most))
+        if array.dtype.kind == "f" and name in other and other[name].shape == array.shape:
+            for one, two in zip(blocks(array), blocks(other[name]), strict=True):
+                yield np.subtract(one, two, out=buffer[: one.size], dtype=np.float64)
+
+
+def _length(way: Array) -> float:
+    """Return the Euclidean norm of some numbers, also where a square would overflow."""
+    with np.errstate(over="ignore"):
+        square = float(np.square(way).sum())
+    if _FEW < square < _MANY:
+        return math.sqrt(square)
+    most = float(np.abs(way).max())
+    return most * math.sqrt(float(np.square(way / most).sum())) if most else 0.0
 
 
 class Way(NamedTuple):
@@ -61,12 +71,16 @@ def shortened(solutions: Collection[Solution], before: Arrays, bound: float) -> 
     """
     if not bound or not before or len(solutions) < _FEWEST:
         return []
-    ways = np.array([distance(each.arrays, before) for each in checked(solutions)])
+    ways = np.array([*map(partial(_distance_of, before), checked(solutions))])
     middle = float(np.median(ways))
     if not middle or ways.max() <= bound * middle:  # where most have not moved, who has is right
         return []
     times = ways / middle
     return [Way(float(each), min(1.0, bound / float(max(each, bound)))) for each in times]
+
+
+def _distance_of(before: Arrays, solution: Solution) -> float:
+    return distance(solution.arrays, before)
 
 
 def drawn_back(

@@ -64,9 +64,10 @@ class DataOptions(Checked):
     sharding: str = option(
         "disjoint",
         "disjoint: each row in one job; sample: each job its own random rows/jobs; labels:"
-        " disjoint and skewed, a few classes a job; dirichlet: disjoint, each class in shares drawn"
-        " with this concentration, e.g. dirichlet:0.5.",
-        choices=("disjoint", "sample", "labels", "dirichlet:ALPHA"),
+        " disjoint and skewed, a few classes a job; classes: disjoint, so many classes a job, e.g."
+        " classes:1; dirichlet: disjoint, each class in shares drawn with this concentration, e.g."
+        " dirichlet:0.5.",
+        choices=("disjoint", "sample", "labels", "classes:COUNT", "dirichlet:ALPHA"),
     )
     shared_rows: float = option(
         0.0, "This part of the rows, drawn at random, is in every job: 0.02 halves what skewed"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from protocol.options import is_choice
@@ -33,6 +36,56 @@ def by_label(labels: Labels, jobs: int, random: np.random.Generator) -> list[Row
     return [np.concatenate([runs[first], runs[second]]) for first, second in pairs]
 
 
+def by_class(
+    labels: Labels, jobs: int, random: np.random.Generator, classes: float
+) -> list[RowNumbers]:
+    """Return a partition whose shards have rows of so many classes, and of no other.
+
+    Classes are dealt out in turn, so that all are as often there as can be, and the rows of each
+    are cut evenly among the shards that have it.
+
+    Source: Li et al. 2022, "Federated Learning on Non-IID Data Silos" (NIID-Bench), section IV-A,
+    #C = k.
+
+    Raises:
+        LoaderError: a class would be in no shard, or a shard without rows.
+    """
+    there = random.permutation(np.unique(labels))
+    each = int(classes)
+    if each != classes or each > len(there) or jobs * each < len(there):
+        raise LoaderError(
+            f"{jobs} jobs of {classes:g} classes can't hold each of {len(there)} classes: take"
+            f" whole numbers, of classes {len(there)} at most, and more jobs or classes a job"
+        )
+    dealt = [there[(each * job + n) % len(there)] for job in range(jobs) for n in range(each)]
+    parts: list[list[RowNumbers]] = [[] for _ in range(jobs)]
+    for class_ in there:
+        having = [place // each for place, dealt_ in enumerate(dealt) if dealt_ == class_]
+        rows = random.permutation(np.flatnonzero(labels == class_))
+        for job, some in zip(having, np.array_split(rows, len(having)), strict=True):
+            parts[job].append(some)
+    joined = [np.concatenate(each) for each in parts]
+    if not all(map(len, joined)):
+        raise LoaderError(f"{jobs} jobs of {classes:g} classes: one would have no row")
+    return joined
+
+
+def skew(labels: Labels, shards: Sequence[RowNumbers]) -> float:
+    """Return how far shards' classes are from those of all rows, 0 to 1, beyond what is by chance.
+
+    That is the mean over shards, by their rows, of the total variation distance between the
+    frequencies of classes, less what it is, about, where rows are drawn at random.
+    """
+    classes, whole = np.unique(labels, return_counts=True)
+    found = 0.0
+    for rows in shards:
+        counts = np.bincount(np.searchsorted(classes, labels[rows]), minlength=len(classes))
+        apart = float(np.abs(counts / len(rows) - whole / len(labels)).sum()) / 2
+        chance = math.sqrt(len(classes) / (2 * math.pi * len(rows)))
+        found += len(rows) * max(0.0, apart - chance)
+    return found / max(1, sum(map(len, shards)))
+
+
 def dirichlet(
     labels: Labels, jobs: int, random: np.random.Generator, alpha: float
 ) -> list[RowNumbers]:
@@ -60,7 +113,9 @@ def dirichlet(
 
 
 SHARDINGS = {"disjoint": disjoint, "sample": sample, "labels": by_label}
-DIRICHLET = "dirichlet:ALPHA"
+#: Those that have a number behind their name.
+NUMBERED = {"dirichlet": dirichlet, "classes": by_class}
+CHOICES = (*SHARDINGS, "classes:COUNT", "dirichlet:ALPHA")
 
 
 def shard(
@@ -71,7 +126,7 @@ def shard(
     Args:
         labels: int64, shape (n,).
         jobs: how many shards.
-        how: `disjoint`, `sample`, `labels`, or `dirichlet:ALPHA` with a number above 0.
+        how: `disjoint`, `sample`, `labels`, `classes:COUNT`, or `dirichlet:ALPHA`, with numbers.
         seed: equal seeds give equal shards.
         shared: the fraction of the rows, drawn at random, that every shard has, whatever else it
             has: a few of them halve what skewed labels cost.
@@ -79,17 +134,17 @@ def shard(
     Raises:
         LoaderError: fewer rows than jobs need, or no such way.
     """
-    name, _, alpha = how.partition(":")
-    if not is_choice((*SHARDINGS, DIRICHLET), how):
-        raise LoaderError(f"no sharding {how!r}; there is {', '.join(SHARDINGS)}, {DIRICHLET}")
+    name, _, number = how.partition(":")
+    if not is_choice(CHOICES, how):
+        raise LoaderError(f"no sharding {how!r}; there is {', '.join(CHOICES)}")
     least = 2 * jobs if how == "labels" else jobs
     if jobs < 1 or len(labels) < least:
         raise LoaderError(
             f"{len(labels)} rows can't be cut into {jobs} jobs ({how}); use fewer jobs or more rows"
         )
     random = np.random.default_rng([seed, len(labels), jobs])
-    if alpha:
-        shards = dirichlet(labels, jobs, random, float(alpha))
+    if number:
+        shards = NUMBERED[name](labels, jobs, random, float(number))
     else:
         shards = SHARDINGS[name](labels, jobs, random)
     if not shared:

@@ -112,8 +112,8 @@ LOOK_SECONDS = 1.0
 HURRY_SECONDS = 0.2
 #: Tasks receipted in one message.
 RECEIPTS = 2000
-#: What is no message of ours is so much noise, and so is each kilobyte of a long header, or each
-#: second that it takes to be understood.
+#: What is no message of ours is so much noise, and so is each second that a long header takes, but
+#: no more than for each of its kilobytes: where this machine is busy, time is not its sender's.
 MALFORMED_NOISE, KILOBYTE_NOISE, SECOND_NOISE = 50.0, 1.0, 20_000.0
 LONG_BYTES = 4 * KIB
 #: So much noise is an order, for which the allow-list is looked at.
@@ -499,7 +499,8 @@ class Router(Shell):
         if useful < 0 and nbytes > UNASKED_BYTES:
             self.dispatcher.may_repeat(id_, now)
         elif long and not paid:
-            noise += SECOND_NOISE * (time.thread_time() - begun)
+            taken = SECOND_NOISE * (time.thread_time() - begun)
+            noise += min(taken, KILOBYTE_NOISE * len(frames[1]) / KIB)
         self._bear(peer, noise + useful, now)
 
     def _meet(self, id_: bytes, origin: Origin, now: float) -> Peer:

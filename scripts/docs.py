@@ -21,6 +21,7 @@ import grimp
 
 from computing_node.command import main as compute
 from console.exits import EXIT_MEANINGS
+from learning import merging
 from main_node.commands.datasets import main as datasets
 from main_node.commands.keys import main as keys
 from main_node.commands.predict import main as predict
@@ -30,6 +31,7 @@ from main_node.run import events
 from main_node.run.telling import kind_of
 from protocol.machine.ledger import JOB_TRANSITIONS
 from protocol.machine.session import SESSION_TRANSITIONS
+from protocol.options import declared
 from protocol.wire import messages
 from protocol.wire.codec import KINDS
 from relay_node.command import main as relay
@@ -113,6 +115,20 @@ def _group(program: str, group: click.Group) -> str:
     return "\n".join(lines)
 
 
+def _strategies() -> str:
+    lines = ["| name | | options | source |", "|---|---|---|---|"]
+    for name in merging.names():
+        kind = merging.strategy(name)
+        doc = inspect.getdoc(kind) or ""
+        first = doc.split("\n\n")[0].replace("\n", " ")
+        found = re.search(r"Source: ([^\"]*(?:\"[^\"]*\")?)", doc)
+        source = " ".join(found[1].split()).rstrip(",.").rstrip('"') if found else ""
+        source += '"' * (source.count('"') % 2)
+        said = [f"`{each.name}={each.default}`" for each in declared(kind.options)]
+        lines.append(f"| `{name}` | {first} | {', '.join(said)} | {source} |")
+    return "\n".join(lines)
+
+
 def _exits() -> str:
     rows = [f"| {int(code)} | {meaning} |" for code, meaning in EXIT_MEANINGS.items()]
     return "\n".join(["| code | meaning |", "|---|---|", *rows])
@@ -147,6 +163,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "mnist-keys": lambda: _group("mnist-keys", keys),
     "exit-codes": _exits,
     "run-events": _run_events,
+    "strategies": _strategies,
 }
 
 

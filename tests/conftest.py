@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import loaders
 from computing_node import AsyncComputingNode
@@ -27,6 +28,9 @@ from protocol.wire.entry import Entry
 from .processes import Process, Relay, Told
 
 pytest_plugins = ["tests.lanes"]
+# How long a case takes is the machine's: others work beside.
+settings.register_profile("beside others", settings(), deadline=None)
+settings.load_profile("beside others")
 
 # Whoever runs the tests in the background, or by nohup, has these ignored: so would every command.
 for _number, _usual in (
@@ -191,6 +195,14 @@ def make_idx_folder(folder: Path, train: int = 200, test: int = 50, side: int = 
 @pytest.fixture(scope="session")
 def idx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_idx_folder(tmp_path_factory.mktemp("idx") / "small")
+
+
+@pytest.fixture(scope="session")
+def compiled() -> None:
+    """Have the algebraic learner's loops compiled: once in a checkout, by one process."""
+    from learning.algebraic.compiling import prepare
+
+    prepare(lambda text: None)
 
 
 @pytest.fixture(scope="session")

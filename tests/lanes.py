@@ -14,11 +14,14 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 FAST = "fast"
 #: And what tests in the others need, beside what the fast one does.
@@ -29,6 +32,10 @@ LANES = {
 _DEPTH = "TESTS_DEPTH"
 #: Whether it is counted which lines are reached, which takes several times as long.
 COUNTED = "COVERAGE_DATA" in os.environ
+#: A folder: the first worker that reads the tests says there that it has.
+_TURN = "TESTS_TURN"
+#: Compiles the algebraic learner's loops, or loads them.
+_COMPILING = "from learning.algebraic.compiling import prepare; prepare(lambda text: None)"
 DURATIONS = Path(__file__).parent / "durations.tsv"
 HEAD = "file\tseconds\tCPU seconds\ttests"
 
@@ -48,14 +55,41 @@ def depth() -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # There are hundreds of processes: each would compile every module anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     config.addinivalue_line("markers", "deep: simulated runs; the more the better")
     config.addinivalue_line("markers", "cost: says what may be used; not where lines are counted")
+    if config.getoption("--lane") == FAST:
+        # Starting a pool of threads is a third of what it takes to start a command.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if config.getoption("--lane") == "deep":
         os.environ[_DEPTH] = "16"
     config.addinivalue_line("markers", "lane(name): what a test needs; `fast` if nothing")
     target = config.getoption("--durations-to")
-    if target is not None and not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        return
+    if target is not None:
         config.pluginmanager.register(Durations(target))
+    if config.getoption("dist", "no") != "no":
+        config.pluginmanager.register(Once())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Have one worker compile the tests as it reads them: the others wait, and load what it made.
+
+    Pytest itself has each compile everything.
+    """
+    if not hasattr(session.config, "workerinput"):
+        return (yield)
+    read = Path(os.environ[_TURN]) / "read"
+    with FileLock(read.with_suffix(".lock")) as lock:
+        if read.exists():
+            lock.release()
+        collected = yield
+        read.touch()
+    return collected
 
 
 def lane_of(item: pytest.Item) -> str:
@@ -113,6 +147,24 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     finally:
         before = dict(item.user_properties)["before"]
         item.user_properties.append(("cpu", _cpu() - float(before)))  # type: ignore[arg-type]
+
+
+class Once:
+    """Sees that what workers would compile, each for itself, is compiled once.
+
+    The algebraic learner's loops take 20 s of CPU, in a checkout that has none of them: that
+    is done beside the workers, while they read the tests.
+    """
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="tests-")
+        os.environ[_TURN] = self._folder.name
+        self._compiling = subprocess.Popen([sys.executable, "-c", _COMPILING])
+
+    def pytest_sessionfinish(self) -> None:
+        self._compiling.kill()
+        self._compiling.wait()
+        self._folder.cleanup()
 
 
 class Durations:

@@ -105,8 +105,7 @@ COLUMNS = {
     "nobody": NOBODY, "modules": MODULES,
 }  # fmt: skip
 TOGETHER = {
-    "closed, no home, modules": CLOSED + HOMELESS + MODULES,
-    "full, unwritable home": FULL + UNWRITABLE,
+    "full, no home, modules": FULL + HOMELESS + MODULES,
     "ascii, no shared memory, nobody": ASCII + NO_SHARED_MEMORY + NOBODY,
 }
 

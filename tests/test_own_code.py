@@ -137,7 +137,7 @@ def test_code_goes_where_its_owner_and_the_nodes_owner_allow_it(
         ((), "there is no module 'lines'"),
         (("--ship-code",), "takes no code that comes"),
     ):
-        refused = here(MAIN_HERE, *main, *ship, "--run-dir", str(runs), "--timeout", "2")
+        refused = here(MAIN_HERE, *main, *ship, "--run-dir", str(runs), "--timeout", "5")
         assert refused.returncode == 5
         assert why in refused.stderr
         plain.event("source.unreachable", reason=has(why))

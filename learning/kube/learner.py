@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from protocol.errors import ConfigError
 
 from ..contract import Cancelled, Learner, Progress, Solution
-from ..descending import DescentOptions
+from ..descending import DescentOptions, passes
 from ..devices import CPU, CUDA, MPS
 from ..errors import LearningError, UnfitData, told_of
 
@@ -40,13 +40,13 @@ class KubeOptions(DescentOptions):
                 f"--steps {self.steps}: a KubeModel is told which pass it makes, and makes whole"
                 " ones; give --epochs"
             )
+        if self.epochs is not None and not isinstance(self.epochs, int):
+            raise ConfigError(f"--epochs {self.epochs}: a KubeModel makes whole passes")
 
     @property
     def lesson(self) -> str:
         """What a job does in a round, in words."""
-        from protocol.wire.words import plural
-
-        return plural(self.epochs or EPOCHS, "epoch")
+        return passes(self.epochs or EPOCHS)
 
     def whole(self) -> KubeOptions:
         """Return it with what nobody has said."""

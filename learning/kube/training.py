@@ -46,7 +46,7 @@ class Training:
     def __init__(self, unit: Unit, made: KubeOptions, turn: Turn) -> None:
         self._unit, self._turn = unit, turn
         assert made.epochs is not None and made.batch_size is not None and made.lr is not None
-        self._epochs, self._batch_size, self._lr = made.epochs, made.batch_size, made.lr
+        self._epochs, self._batch_size, self._lr = int(made.epochs), made.batch_size, made.lr
         torch.set_num_threads(made.threads)
 
     # What is made.

@@ -45,7 +45,7 @@ class ServerOptimizer(WeightedMean):
     kept: ClassVar[tuple[str, ...]] = ()
 
     def step(self, way: Array, kept: Mapping[str, Array], round_: int) -> tuple[Array, Arrays]:
-        """Return the step to take, and what is to be kept, all float64.
+        """Return the step to take, and what is to be kept, all float64; of some numbers at a time.
 
         Args:
             way: from the model before to the mean.
@@ -65,6 +65,25 @@ class ServerOptimizer(WeightedMean):
         }  # fmt: skip
         return {**zeros, _ROUNDS: np.zeros((), np.int64)}
 
+    def _moved(
+        self, mean: Array, before: Array, kept: Arrays, round_: int
+    ) -> tuple[Array, dict[str, Array]]:
+        """Return an array after the step, and what is kept of it, in the type of the mean."""
+        import numpy as np
+
+        from ..layout import blocks
+
+        model, after = np.empty_like(mean), {name: np.empty_like(mean) for name in kept}
+        outs = zip(blocks(model), *map(blocks, after.values()), strict=True)
+        every = zip(blocks(mean), blocks(before), *map(blocks, kept.values()), strict=True)
+        for (moved, *new), (to, *wide) in zip(outs, every, strict=True):
+            start, *old = (each.astype(np.float64) for each in wide)
+            step, now = self.step(to - start, dict(zip(kept, old, strict=True)), round_)
+            moved[:] = start + step
+            for out, name in zip(new, after, strict=True):
+                out[:] = now[name]
+        return model, after
+
     def merge(
         self, solutions: Collection[Solution], before: Arrays = NOTHING, state: Arrays = NOTHING
     ) -> Merged:
@@ -75,18 +94,13 @@ class ServerOptimizer(WeightedMean):
         """
         import numpy as np
 
-        from ..sums import as_type
-
         mean = self.mean(solutions, before)
         round_ = int(state[_ROUNDS]) + 1
         model, after = dict(mean.model), {_ROUNDS: np.array(round_, np.int64)}
         for name, array in mean.model.items():
-            kept = {kept: state.get(f"{kept}/{name}") for kept in self.kept}
-            if any(each is None for each in kept.values()):  # it is not learned
+            if not all(f"{kept}/{name}" in state for kept in self.kept):  # it is not learned
                 continue
-            dtype, start = array.dtype.name, before[name].astype(np.float64)
-            wide = {n: each.astype(np.float64) for n, each in kept.items() if each is not None}
-            step, now = self.step(array.astype(np.float64) - start, wide, round_)
-            model[name] = as_type(start + step, dtype)
-            after |= {f"{kept}/{name}": as_type(each, dtype) for kept, each in now.items()}
+            kept = {kept: state[f"{kept}/{name}"] for kept in self.kept}
+            model[name], now = self._moved(array, before[name], kept, round_)
+            after |= {f"{kept}/{name}": each for kept, each in now.items()}
         return mean._replace(model=model, state=after)

@@ -73,15 +73,11 @@ class Course:
     @property
     def steps(self) -> int:
         """How many batches a job learns from; of the last pass not all, where that is enough."""
-        if self.recipe.steps is not None:
-            return self.recipe.steps
-        return self.recipe.epochs * self.recipe.in_a_pass(self.rows)
+        return self.recipe.steps_of(self.rows)
 
     def epochs(self, random: np.random.Generator) -> Iterator[Epoch]:
         """Draw them, one after the other."""
-        passes = self.recipe.epochs
-        if self.recipe.steps is not None:
-            passes = math.ceil(self.recipe.steps / max(1, self.recipe.in_a_pass(self.rows)))
+        passes = math.ceil(self.steps / max(1, self.recipe.in_a_pass(self.rows)))
         for number in range(passes):
             order = random.permutation(self.rows)
             if self.recipe.first:

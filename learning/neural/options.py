@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from protocol.options import option
+from protocol.wire.words import plural
 
-from ..descending import DescentOptions
+from ..descending import DescentOptions, passes
 from .presets import FIRST, PRESETS, STANDARD
 
 
@@ -34,11 +35,9 @@ class PresetOptions(DescentOptions):
     @property
     def lesson(self) -> str:
         """What a job does in a round, in words."""
-        from protocol.wire.words import plural
-
         if self.steps is not None:
             return f"{plural(self.steps, 'step')} ({self.preset})"
-        return f"{plural(self.epochs or 1, 'epoch')} ({self.preset})"
+        return f"{passes(self.epochs or 1)} ({self.preset})"
 
 
 @dataclass(frozen=True, kw_only=True)

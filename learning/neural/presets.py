@@ -30,7 +30,7 @@ class Recipe:
             alike from the second epoch on, the rate falls from the start, weights of all kinds
             decay.
         rounds: how often shards are merged.
-        epochs: passes over its shard that each job makes, each round.
+        epochs: passes over its shard that each job makes, each round; below 1 a part of one.
         steps: steps that it makes instead; None: passes.
         batch_size: rows a step.
         lr: the highest learning rate.
@@ -43,7 +43,7 @@ class Recipe:
 
     first: bool = False
     rounds: int
-    epochs: int
+    epochs: float
     steps: int | None = None
     batch_size: int
     lr: float
@@ -53,7 +53,7 @@ class Recipe:
     flip: bool = False
 
     @property
-    def said_epochs(self) -> int | None:
+    def said_epochs(self) -> float | None:
         """Passes of a job, where it is told by them."""
         return self.epochs if self.steps is None else None
 
@@ -62,6 +62,12 @@ class Recipe:
         if self.first:
             return math.ceil(rows / self.batch_size)
         return max(1, round(rows / self.batch_size))
+
+    def steps_of(self, rows: int) -> int:
+        """Return how many steps a job makes, of a shard of so many rows."""
+        if self.steps is not None:
+            return self.steps
+        return max(1, round(self.epochs * self.in_a_pass(rows)))
 
     def batches(self, rows: int) -> tuple[slice, ...]:
         """Return which of so many rows, in the order of a pass, are learned from together."""
@@ -142,7 +148,7 @@ def _by_steps(recipe: Recipe, steps: int, own: int) -> Recipe:
         steps: of each job, each round.
         own: rows of a shard.
     """
-    wanted = recipe.rounds * recipe.epochs * recipe.in_a_pass(own)
+    wanted = recipe.rounds * recipe.steps_of(own)
     return replace(recipe, steps=steps, rounds=max(1, round(wanted / steps)))
 
 

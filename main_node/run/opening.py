@@ -22,12 +22,13 @@ from learning.metrics import MOST_TABLED
 from learning.model import sha256
 from learning.registry import kind_of
 from loaders import OneAgainstRest, Rows, Source, SourceOptions, open_source, rows_of, shard
-from loaders.rows import Array, Arrays
+from loaders.rows import Array, Arrays, Labels, RowNumbers
+from loaders.sharding import skew
 from loaders.splits import with_test, with_validation, without_contradictions
 from protocol import AddressError
 from protocol.wire.addresses import is_loopback
 from protocol.wire.secrets import shown
-from protocol.wire.words import safe_line
+from protocol.wire.words import plural, safe_line
 
 from ..controls import STOP, Handler, Order
 from ..errors import ConfigError, DataChanged, NoNode, StorageError, TrialFailed
@@ -54,6 +55,8 @@ from .telling import Telling
 _TOLD_FILES = 8
 #: Names of classes in a line.
 _TOLD_CLASSES = 8
+#: From so skewed shards on, what helps is said.
+SKEWED = 0.2
 #: How long a run has taken is kept so often, where that may end it; else with each round.
 _KEPT_SECONDS = 5.0
 
@@ -252,8 +255,26 @@ def _load(plan: Plan, learner: Learner, heard: Listeners) -> _Data:
     tried = rows_of(source, "validation") if options.validation else test
     _say_if_unknown(source, heard)
     cut = shard(train.labels, options.jobs, options.sharding, seed, options.shared_rows)
+    _say_if_skewed(plan, train.labels, cut, learner, heard)
     shards = [train.of(rows) for rows in cut]
     return _Data(train=train, test=test, tried=tried, shards=shards, tested=tested)
+
+
+def _say_if_skewed(
+    plan: Plan, labels: Labels, cut: Sequence[RowNumbers], learner: Learner, heard: Listeners
+) -> None:
+    """Say what helps where jobs have other classes than the whole, and models have a mean."""
+    if plan.spec.data.shared_rows or learner.parts != "numbers":
+        return
+    found = skew(labels, cut)
+    if found < SKEWED:
+        return
+    few = plural(min(len(np.unique(labels[rows])) for rows in cut), "class", "es")
+    heard.note(
+        f"the jobs' classes are skewed: {found:.0%} of the rows would have to change places, and"
+        f" one job has {few} of {len(np.unique(labels))}. --shared-rows 0.02,"
+        " if it may be, gives each job 2 % of all rows, and makes most of the harm good"
+    )
 
 
 def _seen(learner: Learner, rows: Rows) -> Array:

@@ -30,7 +30,13 @@ from .keys import NodeKeys
 from .security import Security
 
 if TYPE_CHECKING:
-    from zeroconf import ServiceBrowser, ServiceInfo, Zeroconf
+    from zeroconf import (  # type: ignore[attr-defined]
+        DNSService,
+        RecordUpdate,
+        ServiceBrowser,
+        ServiceInfo,
+        Zeroconf,
+    )
 
 log = logging.getLogger("mnist.discovery")
 
@@ -41,6 +47,9 @@ TTL_SECONDS = 118
 #: too: it may have been the network.
 ASK_AFTER, ASK_SECONDS, GONE_ASK_SECONDS = 0.6, 10.0, 60.0
 GONE_SECONDS = 3600.0
+#: An announcement can get lost, or come where nobody listens yet: who is there is asked this often,
+#: while nobody is known and while somebody is.
+WANT_SECONDS, WONDER_SECONDS = 10.0, 60.0
 #: After a change of its interfaces a machine may take so long to be ready.
 SETTLE_SECONDS = 30.0
 #: Own addresses, and whether somebody is still there, are looked at this often.
@@ -225,19 +234,46 @@ class _Heard:
     asked: float = -math.inf
 
 
-def _listener(hear: Callable[[str, float], None]) -> Any:
-    """Return what the library tells of every answer; `hear` is told who says where he is."""
-    from zeroconf import RecordUpdate, RecordUpdateListener, const
+def _listener(hear: Callable[[str, float, ServiceInfo | None], None]) -> Any:
+    """Return what the library tells of every answer.
+
+    `hear` is told who says where he is, for how long that is good, and all that he says of himself
+    in that answer, if that is enough to find him.
+    """
+    from zeroconf import DNSService, RecordUpdateListener  # type: ignore[attr-defined]
 
     class Listener(RecordUpdateListener):
         def async_update_records(
             self, zc: Zeroconf, now: float, records: list[RecordUpdate]
         ) -> None:
+            said: dict[str, list[RecordUpdate]] = {}
+            where: dict[str, DNSService] = {}
             for record in records:
-                if record.new.type == const._TYPE_SRV and not record.new.is_expired(now):
-                    hear(record.new.name, record.new.ttl)
+                said.setdefault(record.new.key, []).append(record)
+                if isinstance(record.new, DNSService) and not record.new.is_expired(now):
+                    where[record.new.key] = record.new
+            for name, service in where.items():
+                own = [*said[name], *said.get(service.server_key, [])]
+                hear(service.name, service.ttl, _read(service, own, zc, now))
 
     return Listener()
+
+
+def _read(service: DNSService, said: list[RecordUpdate], zc: Zeroconf, now: float) -> Any:
+    """Return what somebody says of himself in one answer, a `ServiceInfo`; None: not enough."""
+    from zeroconf import ServiceInfo
+
+    try:
+        info = ServiceInfo(SERVICE, service.name, server=service.server)
+        info.async_update_records(zc, now, said)
+    except Exception as error:  # whatever strangers send
+        _tell_strange(service.name, error)
+        return None
+    return info if info.addresses and info.properties else None
+
+
+def _tell_strange(name: str, error: Exception) -> None:
+    log.debug(Entry("announcement.strange", name=name, cause=in_words(error)))
 
 
 class Browser:
@@ -280,6 +316,7 @@ class Browser:
         self._heard: dict[str, _Heard] = {}
         self._interfaces = _own_networks()
         self._settled_at = -math.inf
+        self._wondered_at = time.monotonic()
         self._zeroconf: Zeroconf | None = None
         self._browser: ServiceBrowser | None = None
         self._pool = ThreadPoolExecutor(RESOLVE_AT_ONCE, thread_name_prefix="discovery")
@@ -317,8 +354,11 @@ class Browser:
         if networks != self._interfaces or now < self._settled_at:
             self._zeroconf.update_interfaces(InterfaceChoice.All)
             if networks != self._interfaces:
-                self._ask()
+                self._wondered_at = -math.inf
                 self._interfaces, self._settled_at = networks, now + SETTLE_SECONDS
+        if now - self._wondered_at > (WONDER_SECONDS if self._known else WANT_SECONDS):
+            self._wondered_at = now
+            self._ask()
         self._forget_silent(now)
 
     def _ask(self, name: str = "") -> None:
@@ -332,18 +372,33 @@ class Browser:
             out.add_question(DNSQuestion(name or SERVICE, kind, const._CLASS_IN))
         self._zeroconf.send(out)
 
-    def _hear(self, name: str, life: float) -> None:
-        """Somebody has said that he is there; in the library's thread."""
+    def _hear(self, name: str, life: float, info: ServiceInfo | None) -> None:
+        """Somebody has said that he is there; in the library's thread.
+
+        Who means well says all at once, and is taken at his word here: a moment later the library
+        may know it no more, where strangers announce a lot.
+        """
         with self._lock:
-            heard = self._heard.get(name)
-            if heard is None:
+            if self._closed:
                 return
-            heard.at, heard.life = time.monotonic(), min(life, TTL_SECONDS)
-            back = name not in self._known
-            if back:
-                self._unresolved[name] = None
-        if back:
+            heard = self._heard.get(name)
+            if heard is not None:
+                heard.at, heard.life = time.monotonic(), min(life, TTL_SECONDS)
+            back = heard is not None and name not in self._known
+            if back or info is not None:
+                self._announce(name)
+        if info is not None:
+            self._resolved(info, life)
+        elif back:
             self._resolve_more()
+
+    def _announce(self, name: str) -> None:
+        """Remember that somebody is announced; the lock is held."""
+        self._unresolved[name] = None
+        self._unresolved.move_to_end(name)
+        if len(self._unresolved) > MAX_UNRESOLVED:
+            self._unresolved.popitem(last=False)
+            self._tell_flood()
 
     def _forget_silent(self, now: float) -> None:
         """Ask those of whom nothing was heard for a while; who does not answer is gone.
@@ -380,11 +435,7 @@ class Browser:
                     heard = self._heard[name]
                     heard.at = min(heard.at, time.monotonic() - heard.life)
                 return
-            self._unresolved[name] = None
-            self._unresolved.move_to_end(name)
-            if len(self._unresolved) > MAX_UNRESOLVED:
-                self._unresolved.popitem(last=False)
-                self._tell_flood()
+            self._announce(name)
         # Who means well says all at once: nobody has to be asked, and nobody waits for others.
         if not self._resolve(name, ask=False):
             self._resolve_more()
@@ -432,22 +483,29 @@ class Browser:
             if info.load_from_cache(self._zeroconf) or (
                 ask and info.request(self._zeroconf, RESOLVE_MILLISECONDS)
             ):
-                self._take(info)
-                with self._lock:
-                    self._unresolved.pop(name, None)
+                self._resolved(info, self._life(name))
                 return True
         except Exception as error:  # whatever strangers send
-            log.debug(Entry("announcement.strange", name=name, cause=in_words(error)))
+            _tell_strange(name, error)
         return False
 
-    def _take(self, info: ServiceInfo) -> None:
+    def _resolved(self, info: ServiceInfo, life: float) -> None:
+        """Somebody who is announced has said where he is, and for how long that is good."""
+        try:
+            self._take(info, life)
+        except Exception as error:  # whatever strangers send
+            _tell_strange(info.name, error)
+        with self._lock:
+            self._unresolved.pop(info.name, None)
+
+    def _take(self, info: ServiceInfo, life: float = TTL_SECONDS) -> None:
         """Tell of a main node, if it is one of ours."""
         texts = info.decoded_properties
         if texts.get("domain") != str(self._domain) or not info.port:
             return
         said = texts.get("id")
         main = safe_name(said) if said else ""
-        hosts = rank(info.parsed_addresses())[:MAX_ADDRESSES]
+        hosts = rank(info.parsed_addresses(), self._interfaces)[:MAX_ADDRESSES]
         addresses = [f"tcp://{ip}:{info.port}" for ip in hosts]
         reason = self._unfit(texts.get("key") or "", addresses, relay=not main)
         if reason:
@@ -466,7 +524,7 @@ class Browser:
                 return
             self._known[info.name] = found
             self._known.move_to_end(info.name)
-            self._heard[info.name] = _Heard(time.monotonic(), self._life(info.name))
+            self._heard[info.name] = _Heard(time.monotonic(), min(life, TTL_SECONDS))
             if len(self._heard) > 2 * MAX_NAMES:
                 gone = (name for name in self._heard if name not in self._known)
                 del self._heard[next(gone)]
@@ -483,7 +541,7 @@ class Browser:
         assert self._zeroconf is not None
         cache = self._zeroconf.cache
         records = cache.get_all_by_details(name, const._TYPE_SRV, const._CLASS_IN)
-        return min([TTL_SECONDS, *(record.ttl for record in records)])
+        return min((record.ttl for record in records), default=TTL_SECONDS)
 
     @property
     def ignored(self) -> list[str]:
@@ -524,14 +582,17 @@ class Browser:
             self._zeroconf.close()
 
 
-def rank(hosts: Iterable[str]) -> list[str]:
+def rank(hosts: Iterable[str], networks: Iterable[ipaddress.IPv4Interface]) -> list[str]:
     """Return IPv4 addresses of one host, those first that can be reached the likeliest from here.
 
     Those of a network that this machine is in, then others, and then those that this machine has
     itself: either all are this machine's, or they mean another one there (every Docker host has
     172.17.0.1).
+
+    Args:
+        hosts: the addresses.
+        networks: this machine's, each with its network.
     """
-    networks = _own_networks()
     own = {network.ip for network in networks}
 
     def place(host: str) -> int:

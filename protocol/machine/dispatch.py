@@ -245,7 +245,7 @@ class Dispatcher:
         effects: list[Effect] = []
         for held in self._hands(task.job):
             if held.id == task.id:  # maybe over another connection by now
-                self._take_from(held)
+                self._take_from(held, now)
                 effects.append(Send(held.node.peer, Reject(task.id, reason)))
         for other in self._hands(task.job):
             if other.whole is not None:  # it came while this one was looked at
@@ -553,7 +553,7 @@ class Dispatcher:
         back, kept = keep is not None, set(keep or ())
         ended: list[tuple[Job, Attempt | None]] = []
         for place, task in enumerate(list(node.tasks.values())):
-            self._take_from(task)
+            self._take_from(task, now)
             if task.id in kept or task.job.keeping is task:
                 continue
             attempt = None
@@ -640,12 +640,12 @@ class Dispatcher:
     def _bye(self, node: Node, message: Bye, now: float) -> list[Effect]:
         effects = self._forget(node, message.reason, stopped=True)
         for task in list(node.tasks.values()):
-            self._take_from(task)
+            self._take_from(task, now)
             effects += self._again(task.job, node, None, now)
         return effects + self._assign(now)
 
     def _reconcile(
-        self, node: Node, holds: Iterable[int], now: float, excused: int
+        self, node: Node, holds: Iterable[int], now: float, excused: int = 0
     ) -> list[Effect]:
         """Agree with a node on what it has in hand.
 
@@ -653,7 +653,7 @@ class Dispatcher:
             node: whose word it is.
             holds: tasks, as it says.
             now: the time.
-            excused: how many of them it may not know to be accepted yet.
+            excused: how many of them it may hold in vain, beside those that ended just now.
         """
         effects: list[Effect] = []
         held = set(holds)
@@ -661,7 +661,8 @@ class Dispatcher:
             del node.unclaimed[task_id]
             self._placement.update(node)
         unknown = held - node.tasks.keys()
-        self.noise += max(0, len(unknown) - excused) / 16
+        told = node.still_hears(held, now - UNCONFIRMED_SECONDS)
+        self.noise += max(0, len(unknown - told) - excused) / 16
         cancels: list[Effect] = []
         for task_id in unknown:
             job = self._ledger.job_of(task_id, node)
@@ -672,8 +673,10 @@ class Dispatcher:
                 node.unclaimed.setdefault(task_id, None)
                 self._placement.update(node)
             elif job is None or any(other in node.tasks for other in job.tasks):
-                if len(cancels) < MAX_CANCELS:
+                if task_id not in told and len(cancels) < MAX_CANCELS:
                     cancels.append(Send(node.peer, Cancel(task_id)))
+                    if task_id in node.ended:
+                        node.end(task_id, now)
             else:  # given up, and here it is again
                 self._adopt(self._ledger.again(task_id, job, node, now))
         effects += cancels
@@ -723,9 +726,7 @@ class Dispatcher:
                 if fraction > task.progress:
                     task.progress, task.moved = fraction, now
                 task.note = message.notes.get(task_id, "")
-        before, last = node.solved_then
-        node.solved_then = last, node.solved
-        effects = self._reconcile(node, message.tasks, now, node.solved - before)
+        effects = self._reconcile(node, message.tasks, now)
         if in_vain:
             self._placement.press_on()
             effects += self._assign(now)
@@ -790,13 +791,14 @@ class Dispatcher:
 
     def _take_back(self, task: Task, now: float) -> None:
         """Take a task out of the hands of a node that may be about to answer."""
-        self._take_from(task)
+        self._take_from(task, now)
         self._was_late(task.node, 1, now)
 
-    def _take_from(self, task: Task) -> None:
+    def _take_from(self, task: Task, now: float) -> None:
         """Take a task out of its node's hands."""
         node = task.node
         node.tasks.pop(task.id, None)
+        node.end(task.id, now)
         node.waiting.discard(task.id)
         if task.solution is not None:
             self._let_go(task)
@@ -870,7 +872,7 @@ class Dispatcher:
             self._placement.update(node)
             return []
         node.read = max(node.read, task.mark)
-        self._take_from(task)
+        self._take_from(task, now)
         self._ledger.disown(task.id)
         node.rests = task.recalled is None  # else giving back could go on at any speed
         self._placement.update(node)
@@ -878,7 +880,7 @@ class Dispatcher:
 
     def _failed(self, node: Node, message: TaskFailed, now: float) -> list[Effect]:
         effects: list[Effect] = [Send(node.peer, Accepted((message.task,)))]
-        task = self._unsolved(node, message.task)
+        task = self._unsolved(node, message.task, now)
         if task is None:
             return effects + self._assign(now)
         kind = message.kind if message.kind in _KINDS else "raised"
@@ -887,7 +889,7 @@ class Dispatcher:
         attempt = Attempt(node.signed, kind, message.message, message.traceback)
         return [*effects, *self._again(task.job, node, attempt, now), *self._assign(now)]
 
-    def _unsolved(self, node: Node, task_id: int) -> Task | None:
+    def _unsolved(self, node: Node, task_id: int, now: float) -> Task | None:
         """Take a task out of the hands of a node that has not solved it; None: it had none."""
         task = node.tasks.get(task_id)
         if task is None:
@@ -900,14 +902,14 @@ class Dispatcher:
         if task.job.keeping is task:  # it has sent the solution before
             return None
         node.read = max(node.read, task.mark)
-        self._take_from(task)
+        self._take_from(task, now)
         self._ledger.disown(task.id)  # a heartbeat from before must not bring it back
         return task
 
     def _unreached(self, node: Node, message: Unreached, now: float) -> list[Effect]:
         """A node can't reach what a task needs: no attempt, and no fault of anybody's."""
         effects: list[Effect] = [Send(node.peer, Accepted((message.task,)))]
-        task = self._unsolved(node, message.task)
+        task = self._unsolved(node, message.task, now)
         if task is None:
             return effects + self._assign(now)
         job, source = task.job, message.source or "unnamed"
@@ -1056,7 +1058,7 @@ class Dispatcher:
         self._placement.pace.solved(task, now)
         effects: list[Effect] = [Accept(task.job.id, task.whole, node.name)]
         if task.in_hand:  # its node may have been lost while its solution was kept
-            self._take_from(task)
+            self._take_from(task, now)
             effects.append(Send(node.peer, Accepted((task.id,))))
         return [*effects, *self._finish(task.job, "accept", now), *self._assign(now)]
 

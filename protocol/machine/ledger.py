@@ -7,6 +7,7 @@ The state of a job moves by the table below and by nothing else; the diagram in
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,6 +18,7 @@ from ..wire.codec import packed_bytes
 from ..wire.jobs import JobDataType, JobSolutionDataType
 from ..wire.limits import (
     FIRST_TASKS,
+    MAX_IDS,
     MAX_SOURCES,
     MAX_TASKS_COUNTED,
     TASK_BYTES,
@@ -262,8 +264,8 @@ class Node:
     late_until: float = 0.0
     #: Chunks that it may still ask for before that is noise.
     owed: int = 0
-    #: What it had solved at its last word on what it holds, and at the one before.
-    solved_then: tuple[int, int] = (0, 0)
+    #: Tasks that ended here and that it may hold still, and when it was told so last.
+    ended: OrderedDict[int, float] = field(default_factory=OrderedDict)
     #: Sources that it has said it can't reach: until when that is believed, and why. A node that
     #: connects anew begins with none.
     unreached: dict[str, tuple[float, str]] = field(default_factory=dict)
@@ -333,6 +335,22 @@ class Node:
             return 0
         limit = min(self.credit, self.first + 2 * self.solved)
         return limit - len(self.tasks) - len(self.unclaimed)
+
+    def end(self, task_id: int, now: float) -> None:
+        """Remember that the node is told that a task is over."""
+        self.ended[task_id] = now
+        if len(self.ended) > MAX_IDS:
+            self.ended.popitem(last=False)
+
+    def still_hears(self, held: Set[int], since: float) -> set[int]:
+        """Return the tasks that it was told since then are over, of those that it says it holds.
+
+        Its word may be from before it heard that, however many words there are: they were on their
+        way, or this main node had no time to read them.
+        """
+        for task_id in [task_id for task_id in self.ended if task_id not in held]:
+            del self.ended[task_id]
+        return {task_id for task_id, at in self.ended.items() if at >= since}
 
     def cannot_reach(self, source: str, reason: str, until: float) -> bool:
         """Remember that a source can't be reached from here; return whether that is news."""

@@ -20,7 +20,7 @@ from .conftest import start_relay
 SECONDS = 90
 
 
-@pytest.mark.parametrize("nodes", [40, pytest.param(100, marks=pytest.mark.lane("deep"))])
+@pytest.mark.parametrize("nodes", [20, pytest.param(100, marks=pytest.mark.lane("deep"))])
 def test_a_relay_with_many_nodes_is_killed_ten_times(
     main_node: Callable[..., AsyncMainNode], start: Start, nodes: int
 ) -> None:

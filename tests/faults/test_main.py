@@ -54,6 +54,16 @@ STAGES: dict[str, list[Stage]] = {
         ("run.round-merged", {"round": 1}),
     ],
 }
+
+
+def staged(fast: str) -> list[Any]:
+    """Return the stages as parameters: one list for the fast lane, the other for the deep one."""
+    return [
+        pytest.param(stages, id=name, marks=[] if name == fast else pytest.mark.lane("deep"))
+        for name, stages in STAGES.items()
+    ]
+
+
 RUNS = (MAIN[0], "-c", "import mnist_merge; mnist_merge.runs()")
 
 
@@ -70,7 +80,7 @@ def nothing_twice(cluster: Cluster, *solved: set[str]) -> None:
         assert not again, "a finished job was computed again"
 
 
-@pytest.mark.parametrize("stages", STAGES.values(), ids=STAGES)
+@pytest.mark.parametrize("stages", staged(fast="some"))
 def test_a_main_node_is_killed_and_resumed(cluster: Cluster, stages: list[Stage]) -> None:
     """The nodes are there all the while, and come back by themselves."""
     nodes = [cluster.node("a"), cluster.node("b")]
@@ -87,7 +97,7 @@ def test_a_main_node_is_killed_and_resumed(cluster: Cluster, stages: list[Stage]
     assert no_traceback(*nodes)
 
 
-@pytest.mark.parametrize("stages", STAGES.values(), ids=STAGES)
+@pytest.mark.parametrize("stages", staged(fast="others"))
 def test_a_main_node_is_interrupted_and_resumed(cluster: Cluster, stages: list[Stage]) -> None:
     """By Ctrl-C and by SIGTERM in turn, which end it in one way."""
     main, solved = cluster.main("--local-nodes", "1"), list[set[str]]()

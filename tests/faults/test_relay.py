@@ -10,7 +10,7 @@ from ..processes import free_port
 from .conftest import RELAY, Cluster, Gate
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(10, marks=pytest.mark.lane("deep"))])
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.lane("deep"))])
 def test_a_relay_with_four_nodes_is_killed_and_started_again_time_after_time(
     cluster: Cluster, gate: Gate, kills: int
 ) -> None:

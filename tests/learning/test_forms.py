@@ -35,6 +35,8 @@ from loaders import ArraySource, CorruptDataset, Field, Form, Numbered, Rows
 
 from .common import carry, fitted, images, never, silent
 
+pytestmark = pytest.mark.usefixtures("compiled")
+
 
 def form_of(shape: tuple[int, ...], dtype: str = "uint8", classes: int = 3) -> Form:
     return Form({"field": Field(dtype, shape)}, Numbered(classes))

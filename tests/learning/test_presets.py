@@ -43,7 +43,7 @@ def test_every_size_of_data_has_a_plan(rows: int, shards: int, preset: str, form
 def test_a_better_preset_learns_more_and_fewer_rows_are_learned_from_more_often(
     rows: int, shards: int, form: Form
 ) -> None:
-    def passes(count: int, preset: str) -> int:
+    def passes(count: int, preset: str) -> float:
         found = plan(count, shards, form, preset=preset)
         return found.rounds * found.epochs
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tracemalloc
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -310,3 +311,55 @@ def test_a_trial_gives_the_fresh_model(learner: str, strategy: str) -> None:
     answer = perform(learner, *carry(trial, carried(made.made)), silent, never)
     fresh = trial.read(made, *answer)
     assert sha256(fresh) == sha256(create(learner, {}, Turn(0, 3, 7)).initial(rows.form))
+
+
+class Made(Collection[Solution]):
+    """Solutions that are made when they are read."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self._count, self._base = count, np.ones(size, np.float32)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, each: object) -> bool:
+        return False
+
+    def __iter__(self) -> Iterator[Solution]:
+        for number in range(self._count):
+            yield Solution({"w": self._base * np.float32(number)}, 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "models"), [("mean", 3), ("mean:bound=0", 3), ("fedavgm", 4), ("fedadam", 6)]
+)
+def test_solutions_are_merged_in_the_memory_of_a_few_models(text: str, models: int) -> None:
+    """That is of float64 sums and a solution; and of what an optimizer keeps, before and after."""
+    before, solutions = {"w": np.zeros(1 << 20, np.float32)}, Made(20, 1 << 20)
+    strategy = merging.parse(text)
+    state = strategy.begin(before)
+    merging.merge(strategy, Made(2, 8), {"w": before["w"][:8]}, strategy.begin({"w": np.zeros(8)}))
+    tracemalloc.start()
+    try:
+        merged = merging.merge(strategy, solutions, before, state)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < (models + 0.5) * (4 << 20)
+    assert merged.model["w"].dtype == np.float32
+
+
+@pytest.mark.parametrize("text", ["fedavgm", "fedadagrad", "fedadam", "fedyogi"])
+def test_what_is_measured_is_the_mean_whatever_moves_the_rest(text: str) -> None:
+    """A variance that is moved on beyond the mean may be below zero."""
+    before = {"w": np.ones(3), "bn.running_var": np.ones(3), "n": np.array(1)}
+    strategy = merging.parse(text)
+    state, beyond = strategy.begin({"w": before["w"]}), []
+    for var in (0.2, 0.1, 0.05):
+        each = {"w": np.full(3, var), "bn.running_var": np.full(3, var), "n": np.array(4)}
+        merged = merging.merge(strategy, [Solution(each, 1), Solution(each, 3)], before, state)
+        before, state = dict(merged.model), merged.state
+        np.testing.assert_array_equal(merged.model["bn.running_var"], np.full(3, var))
+        assert merged.model["n"] == 4
+        beyond.append(not np.allclose(merged.model["w"], var))
+    assert beyond[1:] == [True, True]

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 import loaders
 from loaders import CorruptDataset, DatasetNotFound, known
@@ -235,6 +234,8 @@ def test_fashion_mnist_is_had_and_has_names(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_digits_are_scikit_learns() -> None:
+    from sklearn.datasets import load_digits
+
     rows = loaders.load("digits")
     theirs = load_digits()
     assert np.array_equal(rows.labels, theirs.target)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loaders import SHARDINGS, LoaderError, shard
+from loaders.sharding import skew
 
 LABELS = np.random.default_rng(1).integers(0, 10, 1000)
 
@@ -61,6 +62,27 @@ def test_equal_seeds_give_equal_shards(how: str) -> None:
     assert not all(map(np.array_equal, first, other))
 
 
+@pytest.mark.parametrize(("jobs", "classes"), [(10, 1), (20, 1), (4, 3), (7, 2), (1, 10)])
+def test_shards_have_as_many_classes_as_they_are_to_have(jobs: int, classes: int) -> None:
+    cut = shard(LABELS, jobs, f"classes:{classes}")
+    assert [len(set(LABELS[rows])) for rows in cut] == [classes] * jobs
+    assert sorted(np.concatenate(cut)) == list(range(len(LABELS)))
+
+
+def test_skew_is_told_where_it_is_more_than_chance() -> None:
+    """It is the part of the rows that would have to change places."""
+    found = {
+        how: skew(LABELS, shard(LABELS, 10, how))
+        for how in ("disjoint", "dirichlet:100", "dirichlet:0.5", "labels", "classes:1")
+    }
+    assert found["disjoint"] < 0.02
+    assert found["dirichlet:100"] < 0.1
+    assert 0.2 < found["dirichlet:0.5"] < found["labels"] < found["classes:1"]
+    assert found["classes:1"] == pytest.approx(0.9, abs=0.15)
+    shared = skew(LABELS, shard(LABELS, 10, "classes:1", shared=0.5))
+    assert shared < 0.5 * found["classes:1"]
+
+
 def test_by_label_is_skewed_and_disjoint_is_not() -> None:
     skewed = [len(set(LABELS[rows])) for rows in shard(LABELS, 5, "labels")]
     even = [len(set(LABELS[rows])) for rows in shard(LABELS, 5, "disjoint")]
@@ -79,6 +101,10 @@ def test_by_label_is_skewed_and_disjoint_is_not() -> None:
         (10, 2, "dirichlet:0", "dirichlet:ALPHA"),
         (10, 2, "dirichlet:nan", "dirichlet:ALPHA"),
         (10, 2, "labels:2", "no sharding 'labels:2'"),
+        (100, 9, "classes:1", "9 jobs of 1 classes can't hold each of 10"),
+        (100, 20, "classes:1.5", "take whole numbers"),
+        (100, 2, "classes:11", "of classes 10 at most"),
+        (12, 12, "classes:1", "one would have no row"),
     ],
 )
 def test_what_can_not_be_cut_is_told(rows: int, jobs: int, how: str, words: str) -> None:

@@ -205,7 +205,7 @@ def test_workers_and_nodes_share_a_stream(
     assert seen == Counter(everything)
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.lane("deep"))])
 def test_folders_of_a_stream_are_listed_once_for_all_workers(
     pictures: Path, tmp_path: Path, context: str
 ) -> None:

@@ -27,7 +27,7 @@ from main_node.run.events import (
 )
 from main_node.run.opening import Plan, open_run
 from main_node.run.spec import CompanyOptions
-from main_node.store.directory import RunDirectory
+from main_node.store.directory import RunDirectory, solutions_in
 from main_node.store.results import Result, finished
 from main_node.views.ending.pictures import draw
 from protocol.errors import ConfigError
@@ -62,7 +62,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plan(folder: Path, data: Path, *, end: Any = None, shape: Any = None, **more: Any) -> Plan:
-    options = TrainOptions.of(**SHAPE, **(shape or {}), data=str(data))
+    options = TrainOptions.of(**{**SHAPE, **(shape or {})}, data=str(data))
     made = plan_(folder, data, config=options.kept(), **more)
     return replace(made, spec=options.spec, end=EndOptions(**(end or {})))
 
@@ -267,6 +267,30 @@ def test_a_run_that_is_resumed_ends_in_the_same_round_with_the_same_model(
     assert {n: getattr(result, n) for n in same} == {n: getattr(calm, n) for n in same}
     begun = {path.name[:9] for path in (path / "solutions").iterdir()}
     assert f"round-{result.rounds + 1:03d}" not in begun
+
+
+@pytest.mark.parametrize("merge", ["fedadam:rate=0.05", "fedavgm", "scaffold"])
+def test_a_run_that_is_resumed_goes_on_with_what_its_strategy_keeps(
+    tmp_path: Path, data: Path, merge: str
+) -> None:
+    shape = {"merge": merge, "jobs": 3, "sharding": "labels", "rounds": 4}
+    calm = open_run(plan(tmp_path / "calm", data, shape=shape)).see_through()
+    stopper, asked = Stopper(RoundMerged, 2), plan(tmp_path / "cut", data, shape=shape)
+    stopped = open_run(asked, [stopper], interrupts=stopper.interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.see_through()
+    directory = RunDirectory(stopped.directory.path, new=False)
+    result = open_run(asked, directory=directory).see_through()
+    assert result.starts == 2
+    assert result.merge == merge
+    assert result.model_sha256 == calm.model_sha256
+    plain = open_run(plan(tmp_path, data, shape={**shape, "merge": "mean"})).see_through()
+    assert model_after(plain, 2) != model_after(calm, 2)
+    told = solutions_in(directory.path)
+    assert {number: [each["job"] for each in of] for number, of in told.items()} == {
+        number: [1, 2, 3] for number in (1, 2, 3, 4)
+    }
+    assert all(each["distance"] > 0 and each["node"] for of in told.values() for each in of)
 
 
 def test_a_run_that_is_over_before_anything_is_merged_goes_on_until_something_is(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,74 @@ def test_who_is_taken(
         assert len(browser.ignored) == 1
 
 
+def receive(browser: Browser, records: Iterable[Any]) -> None:
+    """Let a browser receive an answer, and wait until the library is done with it."""
+    from zeroconf import DNSIncoming, DNSOutgoing, const  # type: ignore[attr-defined]
+
+    out = DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
+    for record in records:
+        out.add_answer_at_time(record, 0)
+    packets, done = out.packets(), threading.Event()
+    zeroconf = browser._zeroconf
+    assert zeroconf is not None
+    assert zeroconf.loop is not None
+
+    def take_in() -> None:
+        for packet in packets:
+            zeroconf.record_manager.async_updates_from_response(DNSIncoming(packet))
+        done.set()
+
+    zeroconf.loop.call_soon_threadsafe(take_in)
+    assert done.wait(20)
+
+
+def test_a_main_node_is_found_where_the_library_has_no_room_for_it(seen: Seen) -> None:
+    """Found by a test that failed under load: it came when ten thousand names were made up.
+
+    Each of its records let the library forget the one before.
+    """
+    from zeroconf import DNSPointer, const  # type: ignore[attr-defined]
+
+    browser = seen.browser()
+    kind = "_made-up._tcp.local."
+    receive(
+        browser,
+        (DNSPointer(kind, const._TYPE_PTR, const._CLASS_IN, 4500, f"{n}.{kind}")
+         for n in range(10_000)),
+    )  # fmt: skip
+    there = announced("there")
+    there.host_ttl = 7
+    receive(
+        browser,
+        [there.dns_pointer(), there.dns_service(), there.dns_text(), *there.dns_addresses()],
+    )
+    assert browser._heard[there.name].life == 7
+    browser.close()
+    assert [found.id for found in seen.all if isinstance(found, Found)] == ["there"]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_who_is_there_is_asked_again_and_again(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """A lost announcement does not come again, and the library asks in the beginning only."""
+    monkeypatch.setattr(discovery, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(discovery, "WONDER_SECONDS" if known else "WANT_SECONDS", 0.05)
+    monkeypatch.setattr(discovery, "WANT_SECONDS" if known else "WONDER_SECONDS", 1e9)
+    browser = seen.browser()
+    times, thrice = itertools.count(1), threading.Event()
+
+    def send(out: Any) -> None:
+        if [question.name for question in out.questions] == [SERVICE] and next(times) == 3:
+            thrice.set()
+
+    monkeypatch.setattr(browser._zeroconf, "send", send)
+    if known:
+        take(browser, announced("there"))
+    assert thrice.wait(20)
+    browser.close()
+
+
 def test_a_change_of_interfaces_that_fails_is_tried_again(
     seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,4 +209,4 @@ def test_keys_that_do_not_belong_together_are_told_before_anybody_is_found(tmp_p
     [(["203.0.113.9", "127.0.0.1"], "203.0.113.9"), (["2001:db8::1", "127.0.0.9"], "127.0.0.9")],
 )
 def test_addresses_that_are_this_machines_own_are_tried_last(hosts: list[str], best: str) -> None:
-    assert rank(hosts)[0] == best
+    assert rank(hosts, discovery._own_networks())[0] == best

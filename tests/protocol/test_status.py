@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.machine.effects import Effect, Joined, Left, Send
@@ -233,7 +233,6 @@ def test_a_watcher_says_what_it_hears_in_time() -> None:
     assert states == ["running", "stopped"] * 20
 
 
-@settings(deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_a_watcher_that_is_behind_hears_later_how_who_only_looked_on_went(
     dice: random.Random,

@@ -141,7 +141,7 @@ def check_batch(learner: SparseCrossing, enforced: list[Duple], negatives: list[
         assert reduce(or_, within, 0) == atom, "no atom of the freest model"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(positives=some_duples, negatives=some_duples, seed=st.integers(0, 2**32))
 def test_random_small_algebras_against_full_crossing(
     positives: list[Duple], negatives: list[Duple], seed: int
@@ -165,7 +165,7 @@ def test_random_small_algebras_against_full_crossing(
         assert spied.calls == 3
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     batches=st.lists(st.tuples(some_duples, some_duples), min_size=2, max_size=4),
     seed=st.integers(0, 2**32),

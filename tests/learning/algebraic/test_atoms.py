@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learning.algebraic import compiling, kernels
+from learning.algebraic import kernels
 from learning.algebraic.atoms import (
     BLANK,
     count_misses,
@@ -42,7 +42,6 @@ def as_atoms(sets: list[list[int]]) -> Any:
     return padded(starts, np.concatenate([np.array(each, np.int64) for each in sets]))
 
 
-@settings(deadline=None)
 @given(some_sets)
 def test_atoms_survive_the_wire(sets: list[list[int]]) -> None:
     atoms = as_atoms(sets)
@@ -50,7 +49,6 @@ def test_atoms_survive_the_wire(sets: list[list[int]]) -> None:
     assert (decode(sizes, gaps, 1000) == atoms).all()
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_bytes_from_anybody_are_atoms_or_a_value_error(sizes: bytes, gaps: bytes) -> None:
     try:
@@ -65,7 +63,6 @@ def test_bytes_from_anybody_are_atoms_or_a_value_error(sizes: bytes, gaps: bytes
         assert (np.diff(there) > 0).all()
 
 
-@settings(deadline=None)
 @given(some_sets, st.randoms())
 def test_equal_sets_of_atoms_become_equal_arrays(sets: list[list[int]], random: Any) -> None:
     atoms = as_atoms(sets)
@@ -78,7 +75,6 @@ def test_equal_sets_of_atoms_become_equal_arrays(sets: list[list[int]], random: 
     assert again.tobytes() == first.tobytes()
 
 
-@settings(deadline=None)
 @given(some_sets, st.integers(1, 200), st.integers(0, 2**32))
 def test_misses_counts_and_votes_are_what_they_say(
     sets: list[list[int]], count: int, seed: int
@@ -102,14 +98,12 @@ def test_misses_counts_and_votes_are_what_they_say(
     assert (any_ == expected.any(axis=1)).all()
 
 
-@settings(deadline=None)
 @given(st.integers(0, 200), st.integers(1, 200), st.integers(0, 2**32))
 def test_a_transpose_is_one(rows: int, columns: int, seed: int) -> None:
     bits = np.random.default_rng(seed).random((rows, columns)) < 0.3
     assert (unpack(kernels.transposed(pack(bits), columns), rows) == bits.T).all()
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=60))
 def test_repeats_are_found(numbers: list[int]) -> None:
     rows = np.array([[n, n * n] for n in numbers], np.uint64).reshape(-1, 2)
@@ -148,12 +142,6 @@ def test_a_hitting_set_hits_every_negative(seed: int, terms: int, groups: int) -
             chosen = unpack(kept[None, at[group] : at[group + 1]], 64 * widths[group])[0]
             assert (chosen.astype(bool) & useful).any() or kept_own[mine].any()
     assert bad < 0
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled() -> None:
-    """Have one process compile the kernels, not each of those that run tests."""
-    compiling.prepare(lambda text: None)
 
 
 @pytest.fixture(scope="module")
