@@ -48,6 +48,15 @@ class Wide(Strategy):
     def merge(self, solutions, before, state):
         return {name: array.astype("float64") for name, array in before.items()}, {}
 
+class Mute(Strategy):
+    name = "mute"
+
+    def merge(self, solutions, before, state):
+        return weighted_mean(solutions), {}
+
+    def tell(self, state):
+        return {"more": object()}
+
 class Broken(Strategy):
     name = "broken"
 
@@ -208,6 +217,17 @@ def test_a_strategy_that_fails_does_so_before_any_job(
     assert refused.returncode == 2
     assert why in refused.stderr
     assert not (tmp_path / "r").exists()
+
+
+def test_a_strategy_that_can_not_tell_what_it_came_to_has_a_model(
+    mine: Path, tmp_path: Path
+) -> None:
+    forget()
+    merge = ("--merge", f"{mine}:Mute", "--bind", ANY_PORT, "--local-nodes", "1")
+    ended = here(MAIN_HERE, *SHAPE, *merge, "--run-dir", str(tmp_path / "r"), "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["merged"] == {}
+    assert "merging by 'mine:Mute' can't tell of it: TypeError" in ended.stderr
 
 
 def test_the_options_of_ones_own_strategy_are_told(mine: Path) -> None:

@@ -14,8 +14,8 @@ from .strategy import NOTHING, Client
 if TYPE_CHECKING:
     from loaders.rows import Arrays
 
-#: What goes with every job.
-_MU = "mu"
+#: What goes with every job, and what comes back from those that were held.
+_MU, _HELD = "mu", "held"
 
 
 class _Number(Protocol):
@@ -71,3 +71,9 @@ class FedProx(WeightedMean):
         import numpy as np
 
         return {_MU: np.array(self.made.mu, np.float32)}
+
+    def own(self, initial: Arrays) -> Arrays:
+        """Return what a learner that has no ear for a client part does not bring back."""
+        import numpy as np
+
+        return {_HELD: np.ones((), np.int8)}

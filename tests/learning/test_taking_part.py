@@ -12,6 +12,8 @@ import pytest
 
 from learning import MergeError, Solution, Strategy, Turn, create, merging
 from learning.actions import Fit, Trial, perform
+from learning.errors import UnfitSolution
+from learning.layout import Layout
 from learning.merging.dp import DifferentialPrivacy
 from learning.merging.fednova import FedNova
 from learning.model import sha256
@@ -19,6 +21,7 @@ from learning.ways import distance
 from loaders.rows import Arrays
 from protocol.options import carried
 
+from ..brought.linear import LinearLearner
 from .common import accountant, carry, images, never, silent
 
 RATE = 0.05
@@ -57,7 +60,6 @@ def test_fedprox_descends_along_what_its_source_makes_small(mu: float) -> None:
     lowest = (curve * least + mu * start["w"]) / (curve + mu)
     wanted = lowest + (1 - RATE * (curve + mu)) ** steps * (start["w"] - lowest)
     np.testing.assert_allclose(solution.arrays["w"], wanted, rtol=1e-6)
-    assert not solution.client
 
 
 @pytest.mark.parametrize("name", ["fedprox", "fednova"])
@@ -91,6 +93,27 @@ def test_a_net_takes_part_with_what_it_learns_by(name: str) -> None:
             for each in (held, mean)
         ]
         assert 0 < ways[0] < ways[1]
+
+
+class Deaf(LinearLearner):
+    """Takes its steps as if there were no strategy."""
+
+    def fit(self, *given: Any, client: Any = None, **named: Any) -> Solution:
+        """Learn alone."""
+        return super().fit(*given, **named)
+
+
+@pytest.mark.parametrize("name", ["fedprox", "fednova"])
+def test_a_learner_that_takes_no_notice_of_it_is_told(name: str) -> None:
+    rows, strategy, deaf = images(16), merging.create(name, {}), Deaf()
+    start = deaf.initial(rows.form)
+    fit = Fit(
+        rows=rows, start=start, seed=0, turn=Turn(), strategy=strategy,
+        shared=strategy.shared(strategy.begin(start)), own=strategy.own(start),
+        layout=Layout(start),
+    )  # fmt: skip
+    with pytest.raises(UnfitSolution, match="given the strategy no part in its steps"):
+        fit.read(deaf, *fit.perform(deaf, silent, never))
 
 
 # FedNova.
