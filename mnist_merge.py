@@ -153,6 +153,7 @@ def run(place: str) -> None:
 #: The commands, `mnist-main` and so on.
 main = partial(run, "main_node.commands.train:main")
 predict = partial(run, "main_node.commands.predict:main")
+merge = partial(run, "main_node.commands.merge:main")
 runs = partial(run, "main_node.commands.runs:main")
 datasets = partial(run, "main_node.commands.datasets:main")
 keys = partial(run, "main_node.commands.keys:main")

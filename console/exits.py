@@ -40,8 +40,9 @@ EXIT_MEANINGS = {
     Exit.STORAGE: "the run directory, or standard output, can't be written, or not any more: the"
     " disk is full, say, or it is somebody else's (or the system refuses something else); nothing"
     " that was accepted is lost, and the line says how to go on",
-    Exit.NOT_GOOD: "the run is done, and its model is not good enough: it takes everything for one"
-    " class, or its loss is not finite; the line says which, and everything is kept",
+    Exit.NOT_GOOD: "the run, or `mnist-merge`, is done, and its model is not good enough: it takes"
+    " everything for one class, or its loss is not finite; the line says which, and everything is"
+    " kept",
     Exit.INTERRUPTED: "interrupted by Ctrl-C, SIGTERM or `mnist-runs stop` (a computing node or a"
     " relay that was asked to leave and did, a status that was shown: 0)",
 }

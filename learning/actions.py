@@ -401,6 +401,12 @@ def perform(
     raise LearningError(f"no action {name!r:.80}; are both sides of one release?")
 
 
+def performed(learner: Learner, action: Action) -> object:
+    """Return what an action comes to that is performed in this process."""
+    values, arrays = action.perform(learner, lambda done, note="", /: None, lambda: False)
+    return action.read(learner, values, arrays)
+
+
 def digest(learner: str, make: Values, action: Action) -> str:
     """Return what tells an action from every other, in hexadecimal, however its rows travel."""
     work = action.pack()

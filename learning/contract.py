@@ -260,6 +260,23 @@ class Learner:
         """
         return model
 
+    def begun(self, model: Arrays) -> Arrays:
+        """Return those of a model's arrays that `begin` has made of the whole data.
+
+        Models of several runs are merged only where these are equal to the bit.
+        """
+        return {}
+
+    def shaping(self) -> Mapping[str, object]:
+        """Return the options that say what a model of it is, and not only how it learns.
+
+        Models of several runs are merged only where these are equal; what arrays show needs not be
+        among them. All of them, unless it says other.
+        """
+        from protocol.options import flat
+
+        return flat(self.made)
+
     def learned(self, model: Arrays) -> Arrays:
         """Return those of a model's arrays that are learned, and not measured, as means are.
 

@@ -15,6 +15,8 @@ from loaders.rows import Arrays, Form, Numbered, bytes_of
 from .durable import read_arrays, write_arrays
 from .errors import DamagedFile, ModelError
 
+#: In the notes of one that a run ended with, or that was merged: how many examples it is of.
+EXAMPLES = "examples"
 _FORMAT, _FIRST = "mnist-merge 2", "mnist-merge 1"
 
 

@@ -24,6 +24,7 @@ from console.exits import EXIT_MEANINGS
 from learning import merging
 from main_node.commands.datasets import main as datasets
 from main_node.commands.keys import main as keys
+from main_node.commands.merge import main as merge
 from main_node.commands.predict import main as predict
 from main_node.commands.runs import main as runs
 from main_node.commands.train import main as main_
@@ -158,6 +159,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "mnist-status": lambda: _options(status),
     "mnist-relay": lambda: _options(relay),
     "mnist-predict": lambda: _options(predict),
+    "mnist-merge": lambda: _options(merge),
     "mnist-runs": lambda: _group("mnist-runs", runs),
     "mnist-datasets": lambda: _group("mnist-datasets", datasets),
     "mnist-keys": lambda: _group("mnist-keys", keys),

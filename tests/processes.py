@@ -47,6 +47,7 @@ AS_STRANGER = (
 #: The commands that `here` runs.
 MAIN_HERE = "main_node.commands.train:main"
 PREDICT_HERE = "main_node.commands.predict:main"
+MERGE_HERE = "main_node.commands.merge:main"
 RUNS_HERE = "main_node.commands.runs:main"
 
 

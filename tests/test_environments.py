@@ -262,6 +262,14 @@ def predict(at: Place) -> None:
         assert printed.split() == [str(at.things.shard.labels[0]), told]
 
 
+def merge(at: Place) -> None:
+    model, out = at.things.folder / "model.safetensors", at.folder / "merged"
+    printed = at.run("mnist-merge", model, model, "--weights", "1,1", "--out", out)
+    assert out.stat().st_size > 1000
+    if printed is not None:
+        assert f"mnist-predict {shlex.quote(str(out))}".replace(NAME, at.name) in printed
+
+
 def runs(at: Place) -> None:
     listed = at.run("mnist-runs", "list", "--run-dir", at.things.folder / "runs")
     shown = at.run("mnist-runs", "show", at.things.folder / "runs" / "a-run")
@@ -317,6 +325,7 @@ def relay(at: Place) -> None:
 
 ROWS: dict[str, Callable[[Place], None]] = {
     "mnist-main": train, "mnist-compute": compute, "mnist-predict": predict, "mnist-runs": runs,
+    "mnist-merge": merge,
     "mnist-datasets": datasets, "mnist-keys": keys, "mnist-status": status,
     "mnist-relay": relay,
 }  # fmt: skip

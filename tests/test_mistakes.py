@@ -26,7 +26,7 @@ PLACES = {
     "mnist-predict": "main_node.commands.predict:main", "mnist-relay": "relay_node.command:main",
     "mnist-keys": "main_node.commands.keys:main", "mnist-runs": "main_node.commands.runs:main",
     "mnist-datasets": "main_node.commands.datasets:main",
-    "mnist-status": "status_node.command:main",
+    "mnist-status": "status_node.command:main", "mnist-merge": "main_node.commands.merge:main",
 }  # fmt: skip
 #: As they are typed in a folder that holds what `prepare` puts there.
 MISTAKES = """
@@ -76,6 +76,14 @@ mnist-predict model.safetensors digit.png
 mnist-predict page/train-images-idx3-ubyte digit.png
 mnist-predict bars digit.png
 mnist-predict model.safetensors
+mnist-merge run -o merged
+mnist-merge run run
+mnist-merge run run -o nowhere/merged
+mnist-merge run run -o bars
+mnist-merge run nowhere -o merged
+mnist-merge run run -o merged --weights 1,none
+mnist-merge run run -o merged --weights 1
+mnist-merge run run -o merged --limit 5
 mnist-runs show nothing
 mnist-runs list --run-dir typo
 mnist-runs stop --connect tcp://127.0.0.1:1 --timeout 0.1

@@ -23,6 +23,7 @@ from loaders import Rows
 from main_node import AsyncMainNode
 from main_node.commands.datasets import main as datasets
 from main_node.commands.keys import main as keys
+from main_node.commands.merge import main as merge
 from main_node.commands.predict import main as predict
 from main_node.commands.runs import main as runs
 from main_node.commands.train import main as main_
@@ -73,6 +74,7 @@ def test_a_wheel_holds_our_packages_and_nothing_else(tmp_path: Path) -> None:
         main_,
         compute,
         predict,
+        merge,
         runs,
         datasets,
         keys,
@@ -106,7 +108,7 @@ def test_the_document_of_commands_has_a_word_for_every_value() -> None:
 @pytest.mark.parametrize(
     "command",
     ["mnist-main", "mnist-compute", "mnist-predict", "mnist-runs", "mnist-datasets", "mnist-keys",
-     "mnist-status", "mnist-relay"],
+     "mnist-status", "mnist-relay", "mnist-merge"],
 )  # fmt: skip
 def test_the_commands_are_installed_and_say_their_version(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

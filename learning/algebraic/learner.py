@@ -197,6 +197,15 @@ class AlgebraicLearner(Learner):
                     f" {constants:,} constants; {_MOST_CONSTANTS:,} is the most"
                 )
 
+    def begun(self, model: Arrays) -> Arrays:
+        """Return what the constants mean: they are told by arrays of every model."""
+        atoms = ("sizes", "gaps", "violations", "epochs", "history")
+        return {name: array for name, array in model.items() if name not in atoms}
+
+    def shaping(self) -> Mapping[str, object]:
+        """Return by how many thresholds rows are told: that is what its constants are."""
+        return {"levels": self.made.levels}
+
     def check_data(self, rows: Rows) -> None:
         """Raise if equal rows, as far as the model can tell, are of different classes.
 

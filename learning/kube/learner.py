@@ -6,7 +6,7 @@ A **unit** is what makes a `KubeModel` without arguments: KubeML's `main`, or a 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -134,6 +134,10 @@ class KubeLearner(Learner):
         return self._training.infer(model, data)
 
     # At the main node.
+
+    def shaping(self) -> Mapping[str, object]:
+        """Return nothing: the unit knows no options, and its arrays show which network it is."""
+        return {}
 
     def data(self) -> str | None:
         """Return the first name that the unit gives to a data set; it is made for that."""

@@ -40,6 +40,7 @@ class ServerOptimizer(WeightedMean):
     """
 
     options: ClassVar[type[ServerOptions]] = ServerOptions
+    goes_on = True
     made: ServerOptions
     #: What it keeps of each array from round to round, of the same shape, beginning with zeros.
     kept: ClassVar[tuple[str, ...]] = ()

@@ -107,6 +107,8 @@ class Strategy:
     client: ClassVar[type[Client[Any]] | None] = None
     #: Whether `judge` is to be asked: then a run has to keep rows aside.
     judges: ClassVar[bool] = False
+    #: Whether it goes on from the model before, and can do nothing where there is none.
+    goes_on: ClassVar[bool] = False
 
     def __init__(self, made: DataclassInstance | None = None) -> None:
         self.made: DataclassInstance = self.options() if made is None else made

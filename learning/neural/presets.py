@@ -117,26 +117,35 @@ def recipe_of(
 _PASSES = {FAST: 4, STANDARD: 8, BEST: 16}
 _MANY, _MOST_TIMES = 60_000, 20
 _ROUNDS = {FAST: 4, STANDARD: 4, BEST: 8}
-#: Of more shards, each is further from the others: they are merged more often, and learn more.
-_FEW_SHARDS, _MORE = 4, 1.5
+#: Of more shards, each is further from the others: they learn more, and of pictures they are merged
+#: so many times a pass, by whether they are many, if that is no more than so many times; and as a
+#: mean of many is calmer than each, at a higher rate. Found by `python -m benchmarks.plans`.
+_FEW_SHARDS, _MANY_SHARDS, _MORE = 4, 8, 1.5
+_A_PASS, _A_PASS_OF_MANY, _MOST_ROUNDS, _HIGHER, _HIGHEST = 2, 4, 32, 2.0, 0.4
 #: From so many pixels a side on, pictures may be moved by one.
 _MOVED = 8
 
 
 def _by_preset(preset: str, found: Picture | Table, rows: int, shards: int) -> Recipe:
     """Return how to learn, by a preset, from so many rows in so many shards."""
-    own, more = rows / shards, _MORE if shards > _FEW_SHARDS else 1
+    own, many = rows / shards, shards > _FEW_SHARDS
+    more = _MORE if many else 1
     passes = more * _PASSES[preset] * min(math.sqrt(max(1, _MANY / max(1, rows))), _MOST_TIMES)
     rounds = round(more * _ROUNDS[preset])
+    epochs: float = max(1, round(passes / rounds))
     if isinstance(found, Table):
         batch_size, lr, width, shift = 64 if own >= 4000 else 16, 0.1, HIDDEN, 0
-        passes /= 2
+        epochs = max(1, round(passes / 2 / rounds))
     else:
         batch_size, lr = (64, 0.3) if own >= 8000 else (32, 0.2) if own >= 64 else (16, 0.1)
         width, shift = WIDTH, int(min(found.height, found.width) >= _MOVED)
+        if many:
+            a_pass = _A_PASS_OF_MANY if shards > _MANY_SHARDS else _A_PASS
+            rounds = max(rounds, min(_MOST_ROUNDS, round(passes * a_pass)))
+            lr, epochs = min(_HIGHEST, _HIGHER * lr), round(passes / rounds, 2)
     return Recipe(
-        rounds=rounds, epochs=max(1, round(passes / rounds)), batch_size=batch_size, lr=lr,
-        warm=0.2, width=width, shift=shift,
+        rounds=rounds, epochs=epochs, batch_size=batch_size, lr=lr, warm=0.2, width=width,
+        shift=shift,
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from ..forms import Table, taken
 from .shapes import DEVIATION, MEAN, MEASURED, STANDARDS, VARIANCE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from loaders.rows import Array, Arrays, Form, Labels, Rows
 
     from ..layout import Layout
@@ -85,6 +87,14 @@ class TrainedNet(Learner):
         for name in solution.arrays:
             if name.endswith(VARIANCE) and (solution.arrays[name] < 0).any():
                 raise UnfitSolution(f"its {name} has a variance below zero")
+
+    def begun(self, model: Arrays) -> Arrays:
+        """Return what numbers are standardised by, where they are."""
+        return {name: array for name, array in model.items() if name in STANDARDS}
+
+    def shaping(self) -> Mapping[str, object]:
+        """Return nothing: the arrays show which net it is."""
+        return {}
 
     def learned(self, model: Arrays) -> Arrays:
         """Return the weights: neither what standardises nor means and variances on the way."""

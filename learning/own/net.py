@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, make_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -91,7 +91,7 @@ class OwnNet(TrainedNet):
             UnfitData: it wants to know what such data has not.
             UnknownLearner: a parameter without a default is not given.
         """
-        given = {name: value for name, value in flat(self.made).items() if name in self.own}
+        given = self.shaping()
         missing = [name for name in sorted(self.required) if given[name] is None]
         if missing:
             raise UnknownLearner(
@@ -117,6 +117,10 @@ class OwnNet(TrainedNet):
         return self._training.initial(form, self._recipe(form, 1, 1, None))
 
     # At the main node.
+
+    def shaping(self) -> Mapping[str, object]:
+        """Return the parameters of the net's class that `--set` gives."""
+        return {name: value for name, value in flat(self.made).items() if name in self.own}
 
     def check_form(self, form: Form) -> None:
         """Raise unless rows are pictures or a table, and the net can be made for them."""

@@ -6,8 +6,6 @@ import json as json_
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,15 +17,24 @@ from console.options import Place, homed
 from loaders.decoding import MOST_PIXELS
 
 from .fetched import at_hand
+from .given import (
+    check_form,
+    columns_of,
+    learner_of,
+    load_model,
+    reading_of,
+    rows_for,
+    scored,
+    with_code,
+)
 from .pictures import Picture, colour_picture, grey_picture, pictures_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from learning import Learner
     from learning.algebraic.model import AlgebraicModel
     from learning.model import Model
-    from loaders import ReadingOptions, Rows, Source
+    from loaders import Rows
 
 #: Channels of a picture: red, green, blue; and how opaque it is.
 COLOURS, OPAQUE = 3, 4
@@ -43,6 +50,7 @@ TABLES = re.compile(r"\.((csv|tsv|tab|psv)(\.gz)?|parquet|pq)$", re.IGNORECASE)
 BLANK, UNKNOWN = "blank: nothing is on it", "looks like nothing that the model knows"
 
 _end = partial(end, "mnist-predict")
+_say = partial(click.echo, err=True)
 
 
 @click.command(context_settings={"show_default": True})
@@ -113,7 +121,7 @@ def main(
                 return _explain_rows(path, data, split, limit or EXPLAINED, label, json)
             if explain:
                 return _explain(path, _named(images), whole, json)
-            read = _with_code(path, _load(path), learner)
+            read = with_code(path, load_model(path), learner, _warn)
         if data:
             result, classes = _try_data(read, data, split, limit, label)
             return click.echo(json_.dumps(result)) if json else _print(result, read, classes)
@@ -132,34 +140,8 @@ def main(
     return None
 
 
-def _load(path: Path) -> Model:
-    """Return the model of a file, or of a run's directory.
-
-    Raises:
-        ModelError: there is none that can be used.
-    """
-    from learning import ModelError
-    from learning import model as models
-    from learning.layout import endless
-
-    from ..store.directory import is_run
-
-    try:
-        if path.is_dir() and is_run(path) and not (path / "model.safetensors").exists():
-            raise ModelError(
-                f"{path}: a run that has no model yet; go on with it: mnist-main --resume {path}"
-            )
-        if (path / "model.safetensors").is_file():
-            path /= "model.safetensors"
-        model = models.load(path)
-    except (OSError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"{path}: can't be read: {error}") from error
-    wrong = endless(model.arrays)
-    if wrong:
-        raise ModelError(f"{path}: {wrong}")
-    return model
+def _warn(text: str) -> None:
+    _say(f"mnist-predict: {text}")
 
 
 def _named(images: tuple[Path, ...]) -> list[Path]:
@@ -177,7 +159,7 @@ def _algebraic(path: Path) -> tuple[Model, AlgebraicModel]:
     from learning.algebraic.model import from_arrays
     from learning.forms import Table, taken
 
-    model = _load(path)
+    model = load_model(path)
     if model.learner != "algebraic":
         raise ModelError(f"{path}: a {model.learner} model; only an algebraic one can be read so")
     found, classes = taken(model.form, model.learner), model.form.classes
@@ -219,7 +201,8 @@ def _explain_rows(
     from learning.forms import only_field
 
     model, atoms = _algebraic(path)
-    rows, names = _rows(model, source, split, limit, label), list(model.form.classes)
+    rows = rows_for([model], source, split, limit, label, _say)
+    names = list(model.form.classes)
     told = {
         f"row {number} of {split}": {**explain(atoms, row, names), "truth": int(truth)}
         for number, (row, truth) in enumerate(zip(only_field(rows), rows.labels, strict=True))
@@ -272,169 +255,14 @@ def _try_data(
     model: Model, source: str, split: str, limit: int | None, label: str | None
 ) -> tuple[dict[str, Any], Sequence[str]]:
     """Return how good a model is on some data, and the names of the classes that are there."""
-    from learning.metrics import score
-
-    rows = _rows(model, source, split, limit, label)
-    predicted = _learner(model).predict(model.arrays, rows)
+    rows = rows_for([model], source, split, limit, label, _say)
     classes = max(model.form.classes, rows.form.classes, key=len)
-    scores = score(rows.labels, predicted, len(classes))
+    scores = scored(learner_of(model), model.arrays, rows, len(classes))
     result = {
         "accuracy": scores.accuracy, "macro_f1": scores.macro_f1,
         "confusion": scores.confusion, "examples": len(rows),
     }  # fmt: skip
     return result, classes
-
-
-def _rows(model: Model, source: str, split: str, limit: int | None, label: str | None) -> Rows:
-    """Return rows of some data, as a model takes them.
-
-    Raises:
-        ModelError: they are of another form.
-    """
-    from loaders import OneAgainstRest, open_source, rows_of
-    from loaders.classes import in_classes
-    from loaders.columns import in_columns
-
-    say = partial(click.echo, err=True)
-    reading, _ = _reading(model)
-    reading = replace(reading, label=label or reading.label)
-    found: Source = open_source(source, say, reading, _columns(model))
-    target = _target(model, found)
-    if target is not None:
-        found = OneAgainstRest(found, target)
-    if split not in found.splits:  # it may have been drawn for the run
-        found = _with_split(model, found, split, say)
-    found = in_columns(found, model.form.fields, say)
-    rows = rows_of(in_classes(found, model.form.classes), split, limit)
-    _check_form(model, rows)
-    return rows
-
-
-def _with_split(model: Model, source: Source, split: str, say: Callable[[str], object]) -> Source:
-    """Return data with a test set where it has none: the one that was drawn for the run, or all.
-
-    What is drawn is of data that the run learned from; of any other, every row is new to the model.
-    """
-    import numpy as np
-
-    from loaders import Rows
-    from loaders.splits import Cut, with_test
-
-    reading, seed = _reading(model)
-    told: list[str] = []
-    drawn = with_test(source, reading.test_fraction, seed, told.append)
-    rows = source.splits.get("train", 0)
-    if split != "test" or "test" not in drawn.splits or not rows:
-        return drawn
-    tested = model.notes.get("tested")
-    if tested is None or tested == Rows(drawn, "test").digest:
-        for line in told:
-            say(line)
-        return drawn
-    say(
-        f"{source.name} has no test set, and the model did not learn from it: it is tried on all of"
-        f" its {rows:,} rows"
-    )
-    return Cut(source, {"test": ("train", np.arange(rows))})
-
-
-def _check_form(model: Model, rows: Rows) -> None:
-    """Raise unless rows are what a model is for; of columns, where both have names, these too.
-
-    Raises:
-        ModelError: they are not.
-    """
-    from learning import ModelError
-
-    name, mine, theirs = rows.source.name, model.form.fields, rows.form.fields
-    if {key: each[:2] for key, each in mine.items()} != {k: each[:2] for k, each in theirs.items()}:
-        raise ModelError(
-            f"the model is for rows of {model.form.tell()}; those of {name} are of"
-            f" {rows.form.tell()}"
-        )
-    for key, each in mine.items():
-        columns = zip(each.columns, theirs[key].columns, strict=False)  # or there are none
-        for number, (one, other) in enumerate(columns):
-            if one != other:
-                raise ModelError(
-                    f"the model is for rows whose column {number} is {one!r}; in {name} it is"
-                    f" {other!r}"
-                )
-
-
-def _reading(model: Model) -> tuple[ReadingOptions, int]:
-    """Return how the run that a model is of read its data, and its seed, as far as it says."""
-    from loaders import ReadingOptions
-    from protocol.errors import ConfigError
-    from protocol.options import make
-
-    with suppress(ValueError, RecursionError, ConfigError):  # it may be from anybody
-        options = json_.loads(model.notes.get("options", "{}"))
-        if isinstance(options, dict):
-            seed = options.get("seed")
-            return make(ReadingOptions, options), seed if type(seed) is int and seed >= 0 else 0
-    return ReadingOptions(), 0
-
-
-def _columns(model: Model) -> list[str]:
-    """Return the columns that a model knows by their names; none of pictures."""
-    return [name for each in model.form.fields.values() for name in each.columns]
-
-
-def _target(model: Model, source: Source) -> int | None:
-    """Return the class that a model tells from the rest, by its number in a source.
-
-    Raises:
-        ModelError: the source has no such class.
-    """
-    from learning import ModelError
-    from loaders.classes import against_rest
-
-    names, there = model.form.classes, source.form.classes
-    if len(names) != 2 or tuple(names) != against_rest(names[1]) or there == names:
-        return None
-    if names[1] not in there:
-        raise ModelError(
-            f"the model tells {names[1]!r} from the rest; {source.name} has no such class"
-        )
-    return there.index(names[1])
-
-
-def _with_code(path: Path, model: Model, named: str | None) -> Model:
-    """Return a model that says where the code of its learner is, if that is a user's.
-
-    Raises:
-        LearningError: nobody has named it here, or it is another's.
-    """
-    from learning import ModelError
-    from learning import learner as learner_class
-    from loaders.running import place_of
-
-    own = place_of(model.learner)
-    if own is None:
-        if named not in (None, model.learner):
-            raise ModelError(f"{path}: a {model.learner} model, which --learner {named} is not")
-        return model
-    if named is None:
-        file = f"FILE.py:{own.name}" if "." not in own.module else model.learner
-        raise ModelError(
-            f"{path}: a model of {model.learner}, which is its user's own code: name it, and it is"
-            f" run: --learner {file}"
-        )
-    code = learner_class(named).code
-    if code is None or code.called != model.learner:
-        raise ModelError(f"{path}: a model of {model.learner}, which --learner {named} is not")
-    began = json_.loads(model.notes.get("options", "{}")).get("code", code.digest)
-    if began != code.digest:
-        told = f"{named} has been changed since the model was made ({began[:8]} then)"
-        click.echo(f"mnist-predict: {told}", err=True)
-    return replace(model, learner=named)
-
-
-def _learner(model: Model) -> Learner:
-    from learning import create_carried
-
-    return create_carried(model.learner, model.made)
 
 
 class _Seen(NamedTuple):
@@ -490,13 +318,12 @@ def _tell_rows(model: Model, tables: Sequence[Path], json: bool) -> None:
     from loaders.sources import open_rows
     from protocol.wire.words import safe_line
 
-    say = partial(click.echo, err=True)
-    columns, (reading, _) = _columns(model), _reading(model)
+    columns, (reading, _) = columns_of(model), reading_of(model)
     told: dict[str, list[dict[str, Any]]] = {}
     for path in tables:
-        found = in_columns(open_rows(path, columns, say, reading), model.form.fields)
+        found = in_columns(open_rows(path, columns, _say, reading), model.form.fields)
         rows = rows_of(found, "all")
-        _check_form(model, rows)
+        check_form(model, rows)
         answers = told[str(path)] = []
         for number, (label, probability) in enumerate(_answers(model, rows), 1):
             name = model.form.classes[label]
@@ -559,7 +386,7 @@ def _answers(model: Model, rows: Rows) -> list[tuple[int, float | None]]:
     from learning import ModelError
     from learning.errors import told_of
 
-    learner = _learner(model)
+    learner = learner_of(model)
     with told_of(f"learner {model.learner!r}"):
         likely = learner.probabilities(model.arrays, rows)
         labels = (

@@ -19,7 +19,7 @@ from learning.contract import Learner
 from learning.errors import told_of
 from learning.first import data_digest
 from learning.metrics import MOST_TABLED
-from learning.model import sha256
+from learning.model import EXAMPLES, sha256
 from learning.registry import kind_of
 from loaders import OneAgainstRest, Rows, Source, SourceOptions, open_source, rows_of, shard
 from loaders.rows import Array, Arrays, Labels, RowNumbers
@@ -591,9 +591,11 @@ class Run:
     def _finish(self, model: Arrays, chosen: int, why: Why) -> Result:
         """Leave the model of a round, and what the run came to."""
         spec, data, rounds = self._plan.spec, self._data.train, self._rounds.done
+        examples = sum(len(rows) for rows in self._learning.shards)
         notes = {
             "options": spec.text(), "tested": self._data.tested, "round": str(chosen + 1),
             "chosen": "last" if self._test is None else "best on the validation rows",
+            EXAMPLES: str(examples),
         }  # fmt: skip
         path = self.directory.write_model(self._learning.model(model, notes))
         done = [self._evaluation.done.get(round_) for round_ in range(rounds)]
@@ -608,7 +610,7 @@ class Run:
             target_digit=spec.data.target_digit, learner=self._learner.name, jobs=spec.data.jobs,
             rounds=rounds, nodes=self._database.solved_by(), accuracy=last.accuracy,
             macro_f1=last.macro_f1, confusion=list(map(list, last.confusion)),
-            examples=sum(len(rows) for rows in self._learning.shards),
+            examples=examples,
             validation_rows=len(self._data.tried) if self._data.keeps_aside else 0,
             test_loss=tested.loss,
             accuracy_by_round=[each and each.scores.accuracy for each in done],

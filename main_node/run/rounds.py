@@ -14,7 +14,7 @@ import numpy as np
 
 from learning import DamagedFile, Layout, Solution, Turn, UnfitData
 from learning import learner as learner_class
-from learning.actions import TRIAL_ROWS, Action, Fit, Trial
+from learning.actions import TRIAL_ROWS, Action, Fit, Trial, performed
 from learning.errors import told_of
 from learning.layout import check_fresh, check_kept
 from learning.merging import Merged, merge
@@ -494,9 +494,7 @@ class Rounds:
 
     def _done_here(self, action: Action) -> Any:
         self._check()
-        learner = self._learning.spec.learner_at(Turn())
-        values, arrays = action.perform(learner, lambda done, note="", /: None, lambda: False)
-        return action.read(learner, values, arrays)
+        return performed(self._learning.spec.learner_at(Turn()), action)
 
 
 def _raise_if_unfit(error: JobFailed) -> None:

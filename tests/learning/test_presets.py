@@ -33,9 +33,10 @@ def plan(rows: int, shards: int, form: Form = IMAGES, **said: object) -> Recipe:
 )  # fmt: skip
 def test_every_size_of_data_has_a_plan(rows: int, shards: int, preset: str, form: Form) -> None:
     found = plan(rows, shards, form, preset=preset)
-    assert 1 <= found.rounds <= 20
-    assert 1 <= found.epochs <= 200
-    assert 0 < found.lr <= 0.3
+    assert 1 <= found.rounds <= 32
+    assert (0.2 if shards > 4 else 1) <= found.epochs <= 200
+    assert 0 < found.lr <= 0.4
+    assert found.steps_of(max(1, rows // shards)) >= 1
     assert 16 <= found.batch_size <= 64
 
 
@@ -82,7 +83,7 @@ def test_steps_come_to_the_presets_passes_where_nobody_says_how_many_rounds(
     whole, found = (
         plan(rows, shards, form, preset=preset, **said) for said in ({}, {"steps": steps})
     )
-    wanted = whole.rounds * whole.epochs * whole.in_a_pass(-(-rows // shards))
+    wanted = whole.rounds * whole.steps_of(-(-rows // shards))
     assert found.rounds == 1 or abs(found.rounds * steps - wanted) <= steps / 2
     assert found.steps == steps
     learner = create("neural", {"preset": preset, "steps": steps})

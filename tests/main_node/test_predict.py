@@ -26,7 +26,7 @@ from learning.model import Model
 from loaders import ArraySource, CorruptDataset, Field, Form, LoaderError, Numbered, Rows
 from loaders.decoding import FORMATS, MOST_PIXELS
 from loaders.splits import with_test
-from main_node.commands import predict
+from main_node.commands import given, predict
 from main_node.commands.pictures import colour_picture, grey_picture
 from main_node.store.directory import RunDirectory
 
@@ -517,7 +517,7 @@ def test_a_model_whose_notes_say_anything_is_used_or_told(fresh: Model, tmp_path
         text = mutated(notes[name].encode(), chance).decode("utf-8", "replace")
         write_arrays(path, fresh.arrays, {**notes, name: text})
         try:
-            seen, damaged = predict._try_images(predict._load(path), [tmp_path / "a.png"], False)
+            seen, damaged = predict._try_images(given.load_model(path), [tmp_path / "a.png"], False)
         except (LearningError, CorruptDataset):
             told += 1
         else:
@@ -546,12 +546,12 @@ def test_columns_of_data_are_those_of_the_model() -> None:
         return Rows(ArraySource("mine.csv", form, {"test": split}), "test")
 
     model = Model({}, "neural", rows("height", "width").form)
-    predict._check_form(model, rows("height", "width"))
-    predict._check_form(model, rows())
+    given.check_form(model, rows("height", "width"))
+    given.check_form(model, rows())
     with pytest.raises(ModelError, match="whose column 1 is 'width'; in mine.csv it is 'weight'"):
-        predict._check_form(model, rows("height", "weight"))
+        given.check_form(model, rows("height", "weight"))
     with pytest.raises(ModelError, match="is for rows of image: .*; those of mine.csv are of row:"):
-        predict._check_form(Model({}, "neural", FORM), rows())
+        given.check_form(Model({}, "neural", FORM), rows())
 
 
 def of_table(tmp_path: Path, tested: str | None) -> Path:

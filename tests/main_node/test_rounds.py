@@ -184,6 +184,7 @@ def test_the_model_is_that_of_the_best_round_on_the_rows_kept_aside(
     notes = load(Path(chosen.model)).notes
     assert notes["round"] == str(best)
     assert "validation" in notes["chosen"]
+    assert notes["examples"] == str(chosen.examples)
     heard = Heard()
     again = open_run(plan(tmp_path, data, shape={"validation": 0.2}), [heard]).see_through()
     tests = [event for event in heard.of(RoundEvaluated) if vars(event)["on"] == "test"]

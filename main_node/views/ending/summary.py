@@ -47,7 +47,7 @@ def print_summary(result: Result, console: Console) -> None:
                  + (f" since start {result.starts}" if result.starts > 1 else "")),
         ("run directory", str(Path(result.model).parent)),
         ("model sha256", result.model_sha256),
-        ("use it", f"mnist-predict {quote(result.model)} {_whose(result)}{_what(result)}"),
+        ("use it", f"mnist-predict {quote(result.model)} {whose(result.learner)}{_what(result)}"),
         ("load it", f"safetensors.numpy.load_file({result.model!r})"),
     )  # fmt: skip
     for name, value in lines:
@@ -82,11 +82,12 @@ def _on(result: Result) -> str:
     return f" on {' and '.join(result.devices)}" if {*result.devices} - {"cpu"} else ""
 
 
-def _whose(result: Result) -> str:
-    place = place_of(result.learner)
+def whose(learner: str) -> str:
+    """Return the option by which a model of a user's own code is used; empty of others."""
+    place = place_of(learner)
     if place is None:
         return ""
-    return f"--learner {result.learner if '.' in place.module else f'FILE.py:{place.name}'} "
+    return f"--learner {learner if '.' in place.module else f'FILE.py:{place.name}'} "
 
 
 def _what(result: Result) -> str:
