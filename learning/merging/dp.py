@@ -68,7 +68,7 @@ class DifferentialPrivacy(Strategy):
     dp-accounting has it: so many rounds are one, with noise that is less by the root of them.
     """
 
-    name, options = "dp", PrivacyOptions
+    name, options, goes_on = "dp", PrivacyOptions, True
     made: PrivacyOptions
 
     def check(self) -> None:
