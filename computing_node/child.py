@@ -8,7 +8,8 @@ It is forked from a process that has imported what it needs (`template.py`), or 
 itself, and speaks over a socket of its own:
 
     node -> child   {"prepare": [learner, ...], "device": the node's, "gpu": this child's,
-                     "folders": with users' code, "scratch": where code of jobs is put}     first
+                     "folders": with users' code, "scratch": where code of jobs is put,
+                     "merges": whether users' code may merge}       first
                     {"solve": learner, "number": n, "values": {...}, "device": wanted} and arrays
                     {"cancel": n}
     child -> node   {"ready": true}                                 first
@@ -208,7 +209,8 @@ def serve(descriptor: int, nbytes: int) -> int:
     channel = Channel(socket.socket(fileno=descriptor))
     inbox = _Inbox(channel)
     told = inbox.messages.get()[0]
-    allow(tuple(map(Path, told["folders"])), Path(told["scratch"]) if told["scratch"] else None)
+    scratch = Path(told["scratch"]) if told["scratch"] else None
+    allow(tuple(map(Path, told["folders"])), scratch, told["merges"])
     _begin(told)
     _limit(nbytes)
     try:

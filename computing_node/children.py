@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from learning.own.kinds import OWN_CODE
 from protocol import JobSolutionDataType
 from protocol.carrier.logbudget import LogBudget
 from protocol.wire.entry import Entry
@@ -67,6 +68,7 @@ class Child:
         seat: which place of the node it is for: it gets that one's GPU.
         folders, scratch: where it looks for users' code, and puts such as comes with jobs: what is
             left there ends with it.
+        merges: whether it takes users' code that merges.
 
     Raises:
         OSError: there can be no more processes.
@@ -74,7 +76,7 @@ class Child:
 
     def __init__(
         self, births: Births, learners: Sequence[str], max_bytes: int, devices: Devices, seat: int,
-        folders: Sequence[str], scratch: str,
+        folders: Sequence[str], scratch: str, merges: bool,
     ) -> None:  # fmt: skip
         self._births, self._max_bytes = births, max_bytes
         self._own = births.begin(learners)
@@ -91,7 +93,7 @@ class Child:
         self.code = ""
         told = {
             "prepare": list(learners), "device": devices.kind, "gpu": devices.at(seat),
-            "folders": list(folders), "scratch": scratch,
+            "folders": list(folders), "scratch": scratch, "merges": merges,
         }  # fmt: skip
         self.channel.send(told, {})
 
@@ -255,6 +257,7 @@ class ChildReplier(JobReplier):
         child = Child(
             self._births, self._learners, self._max_bytes, self._devices, seat, self._folders,
             "" if self._scratch is None else self._scratch.part(),
+            self._takes is None or OWN_CODE in self._takes,
         )  # fmt: skip
         self._started += 1
         return child
@@ -392,9 +395,11 @@ class ChildReplier(JobReplier):
 
 
 def _code_of(task: Task) -> str:
-    """Return the digest of the users' code that a task is for; empty: of none."""
-    code = task.job.parameters.get("code")
-    return str(code.get("digest", "?")) if isinstance(code, Mapping) else ""
+    """Return the digests of the users' code that a task is for; empty: of none."""
+    values = task.job.parameters
+    merge = values.get("merge")
+    every = values.get("code"), merge.get("code") if isinstance(merge, Mapping) else None
+    return "+".join(str(each.get("digest", "?")) for each in every if isinstance(each, Mapping))
 
 
 def _nothing() -> None:

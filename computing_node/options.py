@@ -65,12 +65,13 @@ class ComputeOptions(Checked):
     )  # fmt: skip
     learners: tuple[str, ...] = option(
         (), "Take jobs of this learner only: neural, algebraic, what an installed package"
-        " brings, or own, which is users' own nets and learners; repeat it for several.",
+        " brings, or own, which is users' own nets, learners and ways to merge; repeat it for"
+        " several.",
         metavar="NAME", unset="all",
     )  # fmt: skip
     code: tuple[str, ...] = option(
-        (), "Look for the code of users' own nets and learners (mnist-main --learner FILE.py:NAME)"
-        " in this folder, too, beside what is installed; repeat it for several.",
+        (), "Look for users' own code (mnist-main --learner FILE.py:NAME, --merge FILE.py:NAME) in"
+        " this folder, too, beside what is installed; repeat it for several.",
         metavar="FOLDER", path=True, unset="none",
     )  # fmt: skip
     accept_code: bool = option(

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import xxhash
@@ -27,7 +27,9 @@ from .contract import Cancelled, Learner, Progress, Solution, Turn, check_parame
 from .errors import Diverged, LearningError, UnfitData, UnfitSolution
 from .layout import OWN, Layout, check_fresh, check_kept
 from .merging.strategy import Client, Strategy
-from .own.kinds import OWN_CODE
+from .own import kinds
+from .own.code import Code
+from .own.kinds import OWN_CODE, told_of_code
 from .registry import create_carried, create_from
 
 #: Plain values by name.
@@ -38,8 +40,8 @@ Self = TypeVar("Self", bound="Action")
 #: Metrics of a solution; more, or such as can't be shown, are none.
 _MOST_METRICS, _METRIC_LETTERS = 32, 64
 _MOST = 1e300
-#: The array in which a user's code travels with a job.
-CODE = "code"
+#: The arrays in which a user's code travels with a job: the learner's, and the strategy's.
+CODE, MERGE_CODE = "code", "merge_code"
 #: Rows that a learner is tried out on.
 TRIAL_ROWS = 16
 
@@ -74,6 +76,11 @@ class Action:
     """One thing that a node can be asked."""
 
     name: ClassVar[str]
+
+    @property
+    def code(self) -> Code | None:
+        """A user's code that it needs at a node, beside the learner's; None: it needs none."""
+        return None
 
     def pack(self) -> Work:
         """Return it as plain values and arrays."""
@@ -134,6 +141,11 @@ class Fit(Action):
     own: Arrays = field(default_factory=dict)
     layout: Layout = field(default_factory=lambda: Layout({}))
 
+    @property
+    def code(self) -> Code | None:
+        """The strategy's."""
+        return None if self.strategy is None else self.strategy.code
+
     def pack(self) -> Work:
         """Return it as plain values and arrays."""
         values: dict[str, object] = {"seed": self.seed, "turn": asdict(self.turn)}
@@ -153,7 +165,7 @@ class Fit(Action):
         assert isinstance(seed, int)
         return cls(
             rows=rows_in(values, arrays), start=within("start", arrays), seed=seed,
-            turn=turn(values), strategy=_strategy(values), shared=within("shared", arrays),
+            turn=turn(values), strategy=_strategy(values, arrays), shared=within("shared", arrays),
             own=within("own", arrays),
         )  # fmt: skip
 
@@ -204,27 +216,32 @@ class Trial(Action):
     Args:
         rows: a few.
         turn: the first.
-        strategy: that merges.
+        strategy: that merges; None: nodes need not know it.
     """
 
     name = "trial"
     rows: Rows
     turn: Turn
-    strategy: Strategy
+    strategy: Strategy | None = None
+
+    @property
+    def code(self) -> Code | None:
+        """The strategy's."""
+        return None if self.strategy is None else self.strategy.code
 
     def pack(self) -> Work:
         """Return it as plain values and arrays."""
-        return Work({"turn": asdict(self.turn), "merge": told(self.strategy)}, {}, self.rows)
+        merge = {} if self.strategy is None else {"merge": told(self.strategy)}
+        return Work({"turn": asdict(self.turn), **merge}, {}, self.rows)
 
     @classmethod
     def unpack(cls, values: Values, arrays: Arrays) -> Trial:
         """Return what was packed."""
-        strategy = _strategy(values)
-        assert strategy is not None
+        strategy = _strategy(values, arrays)
         return cls(rows=rows_in(values, arrays), turn=turn(values), strategy=strategy)
 
     def perform(self, learner: Learner, progress: Progress, cancelled: Cancelled) -> Answer:
-        """Make a fresh model, begin it, learn for one step, merge, predict; return the fresh one.
+        """Make a fresh model, begin it, learn for a step, merge, predict; return the fresh one.
 
         Raises:
             UnfitData: the learner says that it can't learn from such data.
@@ -236,45 +253,51 @@ class Trial(Action):
         with _trying(f"the {learner.name} learner's beginning"):
             begun = learner.begin(initial, self.rows)
             check_fresh(begun)
-        merging_ = f"merging by {self.strategy.name!r}"
-        with _trying(merging_):
-            fit, state = self._first(learner, begun)
-        with _trying(f"the {learner.name} learner's first step"):
-            solution = self._step(learner, fit)
-        with _trying(merging_):
-            judge = partial(self._judge, learner)
-            merged = merging.merge(self.strategy, [solution], begun, state, judge)
-            check_kept(merged.model)
-            check_kept(merged.state)
+        if self.strategy is None:
+            model = self._step(learner, self._fit(begun)).arrays
+        else:
+            model = self._merged(learner, begun, self.strategy)
         with _trying(f"the {learner.name} learner's prediction"):
-            predict = Predict(rows=self.rows, model=merged.model, loss=learner.tells_loss)
+            predict = Predict(rows=self.rows, model=model, loss=learner.tells_loss)
             predict.read(learner, *predict.perform(learner, progress, cancelled))
         return {}, dict(initial)
 
     def _judge(self, learner: Learner, model: Arrays) -> float:
         return float(np.mean(learner.predict(model, self.rows) == self.rows.labels))
 
-    def _first(self, learner: Learner, begun: Arrays) -> tuple[Fit, Arrays]:
-        """Return what a first job would be, and the strategy's state."""
-        strategy, learned = self.strategy, learner.learned(begun)
-        state = strategy.begin(learned)
-        shared, own = strategy.shared(state), strategy.own(learned)
-        for arrays in (state, shared, own):
-            check_kept(arrays)
-        fit = Fit(
-            rows=self.rows, start=begun, seed=0, turn=self.turn, strategy=strategy,
-            shared=shared, own=own, layout=Layout(begun),
-        )  # fmt: skip
-        return fit, state
+    def _merged(self, learner: Learner, begun: Arrays, strategy: Strategy) -> Arrays:
+        """Return what a step comes to, merged."""
+        merging_ = f"merging by {strategy.name!r}"
+        with _trying(merging_):
+            learned = learner.learned(begun)
+            state = strategy.begin(learned)
+            shared, own = strategy.shared(state), strategy.own(learned)
+            for arrays in (state, shared, own):
+                check_kept(arrays)
+        fit = self._fit(begun, strategy=strategy, shared=shared, own=own)
+        solution = self._step(learner, fit)
+        with _trying(merging_):
+            judge = partial(self._judge, learner)
+            merged = merging.merge(strategy, [solution], begun, state, judge)
+            check_kept(merged.model)
+            check_kept(merged.state)
+        return merged.model
+
+    def _fit(self, begun: Arrays, **more: Any) -> Fit:
+        """Return what a first job would be."""
+        return Fit(
+            rows=self.rows, start=begun, seed=0, turn=self.turn, layout=Layout(begun), **more
+        )
 
     @staticmethod
     def _step(learner: Learner, fit: Fit) -> Solution:
         """Return what a learner that is stopped after a step came to."""
         stepped: list[float] = []
-        values, arrays = _answer(
-            fit._fit(learner, lambda done, note="", /: stepped.append(done), lambda: bool(stepped))
-        )
-        return fit.read(learner, values, arrays)
+        with _trying(f"the {learner.name} learner's first step"):
+            told_ = fit._fit(
+                learner, lambda done, note="", /: stepped.append(done), lambda: bool(stepped)
+            )
+            return fit.read(learner, *_answer(told_))
 
     def read(self, learner: Learner, values: Values, arrays: Arrays) -> Arrays:
         """Return the fresh model."""
@@ -398,7 +421,10 @@ def digest(learner: str, make: Values, action: Action) -> str:
 
 def told(strategy: Strategy) -> dict[str, object]:
     """Return a strategy as plain values."""
-    return {"name": strategy.name, "made": carried(strategy.made)}
+    made = carried(strategy.made)
+    if strategy.code is not None:
+        return {"code": told_of_code(strategy.code), "made": made}
+    return {"name": strategy.name, "made": made}
 
 
 def turn(values: Values) -> Turn:
@@ -413,12 +439,15 @@ def turn(values: Values) -> Turn:
         raise LearningError(f"not a turn: {values['turn']!r:.80}") from error
 
 
-def _strategy(values: Values) -> Strategy | None:
+def _strategy(values: Values, arrays: Arrays) -> Strategy | None:
     if "merge" not in values:
         return None
     merge = values["merge"]
     if not isinstance(merge, Mapping) or not isinstance(merge["made"], Mapping):
         raise LearningError(f"not a strategy: {merge!r:.80}")
+    if "code" in merge:
+        kind = kinds.finder.strategy(merge["code"], arrays.get(MERGE_CODE))
+        return merging.create_of(kind, merge["made"])
     return merging.create(str(merge["name"]), merge["made"])
 
 

@@ -107,6 +107,7 @@ def check_strategy(strategy: Strategy, learner: Learner, start: bool, judged: bo
             f"--merge {name} tries models on rows: name data with --data, and how much of its"
             " training rows to keep aside for that with --validation"
         )
+    strategy.check()
 
 
 def difference(one: Model, other: Model) -> str:

@@ -31,7 +31,8 @@ class StrategyOptions(Checked):
 
     merge: str | None = option(
         None,
-        "How solutions are merged, with options behind it: mean, fedavgm:momentum=0.5, scaffold."
-        " --merge NAME --help tells those of one.",
+        "How solutions are merged, with options behind it: mean, fedavgm:momentum=0.5, scaffold, or"
+        " your own, FILE.py:NAME or package.module:NAME, which is run. --merge NAME --help tells"
+        " the options of one.",
         metavar="STRATEGY[:NAME=VALUE,...]", unset="the learner's own: mean, or union", added=True,
     )  # fmt: skip

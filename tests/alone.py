@@ -44,12 +44,15 @@ class Threads:
         count: how many.
         kind: of the jobs that they solve.
         accelerators: what they say that they have, in turn.
+        how: they solve a job.
     """
 
     def __init__(
-        self, count: int, kind: str = "linear", accelerators: Sequence[str] = ("",)
-    ) -> None:
+        self, count: int, kind: str = "linear", accelerators: Sequence[str] = ("",),
+        how: Solve = solve,
+    ) -> None:  # fmt: skip
         self.count, self._kind, self._accelerators = count, kind, accelerators
+        self._how = how
         self._nodes: list[AsyncComputingNode] = []
 
     def begin(self, learner: str) -> None:
@@ -61,7 +64,7 @@ class Threads:
         """Start the nodes."""
         for number in range(1, self.count + 1):
             node = AsyncComputingNode(
-                f"local-{number}", domain, callback=lambda job, *_: solve(job),
+                f"local-{number}", domain, callback=lambda job, *_: self._how(job),
                 address=address, kinds=(self._kind,),
                 accelerator=self._accelerators[number % len(self._accelerators)],
             )  # fmt: skip

@@ -225,7 +225,7 @@ def test_a_file_that_is_worked_on_meanwhile_is_used_as_it_was(tmp_path: Path) ->
 def test_options_of_a_net_are_told_and_checked_before_anything_runs(net: Path) -> None:
     help_ = here(MAIN_HERE, "--learner", f"{net}:Net", "--help")
     assert help_.returncode == 0
-    assert "dropout=float" in help_.stdout
+    assert "dropout=NUMBER" in help_.stdout
     for given, told in (
         ("dropuot=1", "did you mean dropout?"), ("dropout=x", "not a number"),
         ("optimizer=Foo", "torch.optim has no such class"), ("width=3", "is for --learner neural"),

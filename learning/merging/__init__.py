@@ -1,9 +1,12 @@
 """Ways to merge solutions into one model: a file each, found by the `name` of its `Strategy`.
 
-One is called by its name, with options behind it where they are not to be as they are by default:
+One is called by its name, or by the place of a user's own, with options behind it where they are
+not to be as they are by default:
 
     mean
     fedavgm:momentum=0.5,rate=1
+    FILE.py:NAME:hold=2
+    package.module:NAME
 """
 
 from __future__ import annotations
@@ -16,11 +19,13 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from loaders.running import place_of
 from protocol.errors import ConfigError
 from protocol.options import declared, flat, from_text, make
 from protocol.wire.words import safe_line
 
 from ..errors import MergeError, UnknownStrategy
+from ..own.kinds import is_place, strategy_at
 from .mean import WeightedMean
 from .strategy import Client, Judge, Merged, Strategy
 
@@ -30,8 +35,8 @@ if TYPE_CHECKING:
     from ..contract import Solution
 
 __all__ = [
-    "Client", "Judge", "Merged", "Strategy", "WeightedMean", "create", "kind_of", "merge", "names",
-    "parse", "strategy", "told",
+    "Client", "Judge", "Merged", "Strategy", "WeightedMean", "create", "create_of", "is_own",
+    "kind_of", "lasting", "merge", "names", "parse", "split", "strategy", "told",
 ]  # fmt: skip
 
 #: A name, and behind the last colon options, if any: a name may have colons of its own.
@@ -55,11 +60,16 @@ def names() -> tuple[str, ...]:
 
 
 def strategy(name: str) -> type[Strategy]:
-    """Return the class of a strategy.
+    """Return the class of a strategy; what a user has named by its place is run.
+
+    Args:
+        name: one of `names()`, `FILE.py:NAME` or `package.module:NAME`.
 
     Raises:
-        UnknownStrategy: there is none of this name.
+        UnknownStrategy: there is none of this name, or it can't be used.
     """
+    if is_place(name) and name.partition(":")[0] not in _strategies():
+        return strategy_at(name)
     if name not in _strategies():
         near = get_close_matches(name, _strategies(), 1)
         meant = f" (did you mean {near[0]}?)" if near else ""
@@ -75,9 +85,20 @@ def kind_of(text: str) -> type[Strategy]:
     Raises:
         UnknownStrategy: there is none of this name.
     """
-    found = _CALLED.fullmatch(text)
-    assert found is not None
-    return strategy(found["name"])
+    return strategy(split(text)[0])
+
+
+def is_own(text: str) -> bool:
+    """Whether a text names a strategy of a user's own; nothing is looked at."""
+    return is_place(split(text)[0])
+
+
+def lasting(text: str) -> str:
+    """Return a text that names the same strategy in every folder."""
+    name, options = split(text)
+    place = place_of(name)
+    called = name if place is None else place.lasting
+    return f"{called}:{options}" if options else called
 
 
 def parse(text: str) -> Strategy:
@@ -86,12 +107,10 @@ def parse(text: str) -> Strategy:
     Raises:
         UnknownStrategy: there is none of this name, or it has no such options.
     """
-    found = _CALLED.fullmatch(text)
-    assert found is not None
-    kind = kind_of(text)
+    kind, options = kind_of(text), split(text)[1]
     own = {each.name: each for each in declared(kind.options)}
     values: dict[str, object] = {}
-    for part in (found["options"] or "").split(",") if found["options"] else ():
+    for part in options.split(",") if options else ():
         told_, equals, value = part.partition("=")
         name = told_.strip().replace("-", "_")
         if not equals or name not in own:
@@ -104,13 +123,21 @@ def parse(text: str) -> Strategy:
             values[name] = from_text(own[name], value.strip())
         except ConfigError as error:
             raise UnknownStrategy(f"--merge {safe_line(text, 80)}: {error}") from error
-    return create(kind.name, values)
+    return create_of(kind, values)
+
+
+def split(text: str) -> tuple[str, str]:
+    """Return the name, or place, and the options of what a text names; nothing is looked at."""
+    found = _CALLED.fullmatch(text)
+    assert found is not None
+    return found["name"], found["options"] or ""
 
 
 def told(strategy_: Strategy) -> str:
     """Return the text by which `parse` makes a strategy: options that are as by default are none.
 
-    So one that gets an option more, with a default that is what it did, is called as before.
+    So one that gets an option more, with a default that is what it did, is called as before. Of a
+    user's own it says the module, and not where that is.
     """
     default = flat(strategy_.options())
     own = {n: v for n, v in flat(strategy_.made).items() if v != default[n] and v is not None}
@@ -147,13 +174,17 @@ def create(name: str, parameters: Mapping[str, object]) -> Strategy:
     """Return a strategy.
 
     Args:
-        name: one of `names()`.
+        name: as for `strategy`.
         parameters: its options, by name.
 
     Raises:
         UnknownStrategy: there is none of this name, or it has no such options.
     """
-    kind = strategy(name)
+    return create_of(strategy(name), parameters)
+
+
+def create_of(kind: type[Strategy], parameters: Mapping[str, object]) -> Strategy:
+    """Return a strategy of a class; as `create`."""
     try:
         odd = parameters.keys() - {each.name for each in declared(kind.options)}
         if odd:
@@ -161,5 +192,5 @@ def create(name: str, parameters: Mapping[str, object]) -> Strategy:
         return kind(make(kind.options, parameters))
     except (ConfigError, TypeError) as error:
         raise UnknownStrategy(
-            f"merging by {name!r} can't be with {dict(parameters)}: {error}"
+            f"merging by {kind.name!r} can't be with {dict(parameters)}: {error}"
         ) from error

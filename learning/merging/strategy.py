@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from loaders.rows import Array, Arrays
 
     from ..contract import Solution
+    from ..own.code import Code
 
 #: An array of the kind that a learner computes with; it can be added, multiplied, and so on.
 T = TypeVar("T")
@@ -98,6 +99,8 @@ class Strategy:
     #: What it is called, and the dataclass of its options.
     name: ClassVar[str]
     options: ClassVar[type[DataclassInstance]] = NoOptions
+    #: The code of a user's that it is, by which a node finds it; None: it is installed.
+    code: ClassVar[Code | None] = None
     #: What the models are made of that it merges.
     parts: ClassVar[str] = "numbers"
     #: Its part in the learner's steps; None: it has none.
@@ -109,6 +112,13 @@ class Strategy:
 
     def __init__(self, made: DataclassInstance | None = None) -> None:
         self.made: DataclassInstance = self.options() if made is None else made
+
+    def check(self) -> None:
+        """Raise unless it can merge here, at the main node; asked before a run begins.
+
+        Raises:
+            MergeError: it can't, and what to do.
+        """
 
     def begin(self, initial: Arrays) -> Arrays:
         """Return the state that a run begins with.

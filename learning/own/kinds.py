@@ -1,7 +1,8 @@
-"""The learner that something of a user's is: a net, a model in KubeML's form, or a learner itself.
+"""What something of a user's is: a net, a model in KubeML's form, a learner, or a way to merge.
 
     mnist-main --learner net.py:Net
     mnist-main --learner package.module:Net
+    mnist-main --merge merging.py:Mine
 
 A main node reads the code from where its user has named it. A node gets its name and digest with a
 job, and looks for the same: in what came with the job, where its owner takes that; in folders that
@@ -15,12 +16,12 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import FunctionType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from loaders.errors import SourceUnreachable
 from loaders.running import NotThere, Place, module_at, place_of, running
@@ -28,12 +29,15 @@ from protocol.options import declared
 from protocol.wire.words import from_json
 
 from ..contract import Learner
-from ..errors import UnknownLearner, told_of
+from ..errors import LearningError, UnknownLearner, UnknownStrategy, told_of
 from .code import Code, CodeError, check_named, read, same
 
 if TYPE_CHECKING:
     from loaders.rows import Array
 
+    from ..merging.strategy import Strategy
+
+T = TypeVar("T")
 #: Bytes of code that travel with a job, at most.
 MOST_SHIPPED = 1 << 20
 _DIGEST = re.compile("[0-9a-f]{32}")
@@ -58,27 +62,49 @@ def learner_at(name: str) -> type[Learner]:
 
 @cache
 def _learner_at(name: str) -> type[Learner]:
+    place, code = _named("--learner", name, UnknownLearner)
+    return _run(name, place, partial(_learner_of, code), UnknownLearner)
+
+
+def strategy_at(name: str) -> type[Strategy]:
+    """Return the strategy that a user has named, here, at the main node; it is run.
+
+    Raises:
+        UnknownStrategy: it can't be found, fails, or is nothing that merges.
+    """
+    place = place_of(name)
+    assert place is not None
+    return _strategy_at(place.lasting)
+
+
+@cache
+def _strategy_at(name: str) -> type[Strategy]:
+    place, code = _named("--merge", name, UnknownStrategy)
+    return _run(name, place, partial(_strategy_of, code), UnknownStrategy)
+
+
+def _named(flag: str, name: str, error: type[LearningError]) -> tuple[Place, Code]:
+    """Return where a user's code is, and the code, that may be run."""
     place = place_of(name)
     assert place is not None
     try:
         code = read(place)
         check_named(code)
-    except CodeError as error:
-        raise UnknownLearner(f"--learner {name}: {error}") from error
-    return _run(name, place, code)
+    except CodeError as raised:
+        raise error(f"{flag} {name}: {raised}") from raised
+    return place, code
 
 
-def _run(name: str, place: Place, code: Code) -> type[Learner]:
-    """Return the learner that code is, run."""
+def _run(name: str, place: Place, use: Callable[[object], T], error: type[LearningError]) -> T:
+    """Return what something of a user's is, once its module is run."""
     try:
-        with running(name, place.file, UnknownLearner):
-            found = getattr(module_at(place), place.name)
-            return _learner_of(found, code)
-    except NotThere as error:
-        raise UnknownLearner(str(error)) from error
+        with running(name, place.file, error):
+            return use(getattr(module_at(place), place.name))
+    except NotThere as raised:
+        raise error(str(raised)) from raised
 
 
-def _learner_of(found: object, code: Code) -> type[Learner]:
+def _learner_of(code: Code, found: object) -> type[Learner]:
     base = _base(found, code)
     kind: type[Learner] = type(
         base.__name__, (base,), {"name": code.called, "code": code, "kind": OWN_CODE}
@@ -89,6 +115,21 @@ def _learner_of(found: object, code: Code) -> type[Learner]:
     if not hasattr(options, "lesson"):
         raise UnknownLearner(f"{code.called}: its options don't say what a job does: no lesson")
     declared(options)
+    return kind
+
+
+def _strategy_of(code: Code, found: object) -> type[Strategy]:
+    from ..merging.strategy import Strategy  # which needs this
+
+    if not (isinstance(found, type) and issubclass(found, Strategy)):
+        raise UnknownStrategy(
+            f"{code.called} is a {type(found).__name__}; a class of Strategy is wanted (from"
+            " learning.merging import Strategy)"
+        )
+    kind: type[Strategy] = type(found.__name__, (found,), {"name": code.called, "code": code})
+    if not is_dataclass(kind.options):
+        raise UnknownStrategy(f"{code.called}: the strategy's options are no dataclass")
+    declared(kind.options)
     return kind
 
 
@@ -129,11 +170,15 @@ class Finder:
     Args:
         folders: that the node's owner has named.
         scratch: where code that comes with jobs is put; None: none is taken.
+        merges: whether strategies are taken; learners are, where there are jobs for them.
     """
 
-    def __init__(self, folders: tuple[Path, ...] = (), scratch: Path | None = None) -> None:
-        self._folders, self._scratch = folders, scratch
-        self._found: dict[tuple[str, str], type[Learner]] = {}
+    def __init__(
+        self, folders: tuple[Path, ...] = (), scratch: Path | None = None, merges: bool = True
+    ) -> None:
+        self._folders, self._scratch, self._merges = folders, scratch, merges
+        self._learners: dict[tuple[str, str], type[Learner]] = {}
+        self._strategies: dict[tuple[str, str], type[Strategy]] = {}
 
     def learner(self, told: object, shipped_: Array | None) -> type[Learner]:
         """Return the learner that a job is for.
@@ -146,17 +191,38 @@ class Finder:
             UnknownLearner: that is no code, or it fails.
             SourceUnreachable: it is not here, or another version is.
         """
+        return self._found(told, shipped_, self._learners, _learner_of, UnknownLearner)
+
+    def strategy(self, told: object, shipped_: Array | None) -> type[Strategy]:
+        """Return the strategy whose client part a job is for; as `learner`.
+
+        Raises:
+            UnknownStrategy: that is no code, or it fails.
+            SourceUnreachable: it is not here, another version is, or none is taken.
+        """
+        if not self._merges:
+            module, name, digest = _read(told)
+            raise SourceUnreachable(
+                source_of(f"{module}:{name}", digest),
+                "jobs with code of users' own are not taken here; --learners own does",
+            )
+        return self._found(told, shipped_, self._strategies, _strategy_of, UnknownStrategy)
+
+    def _found(
+        self, told: object, shipped_: Array | None, known: dict[tuple[str, str], T],
+        use: Callable[[Code, object], T], error: type[LearningError],
+    ) -> T:  # fmt: skip
         module, name, digest = _read(told)
         at = f"{module}:{name}", digest
-        if at not in self._found:
+        if at not in known:
             code = self._code(module, name, digest, shipped_)
             try:
                 check_named(code)
-            except CodeError as error:
-                raise UnknownLearner(str(error)) from error
+            except CodeError as raised:
+                raise error(str(raised)) from raised
             sys.path.insert(0, str(code.root))  # for as long as this process lives
-            self._found[at] = _run(code.called, code.place, code)
-        return self._found[at]
+            known[at] = _run(code.called, code.place, partial(use, code), error)
+        return known[at]
 
     def _code(self, module: str, name: str, digest: str, shipped_: Array | None) -> Code:
         code, why = same(module, name, digest, self._folders)
@@ -192,10 +258,10 @@ class Finder:
 finder = Finder()
 
 
-def allow(folders: tuple[Path, ...], scratch: Path | None) -> None:
+def allow(folders: tuple[Path, ...], scratch: Path | None, merges: bool = True) -> None:
     """Say where this process looks for users' code; as for `Finder`."""
     global finder  # noqa: PLW0603
-    finder = Finder(folders, scratch)
+    finder = Finder(folders, scratch, merges)
 
 
 def told_of_code(code: Code) -> dict[str, object]:

@@ -75,6 +75,7 @@ class Joined:
         tested: rows that they were tried on.
         counted: whether the learner was told all that it asks of rows.
         parts: what the merged model is made of, by name.
+        merged: what the strategy tells, by name.
     """
 
     out: Path
@@ -85,6 +86,7 @@ class Joined:
     tested: int
     counted: bool
     parts: dict[str, object]
+    merged: dict[str, object]
 
     @property
     def blind(self) -> bool:
@@ -102,8 +104,8 @@ class Joined:
             values |= {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1}
         return {
             **merged, "learner": self.model.learner, "merge": self.strategy,
-            "model_parts": self.parts, "models": own, "test_rows": self.tested,
-            "counted": self.counted,
+            "merged": self.merged, "model_parts": self.parts, "models": own,
+            "test_rows": self.tested, "counted": self.counted,
         }  # fmt: skip
 
 
@@ -165,11 +167,13 @@ class Joining:
         )  # fmt: skip
         with told_of(f"the {learner.name} learner can't describe the merged model"):
             parts = learner.describe(model.arrays)
+        with told_of(f"merging by {strategy.name!r}"):
+            told_ = dict(strategy.tell(merged.state))
         self._write(model)
         self._tell(scores, counted, learner)
         return Joined(
             asked.out, model, merging.told(strategy), self._each, scores,
-            0 if tested is None else len(tested), counted, parts,
+            0 if tested is None else len(tested), counted, parts, told_,
         )  # fmt: skip
 
     def _looked_at(self, name: str) -> Finished:

@@ -165,7 +165,7 @@ def _print(told: Joined) -> None:
     from learning.model import sha256
     from learning.registry import described
 
-    from ..views.ending.summary import whose
+    from ..views.ending.summary import private, whose
 
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(_table(told))
@@ -174,6 +174,7 @@ def _print(told: Joined) -> None:
     what = "IMAGE.png" if image else "ROWS.csv"
     lines = [
         ("merged by", told.strategy),
+        *private(told.merged),
         ("model", made_of if told.counted else f"{made_of}, not counted"),
         ("model sha256", sha256(model.arrays)),
         ("use it", f"mnist-predict {quote(str(told.out))} {whose(model.learner)}{what}"),

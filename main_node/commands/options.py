@@ -151,6 +151,8 @@ class TrainOptions:
         values["data"] = lasting(values["data"])
         place = place_of(values["learner"])
         values["learner"] = values["learner"] if place is None else place.lasting
+        if values["merge"] is not None:
+            values["merge"] = merging.lasting(values["merge"])
         return values
 
     def kept(self) -> str:
@@ -280,7 +282,7 @@ def cut_short(options: TrainOptions) -> Path | None:
         try:
             stored = TrainOptions({**_before(), **read_config(run / "config.yaml")})
             there = stored.resolved()
-            same = there["learner"] == here["learner"] and stored.spec == spec  # which may run it
+            same = _code_in(there) == _code_in(here) and stored.spec == spec  # which may run it
         except (ConfigError, LearningError):  # of another release, or damaged
             continue
         same = same and there["domain"] == here["domain"]
@@ -290,10 +292,17 @@ def cut_short(options: TrainOptions) -> Path | None:
     return None
 
 
-def _has_moved(here: str, before: str) -> bool:
+def _code_in(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return those options that name a user's own code."""
+    named = {name: str(values[name] or "") for name in ("learner", "merge")}
+    return {name: text for name, text in named.items() if merging.is_own(text)}
+
+
+def _has_moved(here: str | None, before: str | None) -> bool:
     """Whether two places are of one thing; that the files are equal is looked at later."""
-    now, then = place_of(here), place_of(before)
-    return now is not None and then is not None and now[:2] == then[:2]
+    (now, options), (then, others) = merging.split(here or ""), merging.split(before or "")
+    at, was = place_of(now), place_of(then)
+    return at is not None and was is not None and at[:2] == was[:2] and options == others
 
 
 def goes_on(result: Result, options: TrainOptions, path: Path) -> bool:
@@ -327,12 +336,14 @@ def check_data(options: TrainOptions, given: set[str], path: Path) -> None:
         ConfigError: the address of its data has lost its secrets; or the data is what somebody
             else's code returns, in a run that is somebody else's.
     """
-    data, own = str(options.values["data"]), str(options.values["learner"])
-    if "learner" not in given and place_of(own) is not None and not _is_own(path / "config.yaml"):
-        raise ConfigError(
-            f"the learner of this run is {own}, and whoever else may write {path / 'config.yaml'}"
-            " has said so: to have it run, name it yourself, with --learner"
-        )
+    data = str(options.values["data"])
+    for name, own in _code_in(options.values).items():
+        if name not in given and not _is_own(path / "config.yaml"):
+            what = "what merges in" if name == "merge" else "the learner of"
+            raise ConfigError(
+                f"{what} this run is {own}, and whoever else may write {path / 'config.yaml'}"
+                f" has said so: to have it run, name it yourself, with --{name}"
+            )
     if "data" in given:
         return
     if is_hidden(data):
@@ -382,7 +393,9 @@ def resumed(options: TrainOptions, given: set[str], path: Path) -> TrainOptions:
     for name in sorted(given & OPTIONS.keys()):
         if name == "run_dir":
             continue
-        if name in MAY_CHANGE or (name == "learner" and _has_moved(here[name], stored[name])):
+        if name in MAY_CHANGE or (
+            name in ("learner", "merge") and _has_moved(here[name], stored[name])
+        ):
             stored[name] = here[name]
         elif here[name] != stored[name]:
             raise ConfigError(

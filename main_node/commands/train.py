@@ -282,10 +282,10 @@ def _plan(start: TrainOptions, by_hand: set[str]) -> Plan:
     nodes, shown = start.part(EngineOptions).local_nodes, start.part(ViewOptions)
     job = start.part(JobOptions)
     spec = start.spec
-    code = spec.code
+    roots = [str(code.root) for code in spec.codes if not code.is_installed]
     local = LocalNodes(
         nodes, shown.log_level, shown.log_format, job.device,
-        folders=[] if code is None else [str(code.root)], files={} if code is None else code.files,
+        folders=list(dict.fromkeys(roots)), files=spec.files,
     )  # fmt: skip
     return Plan(
         spec=spec, source=start.part(SourceOptions), merge=start.part(MergeOptions),

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, cast
 
 from learning import DamagedFile, Learner
-from learning.actions import CODE, Action, Fit, digest
+from learning.actions import CODE, MERGE_CODE, Action, Fit, digest
 from learning.devices import CPU
 from learning.errors import told_of
 from learning.first import job_digest
@@ -107,13 +107,18 @@ class Asking:
         return action.read(self._learner, solution.metrics, solution.arrays)
 
     def _submit(self, label: Label, action: Action) -> JobFuture:
-        options, work = self._options, action.pack()
+        options, work, code = self._options, action.pack(), action.code
+        sent, sources = self._shipped, self._sources
+        if code is not None:
+            sources += (source_of(code.called, code.digest),)
+            if options.ship_code:
+                sent = {**sent, MERGE_CODE: shipped(code)}
         values = {**work.told(), "action": action.name, "make": self._make, **self._code}
         job = JobDataType(
-            {**work.carried(), **self._shipped}, values, kind=self._kind,
+            {**work.carried(), **sent}, values, kind=self._kind,
             timeout_seconds=options.deadline_seconds, stall_seconds=options.stall_seconds,
             group=action.name, max_solution_bytes=self._largest(action), device=self._device,
-            sources=self._sources,
+            sources=sources,
         )  # fmt: skip
         try:
             future = self._node.submit(job, label.name)

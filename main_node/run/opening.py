@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from console.interrupts import Interrupts
-from learning import learner as learner_class
+from learning import LearningError, merging
 from learning.contract import Learner
-from learning.errors import UnfitData, told_of
+from learning.errors import told_of
 from learning.first import data_digest
 from learning.metrics import MOST_TABLED
 from learning.model import EXAMPLES, sha256
@@ -188,6 +188,7 @@ def open_run(
         with told_of(f"the {learner.name} learner can't say whether it takes this data"):
             learner.check_form(data.train.form)
             learner.check_data(data.train)
+        plan.spec.strategy.check()
         interrupts.hold()  # from here on, not in the middle of anything
         stack.callback(interrupts.let)
         interrupts.check()
@@ -199,8 +200,7 @@ def open_run(
         if new:
             on_failure.callback(directory.remove)
             directory.write_config(plan.config)
-            if plan.spec.code is not None:
-                directory.write_code(plan.spec.code.files)
+            directory.write_code(plan.spec.files)
         database = RunDatabase(directory.path / "run.db")
         stack.callback(database.close)
         database.keep_spare()
@@ -225,17 +225,17 @@ def open_run(
 
 
 def _tell_code(plan: Plan, heard: Listeners) -> None:
-    """Say which version of a user's code it is, of which files, and whether they travel."""
-    code = learner_class(plan.spec.learner).code
-    if code is None:
-        return
-    few = sorted(code.files)[:_TOLD_FILES]
-    more = f" and {len(code.files) - len(few):,} more" if len(code.files) > len(few) else ""
-    sent = f"; sent with jobs, {sum(map(len, code.files.values())):,} bytes"
-    heard.note(
-        f"{code.called} is version {code.digest[:8]}, of {', '.join(few)}{more}"
-        f"{sent if plan.job.ship_code else ''}"
-    )
+    """Say which version of users' code it is, of which files, and whether they travel."""
+    strategy = plan.spec.strategy
+    for code in plan.spec.codes:
+        few = sorted(code.files)[:_TOLD_FILES]
+        more = f" and {len(code.files) - len(few):,} more" if len(code.files) > len(few) else ""
+        sent = f"; sent with jobs, {sum(map(len, code.files.values())):,} bytes"
+        goes = plan.job.ship_code and not (code == strategy.code and strategy.client is None)
+        heard.note(
+            f"{code.called} is version {code.digest[:8]}, of {', '.join(few)}{more}"
+            f"{sent if goes else ''}"
+        )
 
 
 def _load(plan: Plan, learner: Learner, heard: Listeners) -> _Data:
@@ -315,11 +315,12 @@ def _remember(
             f" {shown(plan.source.data)} has changed since; begin a new run"
         )
     began = database.fact("options")
-    if began is not None and plan.spec.has_other_code(began):
+    changed = "" if began is None else plan.spec.other_code(began)
+    if changed:
         raise ConfigError(
-            f"{plan.spec.learner} has been changed since run {directory.run_id} began, or a module"
-            " that it imports: its model would be another. As it was it is in"
-            f" {directory.path / 'code'}: name it there, with --learner, or begin a new run"
+            f"{getattr(plan.spec, changed)} has been changed since run {directory.run_id} began, or"
+            " a module that it imports: its model would be another. As it was it is in"
+            f" {directory.path / 'code'}: name it there, with --{changed}, or begin a new run"
         )
     if began is not None and not plan.spec.is_that_of(began):
         raise ConfigError(
@@ -456,7 +457,8 @@ class Run:
             ending, dismiss = f"failed: {error}", False
             raise
         except Exception as error:
-            ending, forget = f"failed: {error}", isinstance(error, NoNode | TrialFailed | UnfitData)
+            ending = f"failed: {error}"
+            forget = isinstance(error, NoNode | TrialFailed | LearningError)
             raise
         except KeyboardInterrupt as interrupt:
             # Ctrl-C frees the nodes; a host that shuts down (SIGTERM) will be back.
@@ -617,7 +619,8 @@ class Run:
             seconds=self._clock.read(), starts=self._memory.starts,
             retries=self._database.failed_attempts(), left_out=self._left_out.titles,
             model=str(path), model_sha256=sha256(model),
-            model_parts=self._described(model), merge=spec.merge,
+            model_parts=self._described(model), merge=merging.told(spec.strategy),
+            merged=self._rounds.told,
             classes=list(classes) if len(classes) <= MOST_TABLED else [],
             shortcoming=self._shortcoming(tested), devices=self._memory.devices,
             options=json.loads(spec.text()),

@@ -141,6 +141,8 @@ class Rounds:
         self._over: dict[int, bool] = {}
         #: The last round that is merged, and its model, unless that is being tried.
         self._untried: tuple[int, Arrays] | None = None
+        #: What the strategy tells of the run, once that is through.
+        self.told: Mapping[str, object] = {}
 
     def run(self, phase: Callable[[str], Any]) -> Arrays:
         """Go through the rounds, and try their models; return the last one's.
@@ -150,6 +152,8 @@ class Rounds:
         """
         with phase("training"):
             model = self._fresh = self._begin(self._try_out())
+            if self._merges_here:
+                self._try_merging()
         state = self._strategy.begin(self._learned)
         for number in range(self._learning.spec.rounds):
             round_ = _Round(number, model, state)
@@ -174,6 +178,7 @@ class Rounds:
             self._try_last(whichever=True)
             self._evaluation.wait()
             self._ended(self.done - 1)
+        self.told = self._told_by(state)
         return model
 
     @property
@@ -207,7 +212,8 @@ class Rounds:
         learning = self._learning
         some = learning.shards[0].of(slice(0, TRIAL_ROWS))
         label = Label(0, "trial", 1)
-        trial = Trial(rows=some, turn=learning.spec.turn(0), strategy=self._strategy)
+        strategy = None if self._merges_here else self._strategy
+        trial = Trial(rows=some, turn=learning.spec.turn(0), strategy=strategy)
         asked = self._asking.ask({label: trial}, self._check)
         for _ in self._asking.completed(asked):
             continue
@@ -236,6 +242,29 @@ class Rounds:
             check_fresh(model)
         self.layout = Layout(model)
         return model
+
+    @property
+    def _merges_here(self) -> bool:
+        """Whether the strategy is a user's own that nodes need not have."""
+        return self._strategy.code is not None and self._strategy.client is None
+
+    def _try_merging(self) -> None:
+        """Merge the fresh model with itself, as if no shard had learned anything.
+
+        Raises:
+            LearningError: the strategy can't.
+        """
+        fresh, strategy = self._fresh, self._strategy
+        solutions = [
+            Solution(fresh, len(rows), start=fresh, part=part)
+            for part, rows in enumerate(self._learning.shards, 1)
+        ]
+        with told_of(f"merging by {strategy.name!r}"):
+            state = strategy.begin(self._learned)
+            merged = merge(strategy, solutions, fresh, state, lambda model: 0.0)
+            check_kept(merged.state)
+            if strategy.parts == "numbers":
+                Layout(fresh).check(merged.model)
 
     @property
     def _learned(self) -> Arrays:
@@ -421,6 +450,16 @@ class Rounds:
                     f" {merged.odd[place]}"
                 )
             told.append(each)
+        return told
+
+    def _told_by(self, state: Arrays) -> dict[str, object]:
+        """Return what the strategy tells of the run: nothing where it fails in that."""
+        try:
+            told: dict[str, object] = json.loads(json.dumps(dict(self._strategy.tell(state))))
+        except Exception as error:  # a model is there, and worth more
+            what = f"{type(error).__name__}: {error}"
+            self._listeners.warn(f"merging by {self._strategy.name!r} can't tell of it: {what}")
+            return {}
         return told
 
     def _judge(self, round_: int, model: Arrays) -> float:

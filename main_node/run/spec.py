@@ -98,7 +98,8 @@ class RunSpec:
         data: which rows, and how they are cut.
         learner: its name.
         made: what the learner is made with: the dataclass of its options.
-        merge: the strategy that merges, as `learning.merging.told` tells it.
+        merge: the strategy that merges, as `learning.merging.told` tells it; of a user's own with
+            the place where it is.
         plan: of the rounds.
     """
 
@@ -120,25 +121,48 @@ class RunSpec:
         kind = learner_class(learner)
         given = settings_of(kind, _texts(values.get("settings")))
         made = make(kind.options, {**values, **given})
-        merger = merging.parse(str(values.get("merge") or kind.merging))
+        named = str(values.get("merge") or kind.merging)
+        merger = merging.parse(named)
         if merger.parts != kind.parts:
             raise UnknownStrategy(
                 f"models of --learner {kind.name} are {kind.parts}; --merge {merger.name} merges"
                 f" {merger.parts}. Leave it out: it is {kind.merging} then"
             )
-        return cls(
-            data=make(DataOptions, values),
-            learner=learner,
-            made=made,
-            merge=merging.told(merger),
-            plan=plan,
-        )
+        data = make(DataOptions, values)
+        if merger.judges and not data.validation:
+            raise UnknownStrategy(
+                f"--merge {merger.name} tries solutions on rows that are kept aside: say how many,"
+                " --validation 0.1 say"
+            )
+        merge = merging.lasting(named) if merging.is_own(named) else merging.told(merger)
+        found = cls(data=data, learner=learner, made=made, merge=merge, plan=plan)
+        found.files  # noqa: B018  # or say that they can't be kept beside each other
+        return found
 
     @property
-    def code(self) -> Code | None:
-        """A user's own code, as it was when this was begun, if it is where somebody works on it."""
-        code = learner_class(self.learner).code
-        return None if code is None or code.is_installed else code
+    def codes(self) -> tuple[Code, ...]:
+        """Users' own code, as it was when this was begun: the learner's, and the strategy's."""
+        every = learner_class(self.learner).code, self.strategy.code
+        return tuple(code for code in every if code is not None)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The files of that, by path, of such as is where somebody works on it.
+
+        Raises:
+            UnknownStrategy: two of them have one name.
+        """
+        found: dict[str, bytes] = {}
+        for code in self.codes:
+            files = {} if code.is_installed else code.files
+            odd = [path for path in files if found.get(path, files[path]) != files[path]]
+            if odd:
+                raise UnknownStrategy(
+                    f"--merge {self.merge}: its {odd[0]} is another than the learner's: give it"
+                    " another name"
+                )
+            found |= files
+        return found
 
     @property
     def rounds(self) -> int:
@@ -200,12 +224,13 @@ class RunSpec:
 
     @property
     def shape(self) -> dict[str, object]:
-        """All of it by name; of a user's code its digest, wherever it is."""
-        kind = learner_class(self.learner)
-        code = {} if kind.code is None else {"code": kind.code.digest}
+        """All of it by name; of users' code its digest, wherever it is."""
+        kind, strategy = learner_class(self.learner), self.strategy
+        every = {"code": kind.code, "merge_code": strategy.code}
+        digests = {name: code.digest for name, code in every.items() if code is not None}
         return {
-            **flat(self.data), "learner": kind.name, **code, **flat(self.made),
-            "merge": self.merge, **flat(self.plan),
+            **flat(self.data), "learner": kind.name, **digests, **flat(self.made),
+            "merge": merging.told(strategy), **flat(self.plan),
         }  # fmt: skip
 
     def text(self) -> str:
@@ -221,16 +246,22 @@ class RunSpec:
         mine, added = (json.loads(json.dumps(each)) for each in (self.shape, self._added))
         return isinstance(stored, dict) and mine.items() <= {**added, **stored}.items()
 
-    def has_other_code(self, text: str) -> bool:
-        """Whether a text of `text` is of a run of a user's code that was another then."""
+    def other_code(self, text: str) -> str:
+        """Return which option names code of a user's that was another in a text of `text`.
+
+        Empty: none does.
+        """
         mine = self.shape
         try:
             stored = from_json(text)
         except ValueError:
-            return False
-        if not isinstance(stored, dict) or stored.get("learner") != mine["learner"]:
-            return False
-        return bool(stored.get("code") != mine.get("code"))
+            return ""
+        if not isinstance(stored, dict):
+            return ""
+        for option_, code in (("learner", "code"), ("merge", "merge_code")):
+            if stored.get(option_) == mine[option_] and stored.get(code) != mine.get(code):
+                return option_
+        return ""
 
     @property
     def _added(self) -> dict[str, object]:

@@ -22,6 +22,7 @@ class Result:
         data: source, digest, rows and sharding of what it learned from.
         nodes: how many fitting jobs each node solved, by its name.
         merge: what merged, by name.
+        merged: what that tells of the run, by name: `epsilon` of differential privacy.
         classes: names of the classes; empty where there are too many to table.
         accuracy, macro_f1, confusion: of the model, on the test set.
         examples: how many rows all jobs together learned from.
@@ -66,6 +67,7 @@ class Result:
     model_sha256: str
     model_parts: Mapping[str, object]
     merge: str = ""
+    merged: Mapping[str, object] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     shortcoming: str = ""
     validation_rows: int = 0
@@ -92,7 +94,7 @@ class Result:
         hints = typing.get_type_hints(cls)
         losses = values.get("loss_by_round") or [None]
         values = {
-            "loss_by_round": [], "merge": "", "classes": [], "shortcoming": "",
+            "loss_by_round": [], "merge": "", "merged": {}, "classes": [], "shortcoming": "",
             "validation_rows": 0, "test_loss": losses[-1] if isinstance(losses, list) else None,
             "devices": [], "model_round": 0, "ended_by": "rounds", "ended": "",
             "options": {}, **values,

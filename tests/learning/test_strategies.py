@@ -55,7 +55,9 @@ def test_a_strategy_is_told_by_a_text_that_makes_it_again() -> None:
         ("mean:bound=1,2", "mean has no option '2'"),
         ("union:x=1", "union has no option 'x'; it has none"),
         ("mean:", "no way to merge is called 'mean:' \\(did you mean mean"),
-        ("net.py:Mine:a=1", "no way to merge is called 'net.py:Mine'"),
+        ("mean:bound", "no way to merge is called 'mean:bound'"),
+        ("net.py:Mine:a=1", "--merge .*/net.py:Mine: .*/net.py: no such file"),
+        ("no_such.module:Mine", "there is no module 'no_such.module'"),
         ("", "no way to merge is called ''"),
     ],
 )

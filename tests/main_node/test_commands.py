@@ -96,9 +96,9 @@ def test_the_result_is_what_is_promised(result: dict[str, Any], data: Path) -> N
     assert set(result) == {
         "run", "data", "learner", "jobs", "rounds", "nodes", "accuracy", "macro_f1", "confusion",
         "examples", "seconds", "starts", "retries", "left_out", "model", "model_sha256",
-        "accuracy_by_round", "loss_by_round", "model_parts", "target_digit", "merge", "classes",
-        "shortcoming", "validation_rows", "test_loss", "devices", "model_round", "ended_by",
-        "ended", "options",
+        "accuracy_by_round", "loss_by_round", "model_parts", "target_digit", "merge", "merged",
+        "classes", "shortcoming", "validation_rows", "test_loss", "devices", "model_round",
+        "ended_by", "ended", "options",
     }  # fmt: skip
     assert result["test_loss"] == result["loss_by_round"][-1]
     assert set(result["seconds"]) == {"total", "setup", "training", "merging", "evaluating"}

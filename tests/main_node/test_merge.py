@@ -26,6 +26,7 @@ from loaders.rows import Arrays
 from main_node.commands import merge as command
 from main_node.commands.joining import Asked, Joining
 
+from ..learning.common import accountant
 from ..processes import MERGE_HERE, PREDICT_HERE, here
 
 FORM = Form({"image": Field("uint8", (28, 28))}, Numbered(10))
@@ -268,7 +269,7 @@ def test_a_strategy_that_goes_on_from_a_model_wants_it_and_one_with_a_word_in_st
 ) -> None:
     one, two = saved(tmp_path / "one", linear(2)), saved(tmp_path / "two", linear(4))
     out = tmp_path / "out"
-    for name in ("fedavgm", "fedadam", "fedyogi", "fedadagrad"):
+    for name in ("fedavgm", "fedadam", "fedyogi", "fedadagrad", "dp"):
         assert "--start" in refused(one, two, "-o", out, "--merge", name)
     assert "each step" in refused(one, two, "-o", out, "--merge", "scaffold")
     assert "atoms" in refused(one, two, "-o", out, "--merge", "union")
@@ -277,6 +278,20 @@ def test_a_strategy_that_goes_on_from_a_model_wants_it_and_one_with_a_word_in_st
     result = told(one, two, "-o", out, "--merge", "fedavgm:rate=0.5", "--start", start)
     assert result["merge"] == "fedavgm:rate=0.5"
     assert (models.load(out).arrays["layer.weights"] == 2).all()
+
+
+def test_finished_models_are_merged_with_noise_and_it_is_said_how_private_that_is(
+    tmp_path: Path,
+) -> None:
+    accountant()
+    one, two = saved(tmp_path / "one", linear(2)), saved(tmp_path / "two", linear(4))
+    start, merge = saved(tmp_path / "start", linear(1), None), ("--merge", "dp:noise=4")
+    result = told(one, two, "-o", tmp_path / "out", *merge, "--start", start)
+    assert result["merged"] == {"epsilon": pytest.approx(0.926, abs=1e-3), "delta": 1e-5,
+                                "by": "shard"}  # fmt: skip
+    arguments = (one, two, "-o", tmp_path / "again", *merge, "--start", start)
+    done = here(MERGE_HERE, *map(str, arguments))
+    assert "private  epsilon 0.926 at delta 1e-05, by shard" in done.stdout
 
 
 def test_one_that_is_far_from_where_all_began_is_drawn_back_and_named(tmp_path: Path) -> None:

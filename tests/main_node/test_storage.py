@@ -229,8 +229,8 @@ def test_a_result_that_lacks_anything_is_none(tmp_path: Path) -> None:
     directory.write_metrics(result)
     assert finished(tmp_path / "run") is not None
     later = (
-        "loss_by_round", "merge", "classes", "shortcoming", "validation_rows", "test_loss",
-        "devices", "model_round", "ended_by", "ended", "options",
+        "loss_by_round", "merge", "merged", "classes", "shortcoming", "validation_rows",
+        "test_loss", "devices", "model_round", "ended_by", "ended", "options",
     )  # fmt: skip
     for name in later:  # as of an earlier release
         del result[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 
@@ -41,6 +41,7 @@ def print_summary(result: Result, console: Console) -> None:
                          f" and {plural(result.rounds, 'round')},"
                          f" by {plural(len(result.nodes), 'node')}{_on(result)}{retries}"),
         *_ended(result),
+        *private(result.merged),
         ("model", described(result.learner).made_of(result.model_parts) + _of_round(result)),
         ("took", f"{seconds['total']:.1f} s (training {seconds.get('training', 0):.1f} s)"
                  + (f" since start {result.starts}" if result.starts > 1 else "")),
@@ -56,6 +57,14 @@ def print_summary(result: Result, console: Console) -> None:
 def _ended(result: Result) -> list[tuple[str, str]]:
     """Return what ended a run, where that is more than that it was done."""
     return [("ended by", f"{result.ended_by}: {result.ended}")] if result.ended else []
+
+
+def private(told: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return how private a model is, where what its strategy tells says it."""
+    if not told.keys() >= {"epsilon", "delta", "by"}:
+        return []
+    told_ = f"epsilon {told['epsilon']:.3g} at delta {told['delta']:g}, by {told['by']}"
+    return [("private", told_)]
 
 
 def _of_round(result: Result) -> str:
