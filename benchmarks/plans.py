@@ -41,12 +41,27 @@ ASIDE = 5_000
 #: Parts in which rows are predicted.
 PARTS = 4
 _SHARDS = (1, 2, 4, 8, 16)
-_SKEWS = ("dirichlet:0.3", "labels", "classes:1")
+_SKEWS = ("dirichlet:0.3", "classes:2", "classes:1")
+_MERGES = ("mean", "fedavgm", "fedadam", "fedprox", "fednova", "scaffold", "median")
 #: Tries by what is asked of them.
 GROUPS: dict[str, tuple[str, ...]] = {
     # What merging costs: shards as the preset has them, and the same passes by one process.
     "shards": tuple(f"jobs={jobs}" for jobs in _SHARDS),
     "fast": tuple(f"jobs={jobs},preset=fast" for jobs in _SHARDS),
+    "equal": tuple(
+        f"jobs={jobs},rounds={rounds},epochs={8 / rounds:g},lr={lr}"
+        for jobs, rounds, lr in ((1, 1, 0.3), (2, 8, 0.3), (4, 8, 0.3), (8, 16, 0.4), (16, 32, 0.4))
+    ),
+    # What skew costs, by how it is met; `--rows 12000`.
+    "skew": tuple(
+        f"jobs=10,preset=fast,sharding={skew},{more}"
+        for skew in _SKEWS
+        for more in (
+            *(f"merge={name}" for name in _MERGES),
+            "shared_rows=0.02",
+            "rounds=9,epochs=1",
+        )
+    ),
 }
 
 
