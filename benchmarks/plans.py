@@ -102,7 +102,7 @@ class Try(NamedTuple):
         own = {"preset": str, "epochs": float, "steps": int, "batch_size": int, "lr": float,
                "width": int, "shift": int}  # fmt: skip
         said = {name: kind(self.said[name]) for name, kind in own.items() if name in self.said}
-        return {"preset": "standard", **said}
+        return {"preset": "standard", "flip": self.said.get("flip") == "true", **said}
 
 
 @cache
