@@ -39,17 +39,17 @@ NONE, FLIPPED = "none", "labels flipped"
 
 def noise(array: Array, before: Array, random: np.random.Generator) -> Array:
     """Return anything."""
-    return random.normal(0, 1, array.shape)
+    return np.asarray(random.normal(0, 1, array.shape))
 
 
 def turned(array: Array, before: Array, random: np.random.Generator) -> Array:
     """Return as long a way, in the other direction."""
-    return 2 * before - array
+    return np.asarray(2 * before - array)
 
 
 def scaled(array: Array, before: Array, random: np.random.Generator) -> Array:
     """Return a way that is a hundred times as long."""
-    return before + 100 * (array - before)
+    return np.asarray(before + 100 * (array - before))
 
 
 #: What becomes of each array of real numbers that a liar sends; of flipped labels it is learned.
