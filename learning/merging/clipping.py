@@ -43,6 +43,7 @@ class Clipping(Strategy):
     """
 
     name, options = "clipping", NormOptions
+    goes_on = True
     made: NormOptions
 
     def merge(

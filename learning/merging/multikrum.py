@@ -15,7 +15,7 @@ class KeepOptions(LiarsOptions):
     """How many are merged."""
 
     keep: int | None = option(
-        None, "So many solutions are merged.", least=1, most=10_000,
+        None, "So many solutions are merged.", least=1, most=1000,
         unset="all but `liars` and two more",
     )  # fmt: skip
 

@@ -58,7 +58,7 @@ class Robust(Strategy):
 class LiarsOptions(Checked):
     """How much is to be borne."""
 
-    liars: int = option(1, "So many of the solutions may be anything.", least=0, most=10_000)
+    liars: int = option(1, "So many of the solutions may be anything.", least=0, most=100)
 
 
 class Liars(Robust):

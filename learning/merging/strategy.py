@@ -127,8 +127,12 @@ class Strategy:
         """How many solutions it can't do with fewer than."""
         return 1
 
-    def check_count(self, count: int) -> None:
+    def check_count(self, count: int, of: str = "") -> None:
         """Raise unless so many solutions are enough.
+
+        Args:
+            count: how many there are.
+            of: where that comes from, in words.
 
         Raises:
             MergeError: they are too few.
@@ -137,7 +141,7 @@ class Strategy:
             made = ", ".join(f"{n}={v}" for n, v in flat(self.made).items() if v is not None)
             raise MergeError(
                 f"merging by {self.name}{made and f' with {made}'} needs {self.fewest} solutions or"
-                f" more, a job each; there {'is' if count == 1 else 'are'} {count}"
+                f" more; there {'is' if count == 1 else 'are'} {count}{of}"
             )
 
     def begin(self, initial: Arrays) -> Arrays:

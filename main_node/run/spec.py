@@ -130,7 +130,7 @@ class RunSpec:
                 f" {merger.parts}. Leave it out: it is {kind.merging} then"
             )
         data = make(DataOptions, values)
-        merger.check_count(data.jobs)
+        merger.check_count(data.jobs, f" (--jobs {data.jobs})")
         if merger.judges and not data.validation:
             raise UnknownStrategy(
                 f"--merge {merger.name} tries solutions on rows that are kept aside: say how many,"

@@ -161,9 +161,14 @@ def test_nor_by_other_lies(runs: Runs, how: str, attack: str) -> None:
     assert runs.accuracy(how, attack)[0] > runs.honest - 0.01
 
 
+def test_too_few_jobs_are_refused_before_a_run_begins() -> None:
+    words = r"bulyan with liars=2 needs 11 solutions or more; there are 10 \(--jobs 10\)"
+    with pytest.raises(MergeError, match=words):
+        TrainOptions.of(jobs=10, merge="bulyan:liars=2").check()
+    TrainOptions.of(jobs=11, merge="bulyan:liars=2").check()
+
+
 @pytest.mark.lane("deep")
 @pytest.mark.parametrize("attack", [each for each in ATTACKS if each != NONE])
 def test_bulyan_needs_eleven_nodes_to_bear_two(runs: Runs, attack: str) -> None:
-    with pytest.raises(MergeError, match="needs 11 solutions or more"):
-        TrainOptions.of(jobs=10, merge="bulyan:liars=2").check()
     assert runs.accuracy("bulyan:liars=2", attack, 11)[0] > runs.honest - 0.01
