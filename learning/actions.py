@@ -278,7 +278,8 @@ class Trial(Action):
         solution = self._step(learner, fit)
         with _trying(merging_):
             judge = partial(self._judge, learner)
-            merged = merging.merge(strategy, [solution], begun, state, judge)
+            solutions = [solution] * strategy.fewest
+            merged = merging.merge(strategy, solutions, begun, state, judge)
             check_kept(merged.model)
             check_kept(merged.state)
         return merged.model

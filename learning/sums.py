@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
 
@@ -93,6 +93,26 @@ def weighted_mean(solutions: Iterable[Solution]) -> Arrays:
     if not total:
         raise MergeError("nothing to merge: no solution with any example")
     return {name: sums.pop(name).mean(total) for name in list(sums)}
+
+
+def plain_mean(arrays: Iterable[Array]) -> Array:
+    """Return the mean of arrays of one type and shape, which all count alike; at least one."""
+    of, count = None, 0
+    for array in arrays:
+        of, count = of or _Sum(array), count + 1
+        of.add(array, 1)
+    assert of is not None
+    return of.mean(count)
+
+
+def alike_mean(solutions: Sequence[Solution]) -> Arrays:
+    """Return the mean of solutions that fit together, all of which count alike; at least one."""
+    return {n: plain_mean(each.arrays[n] for each in solutions) for n in solutions[0].arrays}
+
+
+def real(array: Array) -> Array:
+    """Return an array's numbers in order, complex ones as two; themselves if contiguous."""
+    return np.ascontiguousarray(array.reshape(-1)).view(array.real.dtype)
 
 
 def _added(sums: dict[str, _Sum], solution: Solution) -> int:

@@ -14,7 +14,7 @@ from loaders.rows import Array, Arrays
 
 from .contract import Solution
 from .layout import BLOCK, blocks
-from .sums import as_type, checked
+from .sums import as_type, checked, real
 
 #: Below so many solutions, which of them is far from the others nobody can say.
 _FEWEST = 3
@@ -25,18 +25,22 @@ _FEW, _MANY = 1e-290, 1e290
 def distance(arrays: Arrays, other: Arrays) -> float:
     """Return how far arrays are from others: the Euclidean norm of what lies between.
 
-    What is no real number, as counters are, counts for nothing.
+    Whole numbers, as counters are, count for nothing. What is further than any number
+    tells is endless.
     """
     return math.hypot(*(_length(way) for way in _ways(arrays, other)))
 
 
 def _ways(arrays: Arrays, other: Arrays) -> Iterator[Array]:
-    """Yield what lies between arrays of real numbers, some at a time; each is the last one's."""
+    """Yield what lies between arrays, but whole numbers, some at a time; each is the last one's."""
     buffer = np.empty(BLOCK)
     for name, array in arrays.items():
-        if array.dtype.kind == "f" and name in other and other[name].shape == array.shape:
-            for one, two in zip(blocks(array), blocks(other[name]), strict=True):
-                yield np.subtract(one, two, out=buffer[: one.size], dtype=np.float64)
+        if array.dtype.kind in "fc" and name in other and other[name].shape == array.shape:
+            here, there = real(array), real(other[name].astype(array.dtype, copy=False))
+            for one, two in zip(blocks(here), blocks(there), strict=True):
+                with np.errstate(over="ignore"):
+                    way = np.subtract(one, two, out=buffer[: one.size], dtype=np.float64)
+                yield way
 
 
 def _length(way: Array) -> float:
@@ -46,6 +50,8 @@ def _length(way: Array) -> float:
     if _FEW < square < _MANY:
         return math.sqrt(square)
     most = float(np.abs(way).max())
+    if math.isinf(most):
+        return most
     return most * math.sqrt(float(np.square(way / most).sum())) if most else 0.0
 
 
@@ -71,12 +77,17 @@ def shortened(solutions: Collection[Solution], before: Arrays, bound: float) -> 
     """
     if not bound or not before or len(solutions) < _FEWEST:
         return []
-    ways = np.array([*map(partial(_distance_of, before), checked(solutions))])
+    ways = distances(solutions, before)
     middle = float(np.median(ways))
     if not middle or ways.max() <= bound * middle:  # where most have not moved, who has is right
         return []
     times = ways / middle
     return [Way(float(each), min(1.0, bound / float(max(each, bound)))) for each in times]
+
+
+def distances(solutions: Iterable[Solution], before: Arrays) -> Array:
+    """Return how far each solution is from a model; they are read one at a time."""
+    return np.array([*map(partial(_distance_of, before), checked(solutions))])
 
 
 def _distance_of(before: Arrays, solution: Solution) -> float:
@@ -102,3 +113,32 @@ def _on_the_way(array: Array, before: Array, part: float) -> Array:
     wide = np.complex128 if array.dtype.kind == "c" else np.float64
     start = before.astype(wide)
     return as_type(start + part * (array.astype(wide) - start), array.dtype.name)
+
+
+def moved(model: Arrays, solutions: Sequence[Solution], weights: Sequence[float]) -> Arrays:
+    """Return a model that has moved towards solutions; whole numbers stay.
+
+    Args:
+        model: to begin with.
+        solutions: laid out as it.
+        weights: how much of the way to each, together 1: so it comes to their weighted mean.
+    """
+    return {
+        name: array if array.dtype.kind not in "fc" else _moved(
+            array, [each.arrays[name] for each in solutions], weights
+        )
+        for name, array in model.items()
+    }  # fmt: skip
+
+
+def _moved(array: Array, towards: Sequence[Array], weights: Sequence[float]) -> Array:
+    after = np.empty(array.shape, array.dtype)
+    for target, here, *there in zip(
+        blocks(real(after)), *(blocks(real(each)) for each in (array, *towards)), strict=True
+    ):
+        start = here.astype(np.float64)
+        way = np.zeros(start.shape)
+        for weight, each in zip(weights, there, strict=True):
+            way += weight * each - weight * start  # a difference might overflow
+        target[...] = start + way
+    return after

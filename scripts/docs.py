@@ -125,7 +125,10 @@ def _strategies() -> str:
         found = re.search(r"Source: ([^\"]*(?:\"[^\"]*\")?)", doc)
         source = " ".join(found[1].split()).rstrip(",.").rstrip('"') if found else ""
         source += '"' * (source.count('"') % 2)
-        said = [f"`{each.name}={each.default}`" for each in declared(kind.options)]
+        said = [
+            f"`{each.name}`: {each.about.unset}" if each.default is None
+            else f"`{each.name}={each.default}`" for each in declared(kind.options)
+        ]  # fmt: skip
         lines.append(f"| `{name}` | {first} | {', '.join(said)} | {source} |")
     return "\n".join(lines)
 

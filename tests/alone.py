@@ -55,6 +55,10 @@ class Threads:
         self._how = how
         self._nodes: list[AsyncComputingNode] = []
 
+    def solving(self, number: int) -> Solve:
+        """Return how a node solves jobs, by its number from 1."""
+        return self._how
+
     def begin(self, learner: str) -> None:
         """Nothing takes long here."""
 
@@ -63,8 +67,9 @@ class Threads:
     ) -> None:
         """Start the nodes."""
         for number in range(1, self.count + 1):
+            how = self.solving(number)
             node = AsyncComputingNode(
-                f"local-{number}", domain, callback=lambda job, *_: self._how(job),
+                f"local-{number}", domain, callback=lambda job, *_, how=how: how(job),
                 address=address, kinds=(self._kind,),
                 accelerator=self._accelerators[number % len(self._accelerators)],
             )  # fmt: skip

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from protocol.options import Checked
+from protocol.options import Checked, flat
+
+from ..errors import MergeError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -119,6 +121,28 @@ class Strategy:
         Raises:
             MergeError: it can't, and what to do.
         """
+
+    @property
+    def fewest(self) -> int:
+        """How many solutions it can't do with fewer than."""
+        return 1
+
+    def check_count(self, count: int, of: str = "") -> None:
+        """Raise unless so many solutions are enough.
+
+        Args:
+            count: how many there are.
+            of: where that comes from, in words.
+
+        Raises:
+            MergeError: they are too few.
+        """
+        if count < self.fewest:
+            made = ", ".join(f"{n}={v}" for n, v in flat(self.made).items() if v is not None)
+            raise MergeError(
+                f"merging by {self.name}{made and f' with {made}'} needs {self.fewest} solutions or"
+                f" more; there {'is' if count == 1 else 'are'} {count}{of}"
+            )
 
     def begin(self, initial: Arrays) -> Arrays:
         """Return the state that a run begins with.

@@ -116,6 +116,7 @@ class RunSpec:
         Raises:
             UnknownLearner: there is no such learner.
             UnknownStrategy: there is no such way to merge, or not such models.
+            MergeError: it needs more solutions than there are jobs.
         """
         learner, plan = str(values["learner"]), make(PlanOptions, values)
         kind = learner_class(learner)
@@ -129,6 +130,7 @@ class RunSpec:
                 f" {merger.parts}. Leave it out: it is {kind.merging} then"
             )
         data = make(DataOptions, values)
+        merger.check_count(data.jobs, f" (--jobs {data.jobs})")
         if merger.judges and not data.validation:
             raise UnknownStrategy(
                 f"--merge {merger.name} tries solutions on rows that are kept aside: say how many,"

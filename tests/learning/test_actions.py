@@ -310,7 +310,7 @@ def job(**values: Any) -> dict[str, Any]:
         ({"merge": None}, "not a strategy"),
         ({"merge": {"name": "mean", "made": 3}}, "not a strat"),
         ({"merge": {"name": "mean"}}, "lacks 'made'"), ({"merge": {"made": {}}}, "lacks 'name'"),
-        ({"merge": {"name": "median", "made": {}}}, "is called 'median'"),
+        ({"merge": {"name": "middle", "made": {}}}, "is called 'middle'"),
         ({"merge": {"name": "mean", "made": {"x": 1}}}, "takes no x"),
         ({"form": None}, "the rows of the job are none: not a form"),
         ({"form": {"fields": {}, "classes": 10}}, "rows of the job are none: .*fields"),
