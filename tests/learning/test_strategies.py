@@ -297,6 +297,19 @@ def test_everybodys_variate_is_the_mean_of_all_that_were_ever_there(
     assert int(state["own/examples"]) == sum(rows)
 
 
+def test_a_shard_whose_variate_stays_zero_is_counted_once() -> None:
+    scaffold, before = Scaffold(), {"w": np.zeros(2)}
+    state, own = scaffold.begin(before), {part: scaffold.own(before) for part in (1, 2)}
+    for _ in range(3):
+        solutions = [
+            Solution(before, 100, client={"w": np.full(2, slope)}, given=own[part], part=part)
+            for part, slope in ((1, 1.0), (2, 0.0))
+        ]
+        state = scaffold.merge(solutions, before, state).state
+        own = {each.part: dict(each.client) for each in solutions}
+        np.testing.assert_array_equal(scaffold.shared(state)["w"], 0.5)
+
+
 def test_shards_that_are_left_out_now_and_then_do_not_hinder_the_others() -> None:
     there = [(0,), (0, 1), (1,), *[(0, 1)] * 100]
     model, _, _ = rounds(Scaffold(), there)
@@ -311,7 +324,7 @@ def test_what_has_no_gradient_has_no_variate() -> None:
         "w": ("float32", (2, 3)), "x": ("float64", ()),
     }  # fmt: skip
     assert not any(array.any() for array in own.values())
-    assert state.keys() == {"w", "x", "own/examples"}
+    assert state.keys() == {"w", "x", "own/examples", "own/parts"}
     assert scaffold.shared(state).keys() == own.keys()
     client: ScaffoldClient[Any] = ScaffoldClient(own, own)
     client.begin(np.array)
