@@ -34,7 +34,8 @@ class _Sum:
         self._dtype = like.dtype.name
         self._whole, self._most, self._shift = like.dtype.kind in "iu", 0, 0
         kind = np.complex128 if like.dtype.kind == "c" else np.float64
-        self._sum: Array = np.zeros(like.shape, kind)
+        # Not 0.0: that and -0.0 are 0.0, and the sum of negative zeros has to be one.
+        self._sum: Array = np.full(like.shape, -0.0, kind)
         #: Whether numbers may be too large for sums, and whether equal ones may have another mean.
         self._wide = like.dtype.kind in "fc" and like.dtype.itemsize >= kind().itemsize
         self._rounds = self._wide

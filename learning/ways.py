@@ -109,10 +109,18 @@ def drawn_back(
         yield replace(solution, arrays=arrays)
 
 
-def _on_the_way(array: Array, before: Array, part: float) -> Array:
+def part_of_way(array: Array, before: Array, part: float) -> Array:
+    """Return so much, 0 to 1, of the way from an array to another, in float64 or its complex."""
     wide = np.complex128 if array.dtype.kind == "c" else np.float64
-    start = before.astype(wide)
-    return as_type(start + part * (array.astype(wide) - start), array.dtype.name)
+    here, start = array.astype(wide), before.astype(wide)
+    with np.errstate(over="ignore", invalid="ignore"):
+        way = part * (here - start)
+    return way if np.isfinite(way).all() else part * here - part * start  # it would overflow
+
+
+def _on_the_way(array: Array, before: Array, part: float) -> Array:
+    way = part_of_way(array, before, part)
+    return as_type(before.astype(way.dtype) + way, array.dtype.name)
 
 
 def moved(model: Arrays, solutions: Sequence[Solution], weights: Sequence[float]) -> Arrays:

@@ -219,7 +219,7 @@ def misfit(about: About, value: str | float) -> str:
     if about.least is not None and (value < about.least or (about.above and value == about.least)):
         return f"{'not more' if about.above else 'less'} than {about.least:,g}"
     if about.most is not None and value > about.most:
-        return f"more than {about.most:,.0f}"
+        return f"more than {about.most:{',g' if about.most % 1 else ',.0f'}}"
     return ""
 
 

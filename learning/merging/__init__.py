@@ -157,13 +157,27 @@ def merge(
         judge: is asked where it judges.
 
     Raises:
-        MergeError: it judges, and there is nothing to judge by.
+        MergeError: it judges, and there is nothing to judge by; or what it comes to is not finite,
+            or says nothing of some solutions.
     """
-    if strategy_.judges:
-        if judge is None:
-            raise MergeError(f"merging by {strategy_.name} needs rows that are kept aside")
-        return Merged(*strategy_.merge_judged(solutions, before, state, judge))
-    return Merged(*strategy_.merge(solutions, before, state))
+    import numpy as np
+
+    from ..layout import endless
+
+    if not strategy_.judges:
+        merged = Merged(*strategy_.merge(solutions, before, state))
+    elif judge is not None:
+        merged = Merged(*strategy_.merge_judged(solutions, before, state, judge))
+    else:
+        raise MergeError(f"merging by {strategy_.name} needs rows that are kept aside")
+    if endless({n: a for n, a in merged.model.items() if isinstance(a, np.ndarray | np.generic)}):
+        raise MergeError("the merged model holds numbers that are not finite")
+    if len(merged.taken) not in (0, len(solutions)):
+        raise MergeError(
+            f"it says of {len(merged.taken)} solutions how much was taken; there are"
+            f" {len(solutions)}"
+        )
+    return merged
 
 
 def _written(value: object) -> str:

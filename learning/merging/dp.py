@@ -103,7 +103,7 @@ class DifferentialPrivacy(Strategy):
         import numpy as np
 
         from ..sums import as_type, checked
-        from ..ways import distance
+        from ..ways import distance, part_of_way
 
         sums = {n: np.zeros(a.shape) for n, a in before.items() if a.dtype.kind == "f"}
         odd = [name for name, array in before.items() if array.dtype.kind == "c"]
@@ -114,10 +114,10 @@ class DifferentialPrivacy(Strategy):
             far = distance(solution.arrays, before)
             taken.append(min(1.0, self.made.clip / far) if far else 1.0)
             for name, sum_ in sums.items():
-                way = solution.arrays[name].astype(np.float64) - before[name]
-                if way.any():
+                if (solution.arrays[name] != before[name]).any():
                     moved.add(name)
-                    np.add(sum_, taken[-1] * way, out=sum_)
+                    way = part_of_way(solution.arrays[name], before[name], taken[-1])
+                    np.add(sum_, way, out=sum_)
         if not taken:
             raise MergeError("nothing to merge: no solution")
         round_, model = int(state[_ROUNDS]) + 1, dict(before)

@@ -120,6 +120,8 @@ class FedNova(WeightedMean):
         total = sum(examples for examples, _ in told)
         # So far a mean step goes; who has taken none has gone no way, either.
         mean = sum(examples * length for examples, length in told) / max(1, total)
+        if len({length for _, length in told}) == 1:  # not rounded: it is the mean, to the bit
+            mean = told[0][1]
         parts = [mean / length if length else 1.0 for _, length in told]
         normalised = _Normalised(solutions, before, state.keys(), parts)
         return self.mean(normalised, before)._replace(state=state)

@@ -56,12 +56,15 @@ class ServerOptimizer(WeightedMean):
         raise NotImplementedError
 
     def begin(self, initial: Arrays) -> Arrays:
-        """Return zeros of everything that is kept, and that no round was merged."""
+        """Return zeros of everything that is kept, and that no round was merged.
+
+        Of numbers of 16 bits as of 32: squares of theirs would be endless from 256 on.
+        """
         import numpy as np
 
         moved = {name: array for name, array in initial.items() if array.dtype.kind == "f"}
         zeros = {
-            f"{kept}/{name}": np.zeros(array.shape, array.dtype)
+            f"{kept}/{name}": np.zeros(array.shape, np.promote_types(array.dtype, np.float32))
             for name, array in moved.items() for kept in self.kept
         }  # fmt: skip
         return {**zeros, _ROUNDS: np.zeros((), np.int64)}
@@ -69,12 +72,12 @@ class ServerOptimizer(WeightedMean):
     def _moved(
         self, mean: Array, before: Array, kept: Arrays, round_: int
     ) -> tuple[Array, dict[str, Array]]:
-        """Return an array after the step, and what is kept of it, in the type of the mean."""
+        """Return an array after the step, and what is kept of it, each in its type."""
         import numpy as np
 
         from ..layout import blocks
 
-        model, after = np.empty_like(mean), {name: np.empty_like(mean) for name in kept}
+        model, after = np.empty_like(mean), {n: np.empty_like(each) for n, each in kept.items()}
         outs = zip(blocks(model), *map(blocks, after.values()), strict=True)
         every = zip(blocks(mean), blocks(before), *map(blocks, kept.values()), strict=True)
         for (moved, *new), (to, *wide) in zip(outs, every, strict=True):

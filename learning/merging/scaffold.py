@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from ..contract import Solution
 
 
-#: In the state, beside the control variate; no model's array is called so.
-_EXAMPLES = "own/examples"
+#: In the state, beside the control variate: how many examples the shards have that were ever there,
+#: and which these are; no model's arrays are called so.
+_EXAMPLES, _PARTS = "own/examples", "own/parts"
 
 
 class _Number(Protocol):
@@ -71,11 +72,12 @@ class Scaffold(WeightedMean):
         """Return a control variate of zeros, and that no examples are known of."""
         import numpy as np
 
-        return {**self.own(initial), _EXAMPLES: np.zeros((), np.int64)}
+        parts = np.zeros(0, np.int64)
+        return {**self.own(initial), _EXAMPLES: np.zeros((), np.int64), _PARTS: parts}
 
     def shared(self, state: Arrays) -> Arrays:
         """Return everybody's control variate."""
-        return {name: array for name, array in state.items() if name != _EXAMPLES}
+        return {name: array for name, array in state.items() if name not in (_EXAMPLES, _PARTS)}
 
     def own(self, initial: Arrays) -> Arrays:
         """Return a control variate of zeros, for what can be learned by gradients."""
@@ -94,10 +96,14 @@ class Scaffold(WeightedMean):
         mean = self.mean(solutions, before)
         variate, known = self.shared(state), int(state[_EXAMPLES])
         moved = {name: np.zeros(array.shape) for name, array in variate.items()}
-        heard = known
+        heard, parts = known, {int(part) for part in state.get(_PARTS, ())}
         for solution in solutions:
-            if not any(array.any() for array in solution.given.values()):  # for the first time
+            # The state of an earlier release has no parts: there, who had a variate was heard.
+            moved_before = any(array.any() for array in solution.given.values())
+            if not moved_before and solution.part not in parts:
                 heard += solution.examples
+            if solution.part:
+                parts.add(solution.part)
             for name, sum_ in moved.items():
                 change = solution.client[name].astype(np.float64) - solution.given[name]
                 np.add(sum_, change * solution.examples, out=sum_)
@@ -108,4 +114,5 @@ class Scaffold(WeightedMean):
             )
             for name, array in variate.items()
         }
-        return mean._replace(state={**new, _EXAMPLES: np.array(heard, np.int64)})
+        counts = {_EXAMPLES: np.array(heard, np.int64), _PARTS: np.array(sorted(parts), np.int64)}
+        return mean._replace(state={**new, **counts})

@@ -23,7 +23,7 @@ class TrimOptions(Checked):
 
     trim: float = option(
         0.2, "So much of the solutions is left out at each end, of each number: at least the part"
-        " that may be anything.", least=0, above=True, most=0.49,
+        " that may be anything.", least=1e-6, most=0.49,
     )  # fmt: skip
 
 

@@ -442,7 +442,7 @@ class Rounds:
             each: dict[str, object] = {"job": label.part, "node": node}
             if self._strategy.parts == "numbers":
                 each["distance"] = distance(solution.arrays, merged.model)
-            if merged.taken and merged.taken[place] != 1:
+            if len(merged.taken) and merged.taken[place] != 1:
                 each["taken"] = float(merged.taken[place])
             if place in merged.odd:
                 self._listeners.warn(

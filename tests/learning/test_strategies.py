@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays as arrays_of
 
 from learning import MergeError, Solution, Strategy, Turn, UnknownStrategy, create, merging
 from learning.actions import Fit, Trial, perform
+from learning.merging import Merged
 from learning.merging.scaffold import Scaffold, ScaffoldClient
 from learning.model import sha256
 from loaders.rows import Arrays
@@ -52,6 +53,9 @@ def test_a_strategy_is_told_by_a_text_that_makes_it_again() -> None:
         ("mean:trim=3", "mean has no option 'trim'; it has bound"),
         ("mean:bound=-1", "bound is -1.0, less than 0"),
         ("mean:bound=far", "bound is 'far', not a number"),
+        ("fedadam:beta1=1", "beta1 is 1.0, more than 0.9999"),
+        ("trimmed:trim=0.5", "trim is 0.5, more than 0.49"),
+        ("trimmed:trim=1e-310", "trim is 1e-310, less than 1e-06"),
         ("mean:bound=1,2", "mean has no option '2'"),
         ("union:x=1", "union has no option 'x'; it has none"),
         ("mean:", "no way to merge is called 'mean:' \\(did you mean mean"),
@@ -107,6 +111,59 @@ def test_the_bound_heeds_numbers_of_all_sizes() -> None:
     assert merged.taken[3] == pytest.approx(3 * 1.15e200 / 1e205)
     still = [Solution({"w": np.zeros(3)}, 1)] * 3
     assert not merging.merge(merging.create("mean", {}), [*still, far[0]], before, {}).taken
+
+
+@pytest.mark.parametrize("how", ["mean", "clipping", "fedavgm", "dp:noise=1e-9", "fedprox"])
+def test_a_solution_whose_way_no_number_tells_is_drawn_back_to_where_it_began(how: str) -> None:
+    before, strategy = {"w": np.full(3, -1.7e308)}, merging.parse(how)
+    near = [Solution({"w": np.full(3, -1.6e308)}, 1)] * 4
+    liar, state = Solution({"w": np.full(3, 1.7e308)}, 1), strategy.begin(before)
+    merged = merging.merge(strategy, [*near, liar], before, state)
+    assert merged.taken[4] == 0
+    assert (merged.model["w"] <= -1.6e308).all()
+    assert np.isfinite(merged.model["w"]).all()
+
+
+class Endless(Strategy):
+    name = "endless"
+
+    def merge(self, solutions: Collection[Solution], before: Arrays, state: Arrays) -> Merged:
+        return Merged({"w": np.array([1.0, np.inf])})
+
+
+class Partly(Strategy):
+    name = "partly"
+
+    def merge(self, solutions: Collection[Solution], before: Arrays, state: Arrays) -> Merged:
+        return Merged({"w": np.ones(2)}, {}, [0.0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [(Endless, "numbers that are not finite"), (Partly, "of 1 solutions .* there are 3")],
+)
+def test_what_merging_comes_to_is_looked_at(kind: type[Strategy], why: str) -> None:
+    with pytest.raises(MergeError, match=why):
+        merging.merge(kind(), [Solution({"w": np.ones(2)}, 1)] * 3, {"w": np.ones(2)}, {})
+
+
+@pytest.mark.parametrize("how", ["fedadagrad", "fedadam", "fedyogi", "fedavgm"])
+def test_numbers_of_16_bits_go_on_though_their_squares_have_none(how: str) -> None:
+    strategy, before = merging.parse(how), {"w": np.zeros(3, np.float16)}
+    solution = Solution({"w": np.full(3, 300, np.float16)}, 1)
+    merged = merging.merge(strategy, [solution], before, strategy.begin(before))
+    assert merged.model["w"].dtype == np.float16
+    assert (merged.model["w"] > 0).all()
+    assert all(np.isfinite(each).all() for each in merged.state.values())
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("how", ["mean", "median", "krum"])
+def test_the_mean_of_negative_zeros_is_one(how: str, kind: str) -> None:
+    zero = np.negative(np.zeros(2, kind))
+    solutions = [Solution({"w": zero}, examples) for examples in range(1, 6)]
+    merged = merging.merge(merging.parse(how), solutions, {}, {}).model
+    assert merged["w"].tobytes() == zero.tobytes()
 
 
 @given(
@@ -240,6 +297,19 @@ def test_everybodys_variate_is_the_mean_of_all_that_were_ever_there(
     assert int(state["own/examples"]) == sum(rows)
 
 
+def test_a_shard_whose_variate_stays_zero_is_counted_once() -> None:
+    scaffold, before = Scaffold(), {"w": np.zeros(2)}
+    state, own = scaffold.begin(before), {part: scaffold.own(before) for part in (1, 2)}
+    for _ in range(3):
+        solutions = [
+            Solution(before, 100, client={"w": np.full(2, slope)}, given=own[part], part=part)
+            for part, slope in ((1, 1.0), (2, 0.0))
+        ]
+        state = scaffold.merge(solutions, before, state).state
+        own = {each.part: dict(each.client) for each in solutions}
+        np.testing.assert_array_equal(scaffold.shared(state)["w"], 0.5)
+
+
 def test_shards_that_are_left_out_now_and_then_do_not_hinder_the_others() -> None:
     there = [(0,), (0, 1), (1,), *[(0, 1)] * 100]
     model, _, _ = rounds(Scaffold(), there)
@@ -254,7 +324,7 @@ def test_what_has_no_gradient_has_no_variate() -> None:
         "w": ("float32", (2, 3)), "x": ("float64", ()),
     }  # fmt: skip
     assert not any(array.any() for array in own.values())
-    assert state.keys() == {"w", "x", "own/examples"}
+    assert state.keys() == {"w", "x", "own/examples", "own/parts"}
     assert scaffold.shared(state).keys() == own.keys()
     client: ScaffoldClient[Any] = ScaffoldClient(own, own)
     client.begin(np.array)

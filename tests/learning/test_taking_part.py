@@ -169,6 +169,20 @@ def counted(steps: Sequence[int], ways: Sequence[float]) -> list[Solution]:
     ]
 
 
+@pytest.mark.parametrize("steps", [98, 353, 386])
+def test_of_equal_steps_and_other_rows_fednova_is_the_mean_to_the_bit(steps: int) -> None:
+    random, fednova = np.random.default_rng(steps), merging.create("fednova", {})
+    before = {"w": random.normal(size=50)}
+    for _ in range(20):
+        solutions = [
+            Solution({"w": before["w"] + random.normal(size=50)}, int(rows), client={"steps": each})
+            for rows, each in zip(random.integers(1, 5000, 5), np.full(5, steps), strict=True)
+        ]
+        found = merging.merge(fednova, solutions, before, fednova.begin(before)).model
+        mean = merging.merge(merging.create("mean", {}), solutions, before, {}).model
+        assert found["w"].tobytes() == mean["w"].tobytes()
+
+
 def test_of_equal_steps_fednova_is_the_mean_to_the_bit() -> None:
     before = {"w": np.full(3, 0.1), "mean": np.zeros(2)}
     fednova, solutions = merging.create("fednova", {}), counted([7, 7, 7], [0.3, -0.7, 1e-9])
