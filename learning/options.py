@@ -33,6 +33,6 @@ class StrategyOptions(Checked):
         None,
         "How solutions are merged, with options behind it: mean, fedavgm:momentum=0.5, scaffold, or"
         " your own, FILE.py:NAME or package.module:NAME, which is run. --merge NAME --help tells"
-        " the options of one.",
+        " the options of one; docs/merging.md has all, and when which is right.",
         metavar="STRATEGY[:NAME=VALUE,...]", unset="the learner's own: mean, or union", added=True,
     )  # fmt: skip

@@ -53,9 +53,10 @@ def by_class(
     there = random.permutation(np.unique(labels))
     each = int(classes)
     if each != classes or each > len(there) or jobs * each < len(there):
+        least = math.ceil(len(there) / max(1, each))
         raise LoaderError(
-            f"{jobs} jobs of {classes:g} classes can't hold each of {len(there)} classes: take"
-            f" whole numbers, of classes {len(there)} at most, and more jobs or classes a job"
+            f"{jobs} jobs of {classes:g} classes can't hold each of {len(there)} classes: take a"
+            f" whole number of classes a job, {len(there)} at most, and --jobs {least} or more"
         )
     dealt = [there[(each * job + n) % len(there)] for job in range(jobs) for n in range(each)]
     parts: list[list[RowNumbers]] = [[] for _ in range(jobs)]

@@ -73,6 +73,10 @@ def strategy(name: str) -> type[Strategy]:
     if name not in _strategies():
         near = get_close_matches(name, _strategies(), 1)
         meant = f" (did you mean {near[0]}?)" if near else ""
+        if name.partition(":")[0] in _strategies():
+            meant = f" (options stand as {name.partition(':')[0]}:NAME=VALUE)"
+        if name.endswith(".py"):
+            meant = f" (name the class in it, too: {name}:NAME)"
         raise UnknownStrategy(
             f"no way to merge is called {name!r}{meant}; there is {', '.join(names())}"
         )
@@ -119,6 +123,8 @@ def parse(text: str) -> Strategy:
                 f"--merge {safe_line(text, 80)}: {kind.name} has no option"
                 f" {safe_line(told_.strip(), 40)!r}; {has}"
             )
+        if name in values:
+            raise UnknownStrategy(f"--merge {safe_line(text, 80)}: {name} is there twice")
         try:
             values[name] = from_text(own[name], value.strip())
         except ConfigError as error:

@@ -365,6 +365,11 @@ def _is_own(file: Path) -> bool:
     return mine and not any(each.st_mode & stat.S_IWOTH for each in every)
 
 
+def _merge_alike(*options: Mapping[str, Any]) -> bool:
+    """Whether strategies are one, whichever way their options are written."""
+    return len({RunSpec.of(dict(each)).merge for each in options}) == 1
+
+
 def resumed(options: TrainOptions, given: set[str], path: Path) -> TrainOptions:
     """Return the options to go on with a run: its own, but for free ones that are given anew.
 
@@ -397,7 +402,7 @@ def resumed(options: TrainOptions, given: set[str], path: Path) -> TrainOptions:
             name in ("learner", "merge") and _has_moved(here[name], stored[name])
         ):
             stored[name] = here[name]
-        elif here[name] != stored[name]:
+        elif here[name] != stored[name] and not (name == "merge" and _merge_alike(here, stored)):
             raise ConfigError(
                 f"{OPTIONS[name].flag} {here[name]} can't be: run {path.name} began with"
                 f" {stored[name]}, and its model would be another; leave it out, or begin a new run"

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ class Summary:
         accuracy: on the test set; None before the end.
         shortcoming: why the model is not good enough to be used, a sentence; empty where it may be.
         ended: why it was done before its last round, a sentence; empty where it was not.
+        merge, sharding: how it is merged and cut, where that is not as by default.
     """
 
     run: str
@@ -61,6 +63,8 @@ class Summary:
     path: str
     shortcoming: str = ""
     ended: str = ""
+    merge: str = ""
+    sharding: str = ""
 
     @property
     def shown(self) -> str:
@@ -111,8 +115,9 @@ def summarize(path: Path) -> Summary:
     state = state or ("done" if (path / "metrics.json").exists() else "died")
     return Summary(
         path.name, "running" if locked(path) else state, ending, config["learner"], config["data"],
-        done, config["jobs"] * (rounds or 0), accuracy, starts, str(path), shortcoming,
-        ended,
+        done, config["jobs"] * (rounds or 0), accuracy, starts, str(path), shortcoming, ended,
+        config["merge"] or "",
+        "" if config["sharding"] == defaults()["sharding"] else config["sharding"],
     )  # fmt: skip
 
 
@@ -354,6 +359,16 @@ def print_solutions(rounds: dict[int, list[dict[str, Any]]]) -> None:
         print(f"{'':10}  and {len(told) - _MOST_TOLD} less far; --json tells all of every round")
 
 
+def _by_round(rounds: dict[str, int]) -> list[tuple[str, str]]:
+    """Return how many jobs of each round were solved, a line for rounds that are alike."""
+    lines: list[tuple[str, str]] = []
+    for done, group in groupby(rounds.items(), key=lambda each: each[1]):
+        names = [name for name, _ in group]
+        through = f", and so through {names[-1]}" if len(names) > 1 else ""
+        lines.append((names[0], f"{done} jobs solved{through}"))
+    return lines
+
+
 def print_story(run: Summary, story: Story, events: bool) -> None:
     """Print a run and its history."""
     accuracy = "" if run.accuracy is None else f", accuracy {run.accuracy:.2%}"
@@ -365,11 +380,13 @@ def print_story(run: Summary, story: Story, events: bool) -> None:
         *short,
         *[("ended", run.ended)] * bool(run.ended),
         ("learns", f"{run.learner} from {run.data}"),
+        *[("cut by", run.sharding)] * bool(run.sharding),
+        *[("merged by", run.merge)] * bool(run.merge),
         ("jobs", f"{run.done} of {run.jobs} solved"),
         ("started", f"{run.starts} time{'' if run.starts == 1 else 's'}"),
         ("directory", run.path),
     ]
-    lines += [(name, f"{done} jobs solved") for name, done in story.rounds.items()]
+    lines += _by_round(story.rounds)
     lines += [("solved by", f"{node}: {jobs}") for node, jobs in sorted(story.nodes.items())]
     lines += [("failed", attempt) for attempt in story.failed_attempts]
     if run.state in ("died", "interrupted", "failed"):

@@ -40,6 +40,7 @@ def print_summary(result: Result, console: Console) -> None:
         ("learned from", f"{result.examples:,} examples in {plural(result.jobs, 'job')}"
                          f" and {plural(result.rounds, 'round')},"
                          f" by {plural(len(result.nodes), 'node')}{_on(result)}{retries}"),
+        *[("merged by", result.merge)] * bool(result.merge),
         *_ended(result),
         *private(result.merged),
         ("model", described(result.learner).made_of(result.model_parts) + _of_round(result)),
