@@ -29,7 +29,8 @@ ROWS = (0, 0, 0, 0, 3, 3, 12, 40)
 JOBS = 15  # at most
 pytestmark = pytest.mark.deep
 RUNS = 64 * depth()  # of each kind, spread over so many tests that a failure names its seeds
-BLOCKS = 2 * depth()
+#: In each there are runs enough for everything to be said that may be.
+BLOCKS = max(2, depth() // 2)
 #: What nodes and a main node say to each other wherever jobs are done.
 SAID = {
     "Hello", "Welcome", "Heartbeat", "JobOffer", "Need", "Chunk", "SolutionReady", "Accepted",
