@@ -366,7 +366,9 @@ def _is_own(file: Path) -> bool:
 
 
 def _merge_alike(*options: Mapping[str, Any]) -> bool:
-    """Whether strategies are one, whichever way their options are written."""
+    """Whether strategies are one, whichever way their options are written; a user's is not run."""
+    if any(merging.is_own(str(each["merge"])) for each in options):
+        return False
     return len({RunSpec.of(dict(each)).merge for each in options}) == 1
 
 

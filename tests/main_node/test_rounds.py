@@ -395,3 +395,20 @@ def test_fewer_nodes_than_are_waited_for_may_not_be_used() -> None:
     done = here(MAIN_HERE, "--min-nodes", "3", "--max-nodes", "2", "--print-config")
     assert done.returncode == 2
     assert "more nodes than it may use" in done.stderr
+
+
+def test_a_run_goes_on_with_its_strategy_however_that_is_written(
+    tmp_path: Path, data: Path
+) -> None:
+    stopper = Stopper(RoundMerged, 2)
+    merge = "fedavgm:momentum=0.25,bound=4"
+    asked = plan(tmp_path, data, shape={"merge": merge, "rounds": 3})
+    stopped = open_run(asked, [stopper], interrupts=stopper.interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.see_through()
+    run_ = ("--resume", str(stopped.directory.path), "--local-nodes", "1", "--quiet")
+    other = here(MAIN_HERE, *run_, "--merge", "fedavgm:momentum=0.5,bound=4")
+    assert "its model would be another" in other.stderr
+    done = here(MAIN_HERE, *run_, "--merge", "fedavgm:bound=4.0,rate=1,momentum=0.25")
+    assert done.returncode == 0, done.stderr
+    assert "merged by  fedavgm:bound=4.0,momentum=0.25" in done.stdout
