@@ -62,7 +62,7 @@ class Adaptive(ServerOptimizer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeanOptions(AdaptiveOptions):
+class AdaptiveMeanOptions(AdaptiveOptions):
     """How long ways and their squares are remembered."""
 
     beta1: float = option(
@@ -76,8 +76,8 @@ class MeanOptions(AdaptiveOptions):
 class AdaptiveMean(Adaptive):
     """Remembers ways, too."""
 
-    options = MeanOptions
-    made: MeanOptions
+    options = AdaptiveMeanOptions
+    made: AdaptiveMeanOptions
 
     @property
     def remembered(self) -> float:
